@@ -299,3 +299,13 @@ class Run:
     def provenance(self) -> dict[str, str]:
         """What every table of this step carries in its metadata."""
         return {"ares.step": self.key, "ares.hash": self.hash}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a step made: artefacts by name, final figures by name, and what the Teacher cost (US dollars)."""
+
+    files: Mapping[str, Path]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    usd: float = 0.0
+    requests: int = 0

@@ -286,10 +286,18 @@ class LoggerConfig:
 
 
 @dataclass
+class StageConfig:
+    """What the user types is a stage: a list of steps."""
+
+    name: str = "ares"
+    steps: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Config:
     """The whole configuration; `data`, `model`, `features`, `teacher`, `strategy` hold a `_target_` each."""
 
-    stage: Any = None
+    stage: StageConfig = field(default_factory=StageConfig)
     run: str = "default"
     seed: int = 0
     rounds: int = 1
