@@ -1,6 +1,7 @@
 """The configuration's schema, and every complaint about it: all mistakes at once, each with what to type instead."""
 
 import difflib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -36,8 +37,7 @@ def to_config(cfg: DictConfig) -> Config:
     """The composed configuration as typed blocks; free-form blocks become plain dictionaries."""
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[assignment]
     typed = OmegaConf.merge(OmegaConf.structured(Config), cfg)
-    config = cast(Config, OmegaConf.to_object(typed))
-    return config
+    return cast(Config, OmegaConf.to_object(typed))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -128,7 +128,9 @@ def problems_with(overrides: Sequence[str]) -> list[str]:
         try:
             override = OverridesParser.create().parse_override(text)
         except HydraException:
-            found.append(f"{text!r} is not of the form key=value.{_suggest(text, [f'--{w}' for w in ('help', 'cfg')])}")
+            found.append(
+                f"{text!r} is not of the form key=value.{_suggest(text, [f'--{w}' for w in ('help', 'cfg')])}"
+            )
             continue
         key = override.key_or_group
         if key.split(".")[0] == "hydra" or key.startswith("hydra/"):
@@ -224,11 +226,16 @@ def _impossible_combinations(config: Config) -> Iterator[str]:
     devices = config.trainer.devices * config.trainer.num_nodes
     for name in ("rationale", "rl", "sft", "lora"):
         block = getattr(config, name)
-        step = block.micro_batch_size * devices
-        if block.global_batch_size % step:
+        share, rest = divmod(block.global_batch_size, devices)
+        if rest or share == 0:
+            yield (
+                f"{name}.global_batch_size={block.global_batch_size} cannot be shared by {devices} devices; "
+                f"use {max(1, round(block.global_batch_size / devices)) * devices}."
+            )
+        elif share % min(share, block.micro_batch_size):
             yield (
                 f"{name}.global_batch_size={block.global_batch_size} is no multiple of {name}.micro_batch_size="
-                f"{block.micro_batch_size} x {devices} devices; use {max(1, round(block.global_batch_size / step)) * step}."
+                f"{block.micro_batch_size} x {devices} devices; use {name}.micro_batch_size={math.gcd(share, block.micro_batch_size)}."
             )
     if config.strategy["name"] == "single" and devices > 1:
         yield f"strategy=single runs on one device, not {devices}; use strategy=ddp or trainer.devices=1."
@@ -251,9 +258,8 @@ def warnings_of(config: Config) -> list[str]:
             f"rl.top_k={config.rl.top_k}, rl.top_p={config.rl.top_p}: samples come from a filtered policy while "
             "PPO's probabilities are unfiltered; rl.top_k=0 rl.top_p=1.0 makes them agree."
         )
-    if config.rl.kl_in == "reward" and config.rl.reference == "round" or (
-        config.rl.kl_in == "reward" and config.rounds == 1 and config.rl.kl_coef > 0
-    ):
+    own_reference = config.rl.reference == "round" or config.rounds == 1
+    if config.rl.kl_in == "reward" and config.rl.kl_coef > 0 and own_reference:
         found.append(
             "rl.kl_in=reward: the rollout policy is its own reference, so the KL reward is 0 and rl.kl_coef has no "
             "effect; rl.kl_in=loss penalises the divergence at every minibatch."

@@ -296,6 +296,11 @@ class Run:
     inputs: Mapping[str, Path] = field(default_factory=dict)
 
     @property
+    def checkpoints(self) -> Path:
+        """Where the step keeps what it resumes from; named by its hash, so that a changed step starts afresh."""
+        return self.folder / f".checkpoints-{self.hash[:12]}"
+
+    @property
     def provenance(self) -> dict[str, str]:
         """What every table of this step carries in its metadata."""
         return {"ares.step": self.key, "ares.hash": self.hash}

@@ -1,0 +1,32 @@
+# `make demo` and `make test` create the environment in .venv first; nothing else has to be installed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= demo
+
+.PHONY: demo test check lint environment clean
+
+environment: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: environment
+	$(BIN)/python train.py experiment=demo run=$(RUN)
+
+test: environment
+	$(BIN)/python -m pytest
+
+check: environment lint
+	$(BIN)/python -m pytest -m ''
+
+lint: environment
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

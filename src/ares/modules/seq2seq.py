@@ -1,0 +1,150 @@
+"""Supervised fine-tuning of an encoder-decoder: rationale, sft and, on an adapter, lora."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ares.datamodules.base import Encoded, Seq2SeqData
+from ares.models.generation import generate_greedy
+from ares.modules.optimizer import lr_lambda, parameter_groups
+from ares.types import FitConfig, LoraConfig
+
+# (references, hypotheses) -> a figure to maximise
+Score = Callable[[Sequence[str], Sequence[str]], float]
+
+
+class Seq2SeqModule(pl.LightningModule):
+    """Cross-entropy over real label tokens; validation generates greedily and scores the texts."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        fit: FitConfig | LoraConfig,
+        *,
+        total_steps: int,
+        score: Score,
+        metric: str,
+    ) -> None:
+        super().__init__()
+        self.model, self.tokenizer, self.fit = model, tokenizer, fit
+        self.total_steps, self.score, self.metric = total_steps, score, metric
+        self.references: list[str] = []
+        self.hypotheses: list[str] = []
+
+    def on_fit_start(self) -> None:
+        """Turns dropout on: Lightning leaves a module that `from_pretrained` returned in eval mode."""
+        self.model.train()
+
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        """The mean cross-entropy (nats a token) over the optimiser batch; this micro-batch's share of it."""
+        logits = self.model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            image_features=batch["image_features"],
+            labels=batch["labels"],
+        ).logits
+        total = F.cross_entropy(
+            logits.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=-100, reduction="sum"
+        )
+        tokens = int((batch["labels"] != -100).sum())
+        self.log("loss", total.detach() / tokens, prog_bar=True, batch_size=tokens)
+        self.log("lr", self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr]
+        # Lightning divides by the number of accumulated batches; the denominator is already the whole one.
+        return total / batch["denominator"] * self.trainer.accumulate_grad_batches
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts a fresh set of texts."""
+        self.references, self.hypotheses = [], []
+
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
+        """Generates greedily."""
+        ids = generate_greedy(
+            self.model,
+            batch["input_ids"],
+            batch["attention_mask"],
+            batch["image_features"],
+            max_new_tokens=self.fit.max_output_tokens,
+        )
+        labels = batch["labels"].masked_fill(batch["labels"] == -100, self.tokenizer.pad_token_id)
+        self.hypotheses += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        self.references += self.tokenizer.batch_decode(labels, skip_special_tokens=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the score of the generated texts."""
+        self.log(self.metric, float(self.score(self.references, self.hypotheses)), prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW 0.9/0.999 without decay on norms and biases; warm-up, then constant or linear decay."""
+        groups = parameter_groups(self.model, self.fit.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=self.fit.lr, betas=(0.9, 0.999), eps=1e-8)
+        schedule = lr_lambda(self.total_steps, self.fit.warmup_fraction, self.fit.decay)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def fit_seq2seq(
+    model: nn.Module,
+    tokenizer: Any,
+    train: Sequence[Encoded],
+    val: Sequence[Encoded],
+    fit: FitConfig | LoraConfig,
+    *,
+    score: Score,
+    metric: str,
+    features: Any,
+    devices: int,
+    eval_batch: int,
+    seed: int,
+    checkpoints: Path,
+    trainer_arguments: dict[str, Any],
+    callbacks: Sequence[Callback] = (),
+) -> dict[str, float]:
+    """Trains `model` in place and leaves the weights of its best validation in it.
+
+    Checkpoints of every epoch go to `checkpoints`; a last one found there is resumed from.
+    """
+    micro = min(fit.micro_batch_size, fit.global_batch_size // devices)
+    data = Seq2SeqData(
+        train,
+        val,
+        features=features,
+        pad_id=tokenizer.pad_token_id,
+        micro=micro,
+        accumulate=fit.global_batch_size // (micro * devices),
+        eval_batch=eval_batch,
+        seed=seed,
+    )
+    pl.seed_everything(seed, verbose=False)
+    module = Seq2SeqModule(
+        model, tokenizer, fit, total_steps=fit.epochs * data.steps_per_epoch(), score=score, metric=metric
+    )
+    best = ModelCheckpoint(
+        checkpoints, filename="best", monitor=metric, mode="max", save_last=True, enable_version_counter=False
+    )
+    trainer = pl.Trainer(
+        max_epochs=fit.epochs,
+        accumulate_grad_batches=data.accumulate,
+        gradient_clip_val=fit.gradient_clip,
+        reload_dataloaders_every_n_epochs=1,
+        check_val_every_n_epoch=min(fit.eval_every_epochs, fit.epochs),
+        num_sanity_val_steps=0,
+        callbacks=[best, *callbacks],
+        use_distributed_sampler=False,
+        **trainer_arguments,
+    )
+    last = checkpoints / "last.ckpt"
+    trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
+    if best.best_model_path:
+        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+        module.load_state_dict(state)
+    figures = {metric: float(best.best_model_score or 0.0)}
+    if "loss" in trainer.callback_metrics:
+        figures["loss"] = float(trainer.callback_metrics["loss"])
+    return figures

@@ -1,0 +1,43 @@
+"""evaluate: accuracy by subject, context and grade, and how close the rationales are to the gold ones."""
+
+from ares.evaluation.answers import accuracy_table
+from ares.evaluation.rationales import bleu, rouge_l, similarity
+from ares.steps.inputs import problems_of
+from ares.store import Outputs, Run, read_predictions, read_rationales, write_json
+from ares.types import Config
+
+
+def evaluate(config: Config, run: Run) -> Outputs:
+    """Writes `scores.json`: `accuracy` in percent, `failed_extractions`, `rationales` in [0, 1], counts."""
+    problems, splits = problems_of(config, run)
+    split = config.evaluate.split
+    predictions = {p.pid: p for p in read_predictions(run.inputs["predictions"])}
+    asked = {pid: problems[pid] for pid in splits[split] if problems[pid].answer is not None}
+    answers = {pid: predictions[pid].answer if pid in predictions else None for pid in asked}
+    texts = {r.pid: r.text for r in read_rationales(run.inputs[f"rationales-{split}"])}
+    pairs = [(f"Solution: {problems[pid].solution}", texts[pid]) for pid in asked if problems[pid].solution]
+    references, hypotheses = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    figures = {**bleu(references, hypotheses), "rouge_l": rouge_l(references, hypotheses)}
+    if config.evaluate.similarity_model:
+        figures["similarity"] = similarity(references, hypotheses, model=config.evaluate.similarity_model)
+    accuracy = accuracy_table(asked, answers)
+    failed = sum(answer is None for answer in answers.values())
+    scores = {
+        "split": split,
+        "questions": len(asked),
+        "accuracy": accuracy,
+        "failed_extractions": failed,
+        "majority": _majority(list(asked.values())),
+        "rationales": figures,
+        "hash": run.hash,
+    }
+    path = run.folder / "scores.json"
+    write_json(path, scores)
+    metrics = {f"accuracy/{name}": value for name, value in accuracy.items() if value is not None}
+    return Outputs({"scores": path}, {**metrics, **figures, "failed_extractions": failed})
+
+
+def _majority(problems: list) -> float | None:  # type: ignore[type-arg]
+    # What always giving the most frequent position would reach, in percent.
+    positions = [problem.answer for problem in problems]
+    return 100 * max(positions.count(p) for p in set(positions)) / len(positions) if positions else None

@@ -1,0 +1,59 @@
+"""Prompts in, token ids out, in batches, with progress: what rollout, generate and ppo's evaluation share."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ares.datamodules.collate import pad_right
+from ares.models.generation import generate_greedy
+from ares.steps.inputs import progress
+from ares.types import Example, Rationale
+
+
+def prompt_batch(
+    prompts: Sequence[Sequence[int]], pids: Sequence[str], features: Any, pad_id: int, device: Any
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`(input_ids (B, S) int64, attention_mask (B, S) int64, image_features (B, P, D) float32 or None)`."""
+    ids = pad_right(prompts, pad_id)
+    mask = pad_right([[1] * len(prompt) for prompt in prompts], 0)
+    images = None if features is None else torch.from_numpy(features.get(pids)).to(device)
+    return ids.to(device), mask.to(device), images
+
+
+def encode_prompts(
+    tokenizer: Any, examples: Mapping[str, Example], max_input_tokens: int
+) -> dict[str, list[int]]:
+    """The prompts' ids by pid, cut to `max_input_tokens` with EOS kept as the last one."""
+    texts = [example.prompt for example in examples.values()]
+    ids = tokenizer(texts, truncation=True, max_length=max_input_tokens)["input_ids"]
+    return dict(zip(examples, ids, strict=True))
+
+
+def greedy_rationales(
+    model: Any,
+    tokenizer: Any,
+    examples: Mapping[str, Example],
+    features: Any,
+    *,
+    max_input_tokens: int,
+    max_new_tokens: int,
+    batch_size: int,
+    label: str,
+) -> list[Rationale]:
+    """A greedy rationale for each example, in their order; batches group prompts of like length."""
+    prompts = encode_prompts(tokenizer, examples, max_input_tokens)
+    order = sorted(prompts, key=lambda pid: len(prompts[pid]))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    found: dict[str, Rationale] = {}
+    for pids in progress(batches, total=len(batches), label=label):
+        ids, mask, images = prompt_batch(
+            [prompts[pid] for pid in pids], pids, features, tokenizer.pad_token_id, model.device
+        )
+        responses = generate_greedy(model, ids, mask, images, max_new_tokens=max_new_tokens)
+        texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
+        for pid, response, text in zip(pids, responses, texts, strict=True):
+            truncated = tokenizer.eos_token_id not in response
+            found[pid] = Rationale(pid, text, tuple(response), truncated)
+    return [found[pid] for pid in examples]

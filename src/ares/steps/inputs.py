@@ -1,0 +1,127 @@
+"""What several steps read and how they train: problems, features, policies, prompts, loggers, progress."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.utils import instantiate
+
+from ares.models.loading import load_policy
+from ares.steps.prepare import read_problems
+from ares.store import Run
+from ares.text.prompts import build_example
+from ares.text.tokenizers import load_tokenizer
+from ares.types import Config, Example, Problem
+from ares.vision.features import FeatureStore
+
+T = TypeVar("T")
+
+
+def problems_of(config: Config, run: Run) -> tuple[dict[str, Problem], dict[str, list[str]]]:
+    """The problems by pid and the pids of each split, in the split's order."""
+    return read_problems(config.data, run.inputs["data"])
+
+
+def features_of(run: Run) -> FeatureStore | None:
+    """The image features, None with features=none."""
+    return FeatureStore(run.inputs["features"]) if "features" in run.inputs else None
+
+
+def examples_of(
+    problems: Mapping[str, Problem],
+    pids: Iterable[str],
+    prompt_format: str,
+    config: Config,
+    rationales: Mapping[str, str] | None = None,
+) -> dict[str, Example]:
+    """The examples of the given problems in a prompt format, with a rationale each where the format wants one."""
+    return {
+        pid: build_example(
+            problems[pid],
+            prompt_format,
+            use_caption=config.text.use_caption,
+            newline=config.text.newline,
+            rationale=None if rationales is None else rationales[pid],
+        )
+        for pid in pids
+    }
+
+
+def policy_of(config: Config, folder: Path, *, dropout: float) -> tuple[Any, Any]:
+    """The policy in a folder, on the run's device with the given dropout, and its tokenizer."""
+    features = config.features["_target_"] is not None
+    model = load_policy(folder, dropout=dropout, features=features).to(device_of(config))
+    return model, load_tokenizer(folder)
+
+
+def device_of(config: Config) -> str:
+    """The device of generation and scoring: a GPU where there is one and it is not declined."""
+    import torch
+
+    return "cuda" if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def trainer_arguments(config: Config, run: Run) -> dict[str, Any]:
+    """The arguments that every Lightning Trainer of a run shares."""
+    from pytorch_lightning.callbacks import TQDMProgressBar
+
+    strategy = {key: value for key, value in config.strategy.items() if key != "name"}
+    single = config.strategy["name"] == "single"
+    return {
+        "accelerator": config.trainer.accelerator,
+        "devices": config.trainer.devices,
+        "num_nodes": config.trainer.num_nodes,
+        "precision": config.trainer.precision,
+        "strategy": "auto" if single else instantiate(strategy),
+        "logger": loggers_of(config, run),
+        "default_root_dir": run.folder,
+        "enable_model_summary": False,
+        "log_every_n_steps": 10,
+        "callbacks": [TQDMProgressBar(refresh_rate=20)],
+    }
+
+
+def logs_folder(run_root: Path, key: str) -> Path:
+    """Where a step's metrics.csv lies."""
+    return run_root / "logs" / key
+
+
+def loggers_of(config: Config, run: Run) -> list[Any]:
+    """A CSV logger always, so that the report has its curves; Weights & Biases beside it when asked for."""
+    from pytorch_lightning.loggers import CSVLogger, WandbLogger
+
+    folder = logs_folder(run.root, run.key)
+    found: list[Any] = [
+        CSVLogger(folder.parent, name=folder.name, version="", prefix=run.key, flush_logs_every_n_steps=20)
+    ]
+    if config.logger.name == "wandb":
+        found.append(
+            WandbLogger(
+                project=config.logger.project,
+                entity=config.logger.entity,
+                group=config.logger.group,
+                name=config.run,
+                id=wandb_id(run.root),
+                resume="allow",
+                offline=not os.environ.get("WANDB_API_KEY"),
+                save_dir=str(run.root),
+                prefix=run.key,
+                config={"run": config.run, "step": run.key, "seed": config.seed},
+            )
+        )
+    return found
+
+
+def wandb_id(root: Path) -> str:
+    """One wandb run for one run folder, however often it is resumed."""
+    from ares.store import hash_of
+
+    return hash_of(str(root.resolve()))[:12]
+
+
+def progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
+    """The items, with a bar that shows how many are done, how fast, and when the rest will be."""
+    from tqdm import tqdm
+
+    return iter(tqdm(items, total=total, desc=label, dynamic_ncols=True))

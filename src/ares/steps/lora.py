@@ -1,0 +1,91 @@
+"""lora: an adapter on the rationale model answers each question given the model's own rationale."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ares.datamodules.base import encode_examples
+from ares.evaluation.answers import extract_answer, letter_to_index
+from ares.modules.lora import add_adapter
+from ares.modules.seq2seq import fit_seq2seq
+from ares.steps.generation import greedy_rationales
+from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, trainer_arguments
+from ares.store import Outputs, Run, atomic_folder, read_rationales, write_predictions
+from ares.types import Config, Prediction, Problem
+
+
+def lora(config: Config, run: Run) -> Outputs:
+    """Writes `adapter/` and `predictions.jsonl`; no gold rationale is in any prompt."""
+    problems, splits = problems_of(config, run)
+    own = {
+        split: {row.pid: row.text for row in read_rationales(run.inputs[f"rationales-{split}"])}
+        for split in ("train", "val", "test")
+    }
+    policy, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
+    block, features = config.lora, features_of(run)
+    model = add_adapter(
+        policy,
+        r=block.r,
+        alpha=block.alpha,
+        dropout=block.dropout,
+        targets=block.targets,
+        features=features is not None,
+    )
+
+    def examples(split: str, count: int | None = None) -> dict[str, Any]:
+        pids = [pid for pid in splits[split] if problems[pid].answer is not None][:count]
+        return examples_of(problems, pids, "QCMG-A", config, own[split])
+
+    lengths = {"max_input_tokens": config.text.max_input_tokens, "max_output_tokens": block.max_output_tokens}
+    arguments = trainer_arguments(config, run)
+    figures = fit_seq2seq(
+        model,
+        tokenizer,
+        encode_examples(tokenizer, examples("train"), **lengths),
+        encode_examples(tokenizer, examples("val", block.eval_questions), **lengths),
+        block,
+        score=answer_accuracy,
+        metric="val/accuracy",
+        features=features,
+        devices=config.trainer.devices * config.trainer.num_nodes,
+        eval_batch=config.generate.batch_size,
+        seed=config.seed,
+        checkpoints=run.checkpoints,
+        callbacks=arguments.pop("callbacks"),
+        trainer_arguments=arguments,
+    )
+    with atomic_folder(run.folder / "adapter") as folder:
+        model.save_pretrained(folder)
+    split = config.evaluate.split
+    outputs = greedy_rationales(
+        model,
+        tokenizer,
+        examples(split),
+        features,
+        max_input_tokens=config.text.max_input_tokens,
+        max_new_tokens=block.max_output_tokens,
+        batch_size=config.generate.batch_size,
+        label=f"{run.key} {split}",
+    )
+    predictions = [predict(problems[output.pid], own[split][output.pid], output.text) for output in outputs]
+    write_predictions(run.folder / "predictions.jsonl", predictions)
+    figures["accuracy"] = 100 * sum(p.correct for p in predictions) / max(1, len(predictions))
+    return Outputs(
+        {"adapter": run.folder / "adapter", "predictions": run.folder / "predictions.jsonl"}, figures
+    )
+
+
+def predict(problem: Problem, rationale: str, output: str) -> Prediction:
+    """A prediction from the model's output; without exactly one answer in it, or beyond the choices, it is None."""
+    letter = extract_answer(output)
+    index = None if letter is None else letter_to_index(letter)
+    answer = index if index is not None and index < len(problem.choices) else None
+    return Prediction(problem.pid, rationale, output, answer, answer is not None and answer == problem.answer)
+
+
+def answer_accuracy(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """The share of outputs with the reference's answer; an output without one is wrong."""
+    right = 0
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        answer = extract_answer(hypothesis)
+        right += answer is not None and answer == extract_answer(reference)
+    return right / max(1, len(references))

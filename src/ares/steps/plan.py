@@ -1,0 +1,129 @@
+"""Which steps a stage runs, where each writes, what it reads, and which part of the configuration it depends on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ares.types import Config
+
+ROLLOUT_KEYS = (
+    "k",
+    "top_k",
+    "top_p",
+    "temperature",
+    "max_new_tokens",
+    "questions_per_part",
+    "generation_batch",
+    "reference",
+)
+SPLITS_OF_FINAL = ("train", "val", "test")
+_ROUND_STEPS = ("rollout", "score", "ppo", "generate", "correct", "sft")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One arrow. `inputs` maps an artefact's name to its path inside the run folder, `outputs` likewise."""
+
+    name: str
+    key: str
+    round: int
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+    @property
+    def folder(self) -> str:
+        """The folder, inside the run folder, that the step writes to."""
+        return (
+            self.key
+            if self.name in ("rollout", "ppo", "sft", "lora", "rationale")
+            else self.key.rsplit("/", 1)[0]
+        )
+
+
+def full_plan(rounds: int) -> list[Step]:
+    """All steps of `stage=ares`, in order; every other stage is a part of it."""
+    steps = [Step("rationale", "rationale", 0, {}, {"policy": "rationale/policy"})]
+    initial = policy = "rationale/policy"
+    value: dict[str, str] = {}
+    for number in range(1, rounds + 1):
+        at = f"round-{number}"
+        rollouts = {"rollouts": f"{at}/rollouts"}
+        feedback = {"feedback": f"{at}/feedback.parquet"}
+        trained = {"policy": f"{at}/ppo/policy", "value": f"{at}/ppo/value"}
+        greedy = {"rationales": f"{at}/rationales-train.parquet"}
+        corrections = {"corrections": f"{at}/corrections.parquet"}
+        steps += [
+            Step("rollout", f"{at}/rollouts", number, {"policy": policy, "initial": initial}, rollouts),
+            Step("score", f"{at}/score", number, rollouts, feedback),
+            Step("ppo", f"{at}/ppo", number, {"policy": policy, **value, **rollouts, **feedback}, trained),
+            Step("generate", f"{at}/generate", number, {"policy": trained["policy"]}, greedy),
+            Step("correct", f"{at}/correct", number, greedy, corrections),
+            Step(
+                "sft",
+                f"{at}/sft",
+                number,
+                {"policy": trained["policy"], **corrections},
+                {"policy": f"{at}/sft/policy"},
+            ),
+        ]
+        policy, value = f"{at}/sft/policy", {"value": trained["value"]}
+    rationales = {f"rationales-{split}": f"final/rationales-{split}.parquet" for split in SPLITS_OF_FINAL}
+    lora = {"adapter": "final/lora/adapter", "predictions": "final/lora/predictions.jsonl"}
+    steps += [
+        Step("generate", "final/generate", 0, {"policy": policy}, rationales),
+        Step("lora", "final/lora", 0, {"policy": policy, **rationales}, lora),
+        Step(
+            "evaluate",
+            "final/evaluate",
+            0,
+            {**rationales, "predictions": lora["predictions"]},
+            {"scores": "final/scores.json"},
+        ),
+    ]
+    return steps
+
+
+def select(steps: list[Step], stage: str, names: list[str]) -> list[Step]:
+    """The steps of a stage: all of `ares`, else those of the first round and the final ones by name.
+
+    `generate` alone is the final one (all splits); the round's belongs to `correct`.
+    """
+    if stage == "ares":
+        return steps
+    chosen = [step for step in steps if step.name in names and step.round <= 1]
+    final_generate = stage != "correct"
+    return [step for step in chosen if step.name != "generate" or (step.round == 0) == final_generate]
+
+
+def settings_of(step: Step, config: Config) -> dict[str, Any]:
+    """The part of the configuration that decides the step's result, and so enters its hash."""
+    common = {
+        "seed": config.seed,
+        "text": vars(config.text),
+        "precision": config.trainer.precision,
+        "features": _named(config.features),
+    }
+    rollout = {key: getattr(config.rl, key) for key in ROLLOUT_KEYS}
+    own: dict[str, dict[str, Any]] = {
+        "rationale": {
+            **common,
+            "model": config.model,
+            "tokenizer": vars(config.tokenizer),
+            "rationale": vars(config.rationale),
+            "generate": vars(config.generate),
+        },
+        "rollout": {**common, "rl": rollout},
+        "score": {"teacher": config.teacher, "text": vars(config.text)},
+        "ppo": {**common, "rl": {k: v for k, v in vars(config.rl).items() if k not in ROLLOUT_KEYS}},
+        "generate": {**common, "generate": vars(config.generate)},
+        "correct": {"teacher": config.teacher, "correct": vars(config.correct)},
+        "sft": {**common, "sft": vars(config.sft), "generate": vars(config.generate)},
+        "lora": {**common, "lora": vars(config.lora), "evaluate": {"split": config.evaluate.split}},
+        "evaluate": {"evaluate": vars(config.evaluate)},
+    }
+    return own[step.name]
+
+
+def _named(features: Mapping[str, Any]) -> str:
+    # What was extracted is an input with a hash of its own; here only whether images are used at all.
+    return "none" if features["_target_"] is None else "used"

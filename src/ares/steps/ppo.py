@@ -1,0 +1,118 @@
+"""ppo: reinforcement learning over the scored rollouts, then a look at what it changed on held-out problems."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ares.datamodules.rollouts import RolloutBuffer
+from ares.models.loading import load_value, save_policy, value_from_policy
+from ares.modules.ppo import run_ppo
+from ares.steps.generation import encode_prompts, greedy_rationales
+from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, trainer_arguments
+from ares.store import Outputs, Run, atomic_folder, read_feedback, read_rollouts, write_jsonl
+from ares.teachers.reference import score_rationale
+from ares.text.sentences import repetition_rate
+from ares.types import Config, Feedback, Problem, Rationale, Rollout
+
+
+def ppo(config: Config, run: Run) -> Outputs:
+    """Writes `policy/`, `value/` and `evaluation.jsonl`: greedy rationales of val before and after, with scores."""
+    problems, splits = problems_of(config, run)
+    policy, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
+    features = features_of(run)
+    questions = examples_of(problems, splits["val"][: config.rl.eval_questions], "QCM-E", config)
+
+    def look(label: str) -> list[dict[str, Any]]:
+        rationales = greedy_rationales(
+            policy,
+            tokenizer,
+            questions,
+            features,
+            max_input_tokens=config.text.max_input_tokens,
+            max_new_tokens=config.generate.max_new_tokens,
+            batch_size=config.generate.batch_size,
+            label=f"{run.key} {label}",
+        )
+        return [scored(problems[row.pid], row) for row in rationales]
+
+    before = look("before")
+    value = (
+        load_value(run.inputs["value"], dropout=0.0, features=features is not None)
+        if "value" in run.inputs
+        else value_from_policy(policy, seed=config.seed)
+    )
+    rollouts, feedback = read_rollouts(run.inputs["rollouts"]), read_feedback(run.inputs["feedback"])
+    examples = examples_of(problems, {row.pid for row in rollouts}, "QCM-E", config)
+    buffer = RolloutBuffer(
+        rollouts,
+        {row.row_id: row.scores for row in feedback if row.status == "ok" and row.scores is not None},
+        encode_prompts(tokenizer, examples, config.text.max_input_tokens),
+        pad_id=tokenizer.pad_token_id,
+        neutral=config.rl.neutral,
+        holdout=config.rl.holdout,
+    )
+    arguments = trainer_arguments(config, run)
+    figures = run_ppo(
+        policy,
+        value.to(policy.device),
+        buffer,
+        config.rl,
+        seed=config.seed,
+        features=features,
+        checkpoints=run.checkpoints,
+        callbacks=arguments.pop("callbacks"),
+        trainer_arguments=arguments,
+    )
+    after = look("after")
+    files = {
+        "policy": run.folder / "policy",
+        "value": run.folder / "value",
+        "evaluation": run.folder / "evaluation.jsonl",
+    }
+    with atomic_folder(files["policy"]) as folder:
+        save_policy(policy, tokenizer, folder)
+    with atomic_folder(files["value"]) as folder:
+        value.save_pretrained(folder)
+    write_jsonl(
+        files["evaluation"],
+        [{"pid": a["pid"], "before": a, "after": b} for a, b in zip(before, after, strict=True)],
+    )
+    figures |= {f"before/{name}": value for name, value in summary(before).items()}
+    figures |= {f"after/{name}": value for name, value in summary(after).items()}
+    return Outputs(files, {**figures, **buffer_figures(rollouts, feedback)})
+
+
+def scored(problem: Problem, row: Rationale) -> dict[str, Any]:
+    """A rationale's sentences with the offline reference teacher's scores; the paid one is never asked here."""
+    sentences, scores = score_rationale(problem, row.text)
+    return {
+        "pid": row.pid,
+        "text": row.text,
+        "sentences": sentences,
+        "scores": scores,
+        "tokens": len(row.token_ids),
+        "truncated": row.truncated,
+        "repetition": repetition_rate(row.text),
+    }
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Score per sentence, sentences, tokens, repetition and truncated share, over rationales."""
+    count = max(1, len(rows))
+    scores = [score for row in rows for score in row["scores"]]
+    return {
+        "score_per_sentence": sum(scores) / max(1, len(scores)),
+        "sentences": len(scores) / count,
+        "tokens": sum(row["tokens"] for row in rows) / count,
+        "repetition": sum(row["repetition"] for row in rows) / count,
+        "truncated": sum(row["truncated"] for row in rows) / count,
+    }
+
+
+def buffer_figures(rollouts: list[Rollout], feedback: list[Feedback]) -> Mapping[str, float]:
+    """Figures of what was trained on, beside the reward."""
+    count = max(1, len(rollouts))
+    return {
+        "rollouts/length": sum(len(row.token_ids) for row in rollouts) / count,
+        "rollouts/truncated": sum(row.truncated for row in rollouts) / count,
+        "rollouts/quarantined": sum(row.status == "quarantined" for row in feedback) / count,
+    }

@@ -1,0 +1,92 @@
+"""rationale: fine-tunes an encoder-decoder to write the gold rationales; its result is the policy that RL improves."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.utils import get_method
+
+from ares.datamodules.base import encode_examples
+from ares.evaluation.rationales import rouge_l
+from ares.models.loading import save_policy
+from ares.modules.seq2seq import fit_seq2seq
+from ares.steps.inputs import device_of, examples_of, features_of, problems_of, trainer_arguments
+from ares.store import Outputs, Run, atomic_folder
+from ares.text.tokenizers import load_tokenizer, train_tokenizer
+from ares.types import Config, Example, FitConfig
+
+
+def rationale(config: Config, run: Run) -> Outputs:
+    """Writes `policy/`; keeps the weights of the best validation by generated ROUGE-L."""
+    problems, splits = problems_of(config, run)
+    train = examples_of(problems, splits["train"], "QCM-E", config)
+    val = examples_of(problems, splits["val"][: config.rationale.eval_questions], "QCM-E", config)
+    tokenizer = _tokenizer(config, run, train)
+    model = _initial_policy(config, run, tokenizer)
+    return fine_tune(config, run, config.rationale, model, tokenizer, train, val)
+
+
+def fine_tune(
+    config: Config,
+    run: Run,
+    fit: FitConfig,
+    model: Any,
+    tokenizer: Any,
+    train: Mapping[str, Example],
+    val: Mapping[str, Example],
+) -> Outputs:
+    """Fits a policy to rationales and saves it with dropout 0, as RL and generation want it."""
+    lengths = {"max_input_tokens": config.text.max_input_tokens, "max_output_tokens": fit.max_output_tokens}
+    arguments = trainer_arguments(config, run)
+    figures = fit_seq2seq(
+        model,
+        tokenizer,
+        encode_examples(tokenizer, train, **lengths),
+        encode_examples(tokenizer, val, **lengths),
+        fit,
+        score=rouge_l,
+        metric="val/rouge_l",
+        features=features_of(run),
+        devices=config.trainer.devices * config.trainer.num_nodes,
+        eval_batch=config.generate.batch_size,
+        seed=config.seed,
+        checkpoints=run.checkpoints,
+        callbacks=arguments.pop("callbacks"),
+        trainer_arguments=arguments,
+    )
+    folder = run.folder / "policy"
+    model.config.dropout_rate = 0.0
+    with atomic_folder(folder) as temporary:
+        save_policy(model, tokenizer, temporary)
+    return Outputs({"policy": folder}, figures)
+
+
+def _tokenizer(config: Config, run: Run, train: Mapping[str, Example]) -> Any:
+    source = config.tokenizer.path or config.model["init"]
+    if source:
+        return load_tokenizer(source)
+    texts = [text for example in train.values() for text in (example.prompt, example.target)]
+    # The answer step's words too: the tokenizer is trained once for all steps.
+    texts += [f"Answer: The answer is ({letter})." for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    return train_tokenizer(texts, vocab_size=config.tokenizer.vocab_size, path=run.folder / "tokenizer")
+
+
+def _initial_policy(config: Config, run: Run, tokenizer: Any) -> Any:
+    settings = {key: value for key, value in config.model.items() if key not in ("name", "_target_", "init")}
+    make = get_method(config.model["_target_"])
+    features = features_of(run)
+    if config.model["init"]:
+        model = make(
+            config.model["init"], dropout=config.rationale.dropout, features=features is not None, **settings
+        )
+    else:
+        patches, dim = features.shape if features is not None else (1, 8)
+        model = make(
+            tokenizer,
+            patch_num=patches,
+            patch_dim=dim,
+            dropout=config.rationale.dropout,
+            seed=config.seed,
+            features=features is not None,
+            **settings,
+        )
+    return model.to(device_of(config))

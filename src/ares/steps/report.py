@@ -1,0 +1,159 @@
+"""report: one page with the figures and curves of every step and what became of the rationales."""
+
+import csv
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ares.evaluation.statistics import paired_bootstrap
+from ares.report.page import render_report
+from ares.steps.inputs import logs_folder
+from ares.steps.ppo import scored
+from ares.steps.prepare import prepared, read_problems
+from ares.store import hash_of, read_json, read_jsonl, read_rationales, write_json
+from ares.types import AresError, Config, Problem
+
+
+def report(config: Config, root: Path) -> Path:
+    """Writes `metrics.json` and `report.html` from whatever steps of the run have ended.
+
+    Raises AresError where none has.
+    """
+    if not (root / "manifest.json").exists():
+        raise AresError(
+            f"{root} holds no finished step to report on; run `python train.py stage=ares run={config.run}`."
+        )
+    steps = read_json(root / "manifest.json")["steps"]
+    scores = read_json(root / "final/scores.json") if "final/evaluate" in steps else None
+    figures = {key: entry["metrics"] for key, entry in steps.items()}
+    write_json(root / "metrics.json", {**(scores or {}), "steps": figures})
+    rows = _evaluated(root, steps)
+    data = {
+        "run": config.run,
+        "created": datetime.now(UTC).isoformat(timespec="minutes"),
+        "config": _summary(config),
+        "inputs_hash": hash_of({key: entry["hash"] for key, entry in steps.items()}),
+        "figures": _headline(steps, rows, scores),
+        "steps": [_step(key, entry) for key, entry in steps.items()],
+        "curves": {
+            key: found for key in steps if (found := read_curves(logs_folder(root, key) / "metrics.csv"))
+        },
+        "examples": _examples(config, root, rows, steps),
+        "accuracy": scores["accuracy"] if scores else None,
+        "counts": None,
+        "failed": scores["failed_extractions"] if scores else None,
+        "rationale_metrics": scores["rationales"] if scores else None,
+    }
+    path = root / "report.html"
+    render_report(data, path)  # type: ignore[arg-type]
+    return path
+
+
+def read_curves(path: Path) -> dict[str, list[list[float]]]:
+    """The columns of a metrics.csv as {name: [[step, value], ...]}; empty where there is no file."""
+    if not path.exists():
+        return {}
+    curves: dict[str, list[list[float]]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if value and name not in ("step", "epoch") and not name.endswith("/epoch"):
+                    curves.setdefault(name, []).append([float(row["step"]), float(value)])
+    return curves
+
+
+def _summary(config: Config) -> dict[str, Any]:
+    return {
+        "stage": config.stage.name,
+        "data": config.data["name"],
+        "model": config.model["name"],
+        "features": config.features["name"],
+        "teacher": config.teacher["name"],
+        "rounds": config.rounds,
+        "seed": config.seed,
+    }
+
+
+def _step(key: str, entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "key": key,
+        "seconds": entry["seconds"],
+        "usd": entry["usd"],
+        "requests": entry["requests"],
+        "inputs": {name: value["sha256"] for name, value in entry["inputs"].items()},
+        "outputs": {name: value["sha256"] for name, value in entry["outputs"].items()},
+        "metrics": entry["metrics"],
+    }
+
+
+def _evaluated(root: Path, steps: dict[str, Any]) -> list[dict[str, Any]]:
+    # The first round's "before" is the policy before any RL.
+    first = next((entry for entry in steps.values() if "evaluation" in entry["outputs"]), None)
+    return read_jsonl(root / first["outputs"]["evaluation"]["path"]) if first else []
+
+
+def _mean_scores(rows: list[dict[str, Any]], side: str) -> list[float]:
+    return [
+        sum(row[side]["scores"]) / len(row[side]["scores"]) if row[side]["scores"] else 0.0 for row in rows
+    ]
+
+
+def _headline(
+    steps: dict[str, Any], rows: list[dict[str, Any]], scores: dict[str, Any] | None
+) -> list[dict[str, Any]]:
+    found = []
+    if rows:
+        before, after = _mean_scores(rows, "before"), _mean_scores(rows, "after")
+        gain, low, high = paired_bootstrap(before, after, seed=0)
+        note = f"{sum(before) / len(before):.3f} → {sum(after) / len(after):.3f}; 95 % interval {low:+.3f} to {high:+.3f}"
+        found.append({"label": "Score gained by RL", "value": f"{gain:+.3f}", "note": note})
+    if scores:
+        average = scores["accuracy"]["AVG"]
+        note = f"{scores['questions']} {scores['split']} questions, {scores['failed_extractions']} without an answer"
+        found.append({"label": "Accuracy", "value": f"{average:.1f} %", "note": note})
+    seconds = sum(entry["seconds"] for entry in steps.values())
+    usd = sum(entry["usd"] for entry in steps.values())
+    requests = sum(entry["requests"] for entry in steps.values())
+    found.append({"label": "Teacher", "value": f"${usd:.2f}", "note": f"{requests} requests"})
+    found.append({"label": "Time", "value": _duration(seconds), "note": f"{len(steps)} steps"})
+    return found
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _examples(
+    config: Config, root: Path, rows: list[dict[str, Any]], steps: dict[str, Any]
+) -> list[dict[str, Any]]:
+    if not rows:
+        return []
+    problems, _ = read_problems(config.data, prepared(config, make=False)["data"])
+    last = {}
+    if "final/generate" in steps:
+        final = {row.pid: row for row in read_rationales(root / "final/rationales-val.parquet")}
+        last = {row["pid"]: scored(problems[row["pid"]], final[row["pid"]]) for row in rows}
+    # A fixed draw by hash: neither the best nor the worst.
+    ordered = sorted(rows, key=lambda row: hash_of(row["pid"]))[: config.report.examples]
+    return [
+        _example(problems[row["pid"]], row["before"], last.get(row["pid"], row["after"])) for row in ordered
+    ]
+
+
+def _example(problem: Problem, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    def sentences(side: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"text": t, "score": s} for t, s in zip(side["sentences"], side["scores"], strict=True)]
+
+    image = problem.image if problem.image is not None and problem.image.exists() else None
+    return {
+        "pid": problem.pid,
+        "question": problem.question,
+        "choices": list(problem.choices),
+        "answer": problem.answer,
+        "hint": problem.hint,
+        "image": None if image is None else str(image),
+        "before": sentences(before),
+        "after": sentences(after),
+    }

@@ -1,0 +1,173 @@
+"""The command line and the configuration: what is refused, and how it is told."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPOSITORY
+from hydra import compose, initialize_config_dir
+
+from ares.config import folder, options, problems_with, register_schema, to_config, validate, warnings_of
+from ares.types import AresError
+
+
+def composed(*overrides: str):
+    register_schema()
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        return to_config(compose("config", overrides=list(overrides)))
+
+
+def train(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "train.py", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("stage", options("stage"))
+def test_every_stage_composes(stage: str) -> None:
+    config = composed(f"stage={stage}", "model=tiny", "data=sample", "strategy=single")
+    validate(config)
+    assert config.stage.name == stage
+    assert config.stage.steps
+
+
+@pytest.mark.parametrize(
+    "group", ["data", "model", "features", "teacher", "strategy", "logger", "experiment"]
+)
+def test_every_shipped_file_composes_and_validates(group: str) -> None:
+    for option in options(group):
+        validate(composed(f"{group}={option}"))
+
+
+def test_what_depends_on_model_size_follows_the_model() -> None:
+    assert composed("model=base", "strategy=single").rl.global_batch_size == 256
+    large = composed("model=large")
+    assert (large.rl.global_batch_size, large.rl.micro_batch_size, large.trainer.devices) == (128, 2, 4)
+    assert large.logger.name == "wandb"
+    assert composed("model=large", "rl.lr=3e-6").rl.lr == pytest.approx(3e-6)
+
+
+def test_demo_needs_nothing_but_the_package() -> None:
+    config = composed("experiment=demo")
+    assert (config.data["name"], config.model["name"], config.teacher["name"]) == (
+        "sample",
+        "tiny",
+        "reference",
+    )
+    assert (config.trainer.devices, config.trainer.accelerator) == (1, "cpu")
+
+
+def test_a_correct_command_line_has_no_problems() -> None:
+    overrides = [
+        "stage=rl",
+        "model=large",
+        "rl.kl_coef=1e-3,1e-2",
+        "data.root=/x",
+        "run=a",
+        "hydra.job.num=1",
+    ]
+    assert problems_with(overrides) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "suggestion"),
+    [
+        ("stage=rll", "'rl'"),
+        ("modle=base", "'model'"),
+        ("rl.klcoef=1", "'rl.kl_coef'"),
+        ("kl_coef=1", "'rl.kl_coef'"),
+        ("experiment=dmeo", "'demo'"),
+        ("+rl.foo=1", "no key"),
+        ("rl.lr=abc", "abc"),
+        ("rl.k=1.5", "1.5"),
+        ("data.rot=x", "'data.root'"),
+        ("~rl.k=4", "cannot be removed"),
+    ],
+)
+def test_each_mistake_is_named_with_a_suggestion(override: str, suggestion: str) -> None:
+    problems = problems_with([override])
+    assert len(problems) == 1
+    assert suggestion in problems[0]
+
+
+def test_three_mistakes_give_three_messages_and_exit_code_2() -> None:
+    done = train("stage=rll", "rl.klcoef=3", "modle=base")
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("error: ") and "Did you mean" in line for line in lines)
+
+
+@pytest.mark.parametrize("flag", [["--help"], ["--cfg", "job"]])
+def test_help_and_configuration_are_quick(flag: list[str]) -> None:
+    started = time.monotonic()
+    done = train("experiment=demo", *flag)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started < 3
+    assert "kl_coef" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainer.precision=16-mixed"], "float16"),
+        (["rl.kl_in=lost"], "'loss'"),
+        (["rl.objective=grpo", "rl.k=1"], "rl.k=2"),
+        (["rl.holdout=1.5"], "between"),
+        (["rl.global_batch_size=10", "rl.micro_batch_size=4"], "no multiple"),
+        (["trainer.devices=2"], "strategy=ddp"),
+        (["rl.temperature=0"], "above 0"),
+        (["rounds=0"], "at least 1"),
+    ],
+)
+def test_impossible_combinations_are_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(AresError, match=message):
+        validate(composed("experiment=demo", *overrides))
+
+
+def test_all_impossible_values_are_told_at_once() -> None:
+    with pytest.raises(AresError) as error:
+        validate(composed("experiment=demo", "rl.k=0", "rl.gamma=2", "rounds=0"))
+    assert len(str(error.value).splitlines()) == 3
+
+
+def test_filters_and_an_inert_kl_are_warned_about() -> None:
+    assert warnings_of(composed("experiment=demo")) == []
+    assert "rl.top_k=50" in warnings_of(composed("experiment=demo", "rl.top_k=50"))[0]
+    assert "no effect" in warnings_of(composed("experiment=demo", "rl.kl_in=reward"))[0]
+
+
+def test_fewer_devices_than_asked_for_are_refused_with_the_command_that_works() -> None:
+    done = train("stage=rl", "model=large", "trainer.accelerator=cpu")
+    assert done.returncode == 2
+    assert "python train.py stage=rl data=scienceqa model=large strategy=single" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_data_is_one_sentence_with_the_command(tmp_path) -> None:
+    done = train(
+        "stage=rationale",
+        "model=tiny",
+        "features=none",
+        "strategy=single",
+        "data.root=/nowhere",
+        f"paths.runs={tmp_path}",
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == 1
+    assert "python train.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_upstream_artefact_is_one_sentence_with_the_command(tmp_path) -> None:
+    done = train(
+        "experiment=demo",
+        "stage=ppo",
+        "features=none",
+        "data.sizes={train: 8, val: 4, test: 4}",
+        f"paths.runs={tmp_path}",
+    )
+    assert done.returncode == 2, done.stderr
+    assert "python train.py stage=rationale run=demo" in done.stderr
+    assert "Traceback" not in done.stderr
