@@ -7,6 +7,7 @@ from ares.steps.score import teacher_of, with_progress
 from ares.store import Outputs, Run, read_rationales, write_corrections
 from ares.teachers.base import Teacher
 from ares.teachers.parsing import FeedbackError
+from ares.teachers.prompts import strip_solution
 from ares.text.sentences import remove_repeated_sentences, split_sentences
 from ares.types import AresError, Config, Correction, Problem, Rationale
 
@@ -49,7 +50,8 @@ async def _correct_all(
 
 async def _correct_one(teacher: Teacher, problem: Problem, row: Rationale) -> Correction:
     deduplicated = remove_repeated_sentences(row.text)
-    result = await teacher.correct(problem, deduplicated, _sentences(deduplicated))
+    [bare] = strip_solution([deduplicated])
+    result = await teacher.correct(problem, bare, _sentences(bare))
     if isinstance(result.text, FeedbackError):
         return Correction(
             row.pid, row.text, deduplicated, None, "quarantined", str(result.text.reason), result.request_hash

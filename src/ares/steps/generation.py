@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ares.datamodules.collate import pad_right
+from ares.datamodules.collate import collate_prompts
 from ares.models.generation import generate_greedy
 from ares.steps.inputs import progress
 from ares.types import Example, Rationale
@@ -16,10 +15,13 @@ def prompt_batch(
     prompts: Sequence[Sequence[int]], pids: Sequence[str], features: Any, pad_id: int, device: Any
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """`(input_ids (B, S) int64, attention_mask (B, S) int64, image_features (B, P, D) float32 or None)`."""
-    ids = pad_right(prompts, pad_id)
-    mask = pad_right([[1] * len(prompt) for prompt in prompts], 0)
-    images = None if features is None else torch.from_numpy(features.get(pids)).to(device)
-    return ids.to(device), mask.to(device), images
+    batch = collate_prompts(prompts, pids, pad_id, features)
+    images = batch["image_features"]
+    return (
+        batch["input_ids"].to(device),  # type: ignore[union-attr]
+        batch["attention_mask"].to(device),  # type: ignore[union-attr]
+        None if images is None else images.to(device),
+    )
 
 
 def encode_prompts(

@@ -11,6 +11,7 @@ from ares.store import Outputs, Run, read_rollouts, write_feedback
 from ares.teachers.base import Teacher
 from ares.teachers.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
+from ares.teachers.prompts import strip_solution
 from ares.types import AresError, Config, Feedback, Problem, Rollout
 
 
@@ -62,7 +63,7 @@ async def with_progress(teacher: Teacher, jobs: list[Any], label: str) -> None:
 
 async def _score_question(teacher: Teacher, problem: Problem, rows: list[Rollout]) -> list[Feedback]:
     sent = [row for row in rows if row.sentences]
-    results = await teacher.score(problem, [row.sentences for row in sent]) if sent else []
+    results = await teacher.score(problem, [strip_solution(row.sentences) for row in sent]) if sent else []
     scored = {row.row_id: result for row, result in zip(sent, results, strict=True)}
     return [_feedback(row, scored.get(row.row_id)) for row in rows]
 

@@ -1,0 +1,52 @@
+"""Pictures of 4 x 4 cells of 16 pixels, each one flat colour, so that one cell is one patch of the image."""
+
+import random
+
+from PIL import Image, ImageDraw
+
+CELL = 16
+SIDE = 4
+# Corners of the colour cube: every colour can be told from all others by a linear function of its pixels.
+RGB = {
+    "red": (225, 25, 25),
+    "green": (20, 170, 30),
+    "blue": (25, 25, 225),
+    "yellow": (235, 225, 20),
+    "pink": (230, 30, 220),
+    "black": (15, 15, 15),
+    "grey": (200, 200, 200),
+    "paper": (245, 245, 240),
+}
+JITTER = 10
+
+# Four rows of four cells, top to bottom: a colour for a full cell, "o" and a colour for a disc on paper.
+Grid = tuple[tuple[str, ...], ...]
+
+
+def blank(colour: str = "paper") -> list[list[str]]:
+    """A grid of one colour, to be filled in."""
+    return [[colour] * SIDE for _ in range(SIDE)]
+
+
+def freeze(cells: list[list[str]]) -> Grid:
+    """A finished grid."""
+    return tuple(tuple(row) for row in cells)
+
+
+def draw(grid: Grid, rng: random.Random) -> Image.Image:
+    """The picture of a grid, (64, 64) RGB; each colour is shifted a little per picture, drawn with `rng`."""
+    shade = {
+        name: tuple(min(255, max(0, value + rng.randint(-JITTER, JITTER))) for value in rgb)
+        for name, rgb in RGB.items()
+    }
+    image = Image.new("RGB", (CELL * SIDE, CELL * SIDE), shade["paper"])
+    pen = ImageDraw.Draw(image)
+    for row, cells in enumerate(grid):
+        for column, cell in enumerate(cells):
+            x, y = column * CELL, row * CELL
+            box = (x, y, x + CELL - 1, y + CELL - 1)
+            if cell.startswith("o "):
+                pen.ellipse((x + 1, y + 1, x + CELL - 2, y + CELL - 2), fill=shade[cell[2:]])
+            else:
+                pen.rectangle(box, fill=shade[cell])
+    return image

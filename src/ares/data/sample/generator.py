@@ -1,0 +1,148 @@
+"""Generates the sample data set from a seed, in memory or in the published ScienceQA layout.
+
+An item depends on (seed, split, its index) and on which questions came before it in its split, so a split can grow
+without changing its own first items or the other splits. Splits hold apart by construction: the hash of question and
+picture decides which split may use them, whatever the seed.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from ares.data.sample.drawing import draw
+from ares.data.sample.items import Draft, Fact, Item, Kind
+from ares.data.sample.kinds import KINDS
+from ares.store import write_json
+from ares.types import SPLITS, AresError, Problem
+
+LETTERS = "ABCD"
+DEFAULT_SIZES = {"train": 600, "val": 150, "test": 150}
+# Sixteenths of all (question, picture) pairs that belong to a split.
+_SHARES = {"train": range(0, 8), "val": range(8, 10), "test": range(10, 16)}
+_ATTEMPTS = 500
+_MAX_SIZE = 99_999
+
+
+def generate(sizes: Mapping[str, int] = DEFAULT_SIZES, seed: int = 0) -> list[Item]:
+    """The items of all splits, in the order train, val, test; `sizes` maps a split to its number of problems.
+
+    The same sizes and seed give equal items, byte for byte. Raises AresError for an unknown split or a size that is
+    negative or above 99,999.
+    """
+    for split, size in sizes.items():
+        if split not in SPLITS or not 0 <= size <= _MAX_SIZE:
+            raise AresError(
+                f"data.sizes has {split}={size}, but needs {', '.join(SPLITS)} between 0 and {_MAX_SIZE}; correct it."
+            )
+    return [item for split in SPLITS for item in _generate_split(split, sizes.get(split, 0), seed)]
+
+
+def write_sample(root: Path | str, *, sizes: Mapping[str, int] = DEFAULT_SIZES, seed: int = 0) -> None:
+    """Writes `problems.json`, `pid_splits.json`, `captions.json`, `images/<split>/<pid>/image.png` and `facts.json`.
+
+    The first four are the published ScienceQA layout; `facts.json` holds the truths that `Oracle.load` reads.
+    Raises AresError as `generate` does.
+    """
+    root = Path(root)
+    items = generate(sizes, seed)
+    for item in items:
+        if item.image is not None and item.problem.image is not None:
+            path = root / item.problem.image
+            path.parent.mkdir(parents=True, exist_ok=True)
+            item.image.save(path, format="PNG")
+    problems = [item.problem for item in items]
+    write_json(root / "captions.json", {"captions": {p.pid: p.caption for p in problems if p.caption}})
+    write_json(root / "facts.json", {item.problem.pid: _truth(item) for item in items})
+    write_json(root / "pid_splits.json", {s: [p.pid for p in problems if p.split == s] for s in SPLITS})
+    write_json(root / "problems.json", {problem.pid: _record(problem) for problem in problems})
+
+
+def _truth(item: Item) -> dict[str, object]:
+    facts = {name: [asdict(fact) for fact in getattr(item, name)] for name in ("steps", "wrong", "known")}
+    return {"kind": item.kind, **facts}
+
+
+def _record(problem: Problem) -> dict[str, object]:
+    names = [
+        "question",
+        "choices",
+        "answer",
+        "hint",
+        "task",
+        "grade",
+        "subject",
+        "topic",
+        "category",
+        "skill",
+        "lecture",
+        "solution",
+        "split",
+    ]
+    record = {name: getattr(problem, name) for name in names}
+    return {**record, "image": "image.png" if problem.image else None}
+
+
+def _generate_split(split: str, size: int, seed: int) -> Iterator[Item]:
+    seen: set[str] = set()
+    for index in range(size):
+        kind = KINDS[index % len(KINDS)]
+        draft, rng = _draft(kind, split, index, seed, seen)
+        round_, turn = divmod(index // len(KINDS), kind.n_choices)
+        positions = random.Random(f"{seed}/{split}/{kind.name}/{round_}").sample(
+            range(kind.n_choices), kind.n_choices
+        )
+        yield _item(kind, draft, positions[turn], split, index, rng)
+
+
+def _draft(kind: Kind, split: str, index: int, seed: int, seen: set[str]) -> tuple[Draft, random.Random]:
+    """A draft whose question and picture belong to the split and are new in it, while such are left."""
+    for attempt in range(_ATTEMPTS):
+        rng = random.Random(f"{seed}/{split}/{index}/{attempt}")
+        draft = kind.draft(rng)
+        key = f"{draft.question}|{draft.grid}"
+        ours = hashlib.sha256(key.encode()).digest()[0] % 16 in _SHARES[split]
+        if ours and (key not in seen or attempt > _ATTEMPTS // 2):
+            seen.add(key)
+            return draft, rng
+    raise AresError(
+        f"The sample has no further question of kind {kind.name} for {split}; ask for fewer in data.sizes."
+    )
+
+
+def _item(kind: Kind, draft: Draft, position: int, split: str, index: int, rng: random.Random) -> Item:
+    order = rng.sample(range(1, kind.n_choices), kind.n_choices - 1)
+    order.insert(position, 0)
+    letter_of = {choice: LETTERS[place] for place, choice in enumerate(order)}
+    conclusions = [
+        replace(fact, slots={**fact.slots, "letter": letter_of[choice]})
+        for choice, fact in enumerate(draft.conclusions)
+    ]
+    steps = (*draft.steps, conclusions[0])
+    pid = f"{SPLITS.index(split) + 1}{index + 1:05d}"
+    problem = Problem(
+        pid=pid,
+        question=draft.question,
+        choices=tuple(draft.choices[choice] for choice in order),
+        answer=position,
+        hint=draft.hint,
+        caption=draft.caption,
+        lecture=kind.lecture,
+        solution=" ".join(_write(kind, fact, rng) for fact in steps),
+        image=Path("images", split, pid, "image.png") if draft.grid else None,
+        split=split,
+        subject=kind.subject,
+        topic=kind.topic,
+        category=kind.category,
+        skill=kind.skill,
+        grade=rng.choice(kind.grades),
+        task="closed choice",
+    )
+    image = draw(draft.grid, rng) if draft.grid else None
+    return Item(problem, kind.name, steps, tuple(conclusions[1:]), draft.known, image)
+
+
+def _write(kind: Kind, fact: Fact, rng: random.Random) -> str:
+    relation = next(relation for relation in kind.relations if relation.name == fact.relation)
+    return relation.write(fact.slots, rng)

@@ -1,0 +1,74 @@
+"""What the sample can say: relations between words, and the sentence templates that state them.
+
+A relation's sentences have named slots; a *statement* is a relation with its slots filled. Gold solutions are written
+with the `gold` templates; the `paraphrase` templates state the same in words that no gold text uses.
+"""
+
+import random
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from ares.data.sample.words import DOMAINS
+
+Templates = Literal["gold", "paraphrase"]
+Slots = Mapping[str, str]
+
+
+def domain_of(slot: str) -> str:
+    """The pool of words that a slot takes from: `person2` takes from `person`."""
+    return slot.rstrip("0123456789")
+
+
+def _slot_pattern(slot: str) -> str:
+    words = DOMAINS[domain_of(slot)]
+    # A number outside the pool is a wrong number, not an unknown sentence.
+    values = r"\d+" if words[0].isdigit() else "|".join(sorted(map(re.escape, words), key=len, reverse=True))
+    return f"(?P<{slot}>{values})"
+
+
+def _template_pattern(template: str) -> re.Pattern[str]:
+    parts = re.split(r"\{(\w+)\}", template)
+    literals, slots = parts[::2], parts[1::2]
+    pattern = re.escape(literals[0])
+    for slot, literal in zip(slots, literals[1:], strict=True):
+        pattern += _slot_pattern(slot) + re.escape(literal)
+    return re.compile(pattern)
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A relation, its sentence templates and its truth.
+
+    The slots in `key` name what a statement is about, the other slots what is said of it. `holds` decides statements
+    whose truth does not depend on the problem (rules, arithmetic); None: only a problem's facts decide.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    gold: tuple[str, ...]
+    paraphrase: tuple[str, ...]
+    holds: Callable[[Slots], bool] | None = None
+
+    @cached_property
+    def slots(self) -> tuple[str, ...]:
+        """The slots' names, in the order of the first template."""
+        return tuple(re.findall(r"\{(\w+)\}", self.gold[0]))
+
+    @cached_property
+    def _patterns(self) -> tuple[re.Pattern[str], ...]:
+        return tuple(_template_pattern(template) for template in (*self.gold, *self.paraphrase))
+
+    def write(self, slots: Slots, rng: random.Random, templates: Templates = "gold") -> str:
+        """A sentence that states the relation of `slots`, its template drawn with `rng`."""
+        choices = self.gold if templates == "gold" else self.paraphrase
+        return rng.choice(choices).format(**slots)
+
+    def parse(self, sentence: str) -> dict[str, str] | None:
+        """The slots of a sentence written with one of this relation's templates, None for any other text."""
+        for pattern in self._patterns:
+            if match := pattern.fullmatch(sentence):
+                return match.groupdict()
+        return None

@@ -1,0 +1,45 @@
+"""Which parameters decay, and how the learning rate moves."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two optimiser groups of the trainable parameters: with `weight_decay`, and norms and biases without.
+
+    T5's `relative_attention_bias` counts as a bias. A parameter that two modules share occurs once.
+    """
+    norms = {
+        id(parameter)
+        for module in model.modules()
+        if "Norm" in type(module).__name__
+        for parameter in module.parameters(recurse=False)
+    }
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (plain if id(parameter) in norms or "bias" in name else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def lr_lambda(total_steps: int, warmup_fraction: float, decay: str) -> Callable[[int], float]:
+    """The factor on the learning rate at optimiser step 0, 1, …: linear warm-up, then constant or linear to 0.
+
+    Warm-up takes `round(total_steps · warmup_fraction)` steps and starts above 0; with `decay="linear"` the
+    factor would be 0 at step `total_steps`, the first one that is not taken. Raises ValueError for another decay.
+    """
+    if decay not in ("constant", "linear"):
+        raise ValueError(f"There is no learning-rate decay {decay!r}; choose constant or linear.")
+    warmup = round(total_steps * warmup_fraction)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        if decay == "constant":
+            return 1.0
+        return max(0.0, (total_steps - step) / max(1, total_steps - warmup))
+
+    return factor

@@ -1,0 +1,57 @@
+"""Sums, means and whitening over the real tokens of right-padded tensors, on one process or on all.
+
+Padding is replaced, not multiplied away, so that a NaN on padding stays there.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_EPS = 1e-8
+
+
+def sum_over_ranks(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
+    """The element-wise sum of `x` (any shape) over the processes of `group` (None: all of them).
+
+    Without a process group it is `x` itself. Not differentiable.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return x
+    total = x.detach().clone()
+    dist.all_reduce(total, group=group)
+    return total
+
+
+def masked_sum(x: Tensor, mask: Tensor) -> Tensor:
+    """The sum of `x` (B, T) over positions where `mask` (B, T) is not 0: a scalar of x's dtype."""
+    return x.masked_fill(mask == 0, 0).sum()
+
+
+def masked_mean(x: Tensor, mask: Tensor, *, denominator: float | Tensor | None = None) -> Tensor:
+    """The mean of `x` (B, T) over positions where `mask` (B, T) is not 0: a scalar of x's dtype.
+
+    `denominator` replaces the number of such positions (for a part of a larger batch). Nothing real gives 0.
+    """
+    if denominator is None:
+        denominator = (mask != 0).sum().clamp(min=1)
+    return masked_sum(x, mask) / denominator
+
+
+def masked_whiten(
+    x: Tensor, mask: Tensor, *, shift_mean: bool = True, group: dist.ProcessGroup | None = None
+) -> Tensor:
+    """`x` (B, T) float with mean 0 and variance 1 over real tokens of all ranks, 0 on padding.
+
+    `mask` (B, T) is not 0 on real tokens. Population variance, 1e-8 added to it; `shift_mean=False` keeps the mean.
+    Sums are taken in float64. In a process group every rank must call this, with whatever rows it has.
+    """
+    real = mask != 0
+    wide = x.detach().double().masked_fill(~real, 0)
+    total, count = sum_over_ranks(torch.stack([wide.sum(), real.sum().double()]), group)
+    mean = total / count.clamp(min=1)
+    squares = (wide - mean).square().masked_fill(~real, 0).sum()
+    variance = sum_over_ranks(squares, group) / count.clamp(min=1)
+    white = (x - mean) * (variance + _EPS).rsqrt()
+    if not shift_mean:
+        white = white + mean
+    return white.to(x.dtype).masked_fill(~real, 0)

@@ -1,0 +1,79 @@
+"""What looks like `key: value` in a Teacher's reply: lines inside braces, and JSON in any order and nesting.
+
+Values are kept as they were written, so that `parsing` alone decides what a score is.
+"""
+
+import json
+import re
+from typing import Any
+
+Entry = tuple[str, str]
+
+_OBJECT = re.compile(r"{.*?}", re.DOTALL)
+_BLANK_VALUE = re.compile(r"([:\[,]\s*)(xxx|nan)(?=\s*[,}\]])", re.IGNORECASE)
+
+
+class Pairs(list[tuple[str, Any]]):
+    """A JSON object as pairs in order, since a repeated sentence is the same key twice."""
+
+
+class _Number(str):
+    """A JSON number as it was written."""
+
+
+def objects(text: str) -> list[str]:
+    """Every shortest `{...}`."""
+    return _OBJECT.findall(text)
+
+
+def line_objects(text: str) -> list[list[Entry]]:
+    """For every shortest `{...}` its lines with a colon, split at the last one."""
+    found = []
+    for match in objects(text):
+        pairs = [line.rsplit(":", 1) for line in match.strip().split("\n") if ":" in line]
+        found.append([(key, value.strip(" ,}\t")) for key, value in pairs])
+    return found
+
+
+def load_json(text: str) -> Any:
+    """The JSON value from the first to the last bracket, objects as Pairs; None if it is none."""
+    start = min((at for at in (text.find("{"), text.find("[")) if at >= 0), default=len(text))
+    end = max(text.rfind("}"), text.rfind("]")) + 1
+    try:
+        return json.loads(
+            _BLANK_VALUE.sub(r"\1null", text[start:end]),
+            strict=False,
+            object_pairs_hook=Pairs,
+            parse_float=_Number,
+            parse_int=_Number,
+            parse_constant=_Number,
+        )
+    except (ValueError, RecursionError):
+        return None
+
+
+def json_entries(text: str) -> list[Entry]:
+    """The pairs of a JSON object, out of objects that hold nothing else; none if the text is no such JSON."""
+    value = load_json(text)
+    while isinstance(value, Pairs) and len(value) == 1 and isinstance(value[0][1], Pairs):
+        value = value[0][1]
+    return [(key, _written(item)) for key, item in value] if isinstance(value, Pairs) else []
+
+
+def json_parts(text: str) -> list[str]:
+    """The members of a JSON object or list that holds only such, each as an object of one entry a line."""
+    value = load_json(text)
+    items = [item for _, item in value] if isinstance(value, Pairs) else value
+    if not isinstance(items, list) or not all(isinstance(item, list) for item in items):
+        return []
+    return [_lines(item) for item in items]
+
+
+def _lines(item: list[Any]) -> str:
+    pairs = item if isinstance(item, Pairs) else enumerate(item)
+    return "{" + "\n".join(f"{key}: {_written(value)}" for key, value in pairs) + "}"
+
+
+def _written(value: Any) -> str:
+    # Only numbers keep their form: the string "0.5" is not the score 0.5.
+    return value if isinstance(value, _Number) else repr(value)

@@ -1,0 +1,131 @@
+"""Sentences of a text, and the tokens they end on.
+
+A sentence is the unit the Teacher scores and a reward is paid for, so its bounds must agree between the text
+and its tokens. syntok proposes where sentences begin; the rules of this module reject some of its proposals
+and add others, each for a kind of text that rationales are full of. A `Solution:` at the start belongs to the
+first sentence.
+"""
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate, pairwise
+
+from syntok import segmenter
+from transformers import PreTrainedTokenizerBase
+
+from ares.types import AresError, Span
+
+# Where a sentence may begin: after white space behind a terminator or a closing mark, and on a new line.
+_GAP = re.compile(r"(?<=[.!?…‽。！？'\"”’»)\]}])\s+|[\r\n]\s*")
+_TERMINATED = re.compile(r"[.!?…‽。！？]['\"”’»)\]}]*$")
+# Three dots; a fourth is the full stop of the sentence.
+_ELLIPSIS = re.compile(r"(?:(?<!\.)\.\.\.|(?<!\. )\. \. \.|…)['\"”’»)\]}]*$")
+
+_PREFIX = re.compile(r"\s*Solution:\s*", re.IGNORECASE)
+# A prefix, a bullet or a number such as "1.", "(b)" or "Solution: 2)." has its sentence still to come.
+_UNBEGUN = re.compile(rf"(?:{_PREFIX.pattern})*(?:\(?(?:\d{{1,2}}|[A-Za-z])[.)]+|[-*•–])?", re.IGNORECASE)
+
+# What these abbreviations announce follows them: they never end a sentence.
+_ANNOUNCES = re.compile(
+    r"(?<![\w.])(?:Drs?|Mrs?|Ms|Mx|Messrs|Mt|Prof|Gen|Sen|Rep|Gov|Capt|Lt|Col|Sgt|Maj|Rev|Hon|Pres"
+    r"|[Ff]igs?|[Ee]qs?|[Ee]\.g|[Ii]\.e|[Cc]f|[Cc]a|[Aa]pprox|[Vv]s|[Vv]iz|[Vv]ol|[Pp]p?)\.$"
+)
+# These, and letters with points between them, end one only before a word that rarely stands inside one.
+_ABBREVIATION = re.compile(
+    r"(?<![\w.])(?:Jr|Sr|Ste?|Ave|Blvd|Inc|Ltd|Co|Corp|Dept|Univ|Ph\.D|etc|al|(?:[A-Za-z]\.)+[A-Za-z])\.$"
+)
+_STARTER = re.compile(
+    r"(?:The|This|That|These|Those|It|Its|He|She|They|We|You|His|Her|Their|There|Here|So|But|And|If|When|While"
+    r"|Because|However|Therefore|Then|Thus|Since|As|In|On|At|For|To|What|Some|Many|Most|Both|Each|All|An?)\b"
+)
+# A point after these ends a sentence though syntok has its doubts: an ordinary word ("art" and "Sun" are on
+# its list of abbreviations; it never lets a sentence begin in lower case), a letter that is no initial.
+_WORD = re.compile(r"(?<![\w.])(?:[a-z]+[-'’])*(?:[a-z]{3,}|Sun|May)\.$")
+_SHORTENED = re.compile(r"\b(?:etc|vol|figs?|dept|est|max|min|temp|avg|incl|tel|gal|sec|deg|www)\.$")
+_LETTER = re.compile(r"\b(?:(?:answer|option|choice)(?: is)?|vitamin|magnet|model|sample|solution) [A-Z]\.$", re.I)
+
+_TAIL = 32  # characters before a boundary that the rules look at
+
+
+def split_sentences(text: str) -> list[Span]:
+    """The sentences of `text` as character spans, in order.
+
+    Spans are disjoint, have no white space at either end and cover all other characters. No sentence ends at a
+    decimal point, an initial, an abbreviation or an ellipsis. A line ends one, unless the next goes on in lower
+    case; so does the end of the text. A bullet, a number such as "1." and the prefix `Solution:` belong to the
+    sentence they precede.
+    """
+    spans = []
+    for start, end in pairwise([0, *_boundaries(text), len(text)]):
+        sentence = text[start:end].strip()
+        if sentence:
+            start = text.index(sentence[0], start)
+            spans.append(Span(start, start + len(sentence)))
+    return spans
+
+
+def _boundaries(text: str) -> Iterator[int]:
+    """Positions, strictly increasing, at which a sentence other than the first begins."""
+    proposed = {tokens[0].offset for paragraph in segmenter.analyze(text) for tokens in paragraph}
+    start = 0
+    for position in sorted(proposed | {match.end() for match in _GAP.finditer(text)}):
+        before = text[start:position].rstrip()
+        gap = text[start + len(before) : position]
+        if before and _is_boundary(before, gap, text[position : position + _TAIL], position in proposed):
+            yield position
+            start = position
+
+
+def _is_boundary(before: str, gap: str, after: str, proposed: bool) -> bool:
+    """Whether the sentence `before` is complete; `gap` is the white space that parts it from `after`."""
+    tail = before[-_TAIL:]
+    if len(before) < _TAIL and _UNBEGUN.fullmatch(before):
+        return False
+    if "\n" in gap or "\r" in gap:
+        return bool(_TERMINATED.search(tail)) or not after[:1].islower()
+    if not _TERMINATED.search(tail) or _ELLIPSIS.search(tail) or _ANNOUNCES.search(tail):
+        return False
+    if _ABBREVIATION.search(tail):
+        return bool(_STARTER.match(after))
+    return proposed or bool(_LETTER.search(tail) or (_WORD.search(tail) and not _SHORTENED.search(tail)))
+
+
+def sentence_spans(
+    tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], *, newline: str = "space"
+) -> tuple[str, list[Span], list[int]]:
+    """The text of a response, its sentences in characters, and the token each of them ends on.
+
+    Args:
+        tokenizer: a fast tokenizer; its `eos_token_id` and `pad_token_id` tell what belongs to no sentence.
+        token_ids: (T,) ids of a response, the decoder start left out. They are decoded as they are and never
+            encoded again: text that was sampled has many encodings.
+        newline: "escape" reads an unknown token followed by "n", which is what T5 makes of the escaped line
+            breaks it was trained on, and a literal backslash followed by "n" as a line break; "space" reads
+            nothing into the text.
+
+    Returns:
+        `(text, spans, ends)` with `len(spans) == len(ends)`. `ends[i]` is the index in `token_ids` of the first
+        token with which the text up to `spans[i].end` is complete, and for the last sentence of the last token
+        other than EOS and pads. `ends` increase strictly: sentences that one token completes become one. Text
+        without a non-space character has no sentence.
+
+    Raises:
+        AresError: `newline` is neither "space" nor "escape".
+    """
+    if newline not in NEWLINES:
+        raise AresError(f"text.newline is {newline!r}: write one of {', '.join(NEWLINES)}.")
+    outside = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    positions = [index for index, token in enumerate(token_ids) if int(token) not in outside]
+    ids = [int(token_ids[index]) for index in positions]
+    text = _decode(tokenizer, ids, newline)
+    spans: list[Span] = []
+    tokens: list[int] = []
+    for span, token in zip(*_last_tokens(tokenizer, ids, text, newline), strict=True):
+        if tokens and token == tokens[-1]:
+            spans[-1] = Span(spans[-1].start, span.end)
+        else:
+            spans.append(span)
+            tokens.append(token)
+    return text, spans, [positions[token] for token in tokens]

@@ -1,0 +1,199 @@
+"""Whole runs through the command line: small, but every step real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from ares.store import (
+    read_corrections,
+    read_feedback,
+    read_json,
+    read_predictions,
+    read_rationales,
+    read_rollouts,
+)
+
+pytestmark = pytest.mark.slow
+
+SIZES = "data.sizes={train: 48, val: 12, test: 12}"
+SMALL = (
+    "model.d_model=32",
+    "model.d_ff=64",
+    "model.layers=1",
+    "rationale.epochs=6",
+    "rl.questions_per_part=8",
+    "rl.ppo_epochs=1",
+    "rl.global_batch_size=64",
+    "rl.micro_batch_size=32",
+    "rl.k=2",
+    "rl.max_new_tokens=40",
+    "rl.eval_questions=12",
+    "generate.max_new_tokens=40",
+    "sft.epochs=1",
+    "lora.epochs=1",
+)
+
+
+def command(runs: Path, *arguments: str) -> list[str]:
+    sizes = () if "data=scienceqa" in arguments else (SIZES,)
+    return [sys.executable, "train.py", "experiment=demo", *SMALL, *sizes, f"paths.runs={runs}", *arguments]
+
+
+def train(runs: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command(runs, *arguments),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A finished run of two rounds."""
+    folder = tmp_path_factory.mktemp("runs")
+    train(folder, "rounds=2")
+    return folder
+
+
+def test_every_artefact_is_there_and_fits(runs: Path) -> None:
+    root = runs / "demo"
+    for number in (1, 2):
+        at = root / f"round-{number}"
+        rollouts = read_rollouts(at / "rollouts")
+        feedback = read_feedback(at / "feedback.parquet")
+        assert len(list((at / "rollouts").glob("part-*.parquet"))) == 6
+        assert [row.row_id for row in rollouts] == [row.row_id for row in feedback]
+        assert len(rollouts) == 2 * 48
+        for rollout, row in zip(rollouts, feedback, strict=True):
+            assert row.status == ("ok" if rollout.spans else "empty")
+            assert len(row.scores or ()) == len(rollout.spans) == len(rollout.token_ends)
+            assert len(rollout.logprobs) == len(rollout.ref_logprobs) == len(rollout.token_ids)
+        assert {row.pid for row in read_corrections(at / "corrections.parquet")} == {
+            row.pid for row in rollouts
+        }
+        assert (at / "sft/policy/model.safetensors").exists()
+    assert len(read_rationales(root / "final/rationales-test.parquet")) == 12
+    assert len(read_predictions(root / "final/lora/predictions.jsonl")) == 12
+    scores = read_json(root / "final/scores.json")
+    assert set(scores["accuracy"]) >= {"NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "AVG"}
+    assert (
+        read_json(root / "metrics.json")["steps"].keys() == read_json(root / "manifest.json")["steps"].keys()
+    )
+    page = (root / "report.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "round-2/ppo" in page
+
+
+def test_reference_log_probabilities_are_the_initial_policys(runs: Path) -> None:
+    first = read_rollouts(runs / "demo/round-1/rollouts")
+    assert all(row.logprobs == row.ref_logprobs for row in first)
+    second = read_rollouts(runs / "demo/round-2/rollouts")
+    assert any(row.logprobs != row.ref_logprobs for row in second)
+
+
+def test_only_train_problems_reach_the_teacher(runs: Path) -> None:
+    splits = read_json(next((runs / "shared").glob("sample-*")) / "pid_splits.json")
+    train_pids = set(splits["train"])
+    for number in (1, 2):
+        at = runs / f"demo/round-{number}"
+        assert {row.row_id.split("/")[0] for row in read_feedback(at / "feedback.parquet")} == train_pids
+        assert {row.pid for row in read_corrections(at / "corrections.parquet")} == train_pids
+
+
+def test_the_same_command_again_does_nothing(runs: Path) -> None:
+    before = (runs / "demo/manifest.json").read_text()
+    done = train(runs, "rounds=2")
+    assert (runs / "demo/manifest.json").read_text() == before
+    assert done.stdout.count(": done") == 16
+
+
+def test_killed_between_rollout_parts_it_goes_on_and_ends_the_same(runs: Path, tmp_path: Path) -> None:
+    train(tmp_path, "stage=rationale")
+    process = subprocess.Popen(
+        command(tmp_path, "stage=rl"), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    parts = tmp_path / "demo/round-1/rollouts"
+    deadline = time.monotonic() + 120
+    while len(list(parts.glob("part-*.parquet"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path.name: path.stat().st_mtime_ns for path in parts.glob("part-*.parquet")}
+    train(tmp_path, "stage=rl")
+    assert len(list(parts.glob("part-*.parquet"))) == 6
+    assert {name: (parts / name).stat().st_mtime_ns for name in kept} == kept
+    assert read_rollouts(parts) == read_rollouts(runs / "demo/round-1/rollouts")
+    assert read_feedback(parts.parent / "feedback.parquet") == read_feedback(
+        runs / "demo/round-1/feedback.parquet"
+    )
+
+
+def test_wandb_offline_logs_the_same_names_as_csv(tmp_path: Path) -> None:
+    from wandb.proto import wandb_internal_pb2
+
+    folders = {
+        name: str(tmp_path / name) for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
+    }
+    train(tmp_path, "stage=rationale", "logger=wandb", WANDB_API_KEY="", WANDB_MODE="offline", **folders)
+    [log] = (tmp_path / "demo/wandb").glob("offline-run-*/run-*.wandb")
+    names = set()
+    for payload in records(log.read_bytes()):
+        record = wandb_internal_pb2.Record.FromString(payload)
+        names |= {item.key or ".".join(item.nested_key) for item in record.history.item}
+    header = (tmp_path / "demo/logs/rationale/metrics.csv").read_text().splitlines()[0].split(",")
+    csv_names = {name for name in header if name not in ("step", "epoch")}
+    assert csv_names
+    assert {name for name in csv_names if not name.endswith("epoch")} <= names
+
+
+def records(data: bytes) -> list[bytes]:
+    """The records of a LevelDB-framed log behind its 7-byte header: blocks of 32 KiB, chunks of (crc, length, type)."""
+    found, part, position = [], b"", 7
+    while position + 7 <= len(data):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
+        part += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):
+            found.append(part)
+            part = b""
+    return found
+
+
+def test_real_problems_run_to_the_report(shared: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    source = shared / "data" / "scienceqa"
+    problems, splits = read_json(source / "problems.json"), read_json(source / "pid_splits.json")
+    few = {"train": splits["train"][:32], "val": splits["val"][:8], "test": splits["test"][:16]}
+    chosen = {pid for pids in few.values() for pid in pids}
+    (root / "problems.json").write_text(json.dumps({pid: problems[pid] for pid in chosen}))
+    (root / "pid_splits.json").write_text(json.dumps(few))
+    train(
+        tmp_path,
+        "data=scienceqa",
+        f"data.root={root}",
+        "features=none",
+        f"tokenizer.path={shared / 't5_tokenizer'}",
+        "run=real",
+    )
+    assert read_json(tmp_path / "real/final/scores.json")["questions"] == 16
+    assert "final/lora" in (tmp_path / "real/report.html").read_text()

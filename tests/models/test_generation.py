@@ -1,0 +1,226 @@
+"""Greedy and sampled writing, log-probabilities and values of written responses."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import GenerationConfig
+
+from ares.models.generation import decoder_inputs, generate_greedy, sample, token_logprobs, values
+from ares.models.loading import value_from_policy
+from ares.types import AresError
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def padded(responses):
+    length = max(map(len, responses))
+    ids = torch.tensor([row + [0] * (length - len(row)) for row in responses])
+    mask = torch.tensor([[1.0] * len(row) + [0.0] * (length - len(row)) for row in responses])
+    return ids, mask
+
+
+@pytest.fixture
+def writer(policy):
+    """A policy that ends some responses early: EOS is about as likely as any other token."""
+    with torch.no_grad():
+        policy.shared.weight *= 0.3
+    return policy
+
+
+def test_greedy_is_as_recorded(original, recorded):
+    written = generate_greedy(
+        original,
+        recorded["in/input_ids"],
+        recorded["in/attention_mask"],
+        recorded["in/image_ids"],
+        max_new_tokens=31,
+    )
+    expected = [[t for t in row if t != 0] for row in recorded["out/greedy_max32"][:, 1:].tolist()]
+    assert written == expected
+    assert written[1][-1] == 1
+    assert len(written[1]) == 10
+
+
+def test_token_logprobs_are_as_recorded(original, recorded):
+    ids = recorded["in/decoder_input_ids"][:, 1:]
+    mask = recorded["in/decoder_attention_mask"][:, 1:]
+    found = token_logprobs(
+        original,
+        recorded["in/input_ids"],
+        recorded["in/attention_mask"],
+        recorded["in/image_ids"],
+        ids,
+        mask,
+    )
+    expected = recorded["out/logprobs_of_labels"]
+    assert found.dtype == torch.float32
+    assert ((found - expected)[mask].abs() <= 1e-5 * (1 + expected[mask].abs())).all()
+    assert (found[~mask] == 0).all()
+
+
+def test_cached_writing_equals_writing_without_a_cache(writer, batch):
+    ours = generate_greedy(writer, **batch, max_new_tokens=12)
+    for use_cache in (True, False):
+        theirs = writer.generate(**batch, max_new_tokens=12, do_sample=False, use_cache=use_cache)
+        theirs = theirs[:, 1:].masked_fill(theirs[:, 1:] == 0, -1)
+        for row, other in zip(ours, theirs.tolist(), strict=True):
+            assert row == [t for t in other if t != -1][: len(row)]
+
+
+def test_rows_that_leave_the_batch_change_nothing(writer, monkeypatch):
+    ids = torch.randint(2, 40, (64, 7))
+    with torch.no_grad():
+        writer.decoder.final_layer_norm.weight += writer.shared.weight[1]
+    rows = ids, torch.ones_like(ids), torch.randn(64, 5, 12)
+    found = generate_greedy(writer, *rows, max_new_tokens=20)
+    assert len({len(row) for row in found}) > 4
+    monkeypatch.setattr("ares.models.generation._COMPACT_AT", 2.0)
+    assert generate_greedy(writer, *rows, max_new_tokens=20) == found
+
+
+def test_logprobs_of_samples_equal_the_samplers_own(writer, batch):
+    torch.manual_seed(1)
+    output = writer.generate(
+        **batch, max_new_tokens=10, do_sample=True, top_k=0, output_logits=True, return_dict_in_generate=True
+    )
+    ids = output.sequences[:, 1:]
+    ended = (ids == 1).cumsum(1) - (ids == 1).long()
+    mask = (ended == 0).float()
+    raw = torch.stack(output.logits, dim=1).log_softmax(-1).gather(2, ids[..., None]).squeeze(-1)
+    found = token_logprobs(writer, **batch, response_ids=ids, response_mask=mask)
+    assert ((found - raw * mask).abs() <= 1e-5).all()
+
+
+def test_samples_follow_the_policy(writer, batch):
+    one = {name: tensor[:1] for name, tensor in batch.items()}
+    count = 20_000
+    first = torch.tensor(
+        [row[0] for row in sample(writer, **one, k=count, max_new_tokens=1, generator=generator())]
+    )
+    with torch.no_grad():
+        logits = writer(**one, decoder_input_ids=torch.zeros(1, 1).long()).logits[0, 0]
+    logits[0] = -torch.inf
+    expected = logits.softmax(-1)
+    observed = torch.bincount(first, minlength=40) / count
+    assert (observed - expected).abs().max() < 5 * (0.25 / count) ** 0.5
+    assert observed[0] == 0
+
+
+def test_order_length_and_end_of_samples(writer, batch):
+    responses = sample(writer, **batch, k=40, max_new_tokens=8, generator=generator())
+    assert len(responses) == 3 * 40
+    for row in responses:
+        assert 0 not in row
+        assert 1 not in row[:-1]
+        assert len(row) == 8 or row[-1] == 1
+    assert len({len(row) for row in responses}) > 4
+    # Row i·k + j belongs to prompt i: with a peaked sampler all k equal the prompt's own greedy response.
+    peaked = sample(writer, **batch, k=4, top_k=1, max_new_tokens=8, generator=generator())
+    assert peaked == [row for row in generate_greedy(writer, **batch, max_new_tokens=8) for _ in range(4)]
+
+
+def test_same_generator_same_samples_and_it_moves_on(writer, batch):
+    shared = generator(5)
+    first = sample(writer, **batch, k=2, max_new_tokens=8, generator=shared)
+    assert sample(writer, **batch, k=2, max_new_tokens=8, generator=shared) != first
+    assert sample(writer, **batch, k=2, max_new_tokens=8, generator=generator(5)) == first
+
+
+def test_nothing_filters_unless_asked(writer, batch):
+    one = {name: tensor[:1] for name, tensor in batch.items()}
+    writer.generation_config = GenerationConfig(
+        do_sample=True, top_k=2, temperature=0.1, top_p=0.1, max_length=3
+    )
+
+    def kinds(**filters):
+        rows = sample(writer, **one, k=3000, max_new_tokens=1, generator=generator(), **filters)
+        return {row[0] for row in rows}
+
+    assert len(kinds()) > 30
+    assert len(kinds(top_k=3)) == 3
+    assert len(kinds(top_p=0.2)) < len(kinds(top_p=0.6)) < len(kinds())
+    assert len(kinds(temperature=0.05)) < 10
+
+
+def test_each_prompt_is_encoded_once(writer, batch, monkeypatch):
+    seen = []
+    forward = writer.encoder.forward
+    monkeypatch.setattr(
+        writer.encoder, "forward", lambda **kw: seen.append(kw["input_ids"].shape) or forward(**kw)
+    )
+    sample(writer, **batch, k=5, max_new_tokens=3, generator=generator())
+    assert seen == [(3, 9)]
+
+
+def test_modes_are_left_as_found_and_dropout_is_off(writer, batch):
+    expected = sample(writer.eval(), **batch, k=3, max_new_tokens=8, generator=generator())
+    greedy = generate_greedy(writer, **batch, max_new_tokens=8)
+    writer.train()
+    writer.decoder.eval()
+    modes = [module.training for module in writer.modules()]
+    assert sample(writer, **batch, k=3, max_new_tokens=8, generator=generator()) == expected
+    assert generate_greedy(writer, **batch, max_new_tokens=8) == greedy
+    assert [module.training for module in writer.modules()] == modes
+    assert torch.is_grad_enabled()
+
+
+def test_modes_are_restored_after_an_error(writer, batch):
+    writer.train()
+    batch["image_features"] = torch.zeros(3, 5, 7)
+    with pytest.raises(AresError):
+        sample(writer, **batch, k=2, max_new_tokens=4, generator=generator())
+    assert writer.training
+    assert writer.encoder.training
+
+
+def test_a_model_as_loaded_samples_like_one_in_eval_mode(writer, batch, tmp_path):
+    writer.save_pretrained(tmp_path)
+    loaded = type(writer).from_pretrained(tmp_path)
+    assert not loaded.training
+    first = sample(loaded, **batch, k=3, max_new_tokens=8, generator=generator())
+    assert sample(loaded.eval(), **batch, k=3, max_new_tokens=8, generator=generator()) == first
+
+
+def test_logprobs_and_values_ignore_padding(writer, batch):
+    value = value_from_policy(writer)
+    nn.init.normal_(value.v_head[2].weight)
+    ids, mask = padded(sample(writer, **batch, k=1, max_new_tokens=8, generator=generator(2)))
+    wide = nn.functional.pad(ids, (0, 4), value=7), nn.functional.pad(mask, (0, 4))
+    for model, function in ((writer, token_logprobs), (value, values)):
+        model.eval()
+        found = function(model, **batch, response_ids=ids, response_mask=mask)
+        assert found.shape == ids.shape
+        assert (found[mask == 0] == 0).all()
+        assert (found[mask == 1] != 0).all()
+        wider = function(model, **batch, response_ids=wide[0], response_mask=wide[1])
+        assert torch.allclose(wider[:, : ids.shape[1]], found, atol=1e-5)
+        assert (wider[:, ids.shape[1] :] == 0).all()
+
+
+def test_values_are_of_the_state_before_each_token(writer, batch):
+    value = value_from_policy(writer)
+    nn.init.normal_(value.v_head[2].weight)
+    ids, mask = torch.randint(2, 40, (3, 6)), torch.ones(3, 6)
+    changed = ids.clone()
+    changed[:, 3] = (ids[:, 3] - 2 + 1) % 38 + 2
+    before, after = (values(value, **batch, response_ids=row, response_mask=mask) for row in (ids, changed))
+    assert torch.equal(before[:, :4], after[:, :4])
+    assert (before[:, 4:] != after[:, 4:]).all()
+
+
+def test_logprobs_have_gradients(writer, batch):
+    ids, mask = torch.randint(2, 40, (3, 6)), torch.ones(3, 6)
+    found = token_logprobs(writer, **batch, response_ids=ids, response_mask=mask)
+    logits = writer(**batch, decoder_input_ids=decoder_inputs(ids)).logits
+    expected = logits.log_softmax(-1).gather(2, ids[..., None]).squeeze(-1)
+    assert torch.allclose(found, expected, atol=1e-5)
+    ours = torch.autograd.grad(found.sum(), list(writer.parameters()))
+    theirs = torch.autograd.grad(expected.sum(), list(writer.parameters()))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_decoder_inputs_are_shifted_right():
+    assert decoder_inputs(torch.tensor([[5, 6, 1]])).tolist() == [[0, 5, 6]]
+    assert decoder_inputs(torch.tensor([[5, 6, 1]]), start_id=9).tolist() == [[9, 5, 6]]

@@ -1,0 +1,276 @@
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from ares.teachers.base import Reply, Request
+from ares.teachers.ledger import Ledger, is_network_path
+from ares.types import AresError
+
+REQUEST = Request("score", "claude", "1", {"question": "Why?", "images": ["ab" * 32]})
+REPLY = Reply('{"1.1": 0.5}', 120, 9, 0.0125)
+
+
+class Sender:
+    """Counts what is sent and how much of it at once."""
+
+    def __init__(self, seconds: float = 0.0, failures: int = 0) -> None:
+        self.seconds, self.failures = seconds, failures
+        self.sent = self.now = self.most = 0
+
+    async def __call__(self, request: Request) -> Reply:
+        self.sent += 1
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(self.seconds)
+        self.now -= 1
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("no network")
+        return REPLY
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "deep" / "ledger.sqlite"
+
+
+def rows(path) -> list[dict]:
+    db = sqlite3.connect(path)
+    db.row_factory = sqlite3.Row
+    return [dict(row) for row in db.execute("SELECT * FROM requests")]
+
+
+def test_request_hash():
+    same = Request("score", "claude", "1", {"images": ["ab" * 32], "question": "Why?"})
+    assert same.hash == REQUEST.hash
+    assert len(REQUEST.hash) == 64
+    others = [
+        Request("judge", "claude", "1", REQUEST.payload),
+        Request("score", "gpt", "1", REQUEST.payload),
+        Request("score", "claude", "2", REQUEST.payload),
+        Request("score", "claude", "1", {**REQUEST.payload, "images": []}),
+    ]
+    assert len({REQUEST.hash, *(other.hash for other in others)}) == 5
+
+
+def test_a_reply_is_paid_once(path):
+    send = Sender()
+    with Ledger(path) as ledger:
+        assert asyncio.run(ledger.ask(REQUEST, send)) == REPLY
+    with Ledger(path) as ledger:
+        again = asyncio.run(ledger.ask(REQUEST, send))
+        assert ledger.find("0" * 64) is None
+    assert again == Reply(REPLY.text, 120, 9, 0.0125, cached=True)
+    assert send.sent == 1
+    (row,) = rows(path)
+    assert row["hash"] == REQUEST.hash
+    assert (row["kind"], row["teacher"], row["prompt_version"]) == ("score", "claude", "1")
+    assert row["payload"] == '{"images": ["' + "ab" * 32 + '"], "question": "Why?"}'
+    assert (row["attempts"], row["owner"]) == (1, None)
+    assert row["replied"] >= row["asked"]
+
+
+def test_unknown_price_stays_unknown(path):
+    async def send(_):
+        return Reply("x", 1, 1, None)
+
+    with Ledger(path) as ledger:
+        asyncio.run(ledger.ask(REQUEST, send))
+        found = ledger.find(REQUEST.hash)
+    assert found is not None
+    assert found.usd is None
+
+
+def test_the_intent_is_there_before_sending_and_the_reply_before_using(path):
+    async def send(_):
+        (row,) = rows(path)
+        assert row["reply"] is None
+        assert row["lease_until"] > time.time()
+        return REPLY
+
+    with Ledger(path) as ledger:
+        asyncio.run(ledger.ask(REQUEST, send))
+        assert rows(path)[0]["reply"] == REPLY.text
+
+
+def test_concurrent_askers_of_one_loop_send_once(path):
+    async def main():
+        send = Sender(0.1)
+        with Ledger(path, poll=0.02) as ledger:
+            replies = await asyncio.gather(*(ledger.ask(REQUEST, send) for _ in range(5)))
+        assert [reply.text for reply in replies] == [REPLY.text] * 5
+        assert sorted(reply.cached for reply in replies) == [False] + [True] * 4
+        assert send.sent == 1
+
+    asyncio.run(main())
+
+
+def test_a_failed_sending_leaves_the_way_free(path):
+    send = Sender(failures=1)
+    with Ledger(path) as ledger:
+        with pytest.raises(ConnectionError):
+            asyncio.run(ledger.ask(REQUEST, send))
+        started = time.monotonic()
+        assert asyncio.run(ledger.ask(REQUEST, send)) == REPLY
+    assert time.monotonic() - started < 1
+    assert rows(path)[0]["attempts"] == 2
+
+
+def test_a_cancelled_sending_leaves_the_way_free(path):
+    async def main():
+        with Ledger(path) as ledger:
+            task = asyncio.create_task(ledger.ask(REQUEST, Sender(60)))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await asyncio.wait_for(ledger.ask(REQUEST, Sender()), 1) == REPLY
+
+    asyncio.run(main())
+
+
+def test_a_long_sending_keeps_its_lease(path):
+    async def main():
+        send = Sender(0.6)
+        with Ledger(path, lease=0.15, poll=0.02) as first, Ledger(path, lease=0.15, poll=0.02) as second:
+            await asyncio.gather(first.ask(REQUEST, send), second.ask(REQUEST, send))
+        assert send.sent == 1
+
+    asyncio.run(main())
+
+
+def test_an_expired_lease_of_another_host_is_taken_over(path):
+    with Ledger(path, lease=0.3, poll=0.02) as ledger:
+        assert ledger._claim(REQUEST, "elsewhere/pid:[1]|7|x")
+        started = time.monotonic()
+        assert asyncio.run(ledger.ask(REQUEST, Sender())) == REPLY
+    assert 0.2 < time.monotonic() - started < 5
+    assert rows(path)[0]["attempts"] == 2
+
+
+def test_the_first_reply_stays(path):
+    with Ledger(path) as ledger:
+        asyncio.run(ledger.ask(REQUEST, Sender()))
+        late = ledger._record(REQUEST, Reply("another", 1, 1, 1.0))
+    assert late.text == REPLY.text
+    assert rows(path)[0]["reply"] == REPLY.text
+
+
+CHILD = textwrap.dedent(
+    """
+    import asyncio, sys, time
+    from ares.teachers.base import Reply, Request
+    from ares.teachers.ledger import Ledger
+
+    path, log, mode = sys.argv[1:]
+
+    async def send(request):
+        with open(log, "a") as file:
+            file.write(request.hash + "\\n")
+        if mode == "crash":
+            time.sleep(60)
+        await asyncio.sleep(0.01)
+        return Reply("reply " + request.hash, 1, 1, 0.5)
+
+    async def main():
+        with Ledger(path, poll=0.02) as ledger:
+            requests = [Request("score", "t", "1", {"n": n}) for n in range(1 if mode == "crash" else 20)]
+            if mode == "backwards":
+                requests.reverse()
+            replies = await asyncio.gather(*(ledger.ask(request, send) for request in requests))
+            assert [r.text for r in replies] == ["reply " + request.hash for request in requests]
+            print(sum(not reply.cached for reply in replies))
+
+    asyncio.run(main())
+    """
+)
+
+
+def child(path, log, mode) -> subprocess.Popen:
+    command = [sys.executable, "-c", CHILD, str(path), str(log), mode]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_processes_share_the_work_and_send_nothing_twice(path, tmp_path):
+    log = tmp_path / "log"
+    children = [child(path, log, mode) for mode in ("forwards", "backwards", "forwards")]
+    outputs = [process.communicate(timeout=60)[0] for process in children]
+    assert [process.returncode for process in children] == [0, 0, 0]
+    sent = log.read_text().split()
+    assert len(sent) == len(set(sent)) == 20
+    assert sum(map(int, outputs)) == 20
+
+
+def test_a_crash_between_intent_and_reply(path, tmp_path):
+    log = tmp_path / "log"
+    crashed = child(path, log, "crash")
+    deadline = time.monotonic() + 30
+    while not (log.exists() and log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(crashed.pid, signal.SIGKILL)
+    crashed.communicate()
+    (row,) = rows(path)
+    assert (row["attempts"], row["reply"]) == (1, None)
+    assert row["lease_until"] > time.time()
+    started = time.monotonic()
+    with Ledger(path) as ledger:  # a dead owner on this host is not waited for
+        request = Request("score", "t", "1", {"n": 0})
+        assert request.hash == row["hash"]
+        assert asyncio.run(ledger.ask(request, Sender())) == REPLY
+    assert time.monotonic() - started < 5
+    assert rows(path)[0]["attempts"] == 2
+
+
+MOUNTS = """\
+overlay / overlay rw 0 0
+server:/home /home nfs4 rw 0 0
+/dev/sda1 /home/local\\040disk ext4 rw 0 0
+//box/share /mnt/share cifs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "network"),
+    [
+        ("/tmp/x", False),
+        ("/home/me/ledger.sqlite", True),
+        ("/home/local disk/x", False),
+        ("/mnt/share/x", True),
+        ("/mnt/shared/x", False),
+    ],
+)
+def test_network_file_systems(tmp_path, path, network):
+    from pathlib import Path
+
+    assert is_network_path(Path(path), MOUNTS) is network
+
+
+def test_journal_by_file_system(tmp_path, monkeypatch):
+    def journal(ledger) -> str:
+        return ledger._db.execute("PRAGMA journal_mode").fetchone()[0]
+
+    monkeypatch.setattr("ares.teachers.ledger.is_network_path", lambda path: False)
+    with Ledger(tmp_path / "local") as ledger:
+        assert journal(ledger) == "wal"
+    monkeypatch.setattr("ares.teachers.ledger.is_network_path", lambda path: True)
+    with Ledger(tmp_path / "network") as ledger:
+        assert journal(ledger) == "delete"
+        assert asyncio.run(ledger.ask(REQUEST, Sender())) == REPLY
+
+
+def test_a_foreign_file_is_refused(tmp_path):
+    (tmp_path / "text").write_text("no database, and long enough to be looked at " * 40)
+    with pytest.raises(AresError, match=r"paths\.ledger"):
+        Ledger(tmp_path / "text")
+    db = sqlite3.connect(tmp_path / "newer")
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(AresError, match="version 99"):
+        Ledger(tmp_path / "newer")

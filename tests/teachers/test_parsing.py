@@ -1,0 +1,263 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ares.teachers.parsing import (
+    FeedbackError,
+    parse_correction,
+    parse_grouped_scores,
+    parse_scores,
+    parse_verdict,
+)
+
+NOT_A_SCORE = {"nan", "underscore_number", "unicode_digits", "minus_zero"}
+OTHER_TEXT = {"right_count_wrong_text", "right_count_reordered"}
+# What the original rejected and has one reading only.
+READ_NOW = {
+    "trailing_comma_space": [0.9, 0.1],
+    "one_line_json": [0.9, 0.1],
+    "echo_prompt_then_answer": [0.9, 0.1],
+    "nested_braces": [0.9, 0.1],
+    "close_brace_in_first_sentence": [0.9, 0.1],
+    "colon_sentence_split_over_lines": [0.6, 0.7],
+    "sentence_wrapped_score_next_line": [0.9, 0.1],
+}
+
+
+@pytest.fixture(scope="module")
+def cases(shared):
+    found = json.loads((shared / "golden" / "feedback_parse.json").read_text())["cases"]
+    assert len(found) == 59
+    return found
+
+
+def reason(call) -> str:
+    with pytest.raises(FeedbackError) as caught:
+        call()
+    assert caught.value.reason == str(caught.value)
+    return caught.value.reason
+
+
+def asked_sentences(case) -> list[str]:
+    lines = [line for line in case["rationale"].split("\n") if line.endswith((": xxx", ": xxx,"))]
+    return [line.rsplit(":", 1)[0].strip()[1:-1] for line in lines]
+
+
+def test_everything_that_the_line_rule_accepts(cases):
+    accepted = [case for case in cases if case["accepted"] and case["name"] not in NOT_A_SCORE]
+    assert len(accepted) > 15
+    for case in accepted:
+        expected = [float(score) for score in case["scores"]]
+        assert parse_scores(case["response"], case["n_expected"]) == expected, case["name"]
+
+
+def test_sentences_must_match_in_order(cases):
+    for case in cases:
+        if not case["accepted"] or case["name"] in NOT_A_SCORE:
+            continue
+        sentences = asked_sentences(case)
+        assert len(sentences) == case["n_expected"]
+        if case["name"] in OTHER_TEXT:
+            assert "another" in reason(
+                lambda c=case, s=sentences: parse_scores(c["response"], c["n_expected"], sentences=s)
+            )
+        else:
+            expected = [float(score) for score in case["scores"]]
+            assert parse_scores(case["response"], case["n_expected"], sentences=sentences) == expected
+
+
+def test_what_is_no_score_is_refused(cases):
+    refused = [case for case in cases if case["name"] in NOT_A_SCORE]
+    assert len(refused) == len(NOT_A_SCORE)
+    for case in refused:
+        assert "not a score" in reason(lambda c=case: parse_scores(c["response"], c["n_expected"]))
+
+
+def test_the_rest_of_the_record(cases):
+    for case in cases:
+        if case["accepted"] or case["response"] is None:
+            continue
+        if case["name"] in READ_NOW:
+            assert parse_scores(case["response"], case["n_expected"]) == READ_NOW[case["name"]]
+        else:
+            reason(lambda c=case: parse_scores(c["response"], c["n_expected"]))
+
+
+def test_missing_commas_bullets_and_several_objects():
+    assert parse_scores('{\n"a": 0.1\n"b": 0.2\n}', 2) == [0.1, 0.2]
+    assert parse_scores("{\n- The sky is blue.: 0.1\n- It rains.: +.2\n}", 2) == [0.1, 0.2]
+    bullets = "{\n- The sky is blue.: 0.1\n2. It rains.: 1.\n}"
+    assert parse_scores(bullets, 2, sentences=["The sky is blue.", "It rains."]) == [0.1, 1.0]
+    assert parse_scores('Sure:\n{\n"a": 0\n}\nand\n{\n"b": 5e-1\n}\nDone: 2', 2) == [0.0, 0.5]
+
+
+def test_repeated_and_quoted_sentences():
+    text = '{\n"Yes.": 0.7,\n"Yes.": 0.0,\n"He said "no".": 0.5\n}'
+    assert parse_scores(text, 3, sentences=["Yes.", "Yes.", 'He said "no".']) == [0.7, 0.0, 0.5]
+    escaped = json.dumps({'He said "no".': 0.5})
+    assert parse_scores(escaped, 1, sentences=['He said "no".']) == [0.5]
+    assert parse_scores('{"Yes.": 0.7, "Yes.": 0.0}', 2, sentences=["Yes.", "Yes."]) == [0.7, 0.0]
+
+
+@pytest.mark.parametrize(
+    "value", ["1.01", "-0.1", "inf", "1e3", "0.5.", "½", '"0.5"', "0,5", "high", "", "true"]
+)
+def test_bad_score(value):
+    reason(lambda: parse_scores("{\n" + f'"a": {value}' + "\n}", 1))
+
+
+def test_no_sentences_is_never_a_reply():
+    reason(lambda: parse_scores("{\n}", 0))
+    reason(lambda: parse_scores("", 1))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.booleans())
+def test_round_trip_of_json(scores, indent):
+    text = json.dumps(
+        {f"sentence {i}: so": score for i, score in enumerate(scores)}, indent=2 if indent else None
+    )
+    assert parse_scores(text, len(scores)) == scores
+
+
+@given(st.text(alphabet='{}":,\n .015x[]-', max_size=80), st.integers(0, 4))
+def test_any_text_gives_scores_or_a_reason(text, n_sentences):
+    try:
+        scores = parse_scores(text, n_sentences)
+    except FeedbackError:
+        return
+    assert len(scores) == n_sentences
+    assert all(0 <= score <= 1 for score in scores)
+    for part in parse_grouped_scores(text, [n_sentences, 1]):
+        assert isinstance(part, list | FeedbackError)
+
+
+# --------------------------------------------------------------------------------------------------
+# Grouped
+# --------------------------------------------------------------------------------------------------
+
+
+def kinds(parts) -> list:
+    return [part if isinstance(part, list) else "error" for part in parts]
+
+
+GROUPED = {
+    "numbered lines": '{\n"1.1": 0.1,\n"1.2": 0.2,\n"2.1": 0.3\n}',
+    "numbered, one line": 'Here: {"1.1": 0.1, "1.2": 0.2, "2.1": 0.3}',
+    "numbered, no quotes or commas": "{\n1.1: 0.1\n- 1.2: 0.2\n2.1: 0.3\n}",
+    "out of order": '{\n"2.1": 0.3,\n"1.2": 0.2,\n"1.1": 0.1\n}',
+    "headings": 'Rationale 1:\n{\n"a": 0.1,\n"b": 0.2\n}\n**Rationale 2**\n{\n"c": 0.3\n}',
+    "nested": '{"rationale_1": {"a": 0.1, "b": 0.2}, "rationale_2": {"c": 0.3}}',
+    "objects": '{\n"a": 0.1,\n"b": 0.2\n}\n{\n"c": 0.3\n}',
+    "lists": "[[0.1, 0.2], [0.3]]",
+    "lists by name": '{"1": [0.1, 0.2], "2": [0.3]}',
+}
+
+
+@pytest.mark.parametrize("form", GROUPED)
+def test_grouped_forms(form):
+    assert kinds(parse_grouped_scores(GROUPED[form], [2, 1])) == [[0.1, 0.2], [0.3]]
+
+
+@pytest.mark.parametrize("form", sorted(set(GROUPED) - {"out of order"}))
+@pytest.mark.parametrize("bad", ["xxx", "1.5", "nan"])
+def test_one_bad_rationale_does_not_spoil_its_sibling(form, bad):
+    assert kinds(parse_grouped_scores(GROUPED[form].replace("0.2", bad), [2, 1])) == ["error", [0.3]]
+    assert kinds(parse_grouped_scores(GROUPED[form].replace("0.3", "2"), [2, 1])) == [[0.1, 0.2], "error"]
+
+
+def test_a_missing_or_extra_score_spoils_its_own_rationale_only():
+    assert kinds(parse_grouped_scores(GROUPED["numbered lines"], [3, 1])) == ["error", [0.3]]
+    assert kinds(parse_grouped_scores(GROUPED["numbered lines"], [1, 1])) == ["error", [0.3]]
+    assert kinds(parse_grouped_scores(GROUPED["headings"], [2, 1, 1])) == [[0.1, 0.2], [0.3], "error"]
+    assert kinds(parse_grouped_scores(GROUPED["objects"], [1, 1])) == ["error", [0.3]]
+    twice = GROUPED["numbered lines"].replace('"1.2"', '"1.1"')
+    assert kinds(parse_grouped_scores(twice, [2, 1])) == ["error", [0.3]]
+
+
+def test_parts_that_cannot_be_told_apart_are_all_errors():
+    assert kinds(parse_grouped_scores(GROUPED["objects"], [2, 1, 1])) == ["error"] * 3
+    assert kinds(parse_grouped_scores("I cannot do that.", [2, 1])) == ["error"] * 2
+    assert kinds(parse_grouped_scores("", [1])) == ["error"]
+
+
+def test_a_single_rationale_may_be_answered_plainly():
+    assert kinds(parse_grouped_scores('{\n"a": 0.1,\n"b": 0.2\n}', [2])) == [[0.1, 0.2]]
+
+
+# --------------------------------------------------------------------------------------------------
+# Corrections and verdicts
+# --------------------------------------------------------------------------------------------------
+
+REPAIRED = "The corrected rationale is here. It is good."
+CORRECTIONS_REFUSED = {
+    "placeholder_original_no_braces",
+    "mentions_original_space_rationale",
+    "empty_final",
+}
+CORRECTIONS_OTHERWISE = {
+    "brace_inside_text": "The set {1, 2} is small. " + REPAIRED,
+    "list_of_sentences": "One. Two.",
+    "literal_backslash_n": "One. Two.",
+}
+
+
+def test_recorded_corrections(shared):
+    cases = json.loads((shared / "golden" / "correction_parse.json").read_text())["cases"]
+    seen = {case["name"] for case in cases}
+    assert seen > CORRECTIONS_REFUSED | set(CORRECTIONS_OTHERWISE)
+    for case in cases:
+        if case["response"] is None:
+            continue
+        if case["name"] in CORRECTIONS_REFUSED:
+            reason(lambda c=case: parse_correction(c["response"]))
+        elif case["name"] == "final_equals_orig":
+            assert parse_correction(case["response"]) == " ".join(case["pred"].split())
+        else:
+            expected = CORRECTIONS_OTHERWISE.get(case["name"], REPAIRED)
+            assert parse_correction(case["response"]) == expected, case["name"]
+
+
+def test_corrections_as_json_keep_any_character():
+    text = 'A { and a "quote": so.'
+    assert (
+        parse_correction("Here:\n" + json.dumps({"original_rationale": "x", "final_rationale": text})) == text
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "I'm sorry, but I cannot see the image.",
+        "final_rationale:{I cannot see the image.}",
+        '{"final_rationale": "I\'m unable to help with that."}',
+        '{"final_rationale": ""}',
+        "final_rationale:{ }",
+        "final_rationale:{...}",
+        "final_rationale:{It is cut off. And so",
+        "Your task involves reviewing a set.\noriginal_rationale:{x}, final_rationale:{}",
+        "final_rationale:{original_rationale}",
+        "The rationale is fine as it is.",
+    ],
+)
+def test_unusable_corrections(text):
+    reason(lambda: parse_correction(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "winner"),
+    [
+        ('{"winner": "first"}', "first"),
+        ("The first one is short. Winner: Second", "second"),
+        ("tie", "tie"),
+    ],
+)
+def test_verdict(text, winner):
+    assert parse_verdict(text) == winner
+
+
+@pytest.mark.parametrize("text", ["", "both", "winner: first or second"])
+def test_no_verdict(text):
+    reason(lambda: parse_verdict(text))

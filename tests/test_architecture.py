@@ -1,0 +1,58 @@
+"""Imports point one way, and modules stay small enough to be read."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+SOURCE = REPOSITORY / "src" / "ares"
+# A module may import from its own layer's packages only if they are its own, and from any layer before it.
+LAYERS = (
+    {"types"},
+    {"data", "text", "vision", "rl", "store"},
+    {"models"},
+    {"teachers"},
+    {"datamodules", "evaluation"},
+    {"modules"},
+    {"steps", "report"},
+    {"run", "launch", "config"},
+    {"__main__"},
+)
+# Artefacts are read and written by everything above types, and reports are a step.
+SIBLINGS = {("steps", "report"), ("run", "launch"), ("data", "store"), ("vision", "store"), ("text", "store")}
+
+
+def layer(package: str) -> int:
+    return next(number for number, names in enumerate(LAYERS) if package in names)
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ares."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {name.name.split(".")[1] for name in node.names if name.name.startswith("ares.")}
+    return found
+
+
+MODULES = sorted(p for p in SOURCE.rglob("*.py") if p.relative_to(SOURCE) != Path("__init__.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(SOURCE).as_posix())
+def test_imports_point_one_way(path: Path) -> None:
+    parts = path.relative_to(SOURCE).parts
+    package = parts[0].removesuffix(".py")
+    for other in imports(path) - {package}:
+        lower = layer(other) < layer(package)
+        assert lower or (package, other) in SIBLINGS, f"{path} imports ares.{other}"
+
+
+def test_the_command_line_loads_nothing_heavy() -> None:
+    heavy = ["torch", "transformers", "pytorch_lightning", "timm", "wandb", "anthropic", "peft", "pyarrow"]
+    code = f"import sys, ares.__main__; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

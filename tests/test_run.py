@@ -1,0 +1,171 @@
+"""The run folder: what is done stays done, what was killed goes on, what changed is refused."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from hydra import compose, initialize_config_dir
+
+from ares.config import folder, register_schema, to_config
+from ares.run import read_manifest, run_stage
+from ares.steps.plan import full_plan
+from ares.store import Outputs, Run, sha256_path
+from ares.types import AresError, Config
+
+STEPS = ("rationale", "rollout", "score", "ppo", "generate", "correct", "sft", "lora", "evaluate")
+
+
+class Killed(Exception):
+    """What ends a run in its middle."""
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[str]:
+    """Replaces every step by one that writes its outputs and records its key; `fail` names one that dies."""
+    made: list[str] = []
+
+    def step(config: Config, run: Run) -> Outputs:
+        if getattr(calls_fail, "key", None) == run.key:
+            raise Killed
+        made.append(run.key)
+        plan = next(step for step in full_plan(config.rounds) if step.key == run.key)
+        files = {}
+        for name, path in plan.outputs.items():
+            target = run.root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            content = f"{run.key} {config.seed} {sorted(sha256_path(p) for p in run.inputs.values())}"
+            if target.suffix:
+                target.write_text(content)
+            else:
+                target.mkdir(exist_ok=True)
+                (target / "config.json").write_text(content)
+            files[name] = target
+        return Outputs(files, {"figure": 1.0}, usd=0.5, requests=2)
+
+    calls_fail.key = None
+    for name in STEPS:
+        monkeypatch.setattr(importlib.import_module(f"ares.steps.{name}"), name, step)
+    return made
+
+
+class calls_fail:
+    key: str | None = None
+
+
+def config(tmp_path: Path, *overrides: str) -> Config:
+    register_schema()
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        base = [
+            "experiment=demo",
+            "features=none",
+            "data.sizes={train: 8, val: 4, test: 4}",
+            "stage.steps=[rationale,rollout,score,ppo,generate,correct,sft,lora,evaluate]",
+            f"paths.runs={tmp_path / 'runs'}",
+        ]
+        return to_config(compose("config", overrides=[*base, *overrides]))
+
+
+def test_all_steps_run_in_order_and_are_recorded(tmp_path, calls, capsys) -> None:
+    run_stage(config(tmp_path, "rounds=2"))
+    assert calls == [step.key for step in full_plan(2)]
+    root = tmp_path / "runs" / "demo"
+    manifest = read_manifest(root)["steps"]
+    entry = manifest["round-2/ppo"]
+    assert set(entry["inputs"]) == {"policy", "value", "rollouts", "feedback", "data"}
+    assert entry["inputs"]["policy"]["path"] == "round-1/sft/policy"
+    assert entry["outputs"]["policy"]["sha256"] == sha256_path(root / "round-2/ppo/policy")
+    assert (entry["usd"], entry["requests"], entry["metrics"]) == (0.5, 2, {"figure": 1.0})
+    assert "torch" in entry["versions"]
+    before = json.dumps(manifest)
+    calls.clear()
+    run_stage(config(tmp_path, "rounds=2"))
+    assert calls == []
+    assert "nothing to do" in capsys.readouterr().out
+    assert json.dumps(read_manifest(root)["steps"]) == before
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path, calls) -> None:
+    calls_fail.key = "round-1/ppo"
+    with pytest.raises(Killed):
+        run_stage(config(tmp_path))
+    done = list(calls)
+    calls_fail.key = None
+    calls.clear()
+    run_stage(config(tmp_path))
+    assert done + calls == [step.key for step in full_plan(1)]
+
+
+def test_a_changed_setting_is_refused_by_name_with_what_it_invalidates(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    calls.clear()
+    with pytest.raises(AresError, match=r"rl\.clip_range \(0\.2 → 0\.1\).*round-1/generate.*on_change=rerun"):
+        run_stage(config(tmp_path, "rl.clip_range=0.1"))
+    assert calls == []
+
+
+def test_rerun_makes_the_changed_step_and_all_that_follows_again(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    calls.clear()
+    # The fake steps' outputs depend on the seed alone.
+    run_stage(config(tmp_path, "sft.lr=1e-5", "on_change=rerun"))
+    assert calls == ["round-1/sft"]
+    calls.clear()
+    run_stage(config(tmp_path, "seed=1", "sft.lr=1e-5", "on_change=rerun"))
+    assert calls == [step.key for step in full_plan(1)]
+
+
+def test_keep_leaves_the_changed_step_alone(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    calls.clear()
+    run_stage(config(tmp_path, "rl.clip_range=0.1", "on_change=keep"))
+    assert calls == []
+
+
+def test_rl_settings_do_not_touch_rollouts(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    calls.clear()
+    run_stage(config(tmp_path, "rl.kl_coef=0.5", "on_change=rerun"))
+    assert "round-1/rollouts" not in calls
+    assert "round-1/score" not in calls
+    assert "round-1/ppo" in calls
+
+
+def test_a_second_writer_is_refused(tmp_path, calls) -> None:
+    root = tmp_path / "runs" / "demo"
+    root.mkdir(parents=True)
+    with FileLock(root / ".lock"), pytest.raises(AresError, match="another process"):
+        run_stage(config(tmp_path))
+    assert calls == []
+
+
+def test_a_stage_alone_starts_from_another_runs_policy(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    calls.clear()
+    rl = ("stage=rl", "stage.steps=[rollout,score,ppo]", "run=second")
+    run_stage(config(tmp_path, *rl, "policy=demo"))
+    assert calls == ["round-1/rollouts", "round-1/score", "round-1/ppo"]
+    path = read_manifest(tmp_path / "runs" / "second")["steps"]["round-1/rollouts"]["inputs"]["policy"][
+        "path"
+    ]
+    assert path == str((tmp_path / "runs/demo/round-1/sft/policy").resolve())
+    with pytest.raises(AresError, match="neither a folder"):
+        run_stage(config(tmp_path, *rl[:2], "run=third", "policy=nowhere"))
+
+
+def test_a_stage_alone_names_what_is_missing(tmp_path, calls) -> None:
+    with pytest.raises(AresError, match=r"feedback\.parquet.*python train\.py stage=score run=demo"):
+        run_stage(config(tmp_path, "stage=ppo", "stage.steps=[ppo]", "policy=" + _policy(tmp_path)))
+
+
+def _policy(tmp_path: Path) -> str:
+    policy = tmp_path / "policy"
+    policy.mkdir()
+    (policy / "config.json").write_text("{}")
+    (tmp_path / "runs/demo/round-1/rollouts").mkdir(parents=True)
+    manifest = {
+        "steps": {"round-1/rollouts": {"outputs": {"rollouts": {"path": "round-1/rollouts", "sha256": "0"}}}}
+    }
+    (tmp_path / "runs/demo/manifest.json").write_text(json.dumps(manifest))
+    return str(policy)
