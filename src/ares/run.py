@@ -2,9 +2,11 @@
 
 import dataclasses
 import importlib
+import logging
 import os
 import platform
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -30,6 +32,7 @@ def run_stage(config: Config) -> None:
     Raises AresError where an upstream artefact is missing, a finished step's configuration or inputs
     differ (`on_change=refuse`), or another process writes the same run.
     """
+    _quieten()
     check_devices(config)
     root = Path(config.paths.runs) / config.run
     root.mkdir(parents=True, exist_ok=True)
@@ -48,6 +51,15 @@ def run_stage(config: Config) -> None:
             print(f"report: {page.resolve()}")
         elif not any(ran):
             print(f"{config.run}: everything that stage={config.stage.name} makes is there; nothing to do.")
+
+
+def _quieten() -> None:
+    # Libraries' notices that a user of this suite can do nothing about.
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    for message in (".*does not have many workers.*", ".*tie_word_embeddings.*", ".*isinstance.*LeafSpec.*"):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def _lock(root: Path) -> AbstractContextManager[Any]:

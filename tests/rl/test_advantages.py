@@ -74,7 +74,7 @@ def test_undiscounted_monte_carlo_returns_are_sums_of_what_is_to_come():
 
 @given(st.integers(0, 10_000), st.integers(0, 2))
 def test_a_score_changes_no_advantage_behind_its_sentence(seed, sentence):
-    _, values, mask, lengths = case(seed, rows=1, longest=12)
+    _, values, mask, _ = case(seed, rows=1, longest=12)
     mask[:] = 1
     ends = [2, 6, 10]
     scores = [0.2, 0.7, 0.4]

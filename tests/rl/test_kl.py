@@ -26,7 +26,9 @@ def test_closed_forms(policy, reference):
 def test_the_same_policy_has_no_divergence():
     logprobs = -torch.rand(3, 5)
     for name in ESTIMATORS:
-        assert torch.equal(kl_penalty(logprobs, logprobs, torch.ones(3, 5), estimator=name), torch.zeros(3, 5))
+        assert torch.equal(
+            kl_penalty(logprobs, logprobs, torch.ones(3, 5), estimator=name), torch.zeros(3, 5)
+        )
 
 
 @pytest.mark.parametrize("name", ["k1", "k3"])

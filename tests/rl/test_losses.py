@@ -38,7 +38,9 @@ def test_recorded_losses_gradients_and_figures(shared):
     meta = json.loads((shared / "golden/ppo_meta.json").read_text())
     with np.load(shared / "golden/ppo.npz") as golden:
         for entry in meta["loss"]:
-            arrays = {n: torch.from_numpy(golden[f"loss/{entry['i']}/{n}"]) for n in NAMES if n != "old_values"}
+            arrays = {
+                n: torch.from_numpy(golden[f"loss/{entry['i']}/{n}"]) for n in NAMES if n != "old_values"
+            }
             arrays["old_values"] = torch.zeros_like(arrays["values"])
             mask = torch.from_numpy(golden[f"loss/{entry['i']}/mask"])
             arrays["logprobs"].requires_grad_()
@@ -176,7 +178,10 @@ def test_value_clipping_takes_the_larger_square():
     zero = torch.zeros(1, 2, dtype=torch.float64)
     tensors = dict.fromkeys(NAMES, zero)
     # The first value has come near its return from afar, the second has moved away from it.
-    tensors |= {"values": torch.tensor([[1.0, -1.0]]).double(), "returns": torch.tensor([[1.0, 1.0]]).double()}
+    tensors |= {
+        "values": torch.tensor([[1.0, -1.0]]).double(),
+        "returns": torch.tensor([[1.0, 1.0]]).double(),
+    }
     _, metrics = loss_of(tensors, torch.ones(1, 2), value_clip_range=0.2)
     assert metrics["value_loss"].item() == pytest.approx((0.8**2 + 2.0**2) / 2)
 

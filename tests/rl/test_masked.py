@@ -42,7 +42,9 @@ def test_whitening_forgets_scale_shift_and_padding(seed):
     mask[0] = 1
     white = masked_whiten(x, mask)
     torch.testing.assert_close(masked_whiten(5 * x - 2, mask), white, atol=1e-4, rtol=1e-4)
-    wider = masked_whiten(torch.nn.functional.pad(x, (0, 4), value=7.0), torch.nn.functional.pad(mask, (0, 4)))
+    wider = masked_whiten(
+        torch.nn.functional.pad(x, (0, 4), value=7.0), torch.nn.functional.pad(mask, (0, 4))
+    )
     torch.testing.assert_close(wider[:, :6], white)
 
 

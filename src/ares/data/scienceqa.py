@@ -36,13 +36,14 @@ def read_scienceqa(
     root = _checked_root(root)
     path, splits_path = root / "problems.json", root / "pid_splits.json"
     rows = _read_mapping(path, "problem ids to problems")
+    for pid, row in rows.items():
+        _check_problem(path, pid, row)
     splits = _checked_splits(splits_path, rows)
     split_of = {pid: split for split, pids in splits.items() for pid in pids}
     texts = read_captions(captions if captions else root / "captions.json", optional=not captions)
     images = _image_finder(root / "images")
     problems = {}
     for pid, row in rows.items():
-        _check_problem(path, pid, row)
         split = split_of.get(pid, row.get("split", ""))
         problems[pid] = Problem(
             pid=pid,
@@ -90,7 +91,9 @@ def _checked_root(root: Path | str | None) -> Path:
 
 def _read_mapping(path: Path, meaning: str) -> dict[str, Any]:
     if not path.is_file():
-        raise AresError(f"{path} is missing; put the file there or set data.root and data.captions to where it is.")
+        raise AresError(
+            f"{path} is missing; put the file there or set data.root and data.captions to where it is."
+        )
     content = read_json(path)
     if not isinstance(content, dict):
         raise AresError(f"{path} holds {_kind(content)}; it must be an object that maps {meaning}.")
@@ -110,9 +113,13 @@ def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]
         splits[split] = [str(pid) for pid in pids]
         for pid in splits[split]:
             if pid not in rows:
-                raise AresError(f"{path}: split {split} names problem {pid}, which problems.json does not have.")
+                raise AresError(
+                    f"{path}: split {split} names problem {pid}, which problems.json does not have."
+                )
             if pid in seen:
-                raise AresError(f"{path}: problem {pid} is in split {seen[pid]} and again in {split}; keep one.")
+                raise AresError(
+                    f"{path}: problem {pid} is in split {seen[pid]} and again in {split}; keep one."
+                )
             seen[pid] = split
     return splits
 
@@ -135,7 +142,9 @@ def _check_problem(path: Path, pid: str, row: Any) -> None:
     if len(choices) > MAX_CHOICES:
         wrong(f'field "choices" has {len(choices)} choices; at most {MAX_CHOICES} (A to Z) can be answered.')
     if answer is not None and (isinstance(answer, bool) or not isinstance(answer, int)):
-        wrong(f'field "answer" is {_kind(answer)}; make it the index of a choice, or null where it is withheld.')
+        wrong(
+            f'field "answer" is {_kind(answer)}; make it the index of a choice, or null where it is withheld.'
+        )
     if answer is not None and not 0 <= answer < len(choices):
         wrong(f'field "answer" is {answer}, out of range: it must be 0 to {len(choices) - 1}.')
     if image is not None and not isinstance(image, str):

@@ -1,8 +1,9 @@
 """Which parameters decay, and how the learning rate moves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -43,3 +44,17 @@ def lr_lambda(total_steps: int, warmup_fraction: float, decay: str) -> Callable[
         return max(0.0, (total_steps - step) / max(1, total_steps - warmup))
 
     return factor
+
+
+def scheduled_adamw(
+    parts: Sequence[tuple[nn.Module, Callable[[int], float]]], *, lr: float, weight_decay: float, eps: float
+) -> Any:
+    """AdamW 0.9/0.999 over models, each with its own factor on `lr` by step, as Lightning's optimiser and scheduler."""
+    groups, factors = [], []
+    for model, factor in parts:
+        own = parameter_groups(model, weight_decay)
+        groups += own
+        factors += [factor] * len(own)
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), eps=eps)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

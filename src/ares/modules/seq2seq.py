@@ -31,16 +31,21 @@ class Seq2SeqModule(pl.LightningModule):
         total_steps: int,
         score: Score,
         metric: str,
+        seed: int,
     ) -> None:
         super().__init__()
         self.model, self.tokenizer, self.fit = model, tokenizer, fit
-        self.total_steps, self.score, self.metric = total_steps, score, metric
+        self.total_steps, self.score, self.metric, self.seed = total_steps, score, metric, seed
         self.references: list[str] = []
         self.hypotheses: list[str] = []
 
     def on_fit_start(self) -> None:
         """Turns dropout on: Lightning leaves a module that `from_pretrained` returned in eval mode."""
         self.model.train()
+
+    def on_train_epoch_start(self) -> None:
+        """Draws each epoch's dropout from (seed, epoch), so that a resumed fit ends as an uninterrupted one."""
+        torch.manual_seed(hash((self.seed, self.current_epoch)))
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """The mean cross-entropy (nats a token) over the optimiser batch; this micro-batch's share of it."""
@@ -123,7 +128,13 @@ def fit_seq2seq(
     )
     pl.seed_everything(seed, verbose=False)
     module = Seq2SeqModule(
-        model, tokenizer, fit, total_steps=fit.epochs * data.steps_per_epoch(), score=score, metric=metric
+        model,
+        tokenizer,
+        fit,
+        total_steps=fit.epochs * data.steps_per_epoch(),
+        score=score,
+        metric=metric,
+        seed=seed,
     )
     best = ModelCheckpoint(
         checkpoints, filename="best", monitor=metric, mode="max", save_last=True, enable_version_counter=False

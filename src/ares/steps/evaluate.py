@@ -1,6 +1,6 @@
 """evaluate: accuracy by subject, context and grade, and how close the rationales are to the gold ones."""
 
-from ares.evaluation.answers import accuracy_table
+from ares.evaluation.answers import accuracy_counts, accuracy_table, failed_extractions
 from ares.evaluation.rationales import bleu, rouge_l, similarity
 from ares.steps.inputs import problems_of
 from ares.store import Outputs, Run, read_predictions, read_rationales, write_json
@@ -21,11 +21,12 @@ def evaluate(config: Config, run: Run) -> Outputs:
     if config.evaluate.similarity_model:
         figures["similarity"] = similarity(references, hypotheses, model=config.evaluate.similarity_model)
     accuracy = accuracy_table(asked, answers)
-    failed = sum(answer is None for answer in answers.values())
+    failed = failed_extractions(answers)
     scores = {
         "split": split,
         "questions": len(asked),
         "accuracy": accuracy,
+        "counts": accuracy_counts(asked, answers),
         "failed_extractions": failed,
         "majority": _majority(list(asked.values())),
         "rationales": figures,

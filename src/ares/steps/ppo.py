@@ -1,5 +1,6 @@
 """ppo: reinforcement learning over the scored rollouts, then a look at what it changed on held-out problems."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +10,10 @@ from ares.modules.ppo import run_ppo
 from ares.steps.generation import encode_prompts, greedy_rationales
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, trainer_arguments
 from ares.store import Outputs, Run, atomic_folder, read_feedback, read_rollouts, write_jsonl
-from ares.teachers.reference import score_rationale
-from ares.text.sentences import repetition_rate
+from ares.teachers.parsing import FeedbackError
+from ares.teachers.prompts import strip_solution
+from ares.teachers.reference import ReferenceTeacher
+from ares.text.sentences import repetition_rate, split_sentences
 from ares.types import Config, Feedback, Problem, Rationale, Rollout
 
 
@@ -83,12 +86,14 @@ def ppo(config: Config, run: Run) -> Outputs:
 
 def scored(problem: Problem, row: Rationale) -> dict[str, Any]:
     """A rationale's sentences with the offline reference teacher's scores; the paid one is never asked here."""
-    sentences, scores = score_rationale(problem, row.text)
+    sentences = strip_solution([row.text[span.start : span.end] for span in split_sentences(row.text)])
+    [result] = asyncio.run(ReferenceTeacher().score(problem, [sentences]))
+    assert not isinstance(result.scores, FeedbackError), result.scores
     return {
         "pid": row.pid,
         "text": row.text,
         "sentences": sentences,
-        "scores": scores,
+        "scores": list(result.scores),
         "tokens": len(row.token_ids),
         "truncated": row.truncated,
         "repetition": repetition_rate(row.text),

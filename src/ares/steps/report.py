@@ -40,7 +40,7 @@ def report(config: Config, root: Path) -> Path:
         },
         "examples": _examples(config, root, rows, steps),
         "accuracy": scores["accuracy"] if scores else None,
-        "counts": None,
+        "counts": scores["counts"] if scores else None,
         "failed": scores["failed_extractions"] if scores else None,
         "rationale_metrics": scores["rationales"] if scores else None,
     }

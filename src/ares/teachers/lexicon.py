@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-STOP_WORDS = frozenset(
-    """
+_STOP_WORDS = """
     a an the this that these those it its they them their there here he she his her him hers i me my we us our you your
     who whom whose which what when where why how
     is are was were be been being am do does did done doing having will would shall should can could may
@@ -19,16 +18,17 @@ STOP_WORDS = frozenset(
     get gets got go goes make makes made let see seen know known use used using given gives give take takes taken
     say says said call called name named mean means tell tells show shows shown look looks find found
     choice option answer correct
-    """.split()
-)
+    """
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 
-NEGATIONS = frozenset("not no never none nothing neither nor cannot without isn aren wasn weren doesn don didn".split())
+_NEGATIONS = "not no never none nothing neither nor cannot without isn aren wasn weren doesn don didn"
+NEGATIONS = frozenset(_NEGATIONS.split())
 
 _NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
     " eighteen nineteen twenty"
-).split()
-NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)}
+)
+NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split())}
 
 # One class a line, its values between semicolons, words for the same value between strokes.
 _CLASSES = """

@@ -169,8 +169,8 @@ def parse_correction(text: str) -> str:
         keys = list(_FINAL_KEY.finditer(text))
         if not keys:
             raise FeedbackError("no final rationale in the reply")
-        value = _braced(text[keys[-1].end() :])
-    value = _one_line(value)
+        value = _without_bullets(_braced(text[keys[-1].end() :]))
+    value = " ".join(value.split())
     if not re.search(r"\w", value):
         raise FeedbackError("the final rationale is empty")
     if _ECHO.search(value):
@@ -210,6 +210,6 @@ def _braced(text: str) -> str:
     raise FeedbackError("the final rationale is cut off")
 
 
-def _one_line(text: str) -> str:
-    lines = text.replace("\\n", "\n").strip().split("\n")
-    return " ".join(" ".join(re.sub(r"^\s*[-*•]\s+", "", line).split()) for line in lines).strip()
+def _without_bullets(text: str) -> str:
+    lines = text.replace("\\n", "\n").split("\n")
+    return "\n".join(re.sub(r"^\s*[-*•]\s+", "", line) for line in lines)

@@ -7,14 +7,15 @@ first sentence.
 """
 
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import partial
 from itertools import accumulate, pairwise
 
 from syntok import segmenter
 from transformers import PreTrainedTokenizerBase
 
+from ares.text.prompts import NEWLINES
 from ares.types import AresError, Span
 
 # Where a sentence may begin: after white space behind a terminator or a closing mark, and on a new line.
@@ -23,14 +24,14 @@ _TERMINATED = re.compile(r"[.!?…‽。！？]['\"”’»)\]}]*$")
 # Three dots; a fourth is the full stop of the sentence.
 _ELLIPSIS = re.compile(r"(?:(?<!\.)\.\.\.|(?<!\. )\. \. \.|…)['\"”’»)\]}]*$")
 
-_PREFIX = re.compile(r"\s*Solution:\s*", re.IGNORECASE)
+_PREFIX = re.compile(r"^\s*Solution:\s*", re.IGNORECASE)
 # A prefix, a bullet or a number such as "1.", "(b)" or "Solution: 2)." has its sentence still to come.
-_UNBEGUN = re.compile(rf"(?:{_PREFIX.pattern})*(?:\(?(?:\d{{1,2}}|[A-Za-z])[.)]+|[-*•–])?", re.IGNORECASE)
+_UNBEGUN = re.compile(rf"(?:{_PREFIX.pattern})?(?:\(?(?:\d{{1,2}}|[A-Za-z])[.)]+|[-*•–])?", re.IGNORECASE)
 
 # What these abbreviations announce follows them: they never end a sentence.
 _ANNOUNCES = re.compile(
     r"(?<![\w.])(?:Drs?|Mrs?|Ms|Mx|Messrs|Mt|Prof|Gen|Sen|Rep|Gov|Capt|Lt|Col|Sgt|Maj|Rev|Hon|Pres"
-    r"|[Ff]igs?|[Ee]qs?|[Ee]\.g|[Ii]\.e|[Cc]f|[Cc]a|[Aa]pprox|[Vv]s|[Vv]iz|[Vv]ol|[Pp]p?)\.$"
+    r"|[Ff]igs?|[Ee]qs?|Eds?|[Ee]\.g|[Ii]\.e|[Cc]f|[Cc]a|[Aa]pprox|[Vv]s|[Vv]iz|[Vv]ol|[Pp]p?)\.$"
 )
 # These, and letters with points between them, end one only before a word that rarely stands inside one.
 _ABBREVIATION = re.compile(
@@ -44,7 +45,9 @@ _STARTER = re.compile(
 # its list of abbreviations; it never lets a sentence begin in lower case), a letter that is no initial.
 _WORD = re.compile(r"(?<![\w.])(?:[a-z]+[-'’])*(?:[a-z]{3,}|Sun|May)\.$")
 _SHORTENED = re.compile(r"\b(?:etc|vol|figs?|dept|est|max|min|temp|avg|incl|tel|gal|sec|deg|www)\.$")
-_LETTER = re.compile(r"\b(?:(?:answer|option|choice)(?: is)?|vitamin|magnet|model|sample|solution) [A-Z]\.$", re.I)
+_LETTER = re.compile(
+    r"\b(?:(?:answer|option|choice)(?: is)?|labell?ed|vitamin|magnet|model|sample|solution) [A-Z]\.$", re.I
+)
 
 _TAIL = 32  # characters before a boundary that the rules look at
 
@@ -119,13 +122,119 @@ def sentence_spans(
     outside = {tokenizer.eos_token_id, tokenizer.pad_token_id}
     positions = [index for index, token in enumerate(token_ids) if int(token) not in outside]
     ids = [int(token_ids[index]) for index in positions]
-    text = _decode(tokenizer, ids, newline)
+    decode = _decoder(tokenizer, newline)
+    text = decode(ids)
+    sentences = split_sentences(text)
     spans: list[Span] = []
     tokens: list[int] = []
-    for span, token in zip(*_last_tokens(tokenizer, ids, text, newline), strict=True):
+    for span, token in zip(sentences, _last_tokens(tokenizer, decode, ids, text, sentences), strict=True):
         if tokens and token == tokens[-1]:
             spans[-1] = Span(spans[-1].start, span.end)
         else:
             spans.append(span)
             tokens.append(token)
     return text, spans, [positions[token] for token in tokens]
+
+
+def sentence_token_ends(
+    tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], *, newline: str = "space"
+) -> list[int]:
+    """The index in `token_ids` of the last token of each sentence: `ends` of `sentence_spans`."""
+    return sentence_spans(tokenizer, token_ids, newline=newline)[2]
+
+
+def _decoder(tokenizer: PreTrainedTokenizerBase, newline: str) -> Callable[[list[int]], str]:
+    """Turns ids into text, without special tokens and with line breaks as `newline` has it."""
+
+    def plain(ids: list[int]) -> str:
+        return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def escaped(ids: list[int]) -> str:
+        shown = [token for token in ids if token not in hidden]
+        text = str(tokenizer.decode(shown, clean_up_tokenization_spaces=False))
+        return text.replace(unknown + "n", "\n").replace(unknown, "").replace("\\n", "\n")
+
+    if newline == "space":
+        return plain
+    unknown = tokenizer.unk_token
+    if unknown is None:
+        return lambda ids: plain(ids).replace("\\n", "\n")
+    hidden = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    return escaped
+
+
+def _last_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    decode: Callable[[list[int]], str],
+    ids: list[int],
+    text: str,
+    sentences: list[Span],
+) -> Iterator[int]:
+    """For each sentence the first index i such that `decode(ids[: i + 1])` holds it; the last index for the last.
+
+    The lengths of the pieces only say where to look first, so that two prefixes a sentence are decoded and not
+    T; what is found rests on the decoded prefixes alone.
+    """
+
+    def covers(start: str, index: int) -> bool:
+        return decode(ids[: index + 1]).startswith(start)
+
+    special = set(tokenizer.all_special_ids)
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    lengths = [0 if token in special else len(piece or "") for token, piece in zip(ids, pieces, strict=True)]
+    reached = list(accumulate(lengths))
+    token, ahead = 0, 0  # the token found last, and how far the pieces' lengths run ahead of the text there
+    for span in sentences[:-1]:
+        guess = bisect_left(reached, span.end + ahead)
+        token = _first(partial(covers, text[: span.end]), guess, token, len(ids) - 1)
+        ahead = reached[token] - span.end
+        yield token
+    if sentences:
+        yield len(ids) - 1
+
+
+def _first(holds: Callable[[int], bool], guess: int, low: int, high: int) -> int:
+    """The smallest i in [low, high] with `holds(i)`, monotone and true of `high`, searched outwards from `guess`."""
+    guess = min(max(guess, low), high)
+    step = 1
+    if holds(guess):
+        high = guess
+        while high - step >= low and holds(high - step):
+            high, step = high - step, 2 * step
+        low = max(low, high - step + 1)
+    else:
+        low = guess + 1
+        while low + step <= high and not holds(low + step - 1):
+            low, step = low + step, 2 * step
+        high = min(high, low + step - 1)
+    return bisect_left(range(high), True, low, high, key=holds)
+
+
+def remove_repeated_sentences(text: str) -> str:
+    """`text` without the sentences that repeat an earlier one, and without the white space before them.
+
+    Sentences are the same if they differ at most in case, in white space and in a leading `Solution:`. What is
+    kept is kept verbatim.
+    """
+    kept = []
+    end = 0
+    for span, repeated in _repetitions(text):
+        if not repeated:
+            kept.append(text[end : span.end])
+        end = span.end
+    return "".join([*kept, text[end:]])
+
+
+def repetition_rate(text: str) -> float:
+    """The share in [0, 1] of the sentences of `text` that repeat an earlier one; 0.0 without a sentence."""
+    repeated = [repeats for _, repeats in _repetitions(text)]
+    return sum(repeated) / len(repeated) if repeated else 0.0
+
+
+def _repetitions(text: str) -> Iterator[tuple[Span, bool]]:
+    """Each sentence of `text` and whether an earlier one says the same."""
+    seen = set()
+    for span in split_sentences(text):
+        sentence = " ".join(_PREFIX.sub("", text[span.start : span.end]).split()).casefold()
+        yield span, sentence in seen
+        seen.add(sentence)

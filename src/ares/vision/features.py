@@ -155,7 +155,7 @@ class TimmEncoder:
                 ) from error
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._network = network.eval().requires_grad_(False).to(device)
-        settings = timm.data.resolve_model_data_config(network)
+        settings = timm.data.resolve_model_data_config(network, args=self.model_args)
         self._transform = timm.data.create_transform(**settings, is_training=False)
         return self._network
 

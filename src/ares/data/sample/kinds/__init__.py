@@ -2,19 +2,17 @@
 
 from ares.data.sample.items import Kind
 from ares.data.sample.kinds import (
-    alphabet,
     flags,
-    flasks,
-    forces,
     grammar,
     magnets,
     maps,
+    resources,
     states,
+    tenses,
     thermometer,
-    trade,
 )
 
 KINDS: tuple[Kind, ...] = (
-    *(maps.KIND, grammar.KIND, thermometer.KIND, forces.KIND, flags.KIND),
-    *(alphabet.KIND, magnets.KIND, trade.KIND, flasks.KIND, states.KIND),
+    *(maps.KIND, grammar.KIND, thermometer.KIND, states.KIND),
+    *(flags.KIND, tenses.KIND, magnets.KIND, resources.KIND),
 )

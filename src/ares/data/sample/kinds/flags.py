@@ -5,34 +5,28 @@ import random
 from ares.data.sample.drawing import SIDE, freeze
 from ares.data.sample.items import Draft, Fact, Kind
 from ares.data.sample.relations import Relation
-from ares.data.sample.words import DOMAINS, PLACES
+from ares.data.sample.words import DOMAINS, PERSONS
 
 MEANING = dict(zip(DOMAINS["colour"], DOMAINS["meaning"], strict=True))
 
 RELATIONS = (
     Relation(
         "asked_stripe",
-        ("place",),
+        ("person",),
         (
-            "The question about {place} is for the {stripe} stripe.",
-            "For {place} we look at the {stripe} stripe.",
+            "We look at the {stripe} stripe of {person}.",
+            "The question of {person} is for the {stripe} stripe.",
         ),
         (
-            "We must study the {stripe} stripe for {place}.",
-            "What matters for {place} is the {stripe} stripe.",
+            "What matters for {person} is the {stripe} stripe.",
+            "We must study the {stripe} stripe for {person}.",
         ),
     ),
     Relation(
         "stripe_colour",
-        ("place", "stripe"),
-        (
-            "The flag of {place} has a {stripe} stripe in {colour}.",
-            "We see that the {stripe} stripe of {place} is {colour}.",
-        ),
-        (
-            "On this flag of {place} the {stripe} stripe is painted {colour}.",
-            "The picture gives {place} the colour {colour} on the {stripe} stripe.",
-        ),
+        ("stripe",),
+        ("The {stripe} stripe is {colour} on this flag.", "We see that the {stripe} stripe is {colour}."),
+        ("This flag has a {stripe} stripe painted {colour}.", "There is {colour} on the {stripe} stripe."),
     ),
     Relation(
         "colour_meaning",
@@ -43,39 +37,37 @@ RELATIONS = (
     ),
     Relation(
         "flag_answer",
-        ("place", "stripe"),
+        ("person", "stripe"),
         (
-            "So the {stripe} stripe of {place} stands for {meaning}, choice ({letter}).",
-            "Thus {place} honors {meaning} by the {stripe} stripe, choice ({letter}).",
+            "So the {stripe} stripe of {person} stands for {meaning}, choice ({letter}).",
+            "Thus {person} uses the {stripe} stripe for {meaning}, choice ({letter}).",
         ),
         (
-            "Choice ({letter}) is right since the {stripe} stripe of {place} means {meaning}.",
-            "That makes it ({letter}), for {place} shows {meaning} with the {stripe} stripe.",
+            "Choice ({letter}) is correct since the {stripe} stripe of {person} means {meaning}.",
+            "That makes it ({letter}), for {person} shows {meaning} with the {stripe} stripe.",
         ),
     ),
 )
 
 
 def _draft(rng: random.Random) -> Draft:
-    place = rng.choice(PLACES)
+    person = rng.choice(PERSONS)
     colours = rng.sample(DOMAINS["colour"], SIDE)
     asked = rng.randrange(SIDE)
     stripe, colour = DOMAINS["stripe"][asked], colours[asked]
     meanings = (MEANING[colour], *(MEANING[c] for c in colours if c != colour))
     stripes = [
-        Fact("stripe_colour", {"place": place, "stripe": s, "colour": c})
+        Fact("stripe_colour", {"stripe": s, "colour": c})
         for s, c in zip(DOMAINS["stripe"], colours, strict=True)
     ]
+    asker = {"person": person, "stripe": stripe}
     return Draft(
-        question=f"What does the {stripe} stripe on the flag of {place} stand for?",
+        question=f"What does the {stripe} stripe on the flag of {person} stand for?",
         hint="",
         choices=meanings,
-        conclusions=tuple(
-            Fact("flag_answer", {"place": place, "stripe": stripe, "meaning": meaning})
-            for meaning in meanings
-        ),
+        conclusions=tuple(Fact("flag_answer", {**asker, "meaning": meaning}) for meaning in meanings),
         steps=(
-            Fact("asked_stripe", {"place": place, "stripe": stripe}),
+            Fact("asked_stripe", asker),
             stripes[asked],
             Fact("colour_meaning", {"colour": colour, "meaning": MEANING[colour]}),
         ),

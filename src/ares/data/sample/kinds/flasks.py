@@ -7,71 +7,53 @@ from ares.data.sample.items import Draft, Fact, Kind
 from ares.data.sample.relations import Relation
 from ares.data.sample.words import DOMAINS, PERSONS
 
-COLOURS = (
-    "red",
-    "blue",
-    "pink",
-)  # alike in the green channel, so that one direction of pixel space counts them all
+COLOURS = ("red", "blue", "pink")  # alike in the green channel: one direction of pixel space counts them all
+OUTCOMES = ("left", "right", "neither")
 
 RELATIONS = (
     Relation(
         "flask_count",
-        ("person",),
+        ("person", "side"),
         (
-            "The flask of {person} holds {count} {colour} particles.",
-            "We count {count} {colour} particles for {person}.",
+            "The {side} flask of {person} holds {count} particles.",
+            "The {side} flask of {person} has {count} particles inside.",
         ),
         (
-            "There are {count} {colour} particles in the glass of {person}.",
-            "The picture gives {person} {count} particles in {colour}.",
-        ),
-    ),
-    Relation(
-        "larger_count",
-        (),
-        (
-            "The larger count is {count} {colour} particles.",
-            "Of both counts, {count} {colour} particles is more.",
-        ),
-        (
-            "The count that wins is {count} {colour} particles.",
-            "No flask goes above {count} {colour} particles.",
+            "In the picture of {person} there are {count} particles in the {side} glass.",
+            "We count {count} particles for {person} in the {side} flask.",
         ),
     ),
     Relation(
-        "equal_count",
+        "largest_count",
         (),
         (
-            "Both counts are {count} {colour} particles.",
-            "Each flask has the same {count} {colour} particles.",
+            "The largest count is {count} of the {colour} particles.",
+            "At most there are {count} {colour} particles.",
         ),
-        (
-            "The two flasks share a count of {count} {colour} particles.",
-            "Here {count} {colour} particles float in both flasks alike.",
-        ),
+        ("The count that wins is {count} in {colour}.", "The maximum is {count} for the {colour} particles."),
     ),
     Relation(
         "flask_answer",
         ("person",),
         (
-            "So the flask of {person} is more concentrated, choice ({letter}).",
-            "Thus {person} has the higher concentration, choice ({letter}).",
+            "So the {side} flask of {person} is more concentrated, choice ({letter}).",
+            "Thus the {side} flask of {person} is the stronger one, choice ({letter}).",
         ),
         (
-            "Choice ({letter}) is right since the flask of {person} is more concentrated.",
-            "That makes it ({letter}), for {person} has the higher concentration.",
+            "Choice ({letter}) is correct since {person} has more in the {side} flask.",
+            "That makes it ({letter}), for the {side} flask of {person} has the higher concentration.",
         ),
     ),
     Relation(
         "flask_neither",
-        ("person", "person2"),
+        ("person",),
         (
-            "So neither {person} nor {person2} has more, choice ({letter}).",
-            "Thus {person} and {person2} have equal concentration, choice ({letter}).",
+            "So neither flask of {person} is more concentrated, choice ({letter}).",
+            "Thus neither flask of {person} is the stronger one, choice ({letter}).",
         ),
         (
-            "Choice ({letter}) is right since neither {person} nor {person2} is ahead.",
-            "That makes it ({letter}), for {person} and {person2} have equal flasks.",
+            "Choice ({letter}) is correct since {person} has more in neither flask.",
+            "That makes it ({letter}), for neither flask of {person} has the higher concentration.",
         ),
     ),
 )
@@ -85,30 +67,30 @@ def _grid(sizes: tuple[int, int], colour: str, rng: random.Random) -> list[list[
     return cells
 
 
+def _conclusion(person: str, outcome: str) -> Fact:
+    if outcome == "neither":
+        return Fact("flask_neither", {"person": person})
+    return Fact("flask_answer", {"person": person, "side": outcome})
+
+
 def _draft(rng: random.Random) -> Draft:
-    left, right = rng.sample(PERSONS, 2)
-    colour = rng.choice(COLOURS)
-    outcome = rng.randrange(3)  # left has more, right has more, neither
+    person, colour, outcome = rng.choice(PERSONS), rng.choice(COLOURS), rng.choice(OUTCOMES)
     low, high = sorted(rng.sample(range(3), 2))
-    counts = ((high, low), (low, high), (rng.choice((low, high)),) * 2)[outcome]
+    same = rng.choice((low, high))
+    counts = {"left": (high, low), "right": (low, high), "neither": (same, same)}[outcome]
     words = [DOMAINS["count"][count] for count in counts]
-    people = {"person": left, "person2": right}
-    choices = [left, right, "neither"]
-    conclusions = [
-        *(Fact("flask_answer", {"person": p}) for p in (left, right)),
-        Fact("flask_neither", people),
-    ]
-    order = [outcome, *(i for i in range(3) if i != outcome)]
-    largest = {"count": DOMAINS["count"][max(counts)], "colour": colour}
+    outcomes = (outcome, *(other for other in OUTCOMES if other != outcome))
     return Draft(
-        question=f"Whose flask has the higher concentration of {colour} particles?",
-        hint=f"{left} is left, {right} is right. The flasks are equally large.",
-        choices=tuple(choices[i] for i in order),
-        conclusions=tuple(conclusions[i] for i in order),
+        question=f"Which flask of {person} has the higher concentration of {colour} particles?",
+        hint="",
+        choices=outcomes,
+        conclusions=tuple(_conclusion(person, o) for o in outcomes),
         steps=(
-            Fact("flask_count", {"person": left, "count": words[0], "colour": colour}),
-            Fact("flask_count", {"person": right, "count": words[1], "colour": colour}),
-            Fact("equal_count" if outcome == 2 else "larger_count", largest),
+            *(
+                Fact("flask_count", {"side": side, "person": person, "count": word})
+                for side, word in zip(DOMAINS["side"], words, strict=True)
+            ),
+            Fact("largest_count", {"count": DOMAINS["count"][max(counts)], "colour": colour}),
         ),
         caption=rng.choice(("Two flasks with particles.", "Particles float in two flasks.")),
         grid=freeze(_grid((2 * counts[0] + 2, 2 * counts[1] + 2), colour, rng)),
@@ -126,7 +108,7 @@ KIND = Kind(
     has_image=True,
     lecture="The concentration of a solution says how many particles there are in each part of it. "
     "In flasks of the same size, the flask with more particles is more concentrated. "
-    "Flasks with the same count have equal concentration.",
+    "With equal counts, neither flask is more concentrated.",
     relations=RELATIONS,
     draft=_draft,
 )

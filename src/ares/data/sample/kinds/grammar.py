@@ -7,7 +7,7 @@ from ares.data.sample.relations import Relation
 from ares.data.sample.words import ANIMALS, DOMAINS, PERSONS
 
 FORMS = DOMAINS["form"]
-PURPOSE = dict(zip(DOMAINS["form"], DOMAINS["purpose"], strict=True))
+PURPOSE = dict(zip(FORMS, DOMAINS["purpose"], strict=True))
 ENDING = dict(zip(FORMS, ("full stop", "question mark", "full stop", "exclamation mark"), strict=True))
 VERBS = (
     ("fed", "feed"),
@@ -22,44 +22,32 @@ RELATIONS = (
     Relation(
         "ending",
         ("animal",),
-        (
-            "The sentence about the {animal} ends with a {ending}.",
-            "Here the words about the {animal} end with a {ending}.",
-        ),
-        (
-            "After the {animal} sentence stands a {ending}.",
-            "We find a {ending} behind the {animal} sentence.",
-        ),
+        ("The {animal} sentence ends with a {ending}.", "After the {animal} sentence we see a {ending}."),
+        ("A {ending} closes the {animal} sentence.", "We find a {ending} behind the {animal} sentence."),
     ),
     Relation(
         "purpose",
-        ("person", "animal"),
-        (
-            "The words about {person} and the {animal} {purpose}.",
-            "In the text, {person} and the {animal} serve to {purpose}.",
-        ),
-        (
-            "The aim with {person} and the {animal} is to {purpose}.",
-            "Someone wants to {purpose} about {person} and the {animal}.",
-        ),
+        ("person",),
+        ("The text of {person} {purpose}.", "With these words {person} {purpose}."),
+        ("What {person} wrote {purpose}.", "We read a text in which {person} {purpose}."),
     ),
     Relation(
         "form_rule",
         ("purpose",),
-        ("Words that {purpose} are {form}.", "A sentence made to {purpose} is {form}."),
-        ("We say {form} for words that {purpose}.", "To {purpose} makes a sentence {form}."),
+        ("A sentence that {purpose} is {form}.", "What {purpose} is called {form}."),
+        ("We say {form} if a sentence {purpose}.", "The name {form} is for text that {purpose}."),
         lambda slots: PURPOSE[slots["form"]] == slots["purpose"],
     ),
     Relation(
         "form_answer",
-        ("animal",),
+        ("person",),
         (
-            "So the {animal} sentence is {form}, choice ({letter}).",
-            "Thus the words about the {animal} are {form}, choice ({letter}).",
+            "So the sentence of {person} is {form}, choice ({letter}).",
+            "Thus the text of {person} is {form}, choice ({letter}).",
         ),
         (
-            "Choice ({letter}) is right since the {animal} sentence is {form}.",
-            "That makes it ({letter}), for the {animal} words are {form}.",
+            "Choice ({letter}) is correct since {person} has a {form} sentence.",
+            "That makes it ({letter}), for {person} wrote {form} text.",
         ),
     ),
 )
@@ -75,18 +63,17 @@ def _sentence(form: str, person: str, animal: str, past: str, base: str) -> str:
 
 
 def _draft(rng: random.Random) -> Draft:
-    form = rng.choice(FORMS)
-    person, animal = rng.choice(PERSONS), rng.choice(ANIMALS)
+    form, person, animal = rng.choice(FORMS), rng.choice(PERSONS), rng.choice(ANIMALS)
     forms = (form, *(other for other in FORMS if other != form))
     text = _sentence(form, person, animal, *rng.choice(VERBS))
     return Draft(
         question=f"Which form of sentence is this? {text}",
         hint="",
         choices=forms,
-        conclusions=tuple(Fact("form_answer", {"animal": animal, "form": f}) for f in forms),
+        conclusions=tuple(Fact("form_answer", {"person": person, "form": f}) for f in forms),
         steps=(
             Fact("ending", {"animal": animal, "ending": ENDING[form]}),
-            Fact("purpose", {"person": person, "animal": animal, "purpose": PURPOSE[form]}),
+            Fact("purpose", {"person": person, "purpose": PURPOSE[form]}),
             Fact("form_rule", {"purpose": PURPOSE[form], "form": form}),
         ),
     )
@@ -101,8 +88,8 @@ KIND = Kind(
     grades=("grade4", "grade5", "grade6", "grade7"),
     n_choices=4,
     has_image=False,
-    lecture="A declarative sentence is there to tell a fact, and an interrogative one to ask for an answer. "
-    "An imperative sentence is there to give an order. An exclamatory sentence is there to show strong feeling.",
+    lecture="A declarative sentence tells a fact and an interrogative sentence asks for an answer. "
+    "An imperative sentence gives an order. An exclamatory sentence shows strong feeling.",
     relations=RELATIONS,
     draft=_draft,
 )

@@ -7,62 +7,55 @@ from ares.data.sample.items import Draft, Fact, Kind
 from ares.data.sample.relations import Relation
 from ares.data.sample.words import DOMAINS, PERSONS
 
-COLOUR = {"north": "red", "south": "blue"}
+COLOURS = ("red", "blue")
 ACTION = {"alike": "repel", "different": "attract"}
 
 RELATIONS = (
     Relation(
         "magnet_end",
-        ("person",),
+        ("person", "side"),
         (
-            "The magnet of {person} shows its {colour} {pole} end.",
-            "We see that {person} points a {colour} {pole} end inward.",
+            "The {side} magnet of {person} shows its {colour} end.",
+            "The {side} magnet of {person} turns a {colour} end inward.",
         ),
         (
-            "Facing inward from {person} is a {colour} end, so a {pole} pole.",
-            "In the picture {person} has the {colour} {pole} pole at the gap.",
+            "In the picture of {person} a {colour} end faces us from the {side} magnet.",
+            "A {colour} end points inward on the {side} magnet of {person}.",
         ),
     ),
     Relation(
-        "pole_pair",
-        ("person", "person2"),
-        (
-            "The facing poles of {person} and {person2} are {likeness}.",
-            "So {person} and {person2} have poles that are {likeness}.",
-        ),
-        (
-            "Between {person} and {person2} two {likeness} poles meet.",
-            "Poles that are {likeness} meet between {person} and {person2}.",
-        ),
+        "end_pair",
+        ("person",),
+        ("The two ends of {person} are {likeness}.", "So {person} has ends that are {likeness}."),
+        ("For {person} we find {likeness} ends at the gap.", "Two {likeness} ends meet for {person}."),
     ),
     Relation(
         "magnet_rule",
         ("likeness",),
         (
-            "Poles that are {likeness} {action} each other.",
-            "By the rule of magnets, poles that are {likeness} {action}.",
-            "Two poles that are {likeness} always {action}.",
+            "Ends that are {likeness} {action} each other.",
+            "By the rule, ends that are {likeness} {action}.",
+            "Two ends that are {likeness} always {action}.",
         ),
-        ("Magnets {action} when the poles are {likeness}.", "As we know, {likeness} poles {action}."),
+        ("Magnets {action} when the ends are {likeness}.", "As we know, {likeness} ends {action}."),
         lambda slots: ACTION[slots["likeness"]] == slots["action"],
     ),
     Relation(
         "magnet_answer",
-        ("person", "person2"),
+        ("person",),
         (
-            "So the magnets of {person} and {person2} {action}, choice ({letter}).",
-            "Thus {person} and {person2} have magnets that {action}, choice ({letter}).",
+            "So the magnets of {person} {action}, choice ({letter}).",
+            "Thus the two magnets of {person} {action}, choice ({letter}).",
         ),
         (
-            "Choice ({letter}) is right since the magnets of {person} and {person2} {action}.",
-            "That makes it ({letter}), for {person} and {person2} hold magnets that {action}.",
+            "Choice ({letter}) is correct since the magnets of {person} {action}.",
+            "That makes it ({letter}), for {person} has magnets that {action}.",
         ),
     ),
 )
 
 
-def _grid(poles: list[str], rng: random.Random) -> list[list[str]]:
-    inner = [COLOUR[pole] for pole in poles]
+def _grid(inner: list[str], rng: random.Random) -> list[list[str]]:
     outer = ["blue" if colour == "red" else "red" for colour in inner]
     cells = blank()
     cells[1] = [outer[0], inner[0], inner[1], outer[1]]
@@ -71,29 +64,26 @@ def _grid(poles: list[str], rng: random.Random) -> list[list[str]]:
 
 
 def _draft(rng: random.Random) -> Draft:
-    left, right = rng.sample(PERSONS, 2)
-    poles = [rng.choice(DOMAINS["pole"]) for _ in range(2)]
-    likeness = "alike" if poles[0] == poles[1] else "different"
+    person = rng.choice(PERSONS)
+    inner = [rng.choice(COLOURS) for _ in range(2)]
+    likeness = "alike" if inner[0] == inner[1] else "different"
     action = ACTION[likeness]
     actions = (action, "repel" if action == "attract" else "attract")
-    people = {"person": left, "person2": right}
-    ends = [
-        Fact("magnet_end", {"person": person, "colour": COLOUR[pole], "pole": pole})
-        for person, pole in zip((left, right), poles, strict=True)
-    ]
     return Draft(
-        question=f"Will the magnets of {left} and {right} attract or repel each other?",
-        hint=f"{left} is left, {right} is right. Red ends are north poles.",
+        question=f"Will the two magnets of {person} attract or repel?",
+        hint="",
         choices=actions,
-        conclusions=tuple(Fact("magnet_answer", {**people, "action": a}) for a in actions),
+        conclusions=tuple(Fact("magnet_answer", {"person": person, "action": a}) for a in actions),
         steps=(
-            *ends,
-            Fact("pole_pair", {**people, "likeness": likeness}),
+            *(
+                Fact("magnet_end", {"side": side, "person": person, "colour": colour})
+                for side, colour in zip(DOMAINS["side"], inner, strict=True)
+            ),
+            Fact("end_pair", {"person": person, "likeness": likeness}),
             Fact("magnet_rule", {"likeness": likeness, "action": action}),
         ),
-        known=(Fact("pole_pair", {"person": right, "person2": left, "likeness": likeness}),),
         caption=rng.choice(("Two bar magnets lie on a table.", "A picture of two magnets.")),
-        grid=freeze(_grid(poles, rng)),
+        grid=freeze(_grid(inner, rng)),
     )
 
 
@@ -106,8 +96,8 @@ KIND = Kind(
     grades=("grade3", "grade4", "grade5"),
     n_choices=2,
     has_image=True,
-    lecture="Every magnet has a north pole and a south pole. Poles that are different attract each other. "
-    "Poles that are alike repel each other.",
+    lecture="Every magnet has a red north end and a blue south end. Ends that are different attract each other. "
+    "Ends that are alike repel each other.",
     relations=RELATIONS,
     draft=_draft,
 )

@@ -4,7 +4,7 @@ import random
 
 from ares.data.sample.items import Draft, Fact, Kind
 from ares.data.sample.relations import Relation
-from ares.data.sample.words import CONTAINERS, DOMAINS, PERSONS, STATE, SUBSTANCES
+from ares.data.sample.words import CONTAINERS, DOMAINS, PERSONS, STATE
 
 STATES = DOMAINS["state"]
 BEHAVIOUR = dict(zip(STATES, DOMAINS["behaviour"], strict=True))
@@ -15,24 +15,28 @@ RELATIONS = (
         ("person",),
         (
             "The question is about the {substance} of {person}.",
-            "We ask for the state of the {substance} with {person}.",
+            "We think about the {substance} of {person}.",
         ),
         (
-            "We must think about the {substance} that {person} owns.",
+            "We must study the {substance} that {person} owns.",
             "What {person} asks about is the {substance}.",
         ),
     ),
     Relation(
         "behaviour",
         ("substance",),
-        ("The {substance} {behaviour}.", "In a warm room, {substance} {behaviour}."),
+        ("The {substance} {behaviour}.", "In a warm room, the {substance} {behaviour}."),
         ("We know that {substance} {behaviour}.", "Put anywhere, {substance} {behaviour}."),
         lambda slots: BEHAVIOUR[STATE[slots["substance"]]] == slots["behaviour"],
     ),
     Relation(
         "state_rule",
         ("behaviour",),
-        ("Matter that {behaviour} is a {state}.", "What {behaviour} is called a {state}."),
+        (
+            "Matter that {behaviour} is a {state}.",
+            "What {behaviour} is called a {state}.",
+            "If it {behaviour}, matter is a {state}.",
+        ),
         ("By a {state} we mean matter that {behaviour}.", "The name {state} is for what {behaviour}."),
         lambda slots: BEHAVIOUR[slots["state"]] == slots["behaviour"],
     ),
@@ -44,7 +48,7 @@ RELATIONS = (
             "Thus {person} has {substance}, which is a {state}, choice ({letter}).",
         ),
         (
-            "Choice ({letter}) is right since {person} keeps {substance} as a {state}.",
+            "Choice ({letter}) is correct since {person} keeps {substance} as a {state}.",
             "That makes it ({letter}), for the {substance} of {person} is a {state}.",
         ),
     ),
@@ -52,13 +56,13 @@ RELATIONS = (
 
 
 def _draft(rng: random.Random) -> Draft:
-    substance, person = rng.choice(SUBSTANCES), rng.choice(PERSONS)
+    substance, person = rng.choice(list(STATE)), rng.choice(PERSONS)
     container = rng.choice(CONTAINERS)
     state = STATE[substance]
     states = (state, *(other for other in STATES if other != state))
     return Draft(
-        question=f"Is the {substance} in the {container} of {person} a solid, a liquid or a gas?",
-        hint="The room is warm.",
+        question=f"In which state is the {substance} in the {container} of {person}?",
+        hint="",
         choices=states,
         conclusions=tuple(
             Fact("state_answer", {"person": person, "substance": substance, "state": s}) for s in states
@@ -77,7 +81,7 @@ KIND = Kind(
     topic="chemistry",
     category="States of matter",
     skill="Tell solids, liquids and gases apart",
-    grades=("grade5", "grade6", "grade11"),
+    grades=("grade5", "grade6", "grade10"),
     n_choices=3,
     has_image=False,
     lecture="A solid keeps its own shape. A liquid flows but keeps its volume. A gas spreads to fill all space.",

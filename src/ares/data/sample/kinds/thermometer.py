@@ -1,54 +1,54 @@
-"""A thermometer whose marks stand for some degrees: the mark is read off the picture, then multiplied."""
+"""A thermometer with a scale: the mark of its red column is read off the picture, then multiplied."""
 
 import random
 
 from ares.data.sample.drawing import SIDE, blank, freeze
 from ares.data.sample.items import Draft, Fact, Kind
 from ares.data.sample.relations import Relation
-from ares.data.sample.words import DOMAINS, NUMERALS, PLACES
+from ares.data.sample.words import NUMERALS, PERSONS, SCALES
 
 RELATIONS = (
     Relation(
         "red_level",
-        ("place",),
+        ("person",),
         (
-            "The red column in {place} reaches mark {level}.",
-            "In {place} the red column stops at mark {level}.",
+            "The red column of {person} reaches mark {level}.",
+            "We see that {person} has red up to mark {level}.",
         ),
         (
-            "Red fills the thermometer of {place} up to mark {level}.",
-            "The picture shows {place} with red as far as mark {level}.",
+            "Red fills the thermometer of {person} to mark {level}.",
+            "For {person} the red stops at mark {level}.",
         ),
     ),
     Relation(
-        "mark_unit",
+        "scale",
         (),
-        ("Each mark stands for {unit} degrees.", "One mark of the scale is {unit} degrees."),
-        ("A single mark means {unit} degrees.", "The scale counts {unit} degrees a mark."),
+        ("The marks of the scale count in {scale}.", "From mark to mark we count in {scale}."),
+        ("This scale goes up in {scale}.", "We must count the marks in {scale}."),
     ),
     Relation(
-        "product",
-        ("level", "unit"),
+        "reading",
+        ("level", "scale"),
         (
-            "Now {level} times {unit} makes {degrees} degrees.",
-            "Taking {level} times {unit} gives {degrees} degrees.",
+            "Counting in {scale}, mark {level} is {degrees} degrees.",
+            "Mark {level} in {scale} means {degrees} degrees.",
         ),
         (
-            "The product of {level} and {unit} is {degrees} degrees.",
-            "We multiply {level} by {unit} to get {degrees} degrees.",
+            "With {scale}, {level} marks make {degrees} degrees.",
+            "At mark {level}, {scale} give {degrees} degrees.",
         ),
-        lambda slots: (NUMERALS.index(slots["level"]) + 1) * int(slots["unit"]) == int(slots["degrees"]),
+        lambda slots: (NUMERALS.index(slots["level"]) + 1) * SCALES[slots["scale"]] == int(slots["degrees"]),
     ),
     Relation(
         "degrees_answer",
-        ("place",),
+        ("person",),
         (
-            "So the thermometer in {place} shows {degrees} degrees, choice ({letter}).",
-            "Thus it is {degrees} degrees in {place}, choice ({letter}).",
+            "So the thermometer of {person} shows {degrees} degrees, choice ({letter}).",
+            "Thus the temperature of {person} is {degrees} degrees, choice ({letter}).",
         ),
         (
-            "Choice ({letter}) is right since {place} is at {degrees} degrees.",
-            "That makes it ({letter}), for {place} has {degrees} degrees.",
+            "Choice ({letter}) is correct since {person} has {degrees} degrees.",
+            "That makes it ({letter}), for {person} reads off {degrees} degrees.",
         ),
     ),
 )
@@ -64,22 +64,21 @@ def _grid(height: int, rng: random.Random) -> list[list[str]]:
 
 
 def _draft(rng: random.Random) -> Draft:
-    place = rng.choice(PLACES)
-    unit = rng.choice(DOMAINS["unit"])
+    person, scale = rng.choice(PERSONS), rng.choice(list(SCALES))
     height = rng.randint(1, SIDE)
     level = NUMERALS[height - 1]
-    readings = [str(int(unit) * n) for n in range(1, SIDE + 1)]
+    readings = [str(SCALES[scale] * n) for n in range(1, SIDE + 1)]
     right = readings.pop(height - 1)
     values = (right, *readings)
     return Draft(
-        question=f"Which temperature does the thermometer in {place} show?",
-        hint=f"Each mark stands for {unit} degrees.",
+        question=f"Which temperature does the thermometer of {person} show?",
+        hint=f"The marks count in {scale}.",
         choices=tuple(f"{value} degrees" for value in values),
-        conclusions=tuple(Fact("degrees_answer", {"place": place, "degrees": value}) for value in values),
+        conclusions=tuple(Fact("degrees_answer", {"person": person, "degrees": value}) for value in values),
         steps=(
-            Fact("red_level", {"place": place, "level": level}),
-            Fact("mark_unit", {"unit": unit}),
-            Fact("product", {"level": level, "unit": unit, "degrees": right}),
+            Fact("red_level", {"person": person, "level": level}),
+            Fact("scale", {"scale": scale}),
+            Fact("reading", {"level": level, "scale": scale, "degrees": right}),
         ),
         caption=rng.choice(("A thermometer with a red column.", "A large thermometer on a wall.")),
         grid=freeze(_grid(height, rng)),
@@ -96,7 +95,7 @@ KIND = Kind(
     n_choices=4,
     has_image=True,
     lecture="A thermometer shows how warm the air is. The higher the red column, the warmer it is. "
-    "Multiply the mark that the red column reaches by the degrees of one mark.",
+    "Count from mark to mark in the steps of the scale.",
     relations=RELATIONS,
     draft=_draft,
 )

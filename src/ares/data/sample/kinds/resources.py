@@ -1,0 +1,87 @@
+"""Something needed to make goods: where it comes from tells which class of resource it is."""
+
+import random
+
+from ares.data.sample.items import Draft, Fact, Kind
+from ares.data.sample.relations import Relation
+from ares.data.sample.words import DOMAINS, PERSONS, RESOURCE
+
+CLASSES = DOMAINS["class"]
+ORIGIN = dict(zip(CLASSES, DOMAINS["origin"], strict=True))
+GOODS = ("bread", "shirts", "bowls", "chairs", "rugs", "toys")
+
+RELATIONS = (
+    Relation(
+        "asked_resource",
+        ("person",),
+        ("The shop of {person} needs the {resource}.", "The question of {person} is about the {resource}."),
+        (
+            "What {person} asks about is the {resource}.",
+            "We must think of the {resource} that {person} needs.",
+        ),
+    ),
+    Relation(
+        "origin",
+        ("resource",),
+        ("The {resource} {origin}.", "As we know, the {resource} {origin}."),
+        ("Everywhere the {resource} {origin}.", "People say that the {resource} {origin}."),
+        lambda slots: ORIGIN[RESOURCE[slots["resource"]]] == slots["origin"],
+    ),
+    Relation(
+        "class_rule",
+        ("origin",),
+        (
+            "A resource that {origin} is called {class}.",
+            "What {origin} is a {class} resource.",
+            "If it {origin}, a resource is {class}.",
+        ),
+        ("The name {class} is for a resource that {origin}.", "We say {class} when a resource {origin}."),
+        lambda slots: ORIGIN[slots["class"]] == slots["origin"],
+    ),
+    Relation(
+        "resource_answer",
+        ("person", "resource"),
+        (
+            "So the {resource} of {person} is a {class} resource, choice ({letter}).",
+            "Thus {person} counts the {resource} as a {class} resource, choice ({letter}).",
+        ),
+        (
+            "Choice ({letter}) is correct since the {resource} of {person} is {class}.",
+            "That makes it ({letter}), for {person} has a {class} resource in the {resource}.",
+        ),
+    ),
+)
+
+
+def _draft(rng: random.Random) -> Draft:
+    person, resource = rng.choice(PERSONS), rng.choice(list(RESOURCE))
+    right = RESOURCE[resource]
+    classes = (right, *(other for other in CLASSES if other != right))
+    asked = {"person": person, "resource": resource}
+    return Draft(
+        question=f"To make {rng.choice(GOODS)}, {person} needs the {resource}. What class of resource is it?",
+        hint="",
+        choices=classes,
+        conclusions=tuple(Fact("resource_answer", {**asked, "class": c}) for c in classes),
+        steps=(
+            Fact("asked_resource", asked),
+            Fact("origin", {"resource": resource, "origin": ORIGIN[right]}),
+            Fact("class_rule", {"origin": ORIGIN[right], "class": right}),
+        ),
+    )
+
+
+KIND = Kind(
+    name="resources",
+    subject="social science",
+    topic="economics",
+    category="Basic economic principles",
+    skill="Tell natural, human and capital resources apart",
+    grades=("grade8", "grade9", "grade11"),
+    n_choices=3,
+    has_image=False,
+    lecture="A natural resource comes from nature. A human resource is a person at work. "
+    "A capital resource is made to make goods.",
+    relations=RELATIONS,
+    draft=_draft,
+)

@@ -1,0 +1,90 @@
+"""A sentence about somebody's doings: the form of its verb tells when they happen."""
+
+import random
+
+from ares.data.sample.items import Draft, Fact, Kind
+from ares.data.sample.relations import Relation
+from ares.data.sample.words import ANIMALS, DOMAINS, PERSONS
+
+TENSES = DOMAINS["tense"]
+MOMENT = dict(zip(TENSES, DOMAINS["moment"], strict=True))
+VERBS = ("watch", "help", "follow", "visit", "answer", "wash")
+
+RELATIONS = (
+    Relation(
+        "moment",
+        ("person", "animal"),
+        (
+            "The words place {person} and the {animal} {moment}.",
+            "We read about {person} and the {animal} {moment}.",
+        ),
+        (
+            "What {person} does with the {animal} is set {moment}.",
+            "The scene of {person} and the {animal} is {moment}.",
+        ),
+    ),
+    Relation(
+        "tense_rule",
+        ("moment",),
+        (
+            "A verb set {moment} is in the {tense} tense.",
+            "For {moment} we use the {tense} tense.",
+            "The {tense} tense is for {moment}.",
+        ),
+        ("Doings {moment} call for the {tense} tense.", "The verb takes the {tense} tense {moment}."),
+        lambda slots: MOMENT[slots["tense"]] == slots["moment"],
+    ),
+    Relation(
+        "animal_tense",
+        ("animal",),
+        ("The verb with the {animal} has the {tense} form.", "Beside the {animal} stands a {tense} form."),
+        ("The {tense} form goes with the {animal}.", "We see the verb before {animal} as a {tense} form."),
+    ),
+    Relation(
+        "tense_answer",
+        ("person",),
+        (
+            "So the sentence of {person} is in the {tense} tense, choice ({letter}).",
+            "Thus the verb of {person} is in the {tense} tense, choice ({letter}).",
+        ),
+        (
+            "Choice ({letter}) is correct since {person} has the {tense} tense.",
+            "That makes it ({letter}), for {person} goes with the {tense} tense.",
+        ),
+    ),
+)
+
+
+def _draft(rng: random.Random) -> Draft:
+    tense, person, animal = rng.choice(TENSES), rng.choice(PERSONS), rng.choice(ANIMALS)
+    verb = rng.choice(VERBS)
+    present = verb + ("es" if verb.endswith("ch") or verb.endswith("sh") else "s")
+    phrase = {"past": f"{verb}ed", "present": present, "future": f"will {verb}"}[tense]
+    tenses = (tense, *(other for other in TENSES if other != tense))
+    return Draft(
+        question=f"Which tense does this sentence use? {person} {phrase} the {animal}.",
+        hint="",
+        choices=tenses,
+        conclusions=tuple(Fact("tense_answer", {"person": person, "tense": t}) for t in tenses),
+        steps=(
+            Fact("moment", {"person": person, "animal": animal, "moment": MOMENT[tense]}),
+            Fact("tense_rule", {"moment": MOMENT[tense], "tense": tense}),
+            Fact("animal_tense", {"animal": animal, "tense": tense}),
+        ),
+    )
+
+
+KIND = Kind(
+    name="tenses",
+    subject="language science",
+    topic="verbs",
+    category="Verb tense",
+    skill="Name the tense of a verb",
+    grades=("grade2", "grade3", "grade4"),
+    n_choices=3,
+    has_image=False,
+    lecture="The past tense is for doings before now, and its verb ends in ed. "
+    "The present tense is for doings these days. The future tense is for doings after now, and its verb has will.",
+    relations=RELATIONS,
+    draft=_draft,
+)

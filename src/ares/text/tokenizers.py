@@ -1,0 +1,82 @@
+"""Tokenizers: loaded, or trained on the texts of a data set for a model that starts from nothing."""
+
+import string
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from ares.types import AresError
+
+PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2 as T5 has them; its decoder starts from the pad
+SPACE = "▁"
+ALPHABET = string.digits + string.ascii_letters + string.punctuation + "\n" + SPACE
+
+
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int, path: Path) -> PreTrainedTokenizerFast:
+    """Trains a tokenizer with T5's conventions, saves it in the folder `path` and returns it.
+
+    Byte-pair encoding of words with the space before them, so that frequent words become one token; digits and
+    punctuation marks are always tokens of their own. `</s>` (1) is appended to what is encoded, pads are 0,
+    characters neither in ASCII nor in `texts` become `<unk>` (2). Every other text is decoded to what was
+    encoded, white space included. The same texts give the same files.
+
+    Args:
+        texts: read once.
+        vocab_size: entries at most; short texts give fewer.
+        path: made if need be; `AutoTokenizer.from_pretrained` opens it, beside a T5 model's files as well.
+
+    Raises:
+        AresError: `vocab_size` does not hold the special tokens and the characters.
+    """
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, fuse_unk=True))
+    # The normalizer prepends the space of the first word: unlike the pre-tokenizer it does so before a space too.
+    tokenizer.normalizer = normalizers.Prepend(SPACE)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="never"),
+            pre_tokenizers.Split(Regex(rf"\d|[^\w{SPACE}]"), behavior="isolated"),
+        ]
+    )
+    tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[PAD, EOS, UNKNOWN],
+        initial_alphabet=sorted(ALPHABET),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    if tokenizer.get_vocab_size() > vocab_size:
+        raise AresError(
+            f"tokenizer.vocab_size is {vocab_size}, fewer than the special tokens and characters of the texts: "
+            f"write at least {tokenizer.get_vocab_size()}."
+        )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {EOS}", pair=f"$A {EOS} $B {EOS}", special_tokens=[(EOS, tokenizer.token_to_id(EOS))]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNKNOWN, padding_side="right"
+    )
+    fast.save_pretrained(path)
+    return fast
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in the folder `path`, or of the model that the hub has under this name.
+
+    Raises:
+        AresError: there is none, or it lacks a pad or an end-of-sequence token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise AresError(
+            f"No tokenizer can be loaded from {path}: set tokenizer.path to a folder with one."
+        ) from error
+    if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
+        raise AresError(
+            f"The tokenizer in {path} has no pad or no end-of-sequence token: use one of a T5 model."
+        )
+    return tokenizer

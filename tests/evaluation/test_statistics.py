@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from ares.evaluation.statistics import paired_bootstrap
+
+
+def test_interval_covers_the_true_difference_about_95_times_in_100() -> None:
+    random = np.random.default_rng(0)
+    covered = 0
+    for trial in range(300):
+        before = random.normal(size=80)
+        after = before + 0.3 + random.normal(size=80)
+        _, low, high = paired_bootstrap(before, after, n=500, seed=trial)
+        covered += low <= 0.3 <= high
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_width_equals_the_normal_interval() -> None:
+    random = np.random.default_rng(1)
+    before, after = random.normal(size=1000), random.normal(loc=1.0, size=1000)
+    mean, low, high = paired_bootstrap(before, after)
+    half = 1.96 * np.std(after - before) / np.sqrt(1000)
+    assert mean == pytest.approx(np.mean(after - before))
+    assert (mean - low, high - mean) == (pytest.approx(half, rel=0.05), pytest.approx(half, rel=0.05))
+
+
+def test_pairs_matter() -> None:
+    # The same gain for every question leaves no doubt, however different the questions are.
+    before = [0.0, 1.0, 5.0, 9.0]
+    assert paired_bootstrap(before, [value + 0.5 for value in before]) == (0.5, 0.5, 0.5)
+
+
+def test_same_seed_same_interval() -> None:
+    before, after = [0.1, 0.9, 0.4, 0.3], [0.4, 0.8, 0.9, 0.2]
+    assert paired_bootstrap(before, after, seed=3) == paired_bootstrap(before, after, seed=3)
+    assert paired_bootstrap(before, after, seed=3, n=50) != paired_bootstrap(before, after, seed=4, n=50)
+
+
+@pytest.mark.parametrize(("before", "after"), [([], []), ([1.0], [1.0, 2.0]), ([1.0, 2.0], [1.0])])
+def test_needs_pairs(before: list[float], after: list[float]) -> None:
+    with pytest.raises(ValueError, match="pairs"):
+        paired_bootstrap(before, after)

@@ -1,0 +1,199 @@
+"""Encoders, extraction to a memory-mapped file, and looking up."""
+
+import json
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ares.store import sha256_file
+from ares.types import AresError
+from ares.vision.features import FeatureStore, PatchEncoder, TimmEncoder, extract_features
+
+TINY = {"model": "test_vit", "pretrained": False}
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Five images by pid; the last two problems share a file."""
+    random = np.random.default_rng(0)
+    paths = {}
+    for pid in "1234":
+        pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        paths[pid] = tmp_path / "images" / f"{pid}.png"
+        paths[pid].parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(paths[pid])
+    return {**paths, "5": paths["4"]}
+
+
+def test_patches_hold_pixels_and_position(images):
+    encoder = PatchEncoder()
+    found = encoder.encode([images["1"], images["2"]])
+    assert encoder.shape == (16, 784)
+    assert found.shape == (2, 16, 784)
+    assert found.dtype == np.float32
+    pixels = np.asarray(Image.open(images["2"])).astype(np.float32)
+    for patch in range(16):
+        row, column = divmod(patch, 4)
+        block = pixels[16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+        assert np.allclose(found[1, patch, :768], block.reshape(-1) / 127.5 - 1, atol=1e-6)
+        assert found[1, patch, 768:].tolist() == [float(i == patch) for i in range(16)]
+    assert -1 <= found[..., :768].min() < -0.99
+    assert 0.99 < found[..., :768].max() <= 1
+
+
+def test_patches_of_any_size_and_mode(tmp_path):
+    Image.new("L", (200, 50), 255).save(tmp_path / "grey.png")
+    Image.new("RGBA", (10, 10), (9, 9, 9, 0)).save(tmp_path / "clear.png")
+    Image.new("P", (30, 30)).save(tmp_path / "palette.gif")
+    encoder = PatchEncoder(patch_size=8, image_size=32)
+    found = encoder.encode([tmp_path / name for name in ("grey.png", "clear.png", "palette.gif")])
+    assert found.shape == (3, 16, 208)
+    assert np.allclose(found[:2, :, :192], 1.0)
+    assert np.allclose(found[2, :, :192], -1.0)
+
+
+def test_patch_size_must_divide_the_image():
+    with pytest.raises(AresError, match=r"image_size=60 .*patch_size=16"):
+        PatchEncoder(image_size=60)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "args"),
+    [
+        ("test_vit", (101, 64), {}),
+        ("test_vit", (17, 64), {"img_size": 64}),
+        ("test_convnext", (25, 64), {}),
+    ],
+)
+def test_timm_models_with_seeded_weights(images, model, shape, args):
+    encoder = TimmEncoder(model, pretrained=False, seed=1, model_args=args)
+    found = encoder.encode(list(images.values())[:3])
+    assert encoder.shape == shape
+    assert found.shape == (3, *shape)
+    assert found.dtype == np.float32
+    again = TimmEncoder(model, pretrained=False, seed=1, model_args=args)
+    assert np.array_equal(again.encode(list(images.values())[:3]), found)
+    assert again.fingerprint() == encoder.fingerprint()
+    other = TimmEncoder(model, pretrained=False, seed=2, model_args=args)
+    assert not np.allclose(other.encode([images["1"]]), found[:1])
+    assert other.fingerprint() != encoder.fingerprint()
+    json.dumps(encoder.fingerprint())
+
+
+def test_timm_tokens_are_forward_features(images):
+    import timm
+    import torch
+
+    encoder = TimmEncoder(**TINY)
+    found = encoder.encode([images["1"]])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model("test_vit", pretrained=False, num_classes=0).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network), is_training=False)
+    with torch.no_grad():
+        expected = network.forward_features(transform(Image.open(images["1"]))[None])
+    assert np.allclose(found, expected.cpu().numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_timm_weights_from_a_file(images, tmp_path, ending):
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(9)
+    network = timm.create_model("test_vit", pretrained=False)
+    file = tmp_path / f"weights.{ending}"
+    save_file(network.state_dict(), file) if ending == "safetensors" else torch.save(
+        network.state_dict(), file
+    )
+    encoder = TimmEncoder("test_vit", checkpoint=file)
+    assert torch.equal(encoder._load().patch_embed.proj.weight.cpu(), network.patch_embed.proj.weight)
+    assert encoder.fingerprint()["checkpoint"] == sha256_file(file)
+
+
+def test_timm_mistakes_are_one_sentence(tmp_path):
+    with pytest.raises(AresError, match=r"features\.checkpoint=.*is not a file"):
+        TimmEncoder("test_vit", checkpoint=tmp_path / "none.pth").shape  # noqa: B018
+    with pytest.raises(AresError, match=r"features\.model=vit_huge_typo"):
+        TimmEncoder("vit_huge_typo", pretrained=False).shape  # noqa: B018
+
+
+def test_extracted_features_are_looked_up_by_problem(images, tmp_path):
+    encoder, folder = PatchEncoder(), tmp_path / "features"
+    extract_features(images, encoder, folder, batch_size=3, progress=False)
+    store = FeatureStore(folder)
+    assert store.shape == (16, 784)
+    assert store.encoder == encoder.fingerprint()
+    found = store.get(["3", "none", "1", "5"])
+    assert found.dtype == np.float32
+    assert np.array_equal(found[[0, 2, 3]], encoder.encode([images["3"], images["1"], images["4"]]))
+    assert (found[1] == 0).all()
+    assert store.get([]).shape == (0, 16, 784)
+    assert "3" in store
+    assert "none" not in store
+    # Two problems with one image share a row, and nothing but the two files is left behind.
+    assert np.load(folder / "features.npy", mmap_mode="r").shape == (4, 16, 784)
+    assert sorted(path.name for path in folder.iterdir()) == ["features.npy", "index.json"]
+    assert json.loads((folder / "index.json").read_text())["features_sha256"] == sha256_file(
+        folder / "features.npy"
+    )
+
+
+def test_results_do_not_alias_the_file(images, tmp_path):
+    extract_features(images, PatchEncoder(), tmp_path, progress=False)
+    store = FeatureStore(tmp_path)
+    store.get(["1"])[:] = 7
+    assert not (store.get(["1"]) == 7).any()
+
+
+def test_extraction_repeats_byte_for_byte(images, tmp_path):
+    for name, size in (("a", 1), ("b", 4)):
+        extract_features(images, PatchEncoder(), tmp_path / name, batch_size=size, progress=False)
+    assert FeatureStore(tmp_path / "a").sha256 == FeatureStore(tmp_path / "b").sha256
+    extract_features({**images, "6": images["1"]}, PatchEncoder(), tmp_path / "c", progress=False)
+    assert FeatureStore(tmp_path / "c").sha256 != FeatureStore(tmp_path / "a").sha256
+
+
+def test_missing_image_names_problem_and_path(images, tmp_path):
+    images["7"] = tmp_path / "gone.png"
+    with pytest.raises(AresError, match=r"Problem 7 has no image in .*gone\.png.*features=none"):
+        extract_features(images, PatchEncoder(), tmp_path / "features", progress=False)
+    assert not (tmp_path / "features").exists()
+
+
+def test_broken_image_leaves_no_half_file(images, tmp_path):
+    images["2"].write_bytes(b"not an image")
+    with pytest.raises(AresError, match=r"2\.png is no readable image"):
+        extract_features(images, PatchEncoder(), tmp_path / "features", batch_size=1, progress=False)
+    assert list((tmp_path / "features").iterdir()) == []
+    with pytest.raises(AresError, match="no image features"):
+        FeatureStore(tmp_path / "features")
+
+
+def test_no_images_at_all(tmp_path):
+    extract_features({}, PatchEncoder(), tmp_path, progress=False)
+    assert (FeatureStore(tmp_path).get(["1", "2"]) == 0).all()
+
+
+def _sum(store, pid, queue):
+    queue.put(float(store.get([pid]).sum()))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_stores_survive_pickling_and_other_processes(images, tmp_path, method):
+    extract_features(images, PatchEncoder(), tmp_path, progress=False)
+    store = FeatureStore(tmp_path)
+    expected = float(store.get(["2"]).sum())
+    payload = pickle.dumps(store)
+    assert len(payload) < 2000
+    assert float(pickle.loads(payload).get(["2"]).sum()) == expected
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    process = context.Process(target=_sum, args=(store, "2", queue))
+    process.start()
+    assert queue.get(timeout=60) == expected
+    process.join()
