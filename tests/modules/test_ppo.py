@@ -171,8 +171,8 @@ def test_gradients_do_not_depend_on_how_a_batch_is_cut(tmp_path):
             )
 
 
-def test_a_batch_that_accumulates_more_than_it_has_rows_is_still_the_same(tmp_path):
-    """15 rows in micro-batches of 4 leave unequal parts, 3 rows of 1 none empty; denominators count tokens."""
+def test_gradients_of_an_optimiser_batch_that_is_not_full(tmp_path):
+    """Fewer rows than a whole batch make unequal micro-batches; the denominator counts their tokens all the same."""
     policy = tiny_policy()
     buffer = make_buffer(policy, questions=4)
     found = []
@@ -189,11 +189,11 @@ def test_the_policy_is_its_reference_at_first_and_leaves_it(tmp_path):
     policy, watch = tiny_policy(), Watch()
     train(policy, make_buffer(policy), tmp_path, replace(RL, value_warmup_epochs=0), callbacks=[watch])
     first, last = watch.metrics[0], watch.metrics[-1]
-    assert first["train/ppo/kl_k3"] == pytest.approx(0, abs=1e-9)
-    assert first["train/ppo/kl_k1"] == pytest.approx(0, abs=1e-5)
-    assert first["train/ppo/ratio_mean"] == pytest.approx(1, abs=1e-6)
-    assert first["train/ppo/clip_fraction"] == 0
-    assert last["train/ppo/kl_k3"] > 1e-5
+    assert first["train/kl_k3"] == pytest.approx(0, abs=1e-9)
+    assert first["train/kl_k1"] == pytest.approx(0, abs=1e-5)
+    assert first["train/ratio_mean"] == pytest.approx(1, abs=1e-6)
+    assert first["train/clip_fraction"] == 0
+    assert last["train/kl_k3"] > 1e-5
 
 
 def test_gradients_of_policy_and_value_are_clipped_apart(tmp_path):
@@ -211,8 +211,8 @@ def test_gradients_of_policy_and_value_are_clipped_apart(tmp_path):
     limit = 1e-3
     rl = replace(RL, value_warmup_epochs=0, ppo_epochs=1, gradient_clip=limit)
     figures = train(policy, make_buffer(policy), tmp_path, rl, value=value, callbacks=[After()])
-    assert figures["train/ppo/policy_grad_norm"] > limit
-    assert figures["train/ppo/value_grad_norm"] > limit
+    assert figures["train/policy_grad_norm"] > limit
+    assert figures["train/value_grad_norm"] > limit
     assert norms == pytest.approx([limit] * len(norms), rel=1e-2)
 
 
@@ -229,12 +229,12 @@ def test_warm_up_fits_the_value_model_and_leaves_the_policy_alone(tmp_path):
     rl = replace(RL, value_warmup_epochs=8, ppo_epochs=1)
     train(policy, buffer, tmp_path / "a", replace(rl, ppo_epochs=0), value=value, callbacks=[watch])
     assert same(weights(policy), before)
-    losses = [m["train/ppo/value_loss"] for m in watch.metrics]
+    losses = [m["train/value_loss"] for m in watch.metrics]
     assert losses[-1] < 0.7 * losses[0]
-    assert all("train/ppo/policy_loss" not in m for m in watch.metrics)
+    assert all("train/policy_loss" not in m for m in watch.metrics)
     figures = train(policy, buffer, tmp_path / "b", rl)
-    assert figures["train/ppo/explained_variance"] > 0.2
-    assert "heldout/ppo/explained_variance" in figures
+    assert figures["train/explained_variance"] > 0.2
+    assert "heldout/explained_variance" in figures
     assert not same(weights(policy), before)
 
 
@@ -244,7 +244,7 @@ def test_schedule_starts_behind_the_warm_up(tmp_path):
     steps = -(-len(buffer) // 8)
     rl = replace(RL, value_warmup_epochs=2, ppo_epochs=2, warmup_fraction=0.5, decay="linear")
     train(policy, buffer, tmp_path, rl, callbacks=[watch])
-    rates = [m["train/ppo/lr"] / rl.lr for m in watch.metrics]
+    rates = [m["train/lr"] / rl.lr for m in watch.metrics]
     assert steps == 2
     assert rates == pytest.approx([0, 0, 0, 0, 0.5, 1, 1, 0.5])
 
@@ -257,7 +257,7 @@ def test_runs_that_differ_in_kl_coef_end_in_different_weights_ever_nearer_to_the
         rl = replace(RL, kl_coef=coefficient, ppo_epochs=6)
         figures = train(policy, buffer, tmp_path / str(coefficient), rl)
         ends.append(weights(policy))
-        divergences.append(figures["train/ppo/kl_k3"])
+        divergences.append(figures["train/kl_k3"])
     assert not same(ends[0], ends[1])
     assert not same(ends[1], ends[2])
     assert divergences[0] > divergences[1] > divergences[2]
@@ -352,12 +352,12 @@ def test_target_kl_stops_before_the_step_and_a_resumed_run_stays_stopped(tmp_pat
             one_step.setdefault("weights", weights(module.policy))
 
     free, watch = tiny_policy(), Watch()
-    assert train(free, buffer, tmp_path / "free", rl, callbacks=[First()])["train/ppo/stopped_early"] == 0
+    assert train(free, buffer, tmp_path / "free", rl, callbacks=[First()])["train/stopped_early"] == 0
     for _ in range(2):
         stopped = tiny_policy()
         figures = train(stopped, buffer, tmp_path / "stopped", replace(rl, target_kl=1e-7), callbacks=[watch])
         assert same(weights(stopped), one_step["weights"])
-        assert figures["train/ppo/stopped_early"] == 1
+        assert figures["train/stopped_early"] == 1
     assert len(watch.metrics) == 2
 
 
@@ -371,7 +371,7 @@ def test_objectives_without_a_value_model(tmp_path, objective):
     start = good_share(policy, buffer, features)
     figures = train(policy, buffer, tmp_path, rl, value=value, features=features)
     assert same(weights(value), before)
-    assert "train/ppo/explained_variance" not in figures
+    assert "train/explained_variance" not in figures
     assert good_share(policy, buffer, features) > start + 0.02
 
 

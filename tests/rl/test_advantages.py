@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ares.rl.advantages import (
@@ -34,6 +34,7 @@ def by_definition(rewards, values, length, gamma, lam):
     return [sum((gamma * lam) ** (u - t) * deltas[u] for u in range(t, length)) for t in range(length)]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([1.0, 0.99, 0.5, 0.0]), st.sampled_from([1.0, 0.95, 0.0]))
 def test_gae_is_its_definition_and_padding_has_no_say(seed, gamma, lam):
     rewards, values, mask, lengths = case(seed)
@@ -54,6 +55,7 @@ def test_gae_is_its_definition_and_padding_has_no_say(seed, gamma, lam):
         torch.testing.assert_close(returns[row, :length], advantages[row, :length] + values[row, :length])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_limits_of_lambda(seed):
     rewards, values, mask, _ = case(seed)
@@ -72,6 +74,7 @@ def test_undiscounted_monte_carlo_returns_are_sums_of_what_is_to_come():
     assert monte_carlo_returns(rewards, mask, gamma=0.5).tolist() == [[3.0, 4.0, 4.0, 0.0]]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 2))
 def test_a_score_changes_no_advantage_behind_its_sentence(seed, sentence):
     _, values, mask, _ = case(seed, rows=1, longest=12)
@@ -157,12 +160,14 @@ def test_equal_rewards_give_no_advantage_however_they_round():
     assert not torch.cat(rloo_advantages([t(0.1, 0.2), t(0.1, 0.2)])).any()
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.floats(-0.5, 0.5), min_size=3, max_size=3), min_size=2, max_size=5))
 def test_rloo_advantages_of_rationales_of_one_length_cancel(rewards):
     found = torch.stack(rloo_advantages([t(*row) for row in rewards]))
     assert found.sum(0).abs().max() < 1e-9
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=4), min_size=2, max_size=5),
     st.floats(0.5, 4),

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ares.rl.kl import kl_penalty
@@ -11,6 +11,7 @@ ESTIMATORS = ("k1", "k2", "k3")
 logprob = st.floats(-20, 0)
 
 
+@settings(deadline=None)
 @given(logprob, logprob)
 def test_closed_forms(policy, reference):
     mask = torch.ones(1, 1, dtype=torch.float64)

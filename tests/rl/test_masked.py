@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ares.rl.masked import masked_mean, masked_sum, masked_whiten
@@ -25,6 +25,7 @@ def test_sum_and_mean_see_real_tokens_alone():
     assert masked_mean(x, torch.zeros_like(mask)) == 0
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(2, 9))
 def test_whitened_tokens_have_mean_0_and_std_1_and_pads_are_0(seed, rows, longest):
     x, mask = ragged(seed, rows, longest)
@@ -36,6 +37,7 @@ def test_whitened_tokens_have_mean_0_and_std_1_and_pads_are_0(seed, rows, longes
         assert real.std(correction=0).item() == pytest.approx(1, abs=1e-4)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_whitening_forgets_scale_shift_and_padding(seed):
     x, mask = ragged(seed, 3, 6)

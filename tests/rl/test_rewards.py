@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ares.rl.kl import kl_penalty
@@ -18,6 +18,7 @@ def scored(draw):
     return scores, ends, length
 
 
+@settings(deadline=None)
 @given(scored(), st.floats(0, 1))
 def test_each_score_stands_on_its_sentence_end(case, neutral):
     scores, ends, length = case
@@ -44,6 +45,7 @@ def test_what_does_not_fit_is_refused(scores, ends):
         sentence_rewards(scores, ends, 3)
 
 
+@settings(deadline=None)
 @given(scored())
 def test_sums_by_sentence_undo_rewards_by_token(case):
     scores, ends, length = case

@@ -107,7 +107,9 @@ def test_a_generated_rationale_stands_in_qcmg_only() -> None:
 
 def test_an_empty_rationale_is_a_rationale() -> None:
     assert build_example(MAGNETS, "QCMG-A", rationale="").prompt.endswith("(C) neither Answer:")
-    assert build_example(MAGNETS, "QCMG-A", rationale="", newline="escape").prompt.endswith("neither\n\nAnswer:")
+    assert build_example(MAGNETS, "QCMG-A", rationale="", newline="escape").prompt.endswith(
+        "neither\n\nAnswer:"
+    )
 
 
 def test_the_context_is_hint_and_caption() -> None:

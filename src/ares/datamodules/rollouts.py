@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from ares.datamodules.collate import Features, collate_prompts, pad_right
 from ares.rl.kl import kl_penalty
 from ares.rl.rewards import sentence_rewards
+from ares.text.sentences import repetition_rate
 from ares.types import AresError, Rollout
 
 
@@ -116,7 +117,7 @@ class RolloutBuffer:
         return {
             "score": sum(self.scores) / max(1, len(self.scores)),
             "sentences": sum(len(row.spans) for row in self.rows) / count,
-            "repetition": sum(_repeated(row) for row in self.rows) / count,
+            "repetition": sum(repetition_rate(row.text) for row in self.rows) / count,
             "length": sum(self.lengths) / count,
             "truncated": sum(row.truncated for row in self.offered) / offered,
             "quarantined": refused / offered,
@@ -148,10 +149,6 @@ def _check(row: Rollout, scores: Sequence[float], prompts: Mapping[str, Sequence
         raise AresError(
             f"The scores of rollout {row.row_id} are not numbers between 0 and 1; score it afresh."
         )
-
-
-def _repeated(row: Rollout) -> float:
-    return 1 - len(set(row.sentences)) / len(row.spans)
 
 
 def optimiser_batches(rows: Sequence[int], *, size: int, seed: int, epoch: int) -> list[list[int]]:

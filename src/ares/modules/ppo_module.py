@@ -2,10 +2,10 @@
 
 `rloo` and `grpo` replace the value model by a comparison of the rationales of one question.
 
-Metrics, means over an optimiser batch's tokens on all ranks (prefix `train/ppo/`): loss, policy_loss,
+Metrics, means over an optimiser batch's tokens on all ranks (prefix `train/`): loss, policy_loss,
 value_loss; clip_fraction, approx_kl and ratio_mean (policy against rollout policy); kl_k1, kl_k3 (against the
 reference, nats a token); policy_grad_norm, value_grad_norm (before clipping); lr (the policy's). At the start of
-a PPO epoch: explained_variance (of Monte-Carlo returns, training rows; `heldout/ppo/` for questions that are not
+a PPO epoch: explained_variance (of Monte-Carlo returns, training rows; `heldout/` for questions that are not
 trained on). Once: RolloutBuffer.figures.
 """
 
@@ -25,7 +25,7 @@ from ares.rl.losses import ppo_loss
 from ares.rl.masked import masked_mean, sum_over_ranks
 from ares.types import RlConfig
 
-TRAIN, HELDOUT = "train/ppo/", "heldout/ppo/"
+TRAIN, HELDOUT = "train/", "heldout/"
 # How far a float32 forward pass may be from the one that wrote the rollouts' log-probabilities.
 _RATIO_TOLERANCE = 1e-4
 

@@ -51,8 +51,8 @@ def examples_of(
 def policy_of(config: Config, folder: Path, *, dropout: float) -> tuple[Any, Any]:
     """The policy in a folder, on the run's device with the given dropout, and its tokenizer."""
     features = config.features["_target_"] is not None
-    model = load_policy(folder, dropout=dropout, features=features).to(device_of(config))
-    return model, load_tokenizer(folder)
+    model: Any = load_policy(folder, dropout=dropout, features=features)
+    return model.to(device_of(config)), load_tokenizer(folder)
 
 
 def device_of(config: Config) -> str:
@@ -110,6 +110,8 @@ def loggers_of(config: Config, run: Run) -> list[Any]:
                 config={"run": config.run, "step": run.key, "seed": config.seed},
             )
         )
+    for logger in found:
+        logger.LOGGER_JOIN_CHAR = "/"  # round-1/ppo/train/kl_k3, not round-1/ppo-train/kl_k3
     return found
 
 

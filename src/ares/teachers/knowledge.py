@@ -6,6 +6,7 @@ direction, name ...). No sentence is understood: words are counted, nothing more
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -36,9 +37,11 @@ Role = Literal["step", "conclusion", "rule", "given"]
 
 TRUE = 0.5  # from here on a sentence counts as true: 0.5 for what merely restates, more for what supports
 FALSE, FOREIGN, UNRELATED, UNFINISHED = 0.0, 0.1, 0.1, 0.2
-_CLAUSE = re.compile(r",\s+(?:and|but|while)?|;")
+_CLAUSE = re.compile(r",\s|;|\s(?:and|but|while)\s")
 _FINISHED = re.compile(r"[.!?:]['\"”’)\]]*$")
 _NAMING = frozenset((NAME, THING, CHOICE))
+# How much it matters that a sentence leaves out what the unit names; the weights here and below were found by trial.
+_LOSS = {NAME: 2.0, THING: 1.5, CHOICE: 1.5}
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,9 @@ class Knowledge:
         for text in (*sentences_of(material.hint), *sentences_of(material.question)):
             units.append(Unit(text, "given", read(text)))
         self.units = [unit for unit in units if unit.reading.keys]
+        self._names = [frozenset(key for key in keys if key[0] != WORD) for keys in self._choices]
+        right = self._choices[material.answer] if material.answer is not None else frozenset()
+        self._wrong = frozenset[Key]().union(*self._names) - right if right else frozenset()
         self._given = keys_of(unit.reading for unit in self.units if unit.role == "given")
         self._known = keys_of(unit.reading for unit in self.units).union(*self._choices)
 
@@ -110,28 +116,29 @@ class Knowledge:
         return frozenset(key for unit in self.units for key in unit.reading.keys if key[0] == LETTER)
 
     @cached_property
-    def _descriptions(self) -> dict[Key, frozenset[Key]]:
-        """Words by which the lecture describes one wrong choice and nothing else does, with that choice's own keys.
+    def _described(self) -> dict[Key, int]:
+        """Words by which the lecture describes one choice and no other, with the index of that choice.
 
-        Where "a gas fills its container" and a thing is said to fill its container, the answer being "liquid", it is
-        called a gas.
+        Where "a gas fills its container", what fills its container is called a gas.
         """
-        if self._answer is None:
-            return {}
-        own = [frozenset(key for key in keys if key[0] != WORD) for keys in self._choices]
-        found: dict[Key, set[int]] = {}
+        found: dict[Key, set[int | None]] = {}
         for unit in self.units:
+            index = None
             for clause in _CLAUSE.split(unit.text) if unit.role == "rule" else ():
                 keys = self.vocabulary.read(clause).keys
-                named = [index for index, choice in enumerate(own) if choice and choice <= keys]
-                for key in keys if len(named) == 1 else ():
-                    found.setdefault(key, set()).update(named)
-        said = keys_of(unit.reading for unit in self.units if unit.role != "rule").union(*self._choices)
-        return {
-            key: own[min(indices)]
+                named = [choice for choice, name in enumerate(self._names) if name and name <= keys]
+                # A clause that names no choice goes on about the one before.
+                index = index if not named else named[0] if len(named) == 1 else None
+                for key in keys:
+                    found.setdefault(key, set()).add(index)
+        said = keys_of(unit.reading for unit in self.units if unit.role == "given").union(*self._choices)
+        own = {
+            key: index
             for key, indices in found.items()
-            if key[0] == WORD and len(indices) == 1 and self._answer not in indices and key not in said
+            for index in indices
+            if key[0] == WORD and key not in said and len(indices) == 1 and index is not None
         }
+        return own if len(set(own.values())) > 1 else {}
 
     def assess(self, sentence: str) -> Assessment:
         """Scores a sentence: false 0, unrelated 0.1, doubtful to 0.4, true but neutral 0.5, supporting to 1."""
@@ -164,50 +171,46 @@ class Knowledge:
         return Assessment(FALSE, stated, tuple((key, letter_of(self._answer)) for key in wrong[:1]))
 
     def _describes_another(self, reading: Reading) -> bool:
+        """Whether the lecture says of another choice what is said here of one, or of what the question is about."""
+        described = {self._described[key] for key in reading.keys & self._described.keys()}
+        named = {index for index, name in enumerate(self._names) if name and name <= reading.keys}
+        if reading.negated or not described or described & named:
+            return False
         about = any(key[0] in (NAME, THING) for key in reading.keys)
-        described = [self._descriptions[key] for key in reading.keys & self._descriptions.keys()]
-        return about and any(choice.isdisjoint(reading.keys) for choice in described)
+        return bool(named) or (about and self._answer not in described)
 
     def _match(self, reading: Reading, unit: Unit) -> _Match:
         said, held = reading.keys, unit.reading.keys
-        missing = held - said
         clashes = clashes_of(reading, unit.reading)
-        clashing = {said for said, _ in clashes}
-        clashed = {held for _, held in clashes}
+        clashing = frozenset(key for pair in clashes for key in pair)
         extra = [key for key in said - held if key not in clashing and key[0] != "have"]
+        lost = [key for key in held - said if key[0] != WORD and key not in clashing]
+        common = sum(map(weight, said & held))
         elsewhere = sum(self._doubt(key) for key in extra if key in self._known)
         unknown = sum(key not in self._known for key in extra)
-        lost = {key for key in missing if key[0] != WORD and key not in clashed}
-        named = any(key[0] in _NAMING for key in lost)
-        lost_weight = sum(
-            weight(key) * (1.5 if key[0] in _NAMING else 1 if key[0] in SPECIFIC else 0.6) for key in lost
-        )
-        common = sum(map(weight, said & held))
-        # One clash still points at the same statement, unless it is about somebody else.
-        bonus = 0.0 if len(clashes) != 1 else -0.7 if clashes[0][0][0] == NAME else 0.5
-        context = unit.role in ("rule", "given")
-        named_both = sum(key[0] == NAME for key in said & held)
-        nearness = (
-            common
-            + 0.5 * named_both
-            + bonus
-            - 0.5 * elsewhere
-            - 0.5 * lost_weight
-            - 0.1 * len(missing)
-            - context
-        )
-        # Unknown words may only be other words for what is missing, or say something else in its place.
-        doubt = (
-            elsewhere
-            + 1.5 * min(unknown, sum(key[0] == WORD for key in missing))
-            + 1.5 * (unknown > 0 and named)
-        )
-        doubt += (0.5 if unknown or elsewhere else 0.15) * lost_weight + 6 * len(clashes)
-        return _Match(unit, nearness, common / (common + doubt) if common else 0.0, clashes)
+        lost_weight = sum(weight(key) * _LOSS.get(key[0], 1.0 if key[0] in SPECIFIC else 0.6) for key in lost)
+
+        doubt = elsewhere + (0.5 if unknown or elsewhere else 0.15) * lost_weight + 6 * len(clashes)
+        # Unknown words may be other words for what is missing, or say something else in its place.
+        doubt += 1.5 * min(unknown, sum(key[0] == WORD for key in held - said))
+        doubt += unknown > 0 and any(key[0] in _NAMING for key in lost)
+        support = common / (common + doubt)
+
+        nearness = common - 0.5 * elsewhere - 0.5 * lost_weight - 0.1 * len(held - said)
+        nearness += 0.5 * sum(key[0] == NAME for key in said & held)
+        if (
+            len(clashes) == 1
+        ):  # one clash still points at the same statement, unless it is about somebody else
+            nearness += -0.7 if clashes[0][0][0] == NAME else 0.25
+        if unit.role in ("rule", "given"):
+            nearness -= any(key[0] in SPECIFIC for key in said - held)
+        elif support >= 0.75 and not clashes and not any(key[0] in SPECIFIC for key in lost):
+            nearness += 2.0
+        return _Match(unit, nearness, support, clashes)
 
     def _doubt(self, key: Key) -> float:
         # Said elsewhere in the problem: less doubtful if given with the question.
-        share = 1.0 if key[0] in _NAMING or key[0] == NUMBER else 0.5
+        share = 2.0 if key in self._wrong else 1.0 if key[0] in _NAMING or key[0] == NUMBER else 0.5
         return share * weight(key) * (0.5 if key in self._given and key[0] in (WORD, THING) else 1.0)
 
     def _replaces(self, sentence: str, unit: Unit) -> bool:
@@ -218,10 +221,18 @@ class Knowledge:
         start = next((i for i in range(shorter) if said[i] != held[i]), shorter)
         end = next((i for i in range(shorter - start) if said[-1 - i] != held[-1 - i]), shorter - start)
         new, old = said[start : len(said) - end], held[start : len(held) - end]
-        if not (1 <= len(new) <= 3 and 1 <= len(old) <= 3 and start + end >= 4):
+        if not (start and 1 <= len(new) <= 3 and 1 <= len(old) <= 3 and start + end >= 4):
             return False
         words = {word for word in old if word not in STOP_WORDS}
-        return bool(words) and words.isdisjoint(new) and any(map(self._is_foreign, new))
+        informative = any(
+            self._said.get(stem(word), 1) == 1 or self.vocabulary.names_thing(word) for word in words
+        )
+        return informative and words.isdisjoint(new) and any(map(self._is_foreign, new))
+
+    @cached_property
+    def _said(self) -> Counter[str]:
+        """How many units have a word."""
+        return Counter(value for unit in self.units for _, value in unit.reading.places)
 
     def _is_foreign(self, word: str) -> bool:
         if word in STOP_WORDS or word in CLASSES or word in NUMBERS:

@@ -14,10 +14,9 @@ _STOP_WORDS = """
     might must
     of in on at by for with from to into onto upon over about as through during between among against within than
     and or but so if then thus hence therefore because since although though while also too very just only even still
-    yet however moreover next finally now both either each every all any some such other another
-    get gets got go goes make makes made let see seen know known use used using given gives give take takes taken
-    say says said call called name named mean means tell tells show shows shown look looks find found
-    choice option answer correct
+    yet however moreover next finally now both either each every all any some such other another own
+    get gets got go goes make makes made let see seen know known use used using given take takes taken
+    say says said call called name named mean means look looks find found choice option correct
     """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 
@@ -29,6 +28,7 @@ _NUMBER_WORDS = (
     " eighteen nineteen twenty"
 )
 NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split())}
+NUMBERS |= {plural: NUMBERS[word] for plural, word in (("twos", "two"), ("fives", "five"), ("tens", "ten"))}
 
 # One class a line, its values between semicolons, words for the same value between strokes.
 _CLASSES = """
@@ -56,7 +56,7 @@ old|older|oldest; young|younger|youngest
 solid|solids; liquid|liquids; gas|gases
 living|alive; nonliving|dead
 true; false
-have|has|had|own|owns|owned; want|wants|wanted|wish|wishes|wished
+have|has|had|owns|owned; want|wants|wanted|wish|wishes|wished
 past; present; future
 always; sometimes
 inherited|inherit|inherits; acquired|acquire|acquires

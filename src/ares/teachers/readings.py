@@ -107,6 +107,10 @@ class Vocabulary:
                 places.setdefault(key, (token.start, token.end))
         return Reading(places, not NEGATIONS.isdisjoint(words), "than" in words)
 
+    def names_thing(self, word: str) -> bool:
+        """Whether a word names what this problem is about."""
+        return word in self.names or stem(word) in self.things or stem(word) in self.choices
+
     def _key(self, token: Token, before: str, after: str) -> Key | None:
         text = token.text
         letter = text.strip("()")

@@ -42,8 +42,10 @@ _STARTER = re.compile(
     r"|Because|However|Therefore|Then|Thus|Since|As|In|On|At|For|To|What|Some|Many|Most|Both|Each|All|An?)\b"
 )
 # A point after these ends a sentence though syntok has its doubts: an ordinary word ("art" and "Sun" are on
-# its list of abbreviations; it never lets a sentence begin in lower case), a letter that is no initial.
+# its list of abbreviations; it never lets a sentence begin in lower case), a number (before a capital), a
+# letter that is no initial.
 _WORD = re.compile(r"(?<![\w.])(?:[a-z]+[-'’])*(?:[a-z]{3,}|Sun|May)\.$")
+_NUMBER = re.compile(r"\d\.$")
 _SHORTENED = re.compile(r"\b(?:etc|vol|figs?|dept|est|max|min|temp|avg|incl|tel|gal|sec|deg|www)\.$")
 _LETTER = re.compile(
     r"\b(?:(?:answer|option|choice)(?: is)?|labell?ed|vitamin|magnet|model|sample|solution) [A-Z]\.$", re.I
@@ -88,11 +90,13 @@ def _is_boundary(before: str, gap: str, after: str, proposed: bool) -> bool:
         return False
     if "\n" in gap or "\r" in gap:
         return bool(_TERMINATED.search(tail)) or not after[:1].islower()
-    if not _TERMINATED.search(tail) or _ELLIPSIS.search(tail) or _ANNOUNCES.search(tail):
+    if not _TERMINATED.search(tail) or _ELLIPSIS.search(tail) or _ANNOUNCES.search(tail) or after[0] == "|":
         return False
     if _ABBREVIATION.search(tail):
         return bool(_STARTER.match(after))
-    return proposed or bool(_LETTER.search(tail) or (_WORD.search(tail) and not _SHORTENED.search(tail)))
+    if proposed or _LETTER.search(tail) or (_NUMBER.search(tail) and after[0].isupper()):
+        return True
+    return bool(_WORD.search(tail)) and not _SHORTENED.search(tail)
 
 
 def sentence_spans(
@@ -213,8 +217,8 @@ def _first(holds: Callable[[int], bool], guess: int, low: int, high: int) -> int
 def remove_repeated_sentences(text: str) -> str:
     """`text` without the sentences that repeat an earlier one, and without the white space before them.
 
-    Sentences are the same if they differ at most in case, in white space and in a leading `Solution:`. What is
-    kept is kept verbatim.
+    Sentences are the same if they differ at most in case, in white space and in a leading `Solution:`. The rest
+    of the text is kept verbatim.
     """
     kept = []
     end = 0
@@ -232,9 +236,17 @@ def repetition_rate(text: str) -> float:
 
 
 def _repetitions(text: str) -> Iterator[tuple[Span, bool]]:
-    """Each sentence of `text` and whether an earlier one says the same."""
-    seen = set()
+    """Each sentence of `text` and whether it repeats an earlier one.
+
+    A line without a full stop, such as "- Volume = 50 mL", may rightly stand in two lists. It is a repetition
+    where it directly follows itself or a repetition.
+    """
+    seen: set[str] = set()
+    previous, repeated = "", False
     for span in split_sentences(text):
         sentence = " ".join(_PREFIX.sub("", text[span.start : span.end]).split()).casefold()
-        yield span, sentence in seen
+        complete = _TERMINATED.search(sentence) is not None
+        repeated = sentence in seen and (complete or repeated or sentence == previous)
+        yield span, repeated
         seen.add(sentence)
+        previous = sentence

@@ -1,0 +1,216 @@
+"""The report of a run: one HTML file that needs nothing else, neither network nor JavaScript."""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TypedDict
+
+from ares.report.charts import Chart, line_chart, number
+from ares.store import atomic_path
+
+NEUTRAL = 0.5  # the score of a sentence that neither helps nor harms
+CATEGORY_NAMES = {
+    "NAT": "Natural science",
+    "SOC": "Social science",
+    "LAN": "Language science",
+    "TXT": "With a text hint",
+    "IMG": "With an image",
+    "NO": "Without either",
+    "G1-6": "Grades 1–6",
+    "G7-12": "Grades 7–12",
+    "AVG": "All questions",
+}
+METRIC_NAMES = {
+    "bleu1": "BLEU-1",
+    "bleu4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "similarity": "Similarity",
+}
+_IMAGE_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+}
+
+
+class Figure(TypedDict):
+    """One headline number, ready to be read: `value` with its unit, `note` says what it is taken over."""
+
+    label: str
+    value: str
+    note: str
+
+
+class StepFigures(TypedDict):
+    """What a step took and made; `inputs` and `outputs` map names to sha256, `metrics` names to final values."""
+
+    key: str
+    seconds: float
+    usd: float
+    requests: int
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+class Sentence(TypedDict):
+    """A sentence of a rationale and its score in [0, 1], None where it was not scored."""
+
+    text: str
+    score: float | None
+
+
+class ExampleRationales(TypedDict):
+    """A question with its rationales before and after; `answer` indexes `choices`, `image` is a file or None."""
+
+    pid: str
+    question: str
+    choices: Sequence[str]
+    answer: int | None
+    hint: str
+    image: str | Path | None
+    before: Sequence[Sentence]
+    after: Sequence[Sentence]
+
+
+class ReportData(TypedDict):
+    """Everything a report shows. Sections without data say so.
+
+    run, created: the run's name and the report's date, as text. config: what is worth showing of the
+    configuration (nested keys are joined by dots). inputs_hash: the hash of what the report was made from.
+    curves: step -> metric -> [[x, y], ...], x in optimiser steps. accuracy: category -> percent or None.
+    counts: category -> questions. failed: outputs without exactly one answer. rationale_metrics: figures of
+    `ares.evaluation.rationales`, in [0, 1].
+    """
+
+    run: str
+    created: str
+    config: Mapping[str, Any]
+    inputs_hash: str
+    figures: Sequence[Figure]
+    steps: Sequence[StepFigures]
+    curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
+    examples: Sequence[ExampleRationales]
+    accuracy: Mapping[str, float | None] | None
+    counts: Mapping[str, int] | None
+    failed: int | None
+    rationale_metrics: Mapping[str, float] | None
+
+
+def render_report(data: ReportData, path: Path | str) -> None:
+    """Writes the report to `path`, atomically; the same data gives the same bytes."""
+    html = _template().render(
+        **{key: value for key, value in data.items() if key not in ("curves", "examples", "steps")},
+        settings=flat(data["config"]),
+        steps=[_step_view(step, data["steps"]) for step in data["steps"]],
+        charts=charts_of(data["curves"]),
+        examples=[_example_view(example) for example in data["examples"]],
+        category_names=CATEGORY_NAMES,
+        metric_names=METRIC_NAMES,
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+def charts_of(curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> dict[str, list[Chart]]:
+    """The charts of every step that has any; a logger's prefix (the step's key) is cut from metric names."""
+    found = {}
+    for step, metrics in curves.items():
+        charts = [line_chart(_without_prefix(name, step), points) for name, points in metrics.items()]
+        if drawn := [chart for chart in charts if chart is not None]:
+            found[step] = drawn
+    return found
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as one level of dotted keys and texts."""
+    found: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = "–" if value is None else str(value)
+    return found
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest of hours, minutes and seconds."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def score_style(score: float | None) -> dict[str, str]:
+    """How a score looks (`kind` names the colour, `alpha` its strength) and is read (`number`, `word`)."""
+    if score is None or not math.isfinite(score):
+        return {"kind": "unscored", "alpha": "0", "number": "–", "word": "not scored"}
+    distance = min(1.0, abs(score - NEUTRAL) / NEUTRAL)
+    kind = "neutral" if distance < 0.1 else "high" if score > NEUTRAL else "low"
+    words = {
+        "neutral": "neither helps nor harms",
+        "high": "helps the answer",
+        "low": "false, repeated or harmful",
+    }
+    return {"kind": kind, "alpha": f"{0.42 * distance:.2f}", "number": f"{score:.2g}", "word": words[kind]}
+
+
+def _without_prefix(name: str, step: str) -> str:
+    return name[len(step) + 1 :] if name.startswith(step) and name[len(step) :][:1] in ("-", "/") else name
+
+
+def _step_view(step: StepFigures, steps: Sequence[StepFigures]) -> dict[str, Any]:
+    longest = max((other["seconds"] for other in steps), default=0.0)
+    return {
+        **step,
+        "duration": duration(step["seconds"]),
+        "share": round(100 * step["seconds"] / longest, 1) if longest > 0 else 0,
+    }
+
+
+def _example_view(example: ExampleRationales) -> dict[str, Any]:
+    before, after = _mean(example["before"]), _mean(example["after"])
+    return {
+        **example,
+        "image": None if example["image"] is None else data_uri(example["image"]),
+        "sides": [
+            ("Before", before, [{**s, **score_style(s["score"])} for s in example["before"]]),
+            ("After", after, [{**s, **score_style(s["score"])} for s in example["after"]]),
+        ],
+        "gain": None if before is None or after is None else after - before,
+    }
+
+
+def _mean(sentences: Sequence[Sentence]) -> float | None:
+    scores = [s["score"] for s in sentences if s["score"] is not None]
+    return fmean(scores) if scores else None
+
+
+def data_uri(path: Path | str) -> str | None:
+    """An image file as a `data:` address; None where it is absent or not png, jpeg, gif or webp."""
+    path = Path(path)
+    kind = _IMAGE_TYPES.get(path.suffix.lower())
+    if kind is None or not path.is_file():
+        return None
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    return environment.get_template("template.html.j2")

@@ -1,0 +1,115 @@
+"""Image questions cannot be answered without the image, and can with it."""
+
+import re
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from ares.data.sample import Item, generate
+from ares.data.sample.kinds import KINDS
+
+IMAGE_KINDS = {kind.name: kind.n_choices for kind in KINDS if kind.has_image}
+
+
+def prompt(item: Item) -> str:
+    p = item.problem
+    choices = " ".join(f"{letter}={choice}" for letter, choice in zip("ABCD", p.choices, strict=False))
+    return f"{p.question} {p.hint} {p.caption} {choices} {' '.join(p.choices)}"
+
+
+def words_accuracy(train: list[Item], test: list[Item], seed_kind: str | None = None) -> float:
+    """How often logistic regression over a bag of words, each choice's letter attached too, finds the answer."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    pick = [[i for i in items if seed_kind in (None, i.kind)] for items in (train, test)]
+    vectorizer = CountVectorizer(token_pattern=r"\S+", lowercase=False)
+    features = vectorizer.fit_transform(map(prompt, pick[0]))
+    model = LogisticRegression(max_iter=300).fit(features, [i.problem.answer for i in pick[0]])
+    guesses = model.predict(vectorizer.transform(map(prompt, pick[1])))
+    return float(np.mean(guesses == [i.problem.answer for i in pick[1]]))
+
+
+@pytest.mark.slow
+def test_a_bag_of_words_does_not_answer_image_questions() -> None:
+    items = [item for item in generate({"train": 4000, "test": 4000}, 11) if item.image is not None]
+    train, test = ([i for i in items if i.problem.split == split] for split in ("train", "test"))
+    assert len(train) == len(test) == 2000
+    chance = np.mean([1 / len(item.problem.choices) for item in test])
+    assert words_accuracy(train, test) <= chance + 0.05
+    for kind, n_choices in IMAGE_KINDS.items():
+        assert words_accuracy(train, test, kind) <= 1 / n_choices + 0.05, kind
+
+
+def test_the_text_leaves_every_answer_equally_likely() -> None:
+    """Within an image kind, no word of the prompt goes with an answer's text much more often than chance."""
+    counts: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for item in generate({"train": 2000}, 0):
+        if item.image is None:
+            continue
+        p = item.problem
+        for position, choice in enumerate(p.choices):
+            counts[item.kind, choice].append(position == p.answer)
+    for (kind, choice), hits in counts.items():
+        if len(hits) >= 100:
+            spread = 3.5 * np.sqrt(0.25 / len(hits))
+            assert abs(np.mean(hits) - 1 / IMAGE_KINDS[kind]) <= spread, (kind, choice)
+
+
+def cells(item: Item) -> np.ndarray:
+    """The mean colour of each cell, (4, 4, 3) in [0, 255]."""
+    assert item.image is not None
+    return np.asarray(item.image, dtype=float).reshape(4, 16, 4, 16, 3).mean(axis=(1, 3))
+
+
+@pytest.fixture(scope="module")
+def pictures() -> dict[str, list[Item]]:
+    found: dict[str, list[Item]] = defaultdict(list)
+    for item in generate({"train": 160}, 9):
+        found[item.kind].append(item)
+    return found
+
+
+def nearest(colour: np.ndarray) -> str:
+    from ares.data.sample.drawing import RGB
+
+    return min(RGB, key=lambda name: float(np.abs(colour - RGB[name]).sum()))
+
+
+def test_a_flag_shows_the_stripe_that_is_asked_for(pictures: dict[str, list[Item]]) -> None:
+    for item in pictures["flags"]:
+        slots = item.steps[1].slots
+        row = ("top", "second", "third", "bottom").index(slots["stripe"])
+        assert all(nearest(cell) == slots["colour"] for cell in cells(item)[row])
+
+
+def test_a_map_shows_each_mark_once_in_its_quarter(pictures: dict[str, list[Item]]) -> None:
+    for item in pictures["maps"]:
+        half, side = item.steps[0].slots, item.steps[1].slots
+        names = np.array([[nearest(cell) for cell in row] for row in cells(item)])
+        found = np.argwhere(names == half["colour"])
+        assert len(found) == 1
+        row, column = found[0]
+        assert (("upper", "lower")[row // 2], ("left", "right")[column // 2]) == (half["vhalf"], side["side"])
+
+
+def test_a_thermometer_is_red_up_to_its_mark(pictures: dict[str, list[Item]]) -> None:
+    for item in pictures["thermometer"]:
+        level = ("one", "two", "three", "four").index(item.steps[0].slots["level"]) + 1
+        names = [[nearest(cell) for cell in row[1:3]] for row in cells(item)]
+        assert [row == ["red", "red"] for row in names] == [row >= 4 - level for row in range(4)]
+
+
+def test_magnets_show_their_ends(pictures: dict[str, list[Item]]) -> None:
+    for item in pictures["magnets"]:
+        names = [nearest(cell) for cell in cells(item)[1]]
+        assert names[1:3] == [item.steps[0].slots["colour"], item.steps[1].slots["colour"]]
+        assert set(names[:2]) == set(names[2:]) == {"red", "blue"}
+
+
+def test_captions_hold_no_colour_number_or_side(pictures: dict[str, list[Item]]) -> None:
+    for kind in IMAGE_KINDS:
+        for item in pictures[kind]:
+            words = set(re.findall(r"\w+", item.problem.caption.lower()))
+            assert not words & {"blue", "pink", "black", "left", "right", "upper", "lower", "alike", "different"}

@@ -1,0 +1,161 @@
+"""The oracle of the generated data set: judging sentences, and making up true and false ones."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ares.data.sample import Item, Oracle, generate, statements, write_sample
+from ares.data.sample.kinds import KINDS
+from ares.data.sample.oracle import _parse
+from ares.text.sentences import split_sentences
+from ares.types import AresError
+
+SIZES = {"train": 240, "val": 0, "test": 80}
+
+
+@pytest.fixture(scope="module")
+def items() -> list[Item]:
+    return generate(SIZES, 7)
+
+
+@pytest.fixture(scope="module")
+def oracle(items: list[Item]) -> Oracle:
+    return Oracle(items)
+
+
+def of_kind(items: list[Item], kind: str) -> Item:
+    return next(item for item in items if item.kind == kind)
+
+
+def sentences(text: str) -> list[str]:
+    return [text[span.start : span.end] for span in split_sentences(text)]
+
+
+def test_every_gold_sentence_is_true(items: list[Item], oracle: Oracle) -> None:
+    for item in items:
+        for sentence in sentences(item.problem.solution):
+            assert oracle.judge(item.problem.pid, sentence) == "true", sentence
+
+
+@pytest.mark.parametrize("templates", ["gold", "paraphrase"])
+def test_made_up_statements_are_judged_as_made(items: list[Item], oracle: Oracle, templates: str) -> None:
+    for item in items:
+        made = statements(item, templates=templates)
+        assert made == oracle.statements(item.problem.pid, templates=templates)
+        assert [truth for _, truth in made] == ["true", "false"] * len(item.steps)
+        for sentence, truth in made:
+            assert oracle.judge(item.problem.pid, sentence) == truth, sentence
+            assert len(split_sentences(sentence)) == 1, sentence
+
+
+def test_paraphrases_use_no_gold_template() -> None:
+    gold = {template for kind in KINDS for relation in kind.relations for template in relation.gold}
+    paraphrases = [t for kind in KINDS for relation in kind.relations for t in relation.paraphrase]
+    assert len(set(paraphrases)) == len(paraphrases)
+    assert not gold & set(paraphrases)
+
+
+def test_all_templates_of_a_relation_have_the_same_slots() -> None:
+    for kind in KINDS:
+        for relation in kind.relations:
+            for template in (*relation.gold, *relation.paraphrase):
+                for slot in relation.slots:
+                    assert f"{{{slot}}}" in template, template
+                assert template.count("{") == len(relation.slots), template
+            assert set(relation.key) <= set(relation.slots)
+
+
+def test_a_sentence_is_read_back_as_the_statement_it_was_written_from(items: list[Item]) -> None:
+    for item in items[:100]:
+        for fact, sentence in zip(item.steps, sentences(item.problem.solution), strict=True):
+            assert _parse(sentence) == fact
+
+
+def test_sentences_of_other_problems_are_seldom_true(items: list[Item], oracle: Oracle) -> None:
+    verdicts: Counter[str | None] = Counter()
+    for item, other in zip(items, items[1:] + items[:1], strict=True):
+        for sentence in sentences(other.problem.solution):
+            verdicts[oracle.judge(item.problem.pid, sentence)] += 1
+    assert verdicts["true"] <= 0.02 * sum(verdicts.values())
+    same_kind: Counter[str | None] = Counter()
+    step = len(KINDS)
+    for item, other in zip(items, items[step:], strict=False):
+        if item.kind == other.kind:
+            for sentence in sentences(other.problem.solution):
+                same_kind[oracle.judge(item.problem.pid, sentence)] += 1
+    assert same_kind["true"] <= 0.25 * sum(same_kind.values())
+    assert same_kind["irrelevant"] >= 0.4 * sum(same_kind.values())
+
+
+def test_the_right_answer_with_a_wrong_letter_is_false(items: list[Item], oracle: Oracle) -> None:
+    for item in items[:40]:
+        conclusion = sentences(item.problem.solution)[-1]
+        right = "ABCD"[item.problem.answer]
+        for letter in "ABCDEFG":
+            verdict = oracle.judge(item.problem.pid, conclusion.replace(f"({right})", f"({letter})"))
+            assert verdict == ("true" if letter == right else "false" if letter in "ABCD" else "irrelevant")
+
+
+def test_a_rule_that_never_holds_is_false_everywhere(items: list[Item], oracle: Oracle) -> None:
+    for kind in ("maps", "grammar", "magnets"):
+        pid = of_kind(items, kind).problem.pid
+        assert oracle.judge(pid, "Two ends that are alike always attract.") == "false"
+        assert oracle.judge(pid, "Mark three in tens means 20 degrees.") == "false"
+    pid = of_kind(items, "grammar").problem.pid
+    assert oracle.judge(pid, "Two ends that are alike always repel.") == "irrelevant"
+
+
+def test_a_fact_about_an_unknown_person_is_irrelevant(items: list[Item], oracle: Oracle) -> None:
+    item = of_kind(items, "thermometer")
+    level = item.steps[0].slots
+    other = "Yara" if level["person"] != "Yara" else "Ada"
+    template = "The red column of {} reaches mark {}."
+    assert oracle.judge(item.problem.pid, template.format(level["person"], level["level"])) == "true"
+    assert oracle.judge(item.problem.pid, template.format(other, level["level"])) == "irrelevant"
+    wrong = "one" if level["level"] != "one" else "four"
+    assert oracle.judge(item.problem.pid, template.format(level["person"], wrong)) == "false"
+
+
+def test_facts_that_the_solution_does_not_mention_are_known(items: list[Item], oracle: Oracle) -> None:
+    item = of_kind(items, "flags")
+    assert len(item.known) == 3
+    for fact in item.known:
+        sentence = "We see that the {stripe} stripe is {colour}.".format(**fact.slots)
+        assert sentence not in item.problem.solution
+        assert oracle.judge(item.problem.pid, sentence) == "true"
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("Clouds drift over the quiet valley.", "irrelevant"),
+        ("  The magnet is a happy degree . ", "irrelevant"),
+        ("The red column of", None),
+        ("column of the red.", None),
+        ("So it.", None),
+        ("", None),
+    ],
+)
+def test_other_text(items: list[Item], oracle: Oracle, text: str, verdict: str | None) -> None:
+    assert oracle.judge(items[0].problem.pid, text) == verdict
+
+
+def test_spaces_of_a_tokenizer_do_not_matter(items: list[Item], oracle: Oracle) -> None:
+    for item in items[:20]:
+        for sentence, truth in statements(item):
+            spaced = " ".join(sentence.replace("(", "( ").replace(")", " )").replace(".", " .").split())
+            assert oracle.judge(item.problem.pid, spaced.replace(",", " ,")) == truth
+
+
+def test_an_oracle_of_files_judges_as_one_in_memory(tmp_path: Path) -> None:
+    sizes = {"train": 24, "val": 0, "test": 0}
+    write_sample(tmp_path, sizes=sizes, seed=2)
+    loaded = Oracle.load(tmp_path)
+    for item in generate(sizes, 2):
+        for sentence, truth in statements(item, templates="paraphrase"):
+            assert loaded.judge(item.problem.pid, sentence) == truth
+    with pytest.raises(AresError, match=r"facts\.json is missing"):
+        Oracle.load(tmp_path / "nowhere")
+    with pytest.raises(KeyError):
+        loaded.judge("unknown", "The red mark lies in the upper half.")

@@ -1,0 +1,125 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ares.report.charts import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    MAX_POINTS,
+    RIGHT,
+    TOP,
+    WIDTH,
+    line_chart,
+    number,
+    thin,
+    ticks,
+)
+
+finite = st.floats(-1e12, 1e12, allow_nan=False)
+
+
+def test_places_and_labels() -> None:
+    chart = line_chart("loss", [[0, 0.0], [50, 0.5], [100, 1.0]])
+    assert chart is not None
+    xs, ys = [mark.x for mark in chart.marks], [mark.y for mark in chart.marks]
+    assert (xs[0], xs[2]) == (LEFT, WIDTH - RIGHT)
+    assert xs[1] == pytest.approx((xs[0] + xs[2]) / 2, abs=0.1)
+    # Larger values lie higher, and a straight line stays straight.
+    assert ys[0] > ys[1] > ys[2]
+    assert ys[1] == pytest.approx((ys[0] + ys[2]) / 2, abs=0.1)
+    assert [mark.label for mark in chart.marks] == ["step 0: 0", "step 50: 0.5", "step 100: 1"]
+    assert (chart.first, chart.last, chart.dots) == ("0", "1", True)
+    assert [label for _, label in chart.x_ticks] == ["0", "50", "100"]
+    assert chart.line == " ".join(f"{mark.x},{mark.y}" for mark in chart.marks)
+
+
+def test_bands_tile_the_chart() -> None:
+    chart = line_chart("loss", [[0, 1], [10, 2], [100, 3]])
+    assert chart is not None
+    edge = float(LEFT)
+    for mark in chart.marks:
+        assert mark.band == pytest.approx(edge, abs=0.11)
+        assert mark.band <= mark.x <= mark.band + mark.band_width
+        edge = mark.band + mark.band_width
+    assert edge == pytest.approx(WIDTH - RIGHT, abs=0.11)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.floats()), max_size=40))
+def test_every_curve_stays_inside(points: list[tuple[int, float]]) -> None:
+    points = [(x, y) for x, y in points if not math.isfinite(y) or abs(y) < 1e12]
+    chart = line_chart("any", points)
+    assert (chart is None) == (not any(math.isfinite(y) for _, y in points))
+    if chart is not None:
+        for mark in chart.marks:
+            assert LEFT <= mark.x <= WIDTH - RIGHT
+            assert TOP <= mark.y <= HEIGHT - BOTTOM
+        for place, _ in chart.y_ticks:
+            assert TOP - 1e-6 <= place <= HEIGHT - BOTTOM + 1e-6
+
+
+def test_a_point_and_a_constant() -> None:
+    for points in ([[5, 0.25]], [[0, 0.25], [9, 0.25]], [[0, 0.0]]):
+        chart = line_chart("flat", points)
+        assert chart is not None
+        assert len(chart.marks) == len(points)
+        assert len(chart.y_ticks) >= 2
+        assert chart.marks[0].y == pytest.approx((TOP + HEIGHT - BOTTOM) / 2, abs=0.1)
+
+
+def test_long_curves_are_thinned_with_both_ends() -> None:
+    points = [(float(i), float(i * i)) for i in range(5000)]
+    kept = thin(points, MAX_POINTS)
+    assert len(kept) == MAX_POINTS
+    assert (kept[0], kept[-1]) == (points[0], points[-1])
+    assert len(set(kept)) == MAX_POINTS
+    chart = line_chart("long", points)
+    assert chart is not None
+    assert (len(chart.marks), chart.dots) == (MAX_POINTS, False)
+
+
+@given(finite, finite)
+def test_ticks_are_round_and_within(a: float, b: float) -> None:
+    low, high = min(a, b), max(a, b)
+    if high - low <= 1e-6 * max(abs(low), abs(high), 1e-6):
+        return
+    found = ticks(low, high)
+    assert 1 <= len(found) <= 6
+    span = high - low
+    assert all(low - 1e-6 * span <= tick <= high + 1e-6 * span for tick in found)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "whole", "expected"),
+    [
+        (0, 1, False, [0, 0.5, 1.0]),
+        (0, 0.8, False, [0, 0.2, 0.4, 0.6, 0.8]),
+        (-0.2, 0.64, False, [0.0, 0.5]),
+        (0, 3990, True, [0, 1000, 2000, 3000]),
+        (0, 2, True, [0, 1, 2]),
+    ],
+)
+def test_ticks(low: float, high: float, whole: bool, expected: list[float]) -> None:
+    assert ticks(low, high, whole=whole) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (float("nan"), "–"),
+        (float("inf"), "–"),
+        (0, "0"),
+        (-0.0, "0"),
+        (1234567, "1,234,567"),
+        (1234.6, "1,235"),
+        (0.123456, "0.1235"),
+        (-0.5, "−0.5"),
+        (-3, "−3"),
+        (0.00001234, "1.234e-05"),
+    ],
+)
+def test_number(value: float | None, text: str) -> None:
+    assert number(value) == text

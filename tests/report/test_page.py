@@ -1,0 +1,351 @@
+import base64
+import copy
+import math
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from ares.evaluation.answers import CATEGORIES
+from ares.report.page import (
+    CATEGORY_NAMES,
+    ReportData,
+    charts_of,
+    data_uri,
+    duration,
+    flat,
+    render_report,
+    score_style,
+)
+
+HASH = "0123456789abcdef" * 4
+SENTENCES = [
+    ("The thermometer reads 31 degrees, which is warmer than the 12 degrees of the second one.", 1.0),
+    ("A thermometer measures temperature.", 0.5),
+    ("So the first place is the coldest of all.", 0.0),
+    ("Warm air rises above cold air, whatever the place is called.", 0.7),
+    ("The second place is near the sea.", 0.2),
+    ("This sentence was never scored.", None),
+]
+
+
+def curve(points: int, low: float, high: float) -> list[list[float]]:
+    return [[10 * i, low + (high - low) * (1 - math.exp(-4 * i / points))] for i in range(points)]
+
+
+def example(number: int, image: Path | None) -> Any:
+    return {
+        "pid": str(number),
+        "question": f"Which of the two places of question {number} is warmer?",
+        "choices": ["the place on the left", "the place on the right", "both are equally warm"],
+        "answer": number % 3,
+        "hint": "Look at the thermometers.\nThey show degrees Celsius." if number % 2 else "",
+        "image": None if image is None else str(image),
+        "before": [{"text": text, "score": score} for text, score in SENTENCES[: 2 + number % 4]],
+        "after": [{"text": text, "score": score} for text, score in SENTENCES[number % 3 :]],
+    }
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> ReportData:
+    """A report as large as a real one."""
+    picture = tmp_path / "thermometer.png"
+    Image.linear_gradient("L").convert("RGB").save(picture)
+    metrics = {"train/loss": curve(400, 2.5, 0.4), "val/rouge_l": curve(8, 0.1, 0.8)}
+    rl = {
+        "ppo/reward_mean": curve(60, 0.31, 0.72),
+        "ppo/kl": curve(60, 0.0, 0.02),
+        "ppo/clip_fraction": curve(60, 0.0, 0.11),
+        "ppo/explained_variance": curve(60, -0.2, 0.64),
+    }
+    keys = ["rationale", "round-1/rollouts", "round-1/score", "round-1/ppo", "round-1/sft", "final/lora"]
+    return {
+        "run": "demo",
+        "created": "2026-03-01T12:00+00:00",
+        "config": {"stage": "ares", "model": "tiny", "seed": 0, "rl": {"kl_coef": 0.01, "target_kl": None}},
+        "inputs_hash": HASH,
+        "figures": [
+            {"label": "Score gained by RL", "value": "+0.213", "note": "0.51 → 0.72; 95 % 0.19 to 0.24"},
+            {"label": "Accuracy", "value": "71.3 %", "note": "150 test questions"},
+            {"label": "Teacher", "value": "$1.25", "note": "2,400 requests"},
+            {"label": "Time", "value": "3 min 12 s", "note": "9 steps"},
+        ],
+        "steps": [
+            {
+                "key": key,
+                "seconds": 8.0 * (i + 1) ** 2,
+                "usd": 1.25 * (key == "round-1/score"),
+                "requests": 2400 * (key == "round-1/score"),
+                "inputs": {"policy": f"{i}a" * 32},
+                "outputs": {"policy": f"{i}b" * 32},
+                "metrics": {"loss": 0.1234567, "tokens": 123456.0},
+            }
+            for i, key in enumerate(keys)
+        ],
+        "curves": {"rationale": metrics, "round-1/ppo": rl},
+        "examples": [example(i, picture if i % 2 else None) for i in range(20)],
+        "accuracy": {**{name: 60 + 4.5 * i for i, name in enumerate(CATEGORIES)}, "SOC": None},
+        "counts": {name: 12 * i for i, name in enumerate(CATEGORIES)},
+        "failed": 3,
+        "rationale_metrics": {"bleu1": 0.61, "bleu4": 0.42, "rouge_l": 0.655, "similarity": 0.87},
+    }
+
+
+def render(data: ReportData, path: Path) -> str:
+    render_report(data, path / "report.html")
+    return (path / "report.html").read_text(encoding="utf-8")
+
+
+class Checker(HTMLParser):
+    """Every tag closed in order; collects tags, attributes and the text outside of styles."""
+
+    VOID = frozenset({"meta", "link", "img"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words += data
+
+
+def test_everything_is_there(data: ReportData, tmp_path: Path) -> None:
+    html = render(data, tmp_path)
+    page = Checker(html)
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    assert {"figures", "answers", "rationales", "training", "steps"} <= ids
+    for expected in ("demo", HASH, "+0.213", "71.3 %", "rl.kl_coef", "BLEU-4", "0.655", "round-1/ppo"):
+        assert expected in page.words
+    for name in CATEGORIES:
+        assert CATEGORY_NAMES[name] in page.words
+    assert re.search(r"3 outputs held no single answer", page.words)
+    assert sum(tag == "article" for tag, _ in page.tags) == 20
+    assert sum(tag == "polyline" for tag, _ in page.tags) == 6
+    assert f'content="{HASH}"' in html
+
+
+def test_nothing_comes_from_the_network(data: ReportData, tmp_path: Path) -> None:
+    page = Checker(render(data, tmp_path))
+    assert not any(tag == "script" for tag, _ in page.tags)
+    addresses = [value for _, a in page.tags for name in ("src", "href") if (value := a.get(name))]
+    assert sum(address.startswith("data:image/png;base64,") for address in addresses) == 10
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert "http" not in (tmp_path / "report.html").read_text()
+
+
+def test_same_data_same_bytes(data: ReportData, tmp_path: Path) -> None:
+    first = render(data, tmp_path)
+    assert render(copy.deepcopy(data), tmp_path) == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "thermometer.png"]
+
+
+def poisoned(value: Any, poison: str) -> Any:
+    """The same structure with the poison in every key and every text that a user or a model can write."""
+    if isinstance(value, dict):
+        return {key: poisoned(item, poison) for key, item in value.items()}
+    if isinstance(value, list):
+        return [poisoned(item, poison) for item in value]
+    return poison if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize(
+    "poison", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</style>{{ 7 * 7 }}&amp;"]
+)
+def test_all_text_is_escaped(data: ReportData, tmp_path: Path, poison: str) -> None:
+    spoilt = poisoned(data, poison)
+    for step in spoilt["steps"]:
+        step["inputs"] = {poison: poison}
+        step["metrics"] = {poison: 1.0}
+    spoilt["curves"] = {poison: {poison: [[0, 1], [1, 2]]}}
+    spoilt["config"] = {poison: poison}
+    spoilt["accuracy"] = spoilt["counts"] = {poison: 50.0}
+    spoilt["rationale_metrics"] = {poison: 0.5}
+    html = render(spoilt, tmp_path)
+    page = Checker(html)
+    assert poison not in html
+    assert poison in page.words
+    assert not any(tag in ("script", "img") for tag, _ in page.tags)
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+
+
+def test_sentences_carry_colour_number_and_word(data: ReportData, tmp_path: Path) -> None:
+    page = Checker(render(data, tmp_path))
+    items = [a for tag, a in page.tags if tag == "li" and "--alpha" in (a.get("style") or "")]
+    assert len(items) == sum(len(e["before"]) + len(e["after"]) for e in data["examples"])
+    looks = {(a["class"], a["title"], a["style"]) for a in items}
+    assert ("low", "0: false, repeated or harmful", "--alpha:0.42") in looks
+    assert ("neutral", "0.5: neither helps nor harms", "--alpha:0.00") in looks
+    assert ("high", "1: helps the answer", "--alpha:0.42") in looks
+    assert ("high", "0.7: helps the answer", "--alpha:0.17") in looks
+    assert ("unscored", "–: not scored", "--alpha:0") in looks
+
+
+def test_empty_run(data: ReportData, tmp_path: Path) -> None:
+    data |= {  # type: ignore[assignment]
+        "figures": [],
+        "steps": [],
+        "curves": {},
+        "examples": [],
+        "accuracy": None,
+        "counts": None,
+        "failed": None,
+        "rationale_metrics": None,
+    }
+    page = Checker(render(data, tmp_path))
+    assert page.words.count("yet") == 3
+    assert "No step of this run has logged a curve" in page.words
+
+
+def test_parts_may_be_missing(data: ReportData, tmp_path: Path) -> None:
+    data["counts"] = data["failed"] = data["rationale_metrics"] = None
+    data["examples"] = [{**example(1, tmp_path / "absent.png"), "before": [], "after": [], "answer": None}]
+    page = Checker(render(data, tmp_path))
+    assert page.words.count("An empty rationale.") == 2
+    assert not any(tag == "img" for tag, _ in page.tags)
+    assert "gold answer" not in page.words
+
+
+def test_gain_of_an_example(data: ReportData, tmp_path: Path) -> None:
+    data["examples"] = [
+        {
+            **example(0, None),
+            "before": [
+                {"text": "a", "score": 0.2},
+                {"text": "b", "score": None},
+                {"text": "c", "score": 0.4},
+            ],
+            "after": [{"text": "a", "score": 0.9}],
+        }
+    ]
+    words = Checker(render(data, tmp_path)).words
+    assert "mean 0.30" in words
+    assert "mean 0.90" in words
+    assert "▲ 0.60" in words
+
+
+def test_score_style_is_symmetric_about_neutral() -> None:
+    for score in (0.0, 0.1, 0.3, 0.5):
+        low, high = score_style(score), score_style(1 - score)
+        assert low["alpha"] == high["alpha"]
+        assert (low["kind"], high["kind"]) == (("neutral",) * 2 if score == 0.5 else ("low", "high"))
+    assert score_style(float("nan"))["kind"] == "unscored"
+
+
+def test_charts_drop_prefix_and_empty_curves() -> None:
+    charts = charts_of(
+        {
+            "round-1/ppo": {
+                "round-1/ppo-kl": [[0, 1]],
+                "round-1/ppo/loss": [[0, 1]],
+                "round-1/ppoX": [[0, 1]],
+            },
+            "sft": {"loss": [], "nan": [[0, float("nan")]]},
+        }
+    )
+    assert [chart.name for chart in charts["round-1/ppo"]] == ["kl", "loss", "round-1/ppoX"]
+    assert "sft" not in charts
+
+
+def test_data_uri(tmp_path: Path) -> None:
+    picture = tmp_path / "a.PNG"
+    picture.write_bytes(b"\x89PNG")
+    assert data_uri(picture) == "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
+    assert data_uri(tmp_path / "absent.png") is None
+    (tmp_path / "a.svg").write_text("<svg/>")
+    assert data_uri(tmp_path / "a.svg") is None
+
+
+def test_flat_and_duration() -> None:
+    assert flat({"a": {"b": {"c": 1}}, "d": None}) == {"a.b.c": "1", "d": "–"}
+    texts = ["0.3 s", "59.9 s", "1 min 0 s", "3 min 12 s", "2 h 5 min"]
+    assert [duration(s) for s in (0.31, 59.9, 59.96, 192.2, 7500)] == texts
+
+
+# --------------------------------------------------------------------------------------------------
+# In a browser
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("needs Chromium (apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def background(page: Any, selector: str) -> tuple[float, ...]:
+    colour = page.locator(selector).first.evaluate("e => getComputedStyle(e).backgroundColor")
+    return tuple(float(part) for part in re.findall(r"[\d.]+", colour))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1280])
+def test_in_chromium(browser: Any, data: ReportData, tmp_path: Path, width: int, scheme: str) -> None:
+    render_report(data, tmp_path / "report.html")
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=True
+    )
+    page = context.new_page()
+    problems: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((tmp_path / "report.html").as_uri())
+    assert problems == []
+    assert all(url.startswith(("file:", "data:")) for url in requests)
+    for section in ("figures", "answers", "rationales", "training", "steps"):
+        assert page.locator(f"#{section}").is_visible()
+    page.locator("#steps details").first.locator("summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    low, high = background(page, ".sentences .low"), background(page, ".sentences .high")
+    assert low[0] > low[2]  # orange
+    assert high[2] > high[0]  # blue
+    paper = background(page, "body")[0]
+    assert paper > 200 if scheme == "light" else paper < 60
+    assert page.locator("article img").first.evaluate("e => e.naturalWidth") == 256
+    context.close()
+
+
+@pytest.mark.browser
+def test_curves_show_values_on_hover(browser: Any, data: ReportData, tmp_path: Path) -> None:
+    render_report(data, tmp_path / "report.html")
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, java_script_enabled=False)
+    page = context.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    point = page.locator("#training svg .point").nth(40)
+    opacity = "e => getComputedStyle(e).opacity"
+    point.scroll_into_view_if_needed()
+    box = point.locator("rect").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 5)
+    assert point.locator("text").evaluate(opacity) == "1"
+    assert re.fullmatch(r"step [\d,]+: [\d.]+", point.locator("text").inner_html())
+    assert page.locator("#training svg .point").nth(2).locator("text").evaluate(opacity) == "0"
+    context.close()

@@ -1,0 +1,308 @@
+"""Where sentences end, in characters and in tokens."""
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from ares.text.sentences import (
+    remove_repeated_sentences,
+    repetition_rate,
+    sentence_spans,
+    sentence_token_ends,
+    split_sentences,
+)
+from ares.types import AresError, Span
+
+
+def sentences(text: str) -> list[str]:
+    return [text[span.start : span.end] for span in split_sentences(text)]
+
+
+def check_spans(text: str, spans: list[Span]) -> None:
+    """Disjoint, in order, no white space at either end, every other character covered."""
+    end = 0
+    for span in spans:
+        assert not text[end : span.start].strip()
+        assert span.end > span.start >= end
+        sentence = text[span.start : span.end]
+        assert sentence == sentence.strip()
+        end = span.end
+    assert not text[end:].strip()
+
+
+# --------------------------------------------------------------------------------------------------
+# Characters
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Dr. Gupta is here.|Mr. Gordon met Mrs. Russo and Ms. Ortiz.|Prof. Lee left.",
+        "Dr. De Silva met Mr. A. Lee.|He left.",
+        "Mt. Everest is high.|St. Louis is a city in Missouri.|It is large.",
+        "Martin Luther King Jr. was a leader.|Martin Luther King Jr. Day is in January.",
+        "Jr. and Sr. are suffixes.|They follow a name.",
+        "A pet, e.g. a dog, is kept, i.e. fed.|See e.g. Smith.|E.g. Dogs bark.",
+        "He lives in the U.S. with his family.|The U.S. Army is large.|The U.S.A. is a country.",
+        "She moved to the U.S.|It is far.|Washington, D.C., is a capital.|She likes Washington, D.C.",
+        "J. K. Rowling wrote it.|J.R.R. Tolkien and George W. Bush did not.|By J. Smith.",
+        "We left at 3 p.m. and came at 5 a.m. on Monday.|See Fig. 2 and cf. Eq. 3.|It costs approx. 5 dollars.",
+        "Apples, pears, etc. are fruit.|They grow.",
+    ],
+)
+def test_abbreviations_and_initials_end_no_sentence(text: str) -> None:
+    assert sentences(text.replace("|", " ")) == text.split("|")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It weighs 3.5 kg.|Pi is 3.14159.|The chance is .5.|It has 2.|It costs $1.99 here.",
+        "Wait... there is more.|He paused … then left. . . slowly.|Well... Maybe so.",
+        "It goes on and on....|There is more.",
+        'The text says "Hello."|The speaker is polite.|He said “it is.”|(It was.)|Then he left.',
+        '"Why?" she asked.|"No!" he said.|Is it?|Yes!|Really?!|It is.',
+        "1. Look at it.|2. Think about it.|10. Go home.|(a) Rest.|It is 1776.|The end.",
+        "The answer is A.|BECAUSE: Oranges have vitamin C.|Bananas do not.|The answer is (B).|So it is.",
+        "nickel is a metal.|neon glows.|This is art.|Planets orbit the Sun.|Mars is one.",
+        "See www.example.com for more.|It is a site.",
+        "It is cold; We stay in.|A magnet (see the picture) attracts.",
+        "A force (Fig. 1.) is small.|It acts.",
+        "I am.|You are.|Yes.|No.|So.",
+    ],
+)
+def test_ends(text: str) -> None:
+    assert sentences(text.replace("|", " ")) == text.split("|")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        (" \n\t ", []),
+        ("Solution:", ["Solution:"]),
+        ("Solution: Iron is a metal. It is", ["Solution: Iron is a metal.", "It is"]),
+        ("Solution:\nIron is hard.", ["Solution:\nIron is hard."]),
+        ("One line\nAnother line", ["One line", "Another line"]),
+        ("A long line that\ngoes on. Next", ["A long line that\ngoes on.", "Next"]),
+        ("It ends.\nnever mind.\r\n\r\nEnd", ["It ends.", "never mind.", "End"]),
+        ("Two things:\n- iron\n-\ntin\n1.\nCopper", ["Two things:", "- iron", "-\ntin", "1.\nCopper"]),
+        ("It is solid. | No\nIt is wet. | Yes", ["It is solid. | No", "It is wet. | Yes"]),
+        ("  Padded. Text.  ", ["Padded.", "Text."]),
+        ("matter.The sun shines", ["matter.", "The sun shines"]),
+        ("...", ["..."]),
+    ],
+)
+def test_edges_and_lines(text: str, expected: list[str]) -> None:
+    assert sentences(text) == expected
+
+
+PIECES = st.sampled_from(
+    ["Dr.", "U.S.", "3.5", "...", "…", "?", "!", ".", '."', "”", "(", ")", " ", "\n", "  ", "The", "sun", "n",
+     "A.", "1.", "Solution:", "|", "-", "é", "\u00a0", "\u2028", "。", "\x1c", "can't", "e.g."]
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.text(), st.lists(PIECES).map(" ".join), st.lists(PIECES).map("".join)))
+def test_spans_cover_any_text(text: str) -> None:
+    check_spans(text, split_sentences(text))
+
+
+# --------------------------------------------------------------------------------------------------
+# Tokens
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bytes_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE: most characters beyond ASCII take several tokens, and random ids are not UTF-8."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=420,
+        special_tokens=["<pad>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    corpus = [
+        "The magnet attracts iron. It is strong.\nThe U.S. is large... Is it? It is 3.5 m.",
+        'He said "no." Yes.',
+    ]
+    tokenizer.train_from_iterator(corpus * 5, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
+
+
+def check_alignment(tokenizer, ids: list[int], newline: str) -> None:
+    """The contract, with every prefix decoded."""
+    text, spans, ends = sentence_spans(tokenizer, ids, newline=newline)
+    check_spans(text, spans)
+    outside = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    inside = [index for index, token in enumerate(ids) if token not in outside]
+    assert len(spans) == len(ends)
+    assert bool(spans) == bool(text.strip())
+    assert ends == sorted(set(ends))
+    assert set(ends) <= set(inside)
+    assert ends[-1:] == (inside[-1:] if spans else [])
+    assert ends == sentence_token_ends(tokenizer, ids, newline=newline)
+    whole = split_sentences(text)
+    assert {span.end for span in spans} <= {span.end for span in whole}
+    assert {span.start for span in spans} <= {span.start for span in whole}
+
+    def prefix(last: int) -> str:
+        return sentence_spans(tokenizer, ids[: last + 1], newline=newline)[0]
+
+    if newline == "space":
+        assert text == tokenizer.decode(ids, skip_special_tokens=True)
+    for span, end in zip(spans[:-1], ends, strict=False):
+        covering = [index for index in inside if prefix(index).startswith(text[: span.end])]
+        assert end == covering[0]
+    # Sentences were only merged where one token ends them.
+    starts = [next(i for i in inside if prefix(i).startswith(text[: span.end])) for span in whole[:-1]]
+    assert len({*starts, *inside[-1:]} if whole else set()) == len(spans)
+
+
+SENTENCE_IDS = [5, 58, 55, 2, 29, 634, 94, 535, 3, 6, 10, 1, 0, 505, 1300, 32099, 31, 121, 411, 7]
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    ids=st.lists(st.one_of(st.sampled_from(SENTENCE_IDS), st.integers(0, 32099)), max_size=40),
+    newline=st.sampled_from(["space", "escape"]),
+)
+@example(ids=[], newline="escape")
+@example(ids=[1], newline="space")
+@example(ids=[2, 29, 2, 29, 1], newline="escape")
+def test_token_ends_of_random_t5_ids(t5_tokenizer, ids: list[int], newline: str) -> None:
+    check_alignment(t5_tokenizer, ids, newline)
+
+
+@settings(max_examples=120, deadline=None)
+@given(data=st.data(), newline=st.sampled_from(["space", "escape"]))
+def test_token_ends_of_random_bytes(bytes_tokenizer, data: st.DataObject, newline: str) -> None:
+    frequent = st.sampled_from(bytes_tokenizer('. "\\n It? é…。🧲', add_special_tokens=False).input_ids)
+    ids = data.draw(st.lists(st.one_of(frequent, st.integers(0, len(bytes_tokenizer) - 1)), max_size=40))
+    check_alignment(bytes_tokenizer, ids, newline)
+
+
+def test_token_ends_of_text_in_many_bytes(bytes_tokenizer) -> None:
+    ids = bytes_tokenizer("L’aimant attire. Där är den – été… Où? 磁石。 Fin 🧲. End").input_ids
+    check_alignment(bytes_tokenizer, ids, "space")
+    assert len(sentence_token_ends(bytes_tokenizer, ids)) == 5
+
+
+def test_token_ends_of_long_responses(t5_tokenizer) -> None:
+    text = (
+        "Solution: " + "The magnet (A) attracts 3.5 kg of iron. Is it near? Dr. Wu's compass says so. " * 20
+    )
+    ids = t5_tokenizer(text, truncation=False).input_ids
+    check_alignment(t5_tokenizer, ids, "space")
+    _, spans, ends = sentence_spans(t5_tokenizer, ids)
+    assert len(spans) == 60
+    pieces = [t5_tokenizer.decode(ids[a + 1 : b + 1]) for a, b in zip([-1, *ends], ends, strict=False)]
+    assert pieces[1:4] == [
+        "Is it near?",
+        "Dr. Wu's compass says so.",
+        "The magnet (A) attracts 3.5 kg of iron.",
+    ]
+
+
+def test_the_last_sentence_reaches_the_last_token(t5_tokenizer) -> None:
+    complete = t5_tokenizer("Iron is a metal. It rusts.").input_ids
+    assert complete[-1] == 1
+    first, last = sentence_token_ends(t5_tokenizer, [*complete, 0, 0])
+    assert t5_tokenizer.decode(complete[: first + 1]) == "Iron is a metal."
+    assert last == len(complete) - 2
+    cut = complete[:-2]
+    assert sentence_token_ends(t5_tokenizer, cut) == [first, len(cut) - 1]
+    unknown = [*complete[:-1], 2, 3]  # tokens of no text and of a space
+    assert sentence_token_ends(t5_tokenizer, unknown) == [first, len(unknown) - 1]
+
+
+def test_nothing_said_has_no_sentence(t5_tokenizer) -> None:
+    for ids in ([], [1], [0, 0], [3, 3, 1], [2, 1]):
+        text, spans, ends = sentence_spans(t5_tokenizer, ids)
+        assert (text.strip(), spans, ends) == ("", [], [])
+
+
+def test_escaped_line_breaks(t5_tokenizer, bytes_tokenizer) -> None:
+    escaped = "It has: \\n- iron\\nneon glows \\n\\nEnd."
+    for tokenizer in (t5_tokenizer, bytes_tokenizer):
+        ids = tokenizer(escaped).input_ids
+        text, spans, _ = sentence_spans(tokenizer, ids, newline="escape")
+        assert [text[span.start : span.end] for span in spans] == ["It has:", "- iron\nneon glows", "End."]
+    text, spans, _ = sentence_spans(t5_tokenizer, t5_tokenizer(escaped).input_ids)
+    assert text == "It has: n- ironnneon glows nnEnd."
+    assert len(spans) == 1
+
+
+def test_sentences_that_end_in_one_token_become_one() -> None:
+    words = {"<pad>": 0, "</s>": 1, "Go. Stop. Sit": 2, ". Up.": 3}
+    tokenizer = Tokenizer(models.WordLevel(words))
+    tokenizer.decoder = decoders.Fuse()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
+    text, spans, ends = sentence_spans(fast, [2, 3, 1])
+    assert text == "Go. Stop. Sit. Up."
+    assert sentences(text) == ["Go.", "Stop.", "Sit.", "Up."]
+    assert [text[span.start : span.end] for span in spans] == ["Go. Stop.", "Sit. Up."]
+    assert ends == [0, 1]
+
+
+def test_the_ids_are_not_encoded_again(t5_tokenizer) -> None:
+    """Other encodings than the tokenizer's own keep their own offsets."""
+    own = t5_tokenizer("Iron rusts. It is old.", add_special_tokens=False).input_ids
+    letters = [t5_tokenizer.convert_tokens_to_ids(piece) for piece in "▁Iron▁rusts.▁It"]
+    assert letters != own[: len(letters)]
+    assert sentence_token_ends(t5_tokenizer, letters) == [11, 14]
+
+
+def test_unknown_newline_mode(t5_tokenizer) -> None:
+    with pytest.raises(AresError, match=r"text\.newline is 'tab'"):
+        sentence_token_ends(t5_tokenizer, [5], newline="tab")
+
+
+# --------------------------------------------------------------------------------------------------
+# Repetition
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "rate"),
+    [
+        ("", "", 0.0),
+        ("Solution: Iron is hard. It rusts.", "Solution: Iron is hard. It rusts.", 0.0),
+        (
+            "Solution: Iron is hard. It rusts. IRON  is\u00a0hard. It rusts.",
+            "Solution: Iron is hard. It rusts.",
+            0.5,
+        ),
+        ("It rusts.\n\nIt rusts.\n\nIron  is hard.\n", "It rusts.\n\nIron  is hard.\n", 1 / 3),
+        ("A is iron. B is tin. A is iron. C is lead.", "A is iron. B is tin. C is lead.", 0.25),
+        ("Hot and hot. Hot.", "Hot and hot. Hot.", 0.0),
+        ("A:\n- 5 mL\nB:\n- 5 mL\nIt is so.", "A:\n- 5 mL\nB:\n- 5 mL\nIt is so.", 0.0),
+        ("A:\n- 5 mL\n- 5 mL\n- 5 mL", "A:\n- 5 mL", 0.5),
+        ("All so.\n- 5 mL\nAll so.\n- 5 mL", "All so.\n- 5 mL", 0.5),
+    ],
+)
+def test_repeated_sentences(text: str, expected: str, rate: float) -> None:
+    assert remove_repeated_sentences(text) == expected
+    assert repetition_rate(text) == pytest.approx(rate)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from(["Iron is hard.", "It rusts!", "Solution: iron is hard.", "Why?", "and"])).map(
+        " ".join
+    )
+)
+def test_nothing_repeats_after_removal(text: str) -> None:
+    kept = remove_repeated_sentences(text)
+    assert repetition_rate(kept) == 0.0
+    assert remove_repeated_sentences(kept) == kept
+    assert set(kept.split()) <= set(text.split())
+    if repetition_rate(text) == 0.0:
+        assert kept == text

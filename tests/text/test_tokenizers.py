@@ -1,0 +1,86 @@
+"""Tokenizers trained on a data set's texts."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from ares.text.tokenizers import load_tokenizer, train_tokenizer
+from ares.types import AresError
+
+TEXTS = [
+    f"Question: Which magnet is stronger, {a} or {b}? Options: (A) the red one (B) it's 3.5 kg Solution: "
+    f"The {a} magnet attracts more. So, magnet {b} is weaker."
+    for a in ("north", "south", "upper")
+    for b in ("left", "right", "lower")
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tokenizer")
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> PreTrainedTokenizerFast:
+    return train_tokenizer(TEXTS, vocab_size=300, path=folder)
+
+
+def test_special_ids_are_those_of_t5(trained: PreTrainedTokenizerFast) -> None:
+    assert (trained.pad_token_id, trained.eos_token_id, trained.unk_token_id) == (0, 1, 2)
+    assert trained("The magnet").input_ids[-1] == 1
+    batch = trained(["The magnet", "The"], padding=True)
+    assert batch.input_ids[1][-1] == 0
+    assert batch.attention_mask[1] == [1, 1, 0]
+    assert trained("木").input_ids == [trained.convert_tokens_to_ids("▁"), 2, 1]
+
+
+def test_frequent_words_are_one_token(trained: PreTrainedTokenizerFast) -> None:
+    tokens = trained.tokenize("The magnet attracts more. (A) 3.5")
+    assert (
+        tokens
+        == ["▁The", "▁magnet", "▁attracts", "▁more", ".", "▁", "(", "A", ")", "▁", "3", ".", "5", "</s>"][:-1]
+    )
+    assert len(trained) <= 300
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="Themagnt 019().,:?!'\"-\n{}<>~\\|=%$#@_", max_size=40))
+def test_decoding_gives_the_text_back(trained: PreTrainedTokenizerFast, text: str) -> None:
+    assert trained.decode(trained(text).input_ids, skip_special_tokens=True) == text
+
+
+def test_texts_survive(trained: PreTrainedTokenizerFast) -> None:
+    for text in TEXTS:
+        ids = trained(text).input_ids
+        assert 2 not in ids
+        assert trained.decode(ids, skip_special_tokens=True) == text
+
+
+def test_it_opens_again_beside_a_t5_model(trained: PreTrainedTokenizerFast, folder: Path) -> None:
+    from transformers import T5Config
+
+    T5Config(vocab_size=300, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2).save_pretrained(folder)
+    for reopened in (AutoTokenizer.from_pretrained(folder), load_tokenizer(folder)):
+        assert reopened(TEXTS).input_ids == trained(TEXTS).input_ids
+        assert reopened.get_vocab() == trained.get_vocab()
+        assert (reopened.pad_token_id, reopened.eos_token_id, reopened.unk_token_id) == (0, 1, 2)
+        assert reopened.decode(reopened(" a  b\n").input_ids, skip_special_tokens=True) == " a  b\n"
+
+
+def test_the_same_texts_give_the_same_bytes(
+    trained: PreTrainedTokenizerFast, folder: Path, tmp_path: Path
+) -> None:
+    train_tokenizer(iter(TEXTS), vocab_size=300, path=tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_mistakes_are_told(tmp_path: Path) -> None:
+    with pytest.raises(AresError, match=r"tokenizer\.vocab_size is 20.*write at least 99"):
+        train_tokenizer(TEXTS, vocab_size=20, path=tmp_path / "small")
+    assert not (tmp_path / "small").exists()
+    with pytest.raises(AresError, match=r"No tokenizer can be loaded from .*nowhere"):
+        load_tokenizer(tmp_path / "nowhere")
