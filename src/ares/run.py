@@ -36,6 +36,10 @@ def run_stage(config: Config) -> None:
     check_devices(config)
     root = Path(config.paths.runs) / config.run
     root.mkdir(parents=True, exist_ok=True)
+    if config.trainer.threads:
+        import torch
+
+        torch.set_num_threads(config.trainer.threads)
     with _lock(root):
         source = prepared(config, make=config.data["name"] == "sample" or "prepare" in config.stage.steps)
         _write_config(root, config)
@@ -55,7 +59,11 @@ def run_stage(config: Config) -> None:
 
 def _quieten() -> None:
     # Libraries' notices that a user of this suite can do nothing about.
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+    for name in (
+        "pytorch_lightning",
+        "pytorch_lightning.utilities.rank_zero",
+        "lightning_fabric.utilities.rank_zero",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     for message in (".*does not have many workers.*", ".*tie_word_embeddings.*", ".*isinstance.*LeafSpec.*"):

@@ -174,6 +174,7 @@ class FitConfig:
     warmup_fraction: float = 0.0
     decay: str = "constant"
     weight_decay: float = 0.01
+    adam_beta2: float = 0.999
     gradient_clip: float | None = 1.0
     dropout: float = 0.1
     max_output_tokens: int = 512
@@ -191,7 +192,8 @@ class GenerateConfig:
 class RlConfig:
     """Rollout and PPO. Defaults: design §6; the paper's values are in experiment/paper_*."""
 
-    # rollout
+    # rollout; `questions`: how many train questions, from the first, a round samples (null: all)
+    questions: int | None = None
     k: int = 4
     top_k: int = 0
     top_p: float = 1.0
@@ -250,6 +252,7 @@ class LoraConfig:
     warmup_fraction: float = 0.0
     decay: str = "constant"
     weight_decay: float = 0.01
+    adam_beta2: float = 0.999
     gradient_clip: float | None = 1.0
     max_output_tokens: int = 64
     eval_questions: int = 200
@@ -271,10 +274,13 @@ class ReportConfig:
 
 @dataclass
 class TrainerConfig:
+    """`threads`: processor threads of torch, null for its own choice; small models are quickest with one or two."""
+
     devices: int = 1
     num_nodes: int = 1
     accelerator: str = "auto"
     precision: str = "32-true"
+    threads: int | None = None
 
 
 @dataclass

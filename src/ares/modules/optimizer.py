@@ -47,14 +47,19 @@ def lr_lambda(total_steps: int, warmup_fraction: float, decay: str) -> Callable[
 
 
 def scheduled_adamw(
-    parts: Sequence[tuple[nn.Module, Callable[[int], float]]], *, lr: float, weight_decay: float, eps: float
+    parts: Sequence[tuple[nn.Module, Callable[[int], float]]],
+    *,
+    lr: float,
+    weight_decay: float,
+    eps: float,
+    beta2: float = 0.999,
 ) -> Any:
-    """AdamW 0.9/0.999 over models, each with its own factor on `lr` by step, as Lightning's optimiser and scheduler."""
+    """Fused AdamW over models, each with its own factor on `lr` by step, as Lightning's optimiser and scheduler."""
     groups, factors = [], []
     for model, factor in parts:
         own = parameter_groups(model, weight_decay)
         groups += own
         factors += [factor] * len(own)
-    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), eps=eps)
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, beta2), eps=eps, fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

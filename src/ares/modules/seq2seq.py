@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ares.datamodules.base import Encoded, Seq2SeqData
 from ares.models.generation import generate_greedy
-from ares.modules.optimizer import lr_lambda, parameter_groups
+from ares.modules.optimizer import lr_lambda, scheduled_adamw
 from ares.types import FitConfig, LoraConfig
 
 # (references, hypotheses) -> a figure to maximise
@@ -86,12 +86,15 @@ class Seq2SeqModule(pl.LightningModule):
         self.log(self.metric, float(self.score(self.references, self.hypotheses)), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
-        """AdamW 0.9/0.999 without decay on norms and biases; warm-up, then constant or linear decay."""
-        groups = parameter_groups(self.model, self.fit.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=self.fit.lr, betas=(0.9, 0.999), eps=1e-8)
-        schedule = lr_lambda(self.total_steps, self.fit.warmup_fraction, self.fit.decay)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        """AdamW without decay on norms and biases; warm-up, then constant or linear decay."""
+        fit = self.fit
+        return scheduled_adamw(
+            [(self.model, lr_lambda(self.total_steps, fit.warmup_fraction, fit.decay))],
+            lr=fit.lr,
+            weight_decay=fit.weight_decay,
+            eps=1e-8,
+            beta2=fit.adam_beta2,
+        )
 
 
 def fit_seq2seq(

@@ -7,6 +7,7 @@ from typing import Any
 from ares.types import Config
 
 ROLLOUT_KEYS = (
+    "questions",
     "k",
     "top_k",
     "top_p",

@@ -23,12 +23,12 @@ def rollout(config: Config, run: Run) -> Outputs:
     reference = None
     if config.rl.reference == "initial" and run.inputs["initial"].resolve() != run.inputs["policy"].resolve():
         reference, _ = policy_of(config, run.inputs["initial"], dropout=0.0)
+    pids = splits["train"][: config.rl.questions]
     prompts = encode_prompts(
-        tokenizer, examples_of(problems, splits["train"], "QCM-E", config), config.text.max_input_tokens
+        tokenizer, examples_of(problems, pids, "QCM-E", config), config.text.max_input_tokens
     )
     features = features_of(run)
     size = config.rl.questions_per_part
-    pids = splits["train"]
     parts = [pids[start : start + size] for start in range(0, len(pids), size)]
     for number in progress(range(len(parts)), total=len(parts), label=run.key):
         path = run.folder / f"part-{number}.parquet"

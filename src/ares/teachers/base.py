@@ -1,8 +1,9 @@
 """What every Teacher is: it scores sentences, repairs rationales and judges pairs, one request at a time.
 
-A subclass says how a request looks (`score_payload`, `correct_payload`, `judge_payload`), sends it (`send`) and names all
-that its replies depend on (`fingerprint`). Everything else is here: requests go through the ledger, replies through
-`parsing`, and what cannot be read comes back as a FeedbackError, to be quarantined by the caller.
+A subclass says how a request looks (`score_payload`, `correct_payload`, `judge_payload`), sends it (`send`)
+and names all that its replies depend on (`fingerprint`). Everything else is here: requests go through the
+ledger, replies through `parsing`, and what cannot be read comes back as a FeedbackError, to be quarantined by
+the caller.
 """
 
 from abc import ABC, abstractmethod

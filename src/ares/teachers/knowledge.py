@@ -1,8 +1,8 @@
 """What a problem says, as units that sentences are compared with: the reference Teacher's measure of truth.
 
-A sentence is compared with the one unit that speaks most nearly of the same thing. It is supported as far as that unit
-holds what it says, and contradicted where the unit has another value of the same class (another number, colour,
-direction, name ...). No sentence is understood: words are counted, nothing more.
+A sentence is compared with the one unit that speaks most nearly of the same thing. It is supported as far as
+that unit holds what it says, and contradicted where the unit has another value of the same class (another
+number, colour, direction, name ...). No sentence is understood: words are counted, nothing more.
 """
 
 import re
@@ -203,7 +203,7 @@ class Knowledge:
         ):  # one clash still points at the same statement, unless it is about somebody else
             nearness += -0.7 if clashes[0][0][0] == NAME else 0.25
         if unit.role in ("rule", "given"):
-            nearness -= any(key[0] in SPECIFIC for key in said - held)
+            nearness -= any(key[0] != WORD for key in extra)
         elif support >= 0.75 and not clashes and not any(key[0] in SPECIFIC for key in lost):
             nearness += 2.0
         return _Match(unit, nearness, support, clashes)

@@ -1,7 +1,8 @@
 """The ledger: every request to a Teacher and its reply, in one SQLite file shared by all runs on a host.
 
-An intent is recorded before a request is sent and the reply is committed before it is used: what was paid for is never
-asked again. Each open intent is leased by one asker; others wait for its reply, or take over when the lease ends.
+An intent is recorded before a request is sent and the reply is committed before it is used: what was paid for
+is never asked again. Each open intent is leased by one asker; others wait for its reply, or take over when
+the lease ends.
 """
 
 import asyncio
@@ -81,8 +82,8 @@ def _is_gone(owner: str) -> bool:
 class Ledger:
     """The ledger at `path`, made if absent. One object serves one event loop; processes open their own.
 
-    `lease` is how many seconds a silent asker blocks the others, `poll` how often these look. Raises AresError for a
-    file that is no ledger of this version.
+    `lease` is how many seconds a silent asker blocks the others, `poll` how often these look. Raises
+    AresError for a file that is no ledger of this version.
     """
 
     def __init__(self, path: Path | str, *, lease: float = 60.0, poll: float = 0.2) -> None:
@@ -154,7 +155,8 @@ class Ledger:
         return Reply(text, input_tokens, output_tokens, usd, cached=True)
 
     async def ask(self, request: Request, send: Send) -> Reply:
-        """The recorded reply, else that of `send`, which is called by one asker at a time among all processes.
+        """The recorded reply, else that of `send`, which is called by one asker at a time among all
+        processes.
 
         What `send` raises is passed on after the lease is given up, so that the next asker may try.
         """

@@ -20,7 +20,7 @@ _STOP_WORDS = """
     """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 
-_NEGATIONS = "not no never none nothing neither nor cannot without isn aren wasn weren doesn don didn"
+_NEGATIONS = "not no never none nothing neither nor cannot without"
 NEGATIONS = frozenset(_NEGATIONS.split())
 
 _NUMBER_WORDS = (
@@ -76,6 +76,8 @@ def _read_classes() -> dict[str, tuple[str, str]]:
 
 CLASSES = _read_classes()
 _TOKEN = re.compile(r"\([A-Z]\)|\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_SUFFIX = re.compile(r"['’](s|re|ve|ll|d|m)?$")
+_SHORT_NOT = re.compile(r"n['’]t$|^cannot$", re.IGNORECASE)
 _ENDINGS = (("ing", 6), ("ed", 5), ("ly", 5), ("es", 5), ("s", 4), ("er", 6), ("ion", 7))
 
 
@@ -88,7 +90,7 @@ def stem(word: str) -> str:
             break
     if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiousl":
         word = word[:-1]
-    return word[:-1] if len(word) > 3 and word[-1] in "ey" else word
+    return word[:-1] if len(word) > 3 and word[-1] in "eyi" else word
 
 
 @dataclass(frozen=True)
@@ -103,15 +105,17 @@ class Token:
 
 
 def tokenize(text: str) -> list[Token]:
-    """The words, numbers and letters in brackets of a text; `initial` marks those that begin a sentence."""
+    """The words, numbers and letters in brackets of a text; `initial` marks those that begin a sentence.
+
+    A possessive or shortened ending is left out, except that of "isn't", which is read as "not".
+    """
     tokens: list[Token] = []
     end = 0
     for match in _TOKEN.finditer(text):
-        word = re.sub(r"['’](s|t|re|ve|ll|d)?$", "", match[0])
-        initial = not tokens or any(mark in text[end : match.start()] for mark in ".!?:\n")
+        word = _SUFFIX.sub("", match[0])
+        start, gap = match.start(), text[end : match.start()]
+        initial = not tokens or any(mark in gap for mark in ".!?:\n")
         end = match.end()
-        start = match.start()
-        tokens.append(
-            Token(word.lower().replace(",", ""), start, start + len(word), word[:1].isupper(), initial)
-        )
+        lower = "not" if _SHORT_NOT.search(word) else word.lower().replace(",", "")
+        tokens.append(Token(lower, start, start + len(word), word[:1].isupper(), initial))
     return tokens

@@ -1,7 +1,8 @@
 """Reading a Teacher's replies: sentence scores, repaired rationales, verdicts.
 
-A reply either gives exactly what was asked for or raises FeedbackError; nothing is guessed. Scores are read leniently in
-form (prose around, missing commas, several objects, bullets) and strictly in content (count, order, number format).
+A reply either gives exactly what was asked for or raises FeedbackError; nothing is guessed. Scores are read
+leniently in form (prose around, missing commas, several objects, bullets) and strictly in content (count,
+order, number format).
 """
 
 import re
@@ -46,9 +47,10 @@ class FeedbackError(Exception):
 def parse_scores(text: str, n_sentences: int, *, sentences: Sequence[str] | None = None) -> list[float]:
     """The scores of one rationale's sentences, each in [0, 1], from a reply of `"sentence": score` lines.
 
-    The line rule of the original code: inside each shortest `{...}`, a line's score is what follows its last colon.
-    Where that does not fit, unfilled copies of the question are left out, then the reply is read as JSON. With
-    `sentences`, the keys must be these, in order (white space, quotes and bullets apart). Raises FeedbackError.
+    The line rule of the original code: inside each shortest `{...}`, a line's score is what follows its last
+    colon. Where that does not fit, unfilled copies of the question are left out, then the reply is read as
+    JSON. With `sentences`, the keys must be these, in order (white space, quotes and bullets apart). Raises
+    FeedbackError.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     found = line_objects(text)
@@ -69,7 +71,8 @@ def parse_grouped_scores(text: str, counts: Sequence[int]) -> list[list[float] |
 
     Read as keys `<rationale>.<sentence>` counted from 1; else as one part a rationale: under headings
     `Rationale <i>`, or as many objects or JSON lists as there are rationales. A part that cannot be read is a
-    FeedbackError in its place and leaves the others alone; where the parts cannot be told apart, all are errors.
+    FeedbackError in its place and leaves the others alone; where the parts cannot be told apart, all are
+    errors.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     numbered = _numbered_entries(text)
@@ -161,8 +164,8 @@ def _score(value: str) -> float:
 def parse_correction(text: str) -> str:
     """The repaired rationale, on one line, from a reply `final_rationale: {...}` or JSON with this key.
 
-    Of several, the last one counts. Raises FeedbackError for a reply without it, an empty one, one that is cut off, a
-    refusal, and one that names or repeats the question instead of answering it.
+    Of several, the last one counts. Raises FeedbackError for a reply without it, an empty one, one that is
+    cut off, a refusal, and one that names or repeats the question instead of answering it.
     """
     value = _json_final(text)
     if value is None:

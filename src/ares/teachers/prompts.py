@@ -1,7 +1,8 @@
-"""The forms in which rationales go to a Teacher; each form has a version, which is part of every request's hash.
+"""The forms in which rationales go to a Teacher; each form has a version, which is part of every request's
+hash.
 
-Sentences are numbered `<rationale>.<sentence>`, both counted from 1, so that a reply need not repeat their text and one
-bad rationale does not spoil its siblings (`parsing.parse_grouped_scores`).
+Sentences are numbered `<rationale>.<sentence>`, both counted from 1, so that a reply need not repeat their
+text and one bad rationale does not spoil its siblings (`parsing.parse_grouped_scores`).
 """
 
 from collections.abc import Sequence

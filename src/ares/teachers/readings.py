@@ -1,7 +1,7 @@
 """How the reference Teacher reads a sentence: as the words, and the values of classes, that it says.
 
-Which words are more than words depends on the problem: names, the words that tell its choices apart, and the things
-that question, hint or choices speak of but the general lecture does not.
+Which words are more than words depends on the problem: names, the words that tell its choices apart, and the
+things that question, hint or choices speak of but the general lecture does not.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,8 @@
-"""The reference Teacher: offline, deterministic and free, from the problem's own solution, lecture, choices and answer.
+"""The reference Teacher: offline, deterministic and free, from the problem's own solution, lecture, choices
+and answer.
 
-It counts words where a language model would read (`knowledge`), and is good for demos, tests and as a fixed measure
-that no run pays for. A request holds all it sees; `send` depends on nothing else.
+It counts words where a language model would read (`knowledge`), and is good for demos, tests and as a fixed
+measure that no run pays for. A request holds all it sees; `send` depends on nothing else.
 """
 
 import json

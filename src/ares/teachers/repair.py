@@ -1,7 +1,7 @@
 """The reference Teacher's repair of a rationale: what is true stays as it is, the rest is mended or goes.
 
-A false sentence is mended by putting the true values in the place of the false ones, in its own words. Nothing but a
-missing conclusion is added, so that a repaired rationale is not a copy of the solution.
+A false sentence is mended by putting the true values in the place of the false ones, in its own words.
+Nothing but a missing conclusion is added, so that a repaired rationale is not a copy of the solution.
 """
 
 import re
@@ -25,10 +25,11 @@ def assess_all(knowledge: Knowledge, sentences: Sequence[str]) -> list[Assessmen
 
 
 def repair(knowledge: Knowledge, rationale: str, sentences: Sequence[str]) -> str:
-    """The rationale with false sentences mended or left out, unrelated and repeated ones left out, and a conclusion.
+    """The rationale with false sentences mended or left out, unrelated and repeated ones left out, and a
+    conclusion.
 
-    Where nothing is to be left out or mended it comes back unchanged. `sentences` are those of `rationale`; an empty
-    one becomes the solution's last step and conclusion.
+    Where nothing is to be left out or mended it comes back unchanged. `sentences` are those of `rationale`;
+    an empty one becomes the solution's last step and conclusion.
     """
     if not sentences:
         steps = [unit.text for unit in knowledge.solution if unit.role == "step"]

@@ -51,6 +51,8 @@ _LETTER = re.compile(
     r"\b(?:(?:answer|option|choice)(?: is)?|labell?ed|vitamin|magnet|model|sample|solution) [A-Z]\.$", re.I
 )
 
+_CONTINUES = "|.,;:!?)]}”’»"  # no sentence begins with one of these; "|" parts the cells of a table
+
 _TAIL = 32  # characters before a boundary that the rules look at
 
 
@@ -78,7 +80,8 @@ def _boundaries(text: str) -> Iterator[int]:
     for position in sorted(proposed | {match.end() for match in _GAP.finditer(text)}):
         before = text[start:position].rstrip()
         gap = text[start + len(before) : position]
-        if before and _is_boundary(before, gap, text[position : position + _TAIL], position in proposed):
+        after = text[position : position + _TAIL]
+        if before and after and _is_boundary(before, gap, after, position in proposed):
             yield position
             start = position
 
@@ -89,8 +92,10 @@ def _is_boundary(before: str, gap: str, after: str, proposed: bool) -> bool:
     if len(before) < _TAIL and _UNBEGUN.fullmatch(before):
         return False
     if "\n" in gap or "\r" in gap:
-        return bool(_TERMINATED.search(tail)) or not after[:1].islower()
-    if not _TERMINATED.search(tail) or _ELLIPSIS.search(tail) or _ANNOUNCES.search(tail) or after[0] == "|":
+        return bool(_TERMINATED.search(tail)) or not after[0].islower()
+    if not _TERMINATED.search(tail) or _ELLIPSIS.search(tail) or _ANNOUNCES.search(tail):
+        return False
+    if after[0] in _CONTINUES:
         return False
     if _ABBREVIATION.search(tail):
         return bool(_STARTER.match(after))
@@ -226,7 +231,9 @@ def remove_repeated_sentences(text: str) -> str:
         if not repeated:
             kept.append(text[end : span.end])
         end = span.end
-    return "".join([*kept, text[end:]])
+    remaining = "".join([*kept, text[end:]])
+    # Without what stood between them, sentences may now run on into one that repeats another.
+    return text if remaining == text else remove_repeated_sentences(remaining)
 
 
 def repetition_rate(text: str) -> float:
