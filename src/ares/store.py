@@ -107,6 +107,8 @@ def read_json(path: Path | str) -> Any:
         raise AresError(
             f"{path} is not valid JSON (line {error.lineno}: {error.msg}); repair or remove it."
         ) from None
+    except UnicodeDecodeError as error:
+        raise AresError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from None
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -95,7 +95,11 @@ def test_eight_kinds_over_three_subjects_and_ten_grades(items: list[Item]) -> No
     train = [item for item in items if item.problem.split == "train"]
     assert len(train) == DEFAULT_SIZES["train"]
     assert {item.kind for item in train} == {kind.name for kind in KINDS}
-    assert {item.problem.subject for item in train} == {"natural science", "social science", "language science"}
+    assert {item.problem.subject for item in train} == {
+        "natural science",
+        "social science",
+        "language science",
+    }
     assert {item.problem.grade for item in train} == {f"grade{n}" for n in range(2, 12)}
     assert any(item.problem.hint for item in train)
     assert all(p.topic and p.category and p.skill and p.lecture for p in (item.problem for item in train))

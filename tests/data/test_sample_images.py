@@ -112,4 +112,14 @@ def test_captions_hold_no_colour_number_or_side(pictures: dict[str, list[Item]])
     for kind in IMAGE_KINDS:
         for item in pictures[kind]:
             words = set(re.findall(r"\w+", item.problem.caption.lower()))
-            assert not words & {"blue", "pink", "black", "left", "right", "upper", "lower", "alike", "different"}
+            assert not words & {
+                "blue",
+                "pink",
+                "black",
+                "left",
+                "right",
+                "upper",
+                "lower",
+                "alike",
+                "different",
+            }

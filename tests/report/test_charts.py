@@ -32,7 +32,7 @@ def test_places_and_labels() -> None:
     assert ys[1] == pytest.approx((ys[0] + ys[2]) / 2, abs=0.1)
     assert [mark.label for mark in chart.marks] == ["step 0: 0", "step 50: 0.5", "step 100: 1"]
     assert (chart.first, chart.last, chart.dots) == ("0", "1", True)
-    assert [label for _, label in chart.x_ticks] == ["0", "50", "100"]
+    assert [label for _, label in chart.x_ticks] == ["0", "20", "40", "60", "80", "100"]
     assert chart.line == " ".join(f"{mark.x},{mark.y}" for mark in chart.marks)
 
 
@@ -86,7 +86,7 @@ def test_ticks_are_round_and_within(a: float, b: float) -> None:
     if high - low <= 1e-6 * max(abs(low), abs(high), 1e-6):
         return
     found = ticks(low, high)
-    assert 1 <= len(found) <= 6
+    assert 2 <= len(found) <= 6
     span = high - low
     assert all(low - 1e-6 * span <= tick <= high + 1e-6 * span for tick in found)
 
@@ -94,9 +94,9 @@ def test_ticks_are_round_and_within(a: float, b: float) -> None:
 @pytest.mark.parametrize(
     ("low", "high", "whole", "expected"),
     [
-        (0, 1, False, [0, 0.5, 1.0]),
+        (0, 1, False, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
         (0, 0.8, False, [0, 0.2, 0.4, 0.6, 0.8]),
-        (-0.2, 0.64, False, [0.0, 0.5]),
+        (-0.2, 0.64, False, [-0.2, 0.0, 0.2, 0.4, 0.6]),
         (0, 3990, True, [0, 1000, 2000, 3000]),
         (0, 2, True, [0, 1, 2]),
     ],

@@ -308,6 +308,12 @@ def background(page: Any, selector: str) -> tuple[float, ...]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1280])
 def test_in_chromium(browser: Any, data: ReportData, tmp_path: Path, width: int, scheme: str) -> None:
+    long = "unbroken" * 60
+    worst: Any = {**example(1, None), "question": long, "choices": [long], "hint": long, "answer": 0}
+    worst["after"] = [{"text": long, "score": 0.9}]
+    data["examples"] = [*data["examples"][:19], worst]
+    data["config"] = {"data": {"root": long}}
+    data["curves"] = {**data["curves"], long: {long: [[0, 1], [1, 2]]}}
     render_report(data, tmp_path / "report.html")
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=True

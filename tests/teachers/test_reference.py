@@ -1,4 +1,4 @@
-"""The reference Teacher against the truth that the sample's generator knows, and on real ScienceQA problems."""
+"""The reference Teacher against the truth the sample's generator knows, and on ScienceQA problems."""
 
 import asyncio
 import json

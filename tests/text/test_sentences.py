@@ -106,7 +106,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=4000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(), st.lists(PIECES).map(" ".join), st.lists(PIECES).map("".join)))
 def test_spans_cover_any_text(text: str) -> None:
     check_spans(text, split_sentences(text))
@@ -171,7 +171,7 @@ def check_alignment(tokenizer, ids: list[int], newline: str) -> None:
 SENTENCE_IDS = [5, 58, 55, 2, 29, 634, 94, 535, 3, 6, 10, 1, 0, 505, 1300, 32099, 31, 121, 411, 7]
 
 
-@settings(max_examples=4000, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     ids=st.lists(st.one_of(st.sampled_from(SENTENCE_IDS), st.integers(0, 32099)), max_size=40),
     newline=st.sampled_from(["space", "escape"]),
@@ -183,7 +183,7 @@ def test_token_ends_of_random_t5_ids(t5_tokenizer, ids: list[int], newline: str)
     check_alignment(t5_tokenizer, ids, newline)
 
 
-@settings(max_examples=4000, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(data=st.data(), newline=st.sampled_from(["space", "escape"]))
 def test_token_ends_of_random_bytes(bytes_tokenizer, data: st.DataObject, newline: str) -> None:
     frequent = st.sampled_from(bytes_tokenizer('. "\\n It? é…。🧲', add_special_tokens=False).input_ids)
@@ -295,7 +295,7 @@ def test_repeated_sentences(text: str, expected: str, rate: float) -> None:
     assert repetition_rate(text) == pytest.approx(rate)
 
 
-@settings(max_examples=4000, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.sampled_from(["Iron is hard.", "It rusts!", "Solution: iron is hard.", "Why?", "and"])).map(
         " ".join

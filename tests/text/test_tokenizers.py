@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from ares.text.sentences import sentence_token_ends
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
 from ares.types import AresError
 
@@ -68,6 +69,13 @@ def test_it_opens_again_beside_a_t5_model(trained: PreTrainedTokenizerFast, fold
         assert reopened.get_vocab() == trained.get_vocab()
         assert (reopened.pad_token_id, reopened.eos_token_id, reopened.unk_token_id) == (0, 1, 2)
         assert reopened.decode(reopened(" a  b\n").input_ids, skip_special_tokens=True) == " a  b\n"
+
+
+def test_sentences_end_on_their_full_stop(trained: PreTrainedTokenizerFast) -> None:
+    ids = trained("Solution: The magnet is 3.5 kg. So, it's strong! Yes").input_ids
+    ends = sentence_token_ends(trained, ids)
+    assert [trained.decode(ids[end]) for end in ends[:2]] == [".", "!"]
+    assert ends[2] == len(ids) - 2
 
 
 def test_the_same_texts_give_the_same_bytes(

@@ -75,7 +75,7 @@ def thin(points: Sequence[tuple[float, float]], limit: int) -> list[tuple[float,
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     """Between 2 and 6 round values (1, 2 or 5 times a power of ten apart) in [low, high]; `whole`: integers only."""
-    rough = (high - low) / 4
+    rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     if whole:
@@ -83,7 +83,7 @@ def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     # Products of the step, not running sums, so that 0.3 is not 0.30000000000000004.
-    return [round(n * step, 12) for n in range(first, last + 1)]
+    return [float(f"{n * step:.12g}") for n in range(first, last + 1)]
 
 
 def number(value: float | None) -> str:
@@ -99,8 +99,9 @@ def number(value: float | None) -> str:
 
 
 def _range(low: float, high: float, *, margin: float) -> tuple[float, float]:
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        half = abs(low) * 0.1 or 1.0
+    largest = max(abs(low), abs(high))
+    if high - low <= max(1e-9 * largest, 1e-200):
+        half = largest * 0.1 if largest > 1e-200 else 1.0
         return low - half, high + half
     extra = (high - low) * margin
     return low - extra, high + extra

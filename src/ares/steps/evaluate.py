@@ -17,8 +17,8 @@ def evaluate(config: Config, run: Run) -> Outputs:
     texts = {r.pid: r.text for r in read_rationales(run.inputs[f"rationales-{split}"])}
     pairs = [(f"Solution: {problems[pid].solution}", texts[pid]) for pid in asked if problems[pid].solution]
     references, hypotheses = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    figures = {**bleu(references, hypotheses), "rouge_l": rouge_l(references, hypotheses)}
-    if config.evaluate.similarity_model:
+    figures = {**bleu(references, hypotheses), "rouge_l": rouge_l(references, hypotheses)} if pairs else {}
+    if pairs and config.evaluate.similarity_model:
         figures["similarity"] = similarity(references, hypotheses, model=config.evaluate.similarity_model)
     accuracy = accuracy_table(asked, answers)
     failed = failed_extractions(answers)

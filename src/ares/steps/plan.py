@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.utils import instantiate
+
 from ares.types import Config
 
 ROLLOUT_KEYS = (
@@ -105,7 +107,7 @@ def settings_of(step: Step, config: Config) -> dict[str, Any]:
         "features": _named(config.features),
     }
     rollout = {key: getattr(config.rl, key) for key in ROLLOUT_KEYS}
-    own: dict[str, dict[str, Any]] = {
+    own: dict[str, Any] = {
         "rationale": {
             **common,
             "model": config.model,
@@ -114,15 +116,21 @@ def settings_of(step: Step, config: Config) -> dict[str, Any]:
             "generate": vars(config.generate),
         },
         "rollout": {**common, "rl": rollout},
-        "score": {"teacher": config.teacher, "text": vars(config.text)},
+        "score": {"teacher": _teacher(config), "text": vars(config.text)},
         "ppo": {**common, "rl": {k: v for k, v in vars(config.rl).items() if k not in ROLLOUT_KEYS}},
         "generate": {**common, "generate": vars(config.generate)},
-        "correct": {"teacher": config.teacher, "correct": vars(config.correct)},
+        "correct": {"teacher": _teacher(config), "correct": vars(config.correct)},
         "sft": {**common, "sft": vars(config.sft), "generate": vars(config.generate)},
         "lora": {**common, "lora": vars(config.lora), "evaluate": {"split": config.evaluate.split}},
         "evaluate": {"evaluate": vars(config.evaluate)},
     }
     return own[step.name]
+
+
+def _teacher(config: Config) -> dict[str, Any]:
+    # Settings and what the Teacher itself says its replies depend on: its prompts' version, its model.
+    settings = {key: value for key, value in config.teacher.items() if key != "name"}
+    return {**settings, "fingerprint": instantiate(settings).fingerprint()}
 
 
 def _named(features: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ Kind = Literal["score", "correct", "judge"]
 
 @dataclass(frozen=True)
 class Request:
-    """One question to a Teacher. `payload` is JSON and holds all that the reply depends on; images enter by sha256."""
+    """One question to a Teacher; `payload` is JSON that decides the reply, images enter it by sha256."""
 
     kind: Kind
     teacher: str
@@ -45,7 +45,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back. `usd` is None where the price is unknown; `cached`: from the ledger, nothing was sent."""
+    """What came back; `usd` is None if the price is unknown, `cached` says that nothing was sent."""
 
     text: str
     input_tokens: int
@@ -56,7 +56,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """The scores in [0, 1] of one rationale's sentences; a rationale without sentences has none and no request."""
+    """The scores in [0, 1] of one rationale's sentences; without sentences none, and no request."""
 
     scores: list[float] | FeedbackError
     request_hash: str
@@ -80,7 +80,7 @@ class JudgeResult:
 
 @dataclass
 class Usage:
-    """What a Teacher was asked so far: `requests` were sent, `cached` came from the ledger; tokens and US dollars."""
+    """What a Teacher was asked so far: `requests` were sent, `cached` came from the ledger."""
 
     requests: int = 0
     cached: int = 0
@@ -117,7 +117,7 @@ class Teacher(ABC):
 
     @abstractmethod
     def correct_payload(self, problem: Problem, rationale: str, sentences: Sequence[str]) -> dict[str, Any]:
-        """The request for a repair of one rationale, `sentences` being its sentences (none if it is empty)."""
+        """The request to repair a rationale with these sentences (none if it is empty)."""
 
     @abstractmethod
     def judge_payload(self, problem: Problem, first: str, second: str) -> dict[str, Any]:
@@ -125,14 +125,14 @@ class Teacher(ABC):
 
     @abstractmethod
     async def send(self, request: Request) -> Reply:
-        """Sends a request and returns the reply; called at most once a request while its reply is on its way."""
+        """Sends a request and returns the reply."""
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """All that the replies depend on beside the requests (model, prompt version, ...), as JSON for a hash."""
+        """All that replies depend on beside the requests (model, prompt version ...), as JSON."""
 
     async def score(self, problem: Problem, rationales: Sequence[Sequence[str]]) -> list[ScoreResult]:
-        """Scores the sentences of a question's rationales (without `Solution:`, see `prompts`) in one request."""
+        """Scores a question's rationales, without `Solution:` (see `prompts`), in one request."""
         asked = [sentences for sentences in rationales if sentences]
         if not asked:
             return [ScoreResult([], "") for _ in rationales]

@@ -40,7 +40,7 @@ FALSE, FOREIGN, UNRELATED, UNFINISHED = 0.0, 0.1, 0.1, 0.2
 _CLAUSE = re.compile(r",\s|;|\s(?:and|but|while)\s")
 _FINISHED = re.compile(r"[.!?:]['\"”’)\]]*$")
 _NAMING = frozenset((NAME, THING, CHOICE))
-# How much it matters that a sentence leaves out what the unit names; the weights here and below were found by trial.
+# How much it matters that a sentence leaves out what the unit names. All weights were found by trial.
 _LOSS = {NAME: 2.0, THING: 1.5, CHOICE: 1.5}
 
 
@@ -64,7 +64,7 @@ class Assessment:
 
 @dataclass(frozen=True)
 class _Match:
-    """A sentence beside a unit: how nearly they speak of the same thing, and the share of it that the unit holds."""
+    """A sentence beside a unit: how near they are in topic, and the share of it that the unit holds."""
 
     unit: Unit
     nearness: float
@@ -104,7 +104,7 @@ class Knowledge:
 
     @cached_property
     def conclusion(self) -> str:
-        """The last sentence of the solution that states the answer, else `answer`; "" if the answer is unknown."""
+        """The last sentence of the solution that states the answer, else `answer`; "" if unknown."""
         return next((unit.text for unit in reversed(self.solution) if unit.role == "conclusion"), self.answer)
 
     @cached_property
@@ -141,7 +141,7 @@ class Knowledge:
         return own if len(set(own.values())) > 1 else {}
 
     def assess(self, sentence: str) -> Assessment:
-        """Scores a sentence: false 0, unrelated 0.1, doubtful to 0.4, true but neutral 0.5, supporting to 1."""
+        """Scores a sentence: false 0, unrelated 0.1, doubtful to 0.4, neutral 0.5, supporting to 1."""
         if unit := self._verbatim.get(plain(sentence)):
             return Assessment(_truth(unit, 1.0), unit)
         reading = self.vocabulary.read(sentence)
@@ -171,7 +171,7 @@ class Knowledge:
         return Assessment(FALSE, stated, tuple((key, letter_of(self._answer)) for key in wrong[:1]))
 
     def _describes_another(self, reading: Reading) -> bool:
-        """Whether the lecture says of another choice what is said here of one, or of what the question is about."""
+        """Whether the lecture says of another choice what is said here of one, or of the thing asked."""
         described = {self._described[key] for key in reading.keys & self._described.keys()}
         named = {index for index, name in enumerate(self._names) if name and name <= reading.keys}
         if reading.negated or not described or described & named:
@@ -214,7 +214,7 @@ class Knowledge:
         return share * weight(key) * (0.5 if key in self._given and key[0] in (WORD, THING) else 1.0)
 
     def _replaces(self, sentence: str, unit: Unit) -> bool:
-        """Whether the sentence is the unit with up to three words in one place replaced by words foreign to the problem."""
+        """Whether the sentence is the unit with up to three words in one place replaced by foreign ones."""
         said = [token.text for token in tokenize(sentence)]
         held = [token.text for token in tokenize(unit.text)]
         shorter = min(len(said), len(held))

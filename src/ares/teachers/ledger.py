@@ -47,7 +47,7 @@ NETWORK_FILE_SYSTEMS = (
 
 
 def is_network_path(path: Path, mounts: str | None = None) -> bool:
-    """Whether a path lies on a network file system, by `mounts` (the text of /proc/mounts); False if unknown."""
+    """Whether a path is on a network file system, by `mounts` (as /proc/mounts); False if unknown."""
     if mounts is None:
         table = Path("/proc/mounts")
         mounts = table.read_text() if table.exists() else ""
@@ -146,7 +146,8 @@ class Ledger:
     def find(self, request_hash: str) -> Reply | None:
         """The recorded reply to a request, None if there is none (yet)."""
         row = self._db.execute(
-            "SELECT reply, input_tokens, output_tokens, usd FROM requests WHERE hash = ? AND reply IS NOT NULL",
+            "SELECT reply, input_tokens, output_tokens, usd FROM requests"
+            " WHERE hash = ? AND reply IS NOT NULL",
             (request_hash,),
         ).fetchone()
         if row is None:
@@ -190,7 +191,8 @@ class Ledger:
             if row and (row[2] or (row[0] and row[1] > now and not _is_gone(row[0]))):
                 return False
             self._db.execute(
-                "INSERT INTO requests (hash, kind, teacher, prompt_version, payload, asked, attempts, owner, lease_until)"
+                "INSERT INTO requests"
+                " (hash, kind, teacher, prompt_version, payload, asked, attempts, owner, lease_until)"
                 " VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?) ON CONFLICT (hash) DO UPDATE SET"
                 " attempts = attempts + 1, owner = excluded.owner, lease_until = excluded.lease_until",
                 (

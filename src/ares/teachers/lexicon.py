@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 _STOP_WORDS = """
-    a an the this that these those it its they them their there here he she his her him hers i me my we us our you your
-    who whom whose which what when where why how
+    a an the this that these those it its they them their there here he she his her him hers i me my we us our
+    you your who whom whose which what when where why how
     is are was were be been being am do does did done doing having will would shall should can could may
     might must
-    of in on at by for with from to into onto upon over about as through during between among against within than
-    and or but so if then thus hence therefore because since although though while also too very just only even still
-    yet however moreover next finally now both either each every all any some such other another own
+    of in on at by for with from to into onto upon over about as through during between among against within
+    than and or but so if then thus hence therefore because since although though while also too very just only
+    even still yet however moreover next finally now both either each every all any some such other another own
     get gets got go goes make makes made let see seen know known use used using given take takes taken
     say says said call called name named mean means look looks find found choice option correct
     """
@@ -24,8 +24,8 @@ _NEGATIONS = "not no never none nothing neither nor cannot without"
 NEGATIONS = frozenset(_NEGATIONS.split())
 
 _NUMBER_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-    " eighteen nineteen twenty"
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    " seventeen eighteen nineteen twenty"
 )
 NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split())}
 NUMBERS |= {plural: NUMBERS[word] for plural, word in (("twos", "two"), ("fives", "five"), ("tens", "ten"))}
@@ -33,13 +33,15 @@ NUMBERS |= {plural: NUMBERS[word] for plural, word in (("twos", "two"), ("fives"
 # One class a line, its values between semicolons, words for the same value between strokes.
 _CLASSES = """
 red; orange; yellow; green; blue; purple|violet; pink; black; white; grey|gray; brown
-north|northern|northernmost; south|southern|southernmost; east|eastern|easternmost; west|western|westernmost; \
-northeast|northeastern; northwest|northwestern; southeast|southeastern; southwest|southwestern
+north|northern|northernmost; south|southern|southernmost; east|eastern|easternmost; \
+west|western|westernmost; northeast|northeastern; northwest|northwestern; \
+southeast|southeastern; southwest|southwestern
 left; right
-top|topmost|up|upper|uppermost; bottom|bottommost|down|lower|lowermost; middle; first; second; third; fourth; fifth; last
+top|topmost|up|upper|uppermost; bottom|bottommost|down|lower|lowermost; \
+middle; first; second; third; fourth; fifth; last
 more|greater|greatest|most|larger|largest|bigger|biggest|higher|highest|increase|increases|increased; \
-less|least|fewer|fewest|smaller|smallest|lowest|decrease|decreases|decreased; alike|same|equal|equally|identical; \
-different|differ|differs|unequal
+less|least|fewer|fewest|smaller|smallest|lowest|decrease|decreases|decreased; \
+alike|same|equal|equally|identical; different|differ|differs|unequal
 attract|attracts|attracted|attraction; repel|repels|repelled|repulsion
 push|pushes|pushed; pull|pulls|pulled
 hot|hotter|hottest|warm|warmer|warmest; cold|colder|coldest|cool|cooler|coolest
@@ -95,7 +97,7 @@ def stem(word: str) -> str:
 
 @dataclass(frozen=True)
 class Token:
-    """A word in lower case, a number without its commas, or a letter in brackets; where and how it was written."""
+    """A word in lower case, a number without commas or a letter in brackets; how it was written."""
 
     text: str
     start: int

@@ -20,8 +20,10 @@ _NUMBERED_KEY = re.compile(r"(\d+)\.(\d+)", re.ASCII)
 _HEADING = re.compile(r"^[\s#*\"{_-]*rationale[\s_#*]*(\d+)[\"*:.)\s]*", re.IGNORECASE | re.MULTILINE)
 _FINAL_KEY = re.compile(r"[\"'*]*final[_ ]rationale[\"'*]*\s*:\s*", re.IGNORECASE)
 _REFUSAL = re.compile(
-    r"(i('m| am) (sorry|unable|not able|afraid)|sorry\b|i apologi[sz]e|i (cannot|can't|can not|could not|couldn't)\b"
-    r"|i (do not|don't) (see|have)\b|unfortunately,? (i|there|the image)|as an ai\b|there is no (image|rationale|text))",
+    r"(i('m| am) (sorry|unable|not able|afraid)|sorry\b|i apologi[sz]e"
+    r"|i (cannot|can't|can not|could not|couldn't)\b"
+    r"|i (do not|don't) (see|have)\b|unfortunately,? (i|there|the image)"
+    r"|as an ai\b|there is no (image|rationale|text))",
     re.IGNORECASE,
 )
 _ECHO = re.compile(

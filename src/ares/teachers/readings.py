@@ -25,7 +25,7 @@ _LONGEST_CHOICE = 3
 
 @dataclass(frozen=True)
 class Material:
-    """All that the reference Teacher sees of a problem; `answer` is an index of `choices`, None if withheld."""
+    """All that the reference Teacher sees of a problem; `answer` indexes `choices`, None if withheld."""
 
     question: str
     hint: str
@@ -42,7 +42,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a sentence says: its keys in order, each with its place (start, end) in the text; whether it denies."""
+    """What a sentence says: its keys in order, with their places (start, end); whether it denies."""
 
     places: Mapping[Key, tuple[int, int]]
     negated: bool
@@ -95,7 +95,7 @@ class Vocabulary:
         )
 
     def read(self, text: str) -> Reading:
-        """Reads a sentence; a value said twice is two values, so that "figs for figs" is not "figs for nuts"."""
+        """Reads a sentence; a value said twice is two: "figs for figs" is not "figs for nuts"."""
         tokens = tokenize(text)
         words = [token.text for token in tokens]
         places: dict[Key, tuple[int, int]] = {}

@@ -27,7 +27,7 @@ _TIE = 0.05
 
 
 class ReferenceTeacher(Teacher):
-    """Scores, repairs and judges by word counts; see the module. With a `ledger` its replies are recorded there."""
+    """Scores, repairs and judges by word counts; with a `ledger` its replies are recorded there."""
 
     def __init__(self, name: str = "reference", ledger: "Ledger | None" = None) -> None:
         super().__init__(name, VERSION, ledger)

@@ -95,7 +95,7 @@ def _concluded(knowledge: Knowledge, sentences: Sequence[str], conclusion: str) 
 
 
 def _content(knowledge: Knowledge, sentence: str) -> str:
-    """What a sentence says, so that "So it is red." repeats "Thus it is red."; its words if it says nothing."""
+    """What a sentence says, so that "So it is red." repeats "Thus it is red."; else its words."""
     reading = knowledge.vocabulary.read(sentence)
     content = " ".join(f"{kind}:{value}" for kind, value in reading.order)
     return f"{content} {reading.negated}" if content else plain(sentence)

@@ -2,8 +2,7 @@
 
 A sentence is the unit the Teacher scores and a reward is paid for, so its bounds must agree between the text
 and its tokens. syntok proposes where sentences begin; the rules of this module reject some of its proposals
-and add others, each for a kind of text that rationales are full of. A `Solution:` at the start belongs to the
-first sentence.
+and add others, each for a kind of text that rationales are full of.
 """
 
 import re
@@ -11,12 +10,15 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 from syntok import segmenter
-from transformers import PreTrainedTokenizerBase
 
 from ares.text.prompts import NEWLINES
 from ares.types import AresError, Span
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Where a sentence may begin: after white space behind a terminator or a closing mark, and on a new line.
 _GAP = re.compile(r"(?<=[.!?…‽。！？'\"”’»)\]}])\s+|[\r\n]\s*")
@@ -27,7 +29,6 @@ _ELLIPSIS = re.compile(r"(?:(?<!\.)\.\.\.|(?<!\. )\. \. \.|…)['\"”’»)\]}]
 _PREFIX = re.compile(r"^\s*Solution:\s*", re.IGNORECASE)
 # A prefix, a bullet or a number such as "1.", "(b)" or "Solution: 2)." has its sentence still to come.
 _UNBEGUN = re.compile(rf"(?:{_PREFIX.pattern})?(?:\(?(?:\d{{1,2}}|[A-Za-z])[.)]+|[-*•–])?", re.IGNORECASE)
-
 # What these abbreviations announce follows them: they never end a sentence.
 _ANNOUNCES = re.compile(
     r"(?<![\w.])(?:Drs?|Mrs?|Ms|Mx|Messrs|Mt|Prof|Gen|Sen|Rep|Gov|Capt|Lt|Col|Sgt|Maj|Rev|Hon|Pres"
@@ -48,11 +49,10 @@ _WORD = re.compile(r"(?<![\w.])(?:[a-z]+[-'’])*(?:[a-z]{3,}|Sun|May)\.$")
 _NUMBER = re.compile(r"\d\.$")
 _SHORTENED = re.compile(r"\b(?:etc|vol|figs?|dept|est|max|min|temp|avg|incl|tel|gal|sec|deg|www)\.$")
 _LETTER = re.compile(
-    r"\b(?:(?:answer|option|choice)(?: is)?|labell?ed|vitamin|magnet|model|sample|solution) [A-Z]\.$", re.I
+    r"\b(?i:(?:answer|option|choice)(?: is)?|labell?ed|vitamin|magnet|model|solution) [A-Z]\.$"
 )
 
 _CONTINUES = "|.,;:!?)]}”’»"  # no sentence begins with one of these; "|" parts the cells of a table
-
 _TAIL = 32  # characters before a boundary that the rules look at
 
 
@@ -61,8 +61,7 @@ def split_sentences(text: str) -> list[Span]:
 
     Spans are disjoint, have no white space at either end and cover all other characters. No sentence ends at a
     decimal point, an initial, an abbreviation or an ellipsis. A line ends one, unless the next goes on in lower
-    case; so does the end of the text. A bullet, a number such as "1." and the prefix `Solution:` belong to the
-    sentence they precede.
+    case; so does the text. A bullet, a number such as "1." and `Solution:` belong to the sentence they precede.
     """
     spans = []
     for start, end in pairwise([0, *_boundaries(text), len(text)]):
@@ -91,11 +90,10 @@ def _is_boundary(before: str, gap: str, after: str, proposed: bool) -> bool:
     tail = before[-_TAIL:]
     if len(before) < _TAIL and _UNBEGUN.fullmatch(before):
         return False
+    terminated = _TERMINATED.search(tail) is not None
     if "\n" in gap or "\r" in gap:
-        return bool(_TERMINATED.search(tail)) or not after[0].islower()
-    if not _TERMINATED.search(tail) or _ELLIPSIS.search(tail) or _ANNOUNCES.search(tail):
-        return False
-    if after[0] in _CONTINUES:
+        return terminated or not after[0].islower()
+    if not terminated or after[0] in _CONTINUES or _ELLIPSIS.search(tail) or _ANNOUNCES.search(tail):
         return False
     if _ABBREVIATION.search(tail):
         return bool(_STARTER.match(after))
@@ -105,7 +103,7 @@ def _is_boundary(before: str, gap: str, after: str, proposed: bool) -> bool:
 
 
 def sentence_spans(
-    tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], *, newline: str = "space"
+    tokenizer: "PreTrainedTokenizerBase", token_ids: Sequence[int], *, newline: str = "space"
 ) -> tuple[str, list[Span], list[int]]:
     """The text of a response, its sentences in characters, and the token each of them ends on.
 
@@ -113,15 +111,13 @@ def sentence_spans(
         tokenizer: a fast tokenizer; its `eos_token_id` and `pad_token_id` tell what belongs to no sentence.
         token_ids: (T,) ids of a response, the decoder start left out. They are decoded as they are and never
             encoded again: text that was sampled has many encodings.
-        newline: "escape" reads an unknown token followed by "n", which is what T5 makes of the escaped line
-            breaks it was trained on, and a literal backslash followed by "n" as a line break; "space" reads
-            nothing into the text.
+        newline: "escape" reads an unknown token and an "n", which is what T5 makes of the escaped line breaks
+            it was trained on, or a literal backslash and an "n", as a line break; "space" takes text as it is.
 
     Returns:
         `(text, spans, ends)` with `len(spans) == len(ends)`. `ends[i]` is the index in `token_ids` of the first
-        token with which the text up to `spans[i].end` is complete, and for the last sentence of the last token
-        other than EOS and pads. `ends` increase strictly: sentences that one token completes become one. Text
-        without a non-space character has no sentence.
+        token with which the text up to `spans[i].end` is complete; the last is that of the last token other than
+        EOS and pads. They increase strictly: sentences that one token completes become one. Blank text has none.
 
     Raises:
         AresError: `newline` is neither "space" nor "escape".
@@ -146,34 +142,29 @@ def sentence_spans(
 
 
 def sentence_token_ends(
-    tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], *, newline: str = "space"
+    tokenizer: "PreTrainedTokenizerBase", token_ids: Sequence[int], *, newline: str = "space"
 ) -> list[int]:
     """The index in `token_ids` of the last token of each sentence: `ends` of `sentence_spans`."""
     return sentence_spans(tokenizer, token_ids, newline=newline)[2]
 
 
-def _decoder(tokenizer: PreTrainedTokenizerBase, newline: str) -> Callable[[list[int]], str]:
+def _decoder(tokenizer: "PreTrainedTokenizerBase", newline: str) -> Callable[[list[int]], str]:
     """Turns ids into text, without special tokens and with line breaks as `newline` has it."""
+    unknown = tokenizer.unk_token or "<unk>"
+    hidden = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
 
-    def plain(ids: list[int]) -> str:
-        return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-    def escaped(ids: list[int]) -> str:
+    def decode(ids: list[int]) -> str:
+        if newline == "space":
+            return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
         shown = [token for token in ids if token not in hidden]
         text = str(tokenizer.decode(shown, clean_up_tokenization_spaces=False))
         return text.replace(unknown + "n", "\n").replace(unknown, "").replace("\\n", "\n")
 
-    if newline == "space":
-        return plain
-    unknown = tokenizer.unk_token
-    if unknown is None:
-        return lambda ids: plain(ids).replace("\\n", "\n")
-    hidden = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    return escaped
+    return decode
 
 
 def _last_tokens(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     decode: Callable[[list[int]], str],
     ids: list[int],
     text: str,
@@ -181,12 +172,11 @@ def _last_tokens(
 ) -> Iterator[int]:
     """For each sentence the first index i such that `decode(ids[: i + 1])` holds it; the last index for the last.
 
-    The lengths of the pieces only say where to look first, so that two prefixes a sentence are decoded and not
-    T; what is found rests on the decoded prefixes alone.
+    The pieces' lengths only say where to look first, so that mostly two prefixes a sentence are decoded.
     """
 
-    def covers(start: str, index: int) -> bool:
-        return decode(ids[: index + 1]).startswith(start)
+    def covers(index: int, end: int) -> bool:
+        return decode(ids[: index + 1]).startswith(text[:end])
 
     special = set(tokenizer.all_special_ids)
     pieces = tokenizer.convert_ids_to_tokens(ids)
@@ -195,7 +185,7 @@ def _last_tokens(
     token, ahead = 0, 0  # the token found last, and how far the pieces' lengths run ahead of the text there
     for span in sentences[:-1]:
         guess = bisect_left(reached, span.end + ahead)
-        token = _first(partial(covers, text[: span.end]), guess, token, len(ids) - 1)
+        token = _first(partial(covers, end=span.end), guess, token, len(ids) - 1)
         ahead = reached[token] - span.end
         yield token
     if sentences:
