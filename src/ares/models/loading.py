@@ -82,7 +82,7 @@ def build_policy(
     dropout: float,
     seed: int,
     features: bool = True,
-    feed_forward: str = "gated-gelu",
+    feed_forward: str = "relu",
 ) -> T5ForMultimodalGeneration:
     """A policy from scratch for a tokenizer's vocabulary, in eval mode; the same seed gives the same weights.
 

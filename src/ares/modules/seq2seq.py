@@ -43,9 +43,9 @@ class Seq2SeqModule(pl.LightningModule):
         """Turns dropout on: Lightning leaves a module that `from_pretrained` returned in eval mode."""
         self.model.train()
 
-    def on_train_epoch_start(self) -> None:
-        """Draws each epoch's dropout from (seed, epoch), so that a resumed fit ends as an uninterrupted one."""
-        torch.manual_seed(hash((self.seed, self.current_epoch)))
+    def on_train_batch_start(self, batch: dict[str, Any], batch_index: int) -> None:
+        """Draws each batch's dropout from (seed, epoch, batch), so that a resumed fit ends as an uninterrupted one."""
+        torch.manual_seed(hash((self.seed, self.current_epoch, batch_index)))
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """The mean cross-entropy (nats a token) over the optimiser batch; this micro-batch's share of it."""
@@ -139,9 +139,10 @@ def fit_seq2seq(
         metric=metric,
         seed=seed,
     )
-    best = ModelCheckpoint(
-        checkpoints, filename="best", monitor=metric, mode="max", save_last=True, enable_version_counter=False
-    )
+    # Made at the end of the epoch: a checkpoint made in validation would resume inside it.
+    each: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(checkpoints, filename="best", monitor=metric, mode="max", **each)
+    latest = ModelCheckpoint(checkpoints, filename="last", **each)
     trainer = pl.Trainer(
         max_epochs=fit.epochs,
         accumulate_grad_batches=data.accumulate,
@@ -149,7 +150,7 @@ def fit_seq2seq(
         reload_dataloaders_every_n_epochs=1,
         check_val_every_n_epoch=min(fit.eval_every_epochs, fit.epochs),
         num_sanity_val_steps=0,
-        callbacks=[best, *callbacks],
+        callbacks=[best, latest, *callbacks],
         use_distributed_sampler=False,
         **trainer_arguments,
     )

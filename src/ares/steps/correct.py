@@ -29,7 +29,10 @@ def correct(config: Config, run: Run) -> Outputs:
     write_corrections(path, found, run.provenance)
     count = max(1, len(found))
     metrics = {
-        "changed": sum(row.corrected is not None and row.corrected != row.rationale for row in found) / count,
+        "changed": sum(
+            row.status == "ok" and row.corrected != strip_solution([row.rationale])[0] for row in found
+        )
+        / count,
         "deduplicated": sum(row.deduplicated != row.rationale for row in found) / count,
         "quarantined": sum(row.status == "quarantined" for row in found) / count,
     }

@@ -38,14 +38,18 @@ RESOURCES_BY_CLASS = {
 RESOURCE = {resource: name for name, group in RESOURCES_BY_CLASS.items() for resource in group}
 
 NUMERALS = ("one", "two", "three", "four")
-SCALES = {"twos": 2, "fives": 5, "tens": 10}
+# The values of the marks, lowest first; in words, since a tokenizer may take figures apart.
+SCALES = {
+    "fives": ("five", "ten", "fifteen", "twenty"),
+    "tens": ("ten", "twenty", "thirty", "forty"),
+    "twenties": ("twenty", "forty", "sixty", "eighty"),
+}
 
 # What may stand in a slot of a template: `{person2}` takes from "person".
 DOMAINS: dict[str, tuple[str, ...]] = {
     "person": PERSONS,
     "animal": ANIMALS,
     "substance": tuple(STATE),
-    "container": CONTAINERS,
     "resource": tuple(RESOURCE),
     "colour": ("red", "green", "blue", "yellow", "pink", "black"),
     "side": ("left", "right"),
@@ -54,12 +58,12 @@ DOMAINS: dict[str, tuple[str, ...]] = {
     "count": ("two", "four", "six"),
     "level": NUMERALS,
     "scale": tuple(SCALES),
-    "degrees": ("2", "4", "5", "6", "8", "10", "15", "20", "30", "40"),
+    "degrees": ("five", "ten", "fifteen", "twenty", "thirty", "forty", "sixty", "eighty"),
     "vhalf": ("upper", "lower"),
     "direction": ("northwest", "northeast", "southwest", "southeast"),
     "stripe": ("top", "second", "third", "bottom"),
     "meaning": ("courage", "forest", "sea", "harvest", "friendship", "night"),
-    "ending": ("full stop", "question mark", "exclamation mark"),
+    "ending": ("a full stop", "a question mark", "an exclamation mark"),
     "form": ("declarative", "interrogative", "imperative", "exclamatory"),
     "purpose": ("tells a fact", "asks for an answer", "gives an order", "shows strong feeling"),
     "tense": ("past", "present", "future"),

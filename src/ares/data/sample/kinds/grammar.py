@@ -8,7 +8,9 @@ from ares.data.sample.words import ANIMALS, DOMAINS, PERSONS
 
 FORMS = DOMAINS["form"]
 PURPOSE = dict(zip(FORMS, DOMAINS["purpose"], strict=True))
-ENDING = dict(zip(FORMS, ("full stop", "question mark", "full stop", "exclamation mark"), strict=True))
+ENDING = dict(
+    zip(FORMS, ("a full stop", "a question mark", "a full stop", "an exclamation mark"), strict=True)
+)
 VERBS = (
     ("fed", "feed"),
     ("washed", "wash"),
@@ -22,8 +24,8 @@ RELATIONS = (
     Relation(
         "ending",
         ("animal",),
-        ("The {animal} sentence ends with a {ending}.", "After the {animal} sentence we see a {ending}."),
-        ("A {ending} closes the {animal} sentence.", "We find a {ending} behind the {animal} sentence."),
+        ("The {animal} sentence ends with {ending}.", "After the {animal} sentence we see {ending}."),
+        ("Behind the {animal} sentence stands {ending}.", "We find {ending} behind the {animal} sentence."),
     ),
     Relation(
         "purpose",

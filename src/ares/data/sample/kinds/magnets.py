@@ -70,7 +70,7 @@ def _draft(rng: random.Random) -> Draft:
     action = ACTION[likeness]
     actions = (action, "repel" if action == "attract" else "attract")
     return Draft(
-        question=f"Will the two magnets of {person} attract or repel?",
+        question=f"What will the two magnets of {person} do?",
         hint="",
         choices=actions,
         conclusions=tuple(Fact("magnet_answer", {"person": person, "action": a}) for a in actions),

@@ -42,8 +42,8 @@ RELATIONS = (
         "resource_answer",
         ("person", "resource"),
         (
-            "So the {resource} of {person} is a {class} resource, choice ({letter}).",
-            "Thus {person} counts the {resource} as a {class} resource, choice ({letter}).",
+            "So the {resource} of {person} is {class}, choice ({letter}).",
+            "Thus {person} counts the {resource} as {class}, choice ({letter}).",
         ),
         (
             "Choice ({letter}) is correct since the {resource} of {person} is {class}.",

@@ -44,8 +44,8 @@ RELATIONS = (
         "tense_answer",
         ("person",),
         (
-            "So the sentence of {person} is in the {tense} tense, choice ({letter}).",
-            "Thus the verb of {person} is in the {tense} tense, choice ({letter}).",
+            "So the tense of {person} is {tense}, choice ({letter}).",
+            "Thus the verb of {person} is {tense}, choice ({letter}).",
         ),
         (
             "Choice ({letter}) is correct since {person} has the {tense} tense.",

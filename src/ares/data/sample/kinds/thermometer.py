@@ -37,14 +37,14 @@ RELATIONS = (
             "With {scale}, {level} marks make {degrees} degrees.",
             "At mark {level}, {scale} give {degrees} degrees.",
         ),
-        lambda slots: (NUMERALS.index(slots["level"]) + 1) * SCALES[slots["scale"]] == int(slots["degrees"]),
+        lambda slots: SCALES[slots["scale"]][NUMERALS.index(slots["level"])] == slots["degrees"],
     ),
     Relation(
         "degrees_answer",
         ("person",),
         (
-            "So the thermometer of {person} shows {degrees} degrees, choice ({letter}).",
-            "Thus the temperature of {person} is {degrees} degrees, choice ({letter}).",
+            "So the degrees of {person} are {degrees}, choice ({letter}).",
+            "Thus the thermometer of {person} is at {degrees}, choice ({letter}).",
         ),
         (
             "Choice ({letter}) is correct since {person} has {degrees} degrees.",
@@ -67,13 +67,12 @@ def _draft(rng: random.Random) -> Draft:
     person, scale = rng.choice(PERSONS), rng.choice(list(SCALES))
     height = rng.randint(1, SIDE)
     level = NUMERALS[height - 1]
-    readings = [str(SCALES[scale] * n) for n in range(1, SIDE + 1)]
-    right = readings.pop(height - 1)
-    values = (right, *readings)
+    right = SCALES[scale][height - 1]
+    values = (right, *(value for value in SCALES[scale] if value != right))
     return Draft(
-        question=f"Which temperature does the thermometer of {person} show?",
+        question=f"How many degrees does the thermometer of {person} show?",
         hint=f"The marks count in {scale}.",
-        choices=tuple(f"{value} degrees" for value in values),
+        choices=values,
         conclusions=tuple(Fact("degrees_answer", {"person": person, "degrees": value}) for value in values),
         steps=(
             Fact("red_level", {"person": person, "level": level}),
