@@ -101,7 +101,7 @@ def test_a_rule_that_never_holds_is_false_everywhere(items: list[Item], oracle: 
     for kind in ("maps", "grammar", "magnets"):
         pid = of_kind(items, kind).problem.pid
         assert oracle.judge(pid, "Two ends that are alike always attract.") == "false"
-        assert oracle.judge(pid, "Mark three in tens means 20 degrees.") == "false"
+        assert oracle.judge(pid, "Mark three in tens means twenty degrees.") == "false"
     pid = of_kind(items, "grammar").problem.pid
     assert oracle.judge(pid, "Two ends that are alike always repel.") == "irrelevant"
 
@@ -115,15 +115,6 @@ def test_a_fact_about_an_unknown_person_is_irrelevant(items: list[Item], oracle:
     assert oracle.judge(item.problem.pid, template.format(other, level["level"])) == "irrelevant"
     wrong = "one" if level["level"] != "one" else "four"
     assert oracle.judge(item.problem.pid, template.format(level["person"], wrong)) == "false"
-
-
-def test_facts_that_the_solution_does_not_mention_are_known(items: list[Item], oracle: Oracle) -> None:
-    item = of_kind(items, "flags")
-    assert len(item.known) == 3
-    for fact in item.known:
-        sentence = "We see that the {stripe} stripe is {colour}.".format(**fact.slots)
-        assert sentence not in item.problem.solution
-        assert oracle.judge(item.problem.pid, sentence) == "true"
 
 
 @pytest.mark.parametrize(

@@ -11,21 +11,19 @@ RGB = {
     "red": (225, 25, 25),
     "green": (20, 170, 30),
     "blue": (25, 25, 225),
-    "yellow": (235, 225, 20),
     "pink": (230, 30, 220),
-    "black": (15, 15, 15),
     "grey": (200, 200, 200),
     "paper": (245, 245, 240),
 }
 JITTER = 10
 
-# Four rows of four cells, top to bottom: a colour for a full cell, "o" and a colour for a disc on paper.
+# Four rows of four cells, top to bottom: the colour of each.
 Grid = tuple[tuple[str, ...], ...]
 
 
-def blank(colour: str = "paper") -> list[list[str]]:
-    """A grid of one colour, to be filled in."""
-    return [[colour] * SIDE for _ in range(SIDE)]
+def pale(rng: random.Random) -> list[list[str]]:
+    """A grid of paper and grey cells that mean nothing, to be drawn on."""
+    return [[rng.choice(("paper", "grey")) for _ in range(SIDE)] for _ in range(SIDE)]
 
 
 def freeze(cells: list[list[str]]) -> Grid:
@@ -44,9 +42,5 @@ def draw(grid: Grid, rng: random.Random) -> Image.Image:
     for row, cells in enumerate(grid):
         for column, cell in enumerate(cells):
             x, y = column * CELL, row * CELL
-            box = (x, y, x + CELL - 1, y + CELL - 1)
-            if cell.startswith("o "):
-                pen.ellipse((x + 1, y + 1, x + CELL - 2, y + CELL - 2), fill=shade[cell[2:]])
-            else:
-                pen.rectangle(box, fill=shade[cell])
+            pen.rectangle((x, y, x + CELL - 1, y + CELL - 1), fill=shade[cell])
     return image

@@ -60,7 +60,7 @@ def write_sample(root: Path | str, *, sizes: Mapping[str, int] = DEFAULT_SIZES, 
 
 
 def _truth(item: Item) -> dict[str, object]:
-    facts = {name: [asdict(fact) for fact in getattr(item, name)] for name in ("steps", "wrong", "known")}
+    facts = {name: [asdict(fact) for fact in getattr(item, name)] for name in ("steps", "wrong")}
     return {"kind": item.kind, **facts}
 
 
@@ -88,19 +88,25 @@ def _generate_split(split: str, size: int, seed: int) -> Iterator[Item]:
     seen: set[str] = set()
     for index in range(size):
         kind = KINDS[index % len(KINDS)]
-        draft, rng = _draft(kind, split, index, seed, seen)
-        round_, turn = divmod(index // len(KINDS), kind.n_choices)
-        positions = random.Random(f"{seed}/{split}/{kind.name}/{round_}").sample(
-            range(kind.n_choices), kind.n_choices
-        )
-        yield _item(kind, draft, positions[turn], split, index, rng)
+        answer = _answer(kind, split, index // len(KINDS), seed)
+        draft, rng = _draft(kind, answer, split, index, seed, seen)
+        yield _item(kind, draft, answer, split, index, rng)
 
 
-def _draft(kind: Kind, split: str, index: int, seed: int, seen: set[str]) -> tuple[Draft, random.Random]:
+def _answer(kind: Kind, split: str, turn: int, seed: int) -> int:
+    """The right choice of the kind's question number `turn`: each once in every `n_choices` turns, in any order."""
+    block, place = divmod(turn, kind.n_choices)
+    rng = random.Random(f"{seed}/{split}/{kind.name}/{block}")
+    return rng.sample(range(kind.n_choices), kind.n_choices)[place]
+
+
+def _draft(
+    kind: Kind, answer: int, split: str, index: int, seed: int, seen: set[str]
+) -> tuple[Draft, random.Random]:
     """A draft whose question and picture belong to the split and are new in it, while such are left."""
     for attempt in range(_ATTEMPTS):
         rng = random.Random(f"{seed}/{split}/{index}/{attempt}")
-        draft = kind.draft(rng)
+        draft = kind.draft(rng, answer)
         key = f"{draft.question}|{draft.grid}"
         ours = hashlib.sha256(key.encode()).digest()[0] % 16 in _SHARES[split]
         if ours and (key not in seen or attempt > _ATTEMPTS // 2):
@@ -111,21 +117,19 @@ def _draft(kind: Kind, split: str, index: int, seed: int, seen: set[str]) -> tup
     )
 
 
-def _item(kind: Kind, draft: Draft, position: int, split: str, index: int, rng: random.Random) -> Item:
-    order = rng.sample(range(1, kind.n_choices), kind.n_choices - 1)
-    order.insert(position, 0)
-    letter_of = {choice: LETTERS[place] for place, choice in enumerate(order)}
+def _item(kind: Kind, draft: Draft, answer: int, split: str, index: int, rng: random.Random) -> Item:
     conclusions = [
-        replace(fact, slots={**fact.slots, "letter": letter_of[choice]})
-        for choice, fact in enumerate(draft.conclusions)
+        replace(fact, slots={**fact.slots, "letter": letter})
+        for fact, letter in zip(draft.conclusions, LETTERS, strict=False)
     ]
-    steps = (*draft.steps, conclusions[0])
+    right = conclusions.pop(answer)
+    steps = (*draft.steps, right)
     pid = f"{SPLITS.index(split) + 1}{index + 1:05d}"
     problem = Problem(
         pid=pid,
         question=draft.question,
-        choices=tuple(draft.choices[choice] for choice in order),
-        answer=position,
+        choices=draft.choices,
+        answer=answer,
         hint=draft.hint,
         caption=draft.caption,
         lecture=kind.lecture,
@@ -140,7 +144,7 @@ def _item(kind: Kind, draft: Draft, position: int, split: str, index: int, rng: 
         task="closed choice",
     )
     image = draw(draft.grid, rng) if draft.grid else None
-    return Item(problem, kind.name, steps, tuple(conclusions[1:]), draft.known, image)
+    return Item(problem, kind.name, steps, tuple(conclusions), image)
 
 
 def _write(kind: Kind, fact: Fact, rng: random.Random) -> str:

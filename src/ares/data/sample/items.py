@@ -21,10 +21,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Draft:
-    """A question before its choices are put in order.
+    """A question with its truth, before it has a place in the data set.
 
-    `choices[0]` is right; `conclusions[i]` states choices[i], still without its letter. `steps` are the statements of
-    the solution before the conclusion, in order; `known` are further truths that the solution does not mention.
+    `conclusions[i]` states choices[i], still without its letter. `steps` are the statements of the solution before
+    the conclusion, in order: with the right conclusion they are all that can truly be said of the question.
     """
 
     question: str
@@ -32,7 +32,6 @@ class Draft:
     choices: tuple[str, ...]
     conclusions: tuple[Fact, ...]
     steps: tuple[Fact, ...]
-    known: tuple[Fact, ...] = ()
     caption: str = ""
     grid: Grid | None = None
 
@@ -41,7 +40,8 @@ class Draft:
 class Kind:
     """A kind of question: its place in the curriculum, what it can say and how a question is drawn.
 
-    Every draft has `n_choices` choices, and a grid where `has_image`.
+    `draft(rng, answer)` makes up a question whose right choice is number `answer`. Every draft has `n_choices` choices,
+    always in the same order (as with true and false, or numbers by size), and a grid where `has_image`.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Kind:
     has_image: bool
     lecture: str
     relations: tuple[Relation, ...]
-    draft: Callable[[random.Random], Draft]
+    draft: Callable[[random.Random, int], Draft]
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,11 @@ class Item:
     """A finished question with its truth.
 
     `steps` are the facts of the solution in order, the last one the conclusion with its letter; `wrong` are the
-    conclusions that the other choices would give; `known` further truths.
+    conclusions that the other choices would give.
     """
 
     problem: Problem
     kind: str
     steps: tuple[Fact, ...]
     wrong: tuple[Fact, ...]
-    known: tuple[Fact, ...] = ()
     image: Image | None = None

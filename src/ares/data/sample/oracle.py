@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ares.data.sample.items import Fact, Item
 from ares.data.sample.kinds import KINDS
-from ares.data.sample.relations import Relation, Templates, domain_of
+from ares.data.sample.relations import Relation, Templates
 from ares.data.sample.words import DOMAINS
 from ares.store import read_json
 from ares.types import AresError
@@ -33,16 +33,12 @@ class _Truth:
     kind: str
     steps: tuple[Fact, ...]
     wrong: tuple[Fact, ...]
-    known: tuple[Fact, ...]
 
     def holds(self, fact: Fact) -> bool:
-        return any(fact == truth for truth in (*self.steps, *self.known))
+        return fact in self.steps
 
-    def mentions(self, domain: str, word: str) -> bool:
-        facts = (*self.steps, *self.known, *self.wrong)
-        return any(
-            domain_of(slot) == domain and value == word for f in facts for slot, value in f.slots.items()
-        )
+    def mentions(self, slot: str, word: str) -> bool:
+        return any(fact.slots.get(slot) == word for fact in (*self.steps, *self.wrong))
 
 
 class Oracle:
@@ -88,11 +84,11 @@ def statements(item: Item, *, templates: Templates = "gold") -> list[tuple[str, 
 
 
 def _truth_of(item: Item) -> _Truth:
-    return _Truth(item.problem.pid, item.kind, item.steps, item.wrong, item.known)
+    return _Truth(item.problem.pid, item.kind, item.steps, item.wrong)
 
 
 def _read_truth(pid: str, record: Mapping[str, Any]) -> _Truth:
-    facts = {name: tuple(Fact(**fact) for fact in record[name]) for name in ("steps", "wrong", "known")}
+    facts = {name: tuple(Fact(**fact) for fact in record[name]) for name in ("steps", "wrong")}
     return _Truth(pid, record["kind"], **facts)
 
 
@@ -116,7 +112,7 @@ def _judge(truth: _Truth, fact: Fact) -> Verdict:
     if relation.holds is not None:
         return "irrelevant" if relation.holds(fact.slots) else "false"
     ours = fact.relation in _KIND_RELATIONS[truth.kind]
-    known = all(truth.mentions(domain_of(slot), fact.slots[slot]) for slot in relation.key)
+    known = all(truth.mentions(slot, fact.slots[slot]) for slot in relation.key)
     return "false" if ours and known else "irrelevant"
 
 
@@ -137,9 +133,9 @@ def _falsify(truth: _Truth, relation: Relation, fact: Fact, rng: random.Random) 
     lies = [
         replace(fact, slots={**fact.slots, slot: word})
         for slot in slots
-        for word in DOMAINS[domain_of(slot)]
+        for word in DOMAINS[slot]
         if word != fact.slots[slot]
     ]
     lies = [lie for lie in lies if _judge(truth, lie) == "false"]
-    near = [lie for lie in lies if all(truth.mentions(domain_of(s), word) for s, word in lie.slots.items())]
+    near = [lie for lie in lies if all(truth.mentions(s, word) for s, word in lie.slots.items())]
     return rng.choice(near or lies)

@@ -17,24 +17,12 @@ Templates = Literal["gold", "paraphrase"]
 Slots = Mapping[str, str]
 
 
-def domain_of(slot: str) -> str:
-    """The pool of words that a slot takes from: `person2` takes from `person`."""
-    return slot.rstrip("0123456789")
-
-
-def _slot_pattern(slot: str) -> str:
-    words = DOMAINS[domain_of(slot)]
-    # A number outside the pool is a wrong number, not an unknown sentence.
-    values = r"\d+" if words[0].isdigit() else "|".join(sorted(map(re.escape, words), key=len, reverse=True))
-    return f"(?P<{slot}>{values})"
-
-
 def _template_pattern(template: str) -> re.Pattern[str]:
     parts = re.split(r"\{(\w+)\}", template)
     literals, slots = parts[::2], parts[1::2]
     pattern = re.escape(literals[0])
     for slot, literal in zip(slots, literals[1:], strict=True):
-        pattern += _slot_pattern(slot) + re.escape(literal)
+        pattern += f"(?P<{slot}>{'|'.join(map(re.escape, DOMAINS[slot]))})" + re.escape(literal)
     return re.compile(pattern)
 
 

@@ -1,4 +1,4 @@
-"""A flag of four stripes: the colour of a stripe is read off the picture and its meaning recalled."""
+"""A flag with a square and an edge: their colours are read off the picture and the square's meaning recalled."""
 
 import random
 
@@ -11,69 +11,65 @@ MEANING = dict(zip(DOMAINS["colour"], DOMAINS["meaning"], strict=True))
 
 RELATIONS = (
     Relation(
-        "asked_stripe",
+        "edge_colour",
         ("person",),
+        ("The flag of {person} has a {colour} edge.", "Around the flag of {person} the edge is {colour}."),
         (
-            "We look at the {stripe} stripe of {person}.",
-            "The question of {person} is for the {stripe} stripe.",
-        ),
-        (
-            "What matters for {person} is the {stripe} stripe.",
-            "We must study the {stripe} stripe for {person}.",
+            "On its edge the flag of {person} is painted {colour}.",
+            "We see {colour} on the edge for {person}.",
         ),
     ),
     Relation(
-        "stripe_colour",
-        ("stripe",),
-        ("The {stripe} stripe is {colour} on this flag.", "We see that the {stripe} stripe is {colour}."),
-        ("This flag has a {stripe} stripe painted {colour}.", "There is {colour} on the {stripe} stripe."),
+        "square_colour",
+        ("person",),
+        ("The square of {person} is {colour}.", "In the middle {person} has a {colour} square."),
+        ("The picture gives {person} a square in {colour}.", "There is {colour} on the square of {person}."),
     ),
     Relation(
         "colour_meaning",
         ("colour",),
         ("On a flag, {colour} stands for {meaning}.", "The colour {colour} stands for {meaning}."),
-        ("A stripe in {colour} is a sign of {meaning}.", "People use {colour} to mean {meaning}."),
+        ("A square in {colour} is a sign of {meaning}.", "People use {colour} to mean {meaning}."),
         lambda slots: MEANING[slots["colour"]] == slots["meaning"],
     ),
     Relation(
         "flag_answer",
-        ("person", "stripe"),
+        ("person",),
         (
-            "So the {stripe} stripe of {person} stands for {meaning}, choice ({letter}).",
-            "Thus {person} uses the {stripe} stripe for {meaning}, choice ({letter}).",
+            "So the square of {person} stands for {meaning}, choice ({letter}).",
+            "Thus {person} uses the square for {meaning}, choice ({letter}).",
         ),
         (
-            "Choice ({letter}) is correct since the {stripe} stripe of {person} means {meaning}.",
-            "That makes it ({letter}), for {person} shows {meaning} with the {stripe} stripe.",
+            "Choice ({letter}) is correct since the square of {person} means {meaning}.",
+            "That makes it ({letter}), for {person} shows {meaning} with the square.",
         ),
     ),
 )
 
 
-def _draft(rng: random.Random) -> Draft:
-    person = rng.choice(PERSONS)
-    colours = rng.sample(DOMAINS["colour"], SIDE)
-    asked = rng.randrange(SIDE)
-    stripe, colour = DOMAINS["stripe"][asked], colours[asked]
-    meanings = (MEANING[colour], *(MEANING[c] for c in colours if c != colour))
-    stripes = [
-        Fact("stripe_colour", {"stripe": s, "colour": c})
-        for s, c in zip(DOMAINS["stripe"], colours, strict=True)
-    ]
-    asker = {"person": person, "stripe": stripe}
+def _grid(edge: str, square: str, rng: random.Random) -> list[list[str]]:
+    cells = [[edge] * SIDE for _ in range(SIDE)]
+    cells[1][1] = cells[1][2] = cells[2][1] = cells[2][2] = square
+    cells[rng.choice((0, SIDE - 1))][rng.randrange(SIDE)] = rng.choice(("paper", "grey"))  # a worn place
+    return cells
+
+
+def _draft(rng: random.Random, answer: int) -> Draft:
+    person, square = rng.choice(PERSONS), DOMAINS["colour"][answer]
+    edge = rng.choice([colour for colour in DOMAINS["colour"] if colour != square])
+    meanings = DOMAINS["meaning"]
     return Draft(
-        question=f"What does the {stripe} stripe on the flag of {person} stand for?",
+        question=f"What does the square on the flag of {person} stand for?",
         hint="",
         choices=meanings,
-        conclusions=tuple(Fact("flag_answer", {**asker, "meaning": meaning}) for meaning in meanings),
+        conclusions=tuple(Fact("flag_answer", {"person": person, "meaning": m}) for m in meanings),
         steps=(
-            Fact("asked_stripe", asker),
-            stripes[asked],
-            Fact("colour_meaning", {"colour": colour, "meaning": MEANING[colour]}),
+            Fact("edge_colour", {"person": person, "colour": edge}),
+            Fact("square_colour", {"person": person, "colour": square}),
+            Fact("colour_meaning", {"colour": square, "meaning": MEANING[square]}),
         ),
-        known=tuple(fact for position, fact in enumerate(stripes) if position != asked),
-        caption=rng.choice(("A flag with four stripes.", "A striped flag in the wind.")),
-        grid=freeze([[c] * SIDE for c in colours]),
+        caption=rng.choice(("A flag with a square.", "A flag in the wind.")),
+        grid=freeze(_grid(edge, square, rng)),
     )
 
 
@@ -86,8 +82,8 @@ KIND = Kind(
     grades=("grade6", "grade7"),
     n_choices=4,
     has_image=True,
-    lecture="The colours of a flag have meanings. Red stands for courage, green for forest and blue for sea. "
-    "Yellow stands for harvest, pink for friendship and black for night.",
+    lecture="The colours of a flag have meanings. Red stands for courage and green for forest. "
+    "Blue stands for sea and pink for friendship.",
     relations=RELATIONS,
     draft=_draft,
 )

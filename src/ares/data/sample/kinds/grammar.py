@@ -64,15 +64,14 @@ def _sentence(form: str, person: str, animal: str, past: str, base: str) -> str:
     }[form]
 
 
-def _draft(rng: random.Random) -> Draft:
-    form, person, animal = rng.choice(FORMS), rng.choice(PERSONS), rng.choice(ANIMALS)
-    forms = (form, *(other for other in FORMS if other != form))
+def _draft(rng: random.Random, answer: int) -> Draft:
+    form, person, animal = FORMS[answer], rng.choice(PERSONS), rng.choice(ANIMALS)
     text = _sentence(form, person, animal, *rng.choice(VERBS))
     return Draft(
         question=f"Which form of sentence is this? {text}",
         hint="",
-        choices=forms,
-        conclusions=tuple(Fact("form_answer", {"person": person, "form": f}) for f in forms),
+        choices=FORMS,
+        conclusions=tuple(Fact("form_answer", {"person": person, "form": f}) for f in FORMS),
         steps=(
             Fact("ending", {"animal": animal, "ending": ENDING[form]}),
             Fact("purpose", {"person": person, "purpose": PURPOSE[form]}),

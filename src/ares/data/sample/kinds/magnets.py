@@ -2,13 +2,14 @@
 
 import random
 
-from ares.data.sample.drawing import SIDE, blank, freeze
+from ares.data.sample.drawing import freeze, pale
 from ares.data.sample.items import Draft, Fact, Kind
 from ares.data.sample.relations import Relation
 from ares.data.sample.words import DOMAINS, PERSONS
 
 COLOURS = ("red", "blue")
 ACTION = {"alike": "repel", "different": "attract"}
+LIKENESS = {action: likeness for likeness, action in ACTION.items()}
 
 RELATIONS = (
     Relation(
@@ -57,18 +58,18 @@ RELATIONS = (
 
 def _grid(inner: list[str], rng: random.Random) -> list[list[str]]:
     outer = ["blue" if colour == "red" else "red" for colour in inner]
-    cells = blank()
+    cells = pale(rng)
     cells[1] = [outer[0], inner[0], inner[1], outer[1]]
-    cells[3] = [rng.choice(("paper", "grey")) for _ in range(SIDE)]
     return cells
 
 
-def _draft(rng: random.Random) -> Draft:
-    person = rng.choice(PERSONS)
-    inner = [rng.choice(COLOURS) for _ in range(2)]
-    likeness = "alike" if inner[0] == inner[1] else "different"
-    action = ACTION[likeness]
-    actions = (action, "repel" if action == "attract" else "attract")
+def _draft(rng: random.Random, answer: int) -> Draft:
+    person, actions = rng.choice(PERSONS), DOMAINS["action"]
+    action = actions[answer]
+    likeness = LIKENESS[action]
+    left = rng.choice(COLOURS)
+    right = left if likeness == "alike" else COLOURS[1 - COLOURS.index(left)]
+    inner = [left, right]
     return Draft(
         question=f"What will the two magnets of {person} do?",
         hint="",

@@ -1,33 +1,34 @@
-"""A map with four coloured marks: the halves a mark lies in are read off the picture and named as a direction."""
+"""A map with one coloured mark: the halves it lies in are read off the picture and named as a direction."""
 
 import random
 
-from ares.data.sample.drawing import blank, freeze
+from ares.data.sample.drawing import freeze, pale
 from ares.data.sample.items import Draft, Fact, Kind
 from ares.data.sample.relations import Relation
 from ares.data.sample.words import DOMAINS, PERSONS
 
+COLOURS = ("red", "blue", "pink")  # all dark in the green channel: one direction of pixel space finds them
 QUARTERS = tuple((vhalf, side) for vhalf in DOMAINS["vhalf"] for side in DOMAINS["side"])
 DIRECTION = dict(zip(QUARTERS, DOMAINS["direction"], strict=True))
 
 RELATIONS = (
     Relation(
         "mark_half",
-        ("person", "colour"),
+        ("person",),
         (
             "The {colour} mark of {person} lies in the {vhalf} half.",
-            "We find the {colour} mark of {person} in the {vhalf} half.",
+            "For {person} there is a {colour} mark in the {vhalf} half.",
         ),
         (
-            "For {person} the {vhalf} half holds the {colour} mark.",
-            "In the {vhalf} half {person} drew the mark in {colour}.",
+            "In the {vhalf} half {person} drew a mark in {colour}.",
+            "The {vhalf} half holds the {colour} mark of {person}.",
         ),
     ),
     Relation(
         "mark_side",
-        ("colour",),
+        (),
         ("The {colour} mark is on the {side} side.", "On the {side} side stands the {colour} mark."),
-        ("The {side} side holds the {colour} mark.", "Look to the {side} side for the {colour} mark."),
+        ("The {side} side holds a mark in {colour}.", "Look to the {side} side for the {colour} mark."),
     ),
     Relation(
         "map_rule",
@@ -38,42 +39,43 @@ RELATIONS = (
     ),
     Relation(
         "map_answer",
-        ("person", "colour"),
+        ("person",),
         (
-            "So the {colour} mark of {person} is in the {direction}, choice ({letter}).",
-            "Thus {person} has the {colour} mark in the {direction}, choice ({letter}).",
+            "So the mark of {person} is in the {direction}, choice ({letter}).",
+            "Thus {person} has the mark in the {direction}, choice ({letter}).",
         ),
         (
-            "Choice ({letter}) is correct since the {colour} mark of {person} is {direction}.",
-            "That makes it ({letter}), for {person} drew the {colour} mark {direction}.",
+            "Choice ({letter}) is correct since the mark of {person} is {direction}.",
+            "That makes it ({letter}), for {person} drew the mark {direction}.",
         ),
     ),
 )
 
 
-def _draft(rng: random.Random) -> Draft:
-    person = rng.choice(PERSONS)
-    quarters, colours = rng.sample(QUARTERS, 4), rng.sample(DOMAINS["colour"], 4)
-    cells = blank()
-    for (vhalf, side), colour in zip(quarters, colours, strict=True):
-        row = 2 * DOMAINS["vhalf"].index(vhalf) + rng.randrange(2)
-        column = 2 * DOMAINS["side"].index(side) + rng.randrange(2)
-        cells[row][column] = colour
-    directions = tuple(DIRECTION[quarter] for quarter in quarters)
-    pairs = list(zip(colours, quarters, strict=True))
-    halves = [Fact("mark_half", {"person": person, "colour": c, "vhalf": vhalf}) for c, (vhalf, _) in pairs]
-    sides = [Fact("mark_side", {"colour": c, "side": side}) for c, (_, side) in pairs]
-    rule = {"vhalf": quarters[0][0], "side": quarters[0][1], "direction": directions[0]}
-    mark = {"person": person, "colour": colours[0]}
+def _grid(vhalf: str, side: str, colour: str, rng: random.Random) -> list[list[str]]:
+    cells = pale(rng)
+    row, column = 2 * DOMAINS["vhalf"].index(vhalf), 2 * DOMAINS["side"].index(side)
+    for cell_row in cells[row : row + 2]:
+        cell_row[column : column + 2] = [colour, colour]
+    return cells
+
+
+def _draft(rng: random.Random, answer: int) -> Draft:
+    person, colour = rng.choice(PERSONS), rng.choice(COLOURS)
+    vhalf, side = QUARTERS[answer]
+    directions = DOMAINS["direction"]
     return Draft(
-        question=f"Where on the map of {person} is the {colours[0]} mark?",
+        question=f"Where on the map of {person} is the mark?",
         hint="",
         choices=directions,
-        conclusions=tuple(Fact("map_answer", {**mark, "direction": d}) for d in directions),
-        steps=(halves[0], sides[0], Fact("map_rule", rule)),
-        known=(*halves[1:], *sides[1:]),
-        caption=rng.choice(("A map with four marks.", "A small map on paper.")),
-        grid=freeze(cells),
+        conclusions=tuple(Fact("map_answer", {"person": person, "direction": d}) for d in directions),
+        steps=(
+            Fact("mark_half", {"person": person, "colour": colour, "vhalf": vhalf}),
+            Fact("mark_side", {"colour": colour, "side": side}),
+            Fact("map_rule", {"vhalf": vhalf, "side": side, "direction": directions[answer]}),
+        ),
+        caption=rng.choice(("A map with a mark.", "A small map on paper.")),
+        grid=freeze(_grid(vhalf, side, colour, rng)),
     )
 
 

@@ -4,7 +4,7 @@ import random
 
 from ares.data.sample.items import Draft, Fact, Kind
 from ares.data.sample.relations import Relation
-from ares.data.sample.words import DOMAINS, PERSONS, RESOURCE
+from ares.data.sample.words import DOMAINS, PERSONS, RESOURCE, RESOURCES_BY_CLASS
 
 CLASSES = DOMAINS["class"]
 ORIGIN = dict(zip(CLASSES, DOMAINS["origin"], strict=True))
@@ -53,16 +53,15 @@ RELATIONS = (
 )
 
 
-def _draft(rng: random.Random) -> Draft:
-    person, resource = rng.choice(PERSONS), rng.choice(list(RESOURCE))
-    right = RESOURCE[resource]
-    classes = (right, *(other for other in CLASSES if other != right))
+def _draft(rng: random.Random, answer: int) -> Draft:
+    person, right = rng.choice(PERSONS), CLASSES[answer]
+    resource = rng.choice(RESOURCES_BY_CLASS[right])
     asked = {"person": person, "resource": resource}
     return Draft(
         question=f"To make {rng.choice(GOODS)}, {person} needs the {resource}. What class of resource is it?",
         hint="",
-        choices=classes,
-        conclusions=tuple(Fact("resource_answer", {**asked, "class": c}) for c in classes),
+        choices=CLASSES,
+        conclusions=tuple(Fact("resource_answer", {**asked, "class": c}) for c in CLASSES),
         steps=(
             Fact("asked_resource", asked),
             Fact("origin", {"resource": resource, "origin": ORIGIN[right]}),

@@ -4,7 +4,7 @@ import random
 
 from ares.data.sample.items import Draft, Fact, Kind
 from ares.data.sample.relations import Relation
-from ares.data.sample.words import CONTAINERS, DOMAINS, PERSONS, STATE
+from ares.data.sample.words import CONTAINERS, DOMAINS, PERSONS, STATE, SUBSTANCES_BY_STATE
 
 STATES = DOMAINS["state"]
 BEHAVIOUR = dict(zip(STATES, DOMAINS["behaviour"], strict=True))
@@ -55,17 +55,16 @@ RELATIONS = (
 )
 
 
-def _draft(rng: random.Random) -> Draft:
-    substance, person = rng.choice(list(STATE)), rng.choice(PERSONS)
+def _draft(rng: random.Random, answer: int) -> Draft:
+    state, person = STATES[answer], rng.choice(PERSONS)
+    substance = rng.choice(SUBSTANCES_BY_STATE[state])
     container = rng.choice(CONTAINERS)
-    state = STATE[substance]
-    states = (state, *(other for other in STATES if other != state))
     return Draft(
         question=f"In which state is the {substance} in the {container} of {person}?",
         hint="",
-        choices=states,
+        choices=STATES,
         conclusions=tuple(
-            Fact("state_answer", {"person": person, "substance": substance, "state": s}) for s in states
+            Fact("state_answer", {"person": person, "substance": substance, "state": s}) for s in STATES
         ),
         steps=(
             Fact("asked_substance", {"person": person, "substance": substance}),

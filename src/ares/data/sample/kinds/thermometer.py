@@ -2,7 +2,7 @@
 
 import random
 
-from ares.data.sample.drawing import SIDE, blank, freeze
+from ares.data.sample.drawing import SIDE, freeze, pale
 from ares.data.sample.items import Draft, Fact, Kind
 from ares.data.sample.relations import Relation
 from ares.data.sample.words import NUMERALS, PERSONS, SCALES
@@ -55,20 +55,15 @@ RELATIONS = (
 
 
 def _grid(height: int, rng: random.Random) -> list[list[str]]:
-    cells = blank()
+    cells = pale(rng)
     for row in range(SIDE):
-        column = "red" if row >= SIDE - height else "paper"
-        wall = [rng.choice(("grey", "paper")) for _ in range(2)]
-        cells[row] = [wall[0], column, column, wall[1]]
+        cells[row][1:3] = ["red" if row >= SIDE - height else "paper"] * 2
     return cells
 
 
-def _draft(rng: random.Random) -> Draft:
+def _draft(rng: random.Random, answer: int) -> Draft:
     person, scale = rng.choice(PERSONS), rng.choice(list(SCALES))
-    height = rng.randint(1, SIDE)
-    level = NUMERALS[height - 1]
-    right = SCALES[scale][height - 1]
-    values = (right, *(value for value in SCALES[scale] if value != right))
+    values, level = SCALES[scale], NUMERALS[answer]
     return Draft(
         question=f"How many degrees does the thermometer of {person} show?",
         hint=f"The marks count in {scale}.",
@@ -77,10 +72,10 @@ def _draft(rng: random.Random) -> Draft:
         steps=(
             Fact("red_level", {"person": person, "level": level}),
             Fact("scale", {"scale": scale}),
-            Fact("reading", {"level": level, "scale": scale, "degrees": right}),
+            Fact("reading", {"level": level, "scale": scale, "degrees": values[answer]}),
         ),
         caption=rng.choice(("A thermometer with a red column.", "A large thermometer on a wall.")),
-        grid=freeze(_grid(height, rng)),
+        grid=freeze(_grid(answer + 1, rng)),
     )
 
 
