@@ -47,7 +47,15 @@ def prepared(config: Config, *, make: bool) -> dict[str, Path]:
 
 
 def _sample_settings(config: Config) -> dict[str, Any]:
-    return {"sizes": dict(config.data["sizes"]), "seed": config.seed, "version": 1}
+    import ares.data.sample
+
+    # The generator is part of what the data are made from: other code, other data.
+    code = sorted(Path(ares.data.sample.__path__[0]).rglob("*.py"))
+    return {
+        "sizes": dict(config.data["sizes"]),
+        "seed": config.seed,
+        "generator": hash_of([[path.name, sha256_file(path)] for path in code]),
+    }
 
 
 def _sample(config: Config, shared: Path, make: bool) -> Path:
