@@ -86,6 +86,15 @@ def test_all_steps_run_in_order_and_are_recorded(tmp_path, calls, capsys) -> Non
     assert json.dumps(read_manifest(root)["steps"]) == before
 
 
+def test_a_relative_run_folder_is_the_same_folder(tmp_path, calls, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_stage(config(tmp_path, "paths.runs=runs"))
+    assert calls == [step.key for step in full_plan(1)]
+    calls.clear()
+    run_stage(config(tmp_path))
+    assert calls == []
+
+
 def test_a_killed_run_goes_on_where_it_was(tmp_path, calls) -> None:
     calls_fail.key = "round-1/ppo"
     with pytest.raises(Killed):

@@ -34,7 +34,7 @@ def run_stage(config: Config) -> None:
     """
     _quieten()
     check_devices(config)
-    root = Path(config.paths.runs) / config.run
+    root = (Path(config.paths.runs) / config.run).resolve()
     root.mkdir(parents=True, exist_ok=True)
     if config.trainer.threads:
         import torch

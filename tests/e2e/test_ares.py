@@ -178,6 +178,23 @@ def records(data: bytes) -> list[bytes]:
     return found
 
 
+def test_bad_data_are_one_sentence(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "problems.json").write_text('{"1": {"question": "Which?"}}')
+    (root / "pid_splits.json").write_text('{"train": ["1"], "val": [], "test": []}')
+    done = subprocess.run(
+        command(tmp_path, "data=scienceqa", f"data.root={root}", "features=none", "stage=rationale"),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "problems.json" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_real_problems_run_to_the_report(shared: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     root.mkdir()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 
 from ares.store import hash_of, read_json, sha256_file, write_json
 from ares.types import AresError, Config, Problem
@@ -13,7 +13,8 @@ from ares.types import AresError, Config, Problem
 
 def read_problems(data: Mapping[str, Any], root: Path) -> tuple[dict[str, Problem], dict[str, list[str]]]:
     """The problems by pid and the pids of each split in order, through the reader that `data._target_` names."""
-    return instantiate({"_target_": data["_target_"], "root": str(root), "captions": data["captions"]})
+    # Not instantiate(), which would wrap the reader's own words about bad data in its own.
+    return get_method(data["_target_"])(str(root), data["captions"])
 
 
 def source_hash(config: Config) -> str:
@@ -33,8 +34,12 @@ def prepared(config: Config, *, make: bool) -> dict[str, Path]:
     They live in `<paths.runs>/shared`, named by the hash of what they are made from; with `make` what is
     absent is made. Raises AresError where something is absent and may not be made.
     """
-    shared = Path(config.paths.runs) / "shared"
-    data = _sample(config, shared, make) if config.data["name"] == "sample" else Path(config.data["root"])
+    shared = (Path(config.paths.runs) / "shared").resolve()
+    data = (
+        _sample(config, shared, make)
+        if config.data["name"] == "sample"
+        else Path(config.data["root"]).resolve()
+    )
     if not data.is_dir():
         raise AresError(
             f"There is no data in {data} (data.root); put problems.json and pid_splits.json there, or try the "
@@ -71,7 +76,7 @@ def _sample(config: Config, shared: Path, make: bool) -> Path:
 
 def _features(config: Config, shared: Path, data: Path, make: bool) -> Path:
     if config.features["path"]:
-        return Path(config.features["path"])
+        return Path(config.features["path"]).resolve()
     settings = {key: value for key, value in config.features.items() if key not in ("name", "path")}
     folder = shared / f"features-{hash_of([source_hash(config), settings])[:16]}"
     if not (folder / "prepared.json").exists() and not make:
