@@ -5,6 +5,7 @@ import importlib
 import logging
 import os
 import platform
+import shutil
 import time
 import warnings
 from collections.abc import Mapping
@@ -172,6 +173,7 @@ def _execute(
         "metrics": {name: float(value) for name, value in made.metrics.items()},
     }
     _write_entry(root, step.key, entry)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
     print(f"{step.key}: {_summary(made)}{seconds:.1f} s", flush=True)
 
 

@@ -92,6 +92,7 @@ def test_every_artefact_is_there_and_fits(runs: Path) -> None:
     assert (
         read_json(root / "metrics.json")["steps"].keys() == read_json(root / "manifest.json")["steps"].keys()
     )
+    assert not list(root.rglob(".checkpoints-*"))
     page = (root / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "round-2/ppo" in page

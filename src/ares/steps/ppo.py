@@ -44,15 +44,7 @@ def ppo(config: Config, run: Run) -> Outputs:
         else value_from_policy(policy, seed=config.seed)
     )
     rollouts, feedback = read_rollouts(run.inputs["rollouts"]), read_feedback(run.inputs["feedback"])
-    examples = examples_of(problems, {row.pid for row in rollouts}, "QCM-E", config)
-    buffer = RolloutBuffer(
-        rollouts,
-        {row.row_id: row.scores for row in feedback if row.status == "ok" and row.scores is not None},
-        encode_prompts(tokenizer, examples, config.text.max_input_tokens),
-        pad_id=tokenizer.pad_token_id,
-        neutral=config.rl.neutral,
-        holdout=config.rl.holdout,
-    )
+    buffer = _buffer(config, problems, tokenizer, rollouts, feedback)
     arguments = trainer_arguments(config, run)
     figures = run_ppo(
         policy,
@@ -82,6 +74,24 @@ def ppo(config: Config, run: Run) -> Outputs:
     figures |= {f"before/{name}": value for name, value in summary(before).items()}
     figures |= {f"after/{name}": value for name, value in summary(after).items()}
     return Outputs(files, {**figures, **buffer_figures(rollouts, feedback)})
+
+
+def _buffer(
+    config: Config,
+    problems: Mapping[str, Problem],
+    tokenizer: Any,
+    rollouts: list[Rollout],
+    feedback: list[Feedback],
+) -> RolloutBuffer:
+    examples = examples_of(problems, {row.pid for row in rollouts}, "QCM-E", config)
+    return RolloutBuffer(
+        rollouts,
+        {row.row_id: row.scores for row in feedback if row.status == "ok" and row.scores is not None},
+        encode_prompts(tokenizer, examples, config.text.max_input_tokens),
+        pad_id=tokenizer.pad_token_id,
+        neutral=config.rl.neutral,
+        holdout=config.rl.holdout,
+    )
 
 
 def scored(problem: Problem, row: Rationale) -> dict[str, Any]:
