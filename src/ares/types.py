@@ -220,6 +220,7 @@ class RlConfig:
     ppo_epochs: int = 4
     recompute: bool = True
     value_warmup_epochs: int = 1
+    value_lr: float | None = None  # the value model's learning rate, null: lr
     lr: float = 2e-5
     warmup_fraction: float = 0.05
     decay: str = "linear"

@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -71,6 +72,13 @@ def pictures() -> dict[str, list[Item]]:
     return found
 
 
+def fact(item: Item, relation: str, **slots: str) -> Mapping[str, str]:
+    """The slots of the true fact of a relation, said in the solution or not."""
+    facts = [f.slots for f in (*item.steps, *item.unsaid) if f.relation == relation]
+    [found] = [f for f in facts if slots.items() <= f.items()]
+    return found
+
+
 def nearest(colour: np.ndarray) -> str:
     from ares.data.sample.drawing import RGB
 
@@ -80,7 +88,7 @@ def nearest(colour: np.ndarray) -> str:
 def test_a_flag_shows_its_edge_and_its_square(pictures: dict[str, list[Item]]) -> None:
     for item in pictures["flags"]:
         names = np.array([[nearest(cell) for cell in row] for row in cells(item)])
-        edge, square = item.steps[0].slots["colour"], item.steps[1].slots["colour"]
+        edge, square = fact(item, "edge_colour")["colour"], fact(item, "square_colour")["colour"]
         assert edge != square
         assert (names[1:3, 1:3] == square).all()
         assert (names == edge).sum() == 11  # and one worn place
@@ -88,16 +96,20 @@ def test_a_flag_shows_its_edge_and_its_square(pictures: dict[str, list[Item]]) -
 
 def test_a_map_shows_its_mark_in_one_quarter(pictures: dict[str, list[Item]]) -> None:
     for item in pictures["maps"]:
-        half, side = item.steps[0].slots, item.steps[1].slots
+        half, side, colour = (
+            fact(item, "mark_half"),
+            fact(item, "mark_side"),
+            fact(item, "mark_colour")["colour"],
+        )
         names = np.array([[nearest(cell) for cell in row] for row in cells(item)])
         row, column = ("upper", "lower").index(half["vhalf"]), ("left", "right").index(side["side"])
-        assert (names == half["colour"]).sum() == 4
-        assert (names[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] == half["colour"]).all()
+        assert (names == colour).sum() == 4
+        assert (names[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] == colour).all()
 
 
 def test_a_thermometer_is_red_up_to_its_mark(pictures: dict[str, list[Item]]) -> None:
     for item in pictures["thermometer"]:
-        level = ("one", "two", "three", "four").index(item.steps[0].slots["level"]) + 1
+        level = ("one", "two", "three", "four").index(fact(item, "red_level")["level"]) + 1
         names = [[nearest(cell) for cell in row[1:3]] for row in cells(item)]
         assert [row == ["red", "red"] for row in names] == [row >= 4 - level for row in range(4)]
 
@@ -105,7 +117,7 @@ def test_a_thermometer_is_red_up_to_its_mark(pictures: dict[str, list[Item]]) ->
 def test_magnets_show_their_ends(pictures: dict[str, list[Item]]) -> None:
     for item in pictures["magnets"]:
         names = [nearest(cell) for cell in cells(item)[1]]
-        assert names[1:3] == [item.steps[0].slots["colour"], item.steps[1].slots["colour"]]
+        assert names[1:3] == [fact(item, "magnet_end", side=side)["colour"] for side in ("left", "right")]
         assert set(names[:2]) == set(names[2:]) == {"red", "blue"}
 
 

@@ -1,5 +1,6 @@
 """The oracle of the generated data set: judging sentences, and making up true and false ones."""
 
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import pytest
 from ares.data.sample import Item, Oracle, generate, statements, write_sample
 from ares.data.sample.kinds import KINDS
 from ares.data.sample.oracle import _parse
+from ares.data.sample.remarks import REMARKS
 from ares.text.sentences import split_sentences
 from ares.types import AresError
 
+RELATIONS = {r.name: r for kind in KINDS for r in kind.relations} | {r.name: r for r in REMARKS}
+MAXIMS = [relation for relation in RELATIONS.values() if relation.sole]
 SIZES = {"train": 240, "val": 0, "test": 80}
 
 
@@ -50,26 +54,61 @@ def test_made_up_statements_are_judged_as_made(items: list[Item], oracle: Oracle
 
 
 def test_paraphrases_use_no_gold_template() -> None:
-    gold = {template for kind in KINDS for relation in kind.relations for template in relation.gold}
-    paraphrases = [t for kind in KINDS for relation in kind.relations for t in relation.paraphrase]
+    gold = {template for relation in RELATIONS.values() for template in relation.gold}
+    paraphrases = [template for relation in RELATIONS.values() for template in relation.paraphrase]
     assert len(set(paraphrases)) == len(paraphrases)
     assert not gold & set(paraphrases)
 
 
 def test_all_templates_of_a_relation_have_the_same_slots() -> None:
-    for kind in KINDS:
-        for relation in kind.relations:
-            for template in (*relation.gold, *relation.paraphrase):
-                for slot in relation.slots:
-                    assert f"{{{slot}}}" in template, template
-                assert template.count("{") == len(relation.slots), template
-            assert set(relation.key) <= set(relation.slots)
+    for relation in RELATIONS.values():
+        for template in (*relation.gold, *relation.paraphrase):
+            for slot in relation.slots:
+                assert f"{{{slot}}}" in template, template
+            assert template.count("{") == len(relation.slots), template
+        assert set(relation.key) <= set(relation.slots)
 
 
 def test_a_sentence_is_read_back_as_the_statement_it_was_written_from(items: list[Item]) -> None:
     for item in items[:100]:
         for fact, sentence in zip(item.steps, sentences(item.problem.solution), strict=True):
             assert _parse(sentence) == fact
+
+
+def test_a_maxim_is_true_of_every_question_of_its_kind(items: list[Item], oracle: Oracle) -> None:
+    assert len(MAXIMS) >= 6
+    for kind in KINDS:
+        for maxim in (relation for relation in kind.relations if relation.sole):
+            for item in (item for item in items if item.kind == kind.name):
+                for template in (*maxim.gold, *maxim.paraphrase):
+                    assert oracle.judge(item.problem.pid, template.format(**maxim.sole)) == "true"
+
+
+def test_two_thirds_of_the_optional_facts_are_said_the_others_are_true_all_the_same(
+    items: list[Item], oracle: Oracle
+) -> None:
+    optional = {name for kind in KINDS for name in kind.optional} | {remark.name for remark in REMARKS}
+    said = [fact for item in items for fact in item.steps if fact.relation in optional]
+    unsaid = [(item, fact) for item in items for fact in item.unsaid]
+    assert {fact.relation for _, fact in unsaid} == optional
+    assert 0.6 <= len(said) / (len(said) + len(unsaid)) <= 0.7
+    for item, fact in unsaid:
+        sentence = RELATIONS[fact.relation].write(fact.slots, random.Random(0))
+        assert oracle.judge(item.problem.pid, sentence) == "true"
+        assert sentence not in item.problem.solution
+
+
+def test_remarks_cannot_be_guessed(items: list[Item]) -> None:
+    """Neither the prompt's words nor the answer go with the day or the city of a question."""
+    for remark, slot in zip(REMARKS, ("day", "city"), strict=True):
+        drawn: dict[tuple[str, str], Counter[str]] = {}
+        for item in items:
+            [fact] = [f for f in (*item.steps, *item.unsaid) if f.relation == remark.name]
+            assert fact.slots[slot] not in item.problem.question + item.problem.lecture
+            for given in (item.kind, fact.slots["person"], str(item.problem.answer)):
+                drawn.setdefault((given, slot), Counter())[fact.slots[slot]] += 1
+        for counts in drawn.values():
+            assert max(counts.values()) <= 0.5 * sum(counts.values()) + 2
 
 
 def test_sentences_of_other_problems_are_seldom_true(items: list[Item], oracle: Oracle) -> None:
@@ -83,7 +122,8 @@ def test_sentences_of_other_problems_are_seldom_true(items: list[Item], oracle: 
     for item, other in zip(items, items[step:], strict=False):
         if item.kind == other.kind:
             for sentence in sentences(other.problem.solution):
-                same_kind[oracle.judge(item.problem.pid, sentence)] += 1
+                if not any(maxim.parse(sentence) for maxim in MAXIMS):
+                    same_kind[oracle.judge(item.problem.pid, sentence)] += 1
     assert same_kind["true"] <= 0.25 * sum(same_kind.values())
     assert same_kind["irrelevant"] >= 0.4 * sum(same_kind.values())
 
@@ -108,7 +148,7 @@ def test_a_rule_that_never_holds_is_false_everywhere(items: list[Item], oracle: 
 
 def test_a_fact_about_an_unknown_person_is_irrelevant(items: list[Item], oracle: Oracle) -> None:
     item = of_kind(items, "thermometer")
-    level = item.steps[0].slots
+    level = next(fact.slots for fact in item.steps if fact.relation == "red_level")
     other = "Yara" if level["person"] != "Yara" else "Ada"
     template = "The red column of {} reaches mark {}."
     assert oracle.judge(item.problem.pid, template.format(level["person"], level["level"])) == "true"

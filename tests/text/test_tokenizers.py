@@ -40,10 +40,7 @@ def test_special_ids_are_those_of_t5(trained: PreTrainedTokenizerFast) -> None:
 
 def test_frequent_words_are_one_token(trained: PreTrainedTokenizerFast) -> None:
     tokens = trained.tokenize("The magnet attracts more. (A) 3.5")
-    assert (
-        tokens
-        == ["▁The", "▁magnet", "▁attracts", "▁more", ".", "▁", "(", "A", ")", "▁", "3", ".", "5", "</s>"][:-1]
-    )
+    assert tokens == ["▁The", "▁magnet", "▁attracts", "▁more", ".", "▁(A)", "▁", "3", ".", "5"]
     assert len(trained) <= 300
 
 

@@ -39,7 +39,7 @@ def test_patches_hold_pixels_and_position(images):
         row, column = divmod(patch, 4)
         block = pixels[16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
         assert np.allclose(found[1, patch, :768], block.reshape(-1) / 127.5 - 1, atol=1e-6)
-        assert found[1, patch, 768:].tolist() == [float(i == patch) for i in range(16)]
+        assert found[1, patch, 768:].tolist() == [16.0 * (i == patch) for i in range(16)]
     assert -1 <= found[..., :768].min() < -0.99
     assert 0.99 < found[..., :768].max() <= 1
 

@@ -214,7 +214,8 @@ class PPOModule(pl.LightningModule):
         value = lr_lambda(behind + rl.ppo_epochs * steps, rl.warmup_fraction, rl.decay)
         parts = [(self.policy, lambda step: 0.0 if step < behind else policy(step - behind))]
         if self.value is not None:
-            parts.append((self.value, value))
+            scale = (rl.value_lr or rl.lr) / rl.lr
+            parts.append((self.value, lambda step: scale * value(step)))
         return scheduled_adamw(parts, lr=rl.lr, weight_decay=rl.weight_decay, eps=rl.adam_eps)
 
 

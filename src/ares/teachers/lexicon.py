@@ -65,6 +65,8 @@ inherited|inherit|inherits; acquired|acquire|acquires
 physical; chemical
 renewable; nonrenewable
 dominant; recessive
+monday; tuesday; wednesday; thursday; friday; saturday; sunday
+january; february; march; april; june; july; august; september; october; november; december
 """
 
 

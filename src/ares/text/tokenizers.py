@@ -17,10 +17,10 @@ ALPHABET = string.digits + string.ascii_letters + string.punctuation + "\n" + SP
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int, path: Path) -> PreTrainedTokenizerFast:
     """Trains a tokenizer with T5's conventions, saves it in the folder `path` and returns it.
 
-    Byte-pair encoding of words with the space before them, so that frequent words become one token; digits and
-    punctuation marks are always tokens of their own. `</s>` (1) is appended to what is encoded, pads are 0,
-    characters neither in ASCII nor in `texts` become `<unk>` (2). Every other text is decoded to what was
-    encoded, white space included. The same texts give the same files.
+    Byte-pair encoding of words with the space before them, so that frequent words become one token, and so does
+    the letter of a choice, as in "(B)"; digits and other punctuation marks are always tokens of their own. `</s>`
+    (1) is appended to what is encoded, pads are 0, characters neither in ASCII nor in `texts` become `<unk>` (2).
+    Every other text is decoded to what was encoded, white space included. The same texts give the same files.
 
     Args:
         texts: read once.
@@ -36,7 +36,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, path: Path) -> Pre
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="never"),
-            pre_tokenizers.Split(Regex(rf"\d|[^\w{SPACE}]"), behavior="isolated"),
+            pre_tokenizers.Split(Regex(rf"{SPACE}?\([A-Z]\)|\d|[^\w{SPACE}]"), behavior="isolated"),
         ]
     )
     tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")

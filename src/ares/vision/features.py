@@ -35,7 +35,7 @@ class PatchEncoder:
 
     An image is resized to `image_size` pixels square; a patch is its `patch_size`² RGB values, scaled from
     [0, 255] to [−1, 1], followed by the one-hot position of the patch in reading order, 64 and 16 pixels
-    giving (16, 784).
+    giving (16, 784). The position is `patch_size` instead of 1, or else the many pixels would drown it.
     """
 
     def __init__(self, patch_size: int = 16, image_size: int = 64) -> None:
@@ -58,13 +58,18 @@ class PatchEncoder:
         patches = pixels.reshape(len(paths), side, size, side, size, 3).swapaxes(2, 3)
         values = patches.reshape(len(paths), side * side, -1).astype(np.float32) / 127.5 - 1.0
         position = np.broadcast_to(
-            np.eye(side * side, dtype=np.float32), (len(paths), side * side, side * side)
+            size * np.eye(side * side, dtype=np.float32), (len(paths), side * side, side * side)
         )
         return np.concatenate([values, position], axis=-1)
 
     def fingerprint(self) -> dict[str, Any]:
         """The encoder's settings."""
-        return {"encoder": "patches", "patch_size": self.patch_size, "image_size": self.image_size}
+        return {
+            "encoder": "patches",
+            "patch_size": self.patch_size,
+            "image_size": self.image_size,
+            "position": self.patch_size,
+        }
 
 
 class TimmEncoder:

@@ -14,6 +14,7 @@ from pathlib import Path
 from ares.data.sample.drawing import draw
 from ares.data.sample.items import Draft, Fact, Item, Kind
 from ares.data.sample.kinds import KINDS
+from ares.data.sample.remarks import REMARKS, remarks
 from ares.store import write_json
 from ares.types import SPLITS, AresError, Problem
 
@@ -22,6 +23,7 @@ DEFAULT_SIZES = {"train": 600, "val": 150, "test": 150}
 # Sixteenths of all (question, picture) pairs that belong to a split.
 _SHARES = {"train": range(0, 8), "val": range(8, 10), "test": range(10, 16)}
 _ATTEMPTS = 500
+_SAID = 0.65  # how often a solution states an optional fact
 _MAX_SIZE = 99_999
 
 
@@ -60,7 +62,7 @@ def write_sample(root: Path | str, *, sizes: Mapping[str, int] = DEFAULT_SIZES, 
 
 
 def _truth(item: Item) -> dict[str, object]:
-    facts = {name: [asdict(fact) for fact in getattr(item, name)] for name in ("steps", "wrong")}
+    facts = {name: [asdict(fact) for fact in getattr(item, name)] for name in ("steps", "unsaid", "wrong")}
     return {"kind": item.kind, **facts}
 
 
@@ -123,7 +125,12 @@ def _item(kind: Kind, draft: Draft, answer: int, split: str, index: int, rng: ra
         for fact, letter in zip(draft.conclusions, LETTERS, strict=False)
     ]
     right = conclusions.pop(answer)
-    steps = (*draft.steps, right)
+    asked, home = remarks(right.slots["person"], rng)
+    facts = (asked, *draft.steps, home)
+    optional = (asked.relation, *kind.optional, home.relation)
+    said = [fact.relation not in optional or rng.random() < _SAID for fact in facts]
+    steps = (*(fact for fact, is_said in zip(facts, said, strict=True) if is_said), right)
+    unsaid = tuple(fact for fact, is_said in zip(facts, said, strict=True) if not is_said)
     pid = f"{SPLITS.index(split) + 1}{index + 1:05d}"
     problem = Problem(
         pid=pid,
@@ -144,9 +151,9 @@ def _item(kind: Kind, draft: Draft, answer: int, split: str, index: int, rng: ra
         task="closed choice",
     )
     image = draw(draft.grid, rng) if draft.grid else None
-    return Item(problem, kind.name, steps, tuple(conclusions), image)
+    return Item(problem, kind.name, steps, unsaid, tuple(conclusions), image)
 
 
 def _write(kind: Kind, fact: Fact, rng: random.Random) -> str:
-    relation = next(relation for relation in kind.relations if relation.name == fact.relation)
+    relation = next(relation for relation in (*kind.relations, *REMARKS) if relation.name == fact.relation)
     return relation.write(fact.slots, rng)

@@ -23,8 +23,8 @@ class Fact:
 class Draft:
     """A question with its truth, before it has a place in the data set.
 
-    `conclusions[i]` states choices[i], still without its letter. `steps` are the statements of the solution before
-    the conclusion, in order: with the right conclusion they are all that can truly be said of the question.
+    `conclusions[i]` states choices[i], still without its letter. `steps` are the statements that a solution can make
+    before the conclusion, in order: with the right conclusion they are all that can truly be said of the question.
     """
 
     question: str
@@ -41,7 +41,8 @@ class Kind:
     """A kind of question: its place in the curriculum, what it can say and how a question is drawn.
 
     `draft(rng, answer)` makes up a question whose right choice is number `answer`. Every draft has `n_choices` choices,
-    always in the same order (as with true and false, or numbers by size), and a grid where `has_image`.
+    always in the same order (as with true and false, or numbers by size), and a grid where `has_image`. A solution
+    may leave out statements of the relations named in `optional`: a rule that helps little, or a detail.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Kind:
     has_image: bool
     lecture: str
     relations: tuple[Relation, ...]
+    optional: tuple[str, ...]
     draft: Callable[[random.Random, int], Draft]
 
 
@@ -61,12 +63,13 @@ class Kind:
 class Item:
     """A finished question with its truth.
 
-    `steps` are the facts of the solution in order, the last one the conclusion with its letter; `wrong` are the
-    conclusions that the other choices would give.
+    `steps` are the facts of the solution in order, the last one the conclusion with its letter; `unsaid` are as true,
+    but left out of the solution; `wrong` are the conclusions that the other choices would give.
     """
 
     problem: Problem
     kind: str
     steps: tuple[Fact, ...]
+    unsaid: tuple[Fact, ...]
     wrong: tuple[Fact, ...]
     image: Image | None = None

@@ -15,14 +15,17 @@ from typing import Any, Literal
 from ares.data.sample.items import Fact, Item
 from ares.data.sample.kinds import KINDS
 from ares.data.sample.relations import Relation, Templates
+from ares.data.sample.remarks import REMARKS
 from ares.data.sample.words import DOMAINS
 from ares.store import read_json
 from ares.types import AresError
 
 Verdict = Literal["true", "false", "irrelevant"]
 
-_RELATIONS = {relation.name: relation for kind in KINDS for relation in kind.relations}
-_KIND_RELATIONS = {kind.name: {relation.name for relation in kind.relations} for kind in KINDS}
+_KIND_RELATIONS = {
+    kind.name: {relation.name: relation for relation in (*kind.relations, *REMARKS)} for kind in KINDS
+}
+_RELATIONS = {name: relation for own in _KIND_RELATIONS.values() for name, relation in own.items()}
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,14 @@ class _Truth:
     pid: str
     kind: str
     steps: tuple[Fact, ...]
+    unsaid: tuple[Fact, ...]
     wrong: tuple[Fact, ...]
 
     def holds(self, fact: Fact) -> bool:
-        return fact in self.steps
+        return fact in (*self.steps, *self.unsaid)
 
     def mentions(self, slot: str, word: str) -> bool:
-        return any(fact.slots.get(slot) == word for fact in (*self.steps, *self.wrong))
+        return any(fact.slots.get(slot) == word for fact in (*self.steps, *self.unsaid, *self.wrong))
 
 
 class Oracle:
@@ -84,11 +88,11 @@ def statements(item: Item, *, templates: Templates = "gold") -> list[tuple[str, 
 
 
 def _truth_of(item: Item) -> _Truth:
-    return _Truth(item.problem.pid, item.kind, item.steps, item.wrong)
+    return _Truth(item.problem.pid, item.kind, item.steps, item.unsaid, item.wrong)
 
 
 def _read_truth(pid: str, record: Mapping[str, Any]) -> _Truth:
-    facts = {name: tuple(Fact(**fact) for fact in record[name]) for name in ("steps", "wrong")}
+    facts = {name: tuple(Fact(**fact) for fact in record[name]) for name in ("steps", "unsaid", "wrong")}
     return _Truth(pid, record["kind"], **facts)
 
 

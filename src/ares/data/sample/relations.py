@@ -7,7 +7,7 @@ with the `gold` templates; the `paraphrase` templates state the same in words th
 import random
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -39,6 +39,7 @@ class Relation:
     gold: tuple[str, ...]
     paraphrase: tuple[str, ...]
     holds: Callable[[Slots], bool] | None = None
+    sole: Slots = field(default_factory=dict)  # the slots of the one statement that a maxim makes
 
     @cached_property
     def slots(self) -> tuple[str, ...]:
@@ -60,3 +61,8 @@ class Relation:
             if match := pattern.fullmatch(sentence):
                 return match.groupdict()
         return None
+
+
+def maxim(name: str, sole: Slots, gold: tuple[str, ...], paraphrase: tuple[str, ...]) -> Relation:
+    """A relation of which one statement is true, whatever the question: a rule that every solution may quote."""
+    return Relation(name, (), gold, paraphrase, lambda slots: slots == sole, sole)

@@ -3,27 +3,21 @@
 The pools are small, and a question names one person, so that a tiny model meets every word often.
 """
 
-PERSONS = (
-    *("Ada", "Ben", "Cleo", "Dan", "Ella", "Finn", "Gus", "Hana", "Ivo", "June", "Kofi", "Lena"),
-    *("Milo", "Nora", "Omar", "Pia", "Quin", "Rosa", "Sami", "Tara", "Uma", "Vito", "Wren", "Yara"),
-)
-ANIMALS = (
-    *("goat", "horse", "kitten", "puppy", "duck", "hen"),
-    *("rabbit", "pony", "parrot", "lamb", "goose", "turtle"),
-)
+PERSONS = ("Ada", "Ben", "Cleo", "Dan", "Ella", "Finn", "Gus", "Hana", "Ivo", "June", "Kofi", "Lena")
+ANIMALS = ("goat", "horse", "kitten", "puppy", "duck", "rabbit", "parrot", "turtle")
 
 SUBSTANCES_BY_STATE = {
-    "solid": ("brick", "coin", "marble", "nail", "ruby", "chalk", "pebble", "copper"),
-    "liquid": ("milk", "honey", "juice", "syrup", "vinegar", "ink", "broth", "oil"),
-    "gas": ("steam", "helium", "air", "oxygen", "neon", "methane", "argon", "hydrogen"),
+    "solid": ("brick", "coin", "marble", "nail", "ruby"),
+    "liquid": ("milk", "honey", "juice", "ink", "oil"),
+    "gas": ("steam", "helium", "oxygen", "neon", "methane"),
 }
 STATE = {substance: state for state, group in SUBSTANCES_BY_STATE.items() for substance in group}
 CONTAINERS = ("jar", "box", "bowl", "bag", "tank", "cup")
 
 RESOURCES_BY_CLASS = {
-    "natural": ("water", "wood", "soil", "sunlight", "clay", "sand", "wind", "coal"),
-    "human": ("baker", "driver", "tailor", "farmer", "painter", "miner", "weaver", "teacher"),
-    "capital": ("oven", "truck", "needle", "plow", "brush", "shovel", "loom", "computer"),
+    "natural": ("water", "wood", "soil", "clay", "sand"),
+    "human": ("baker", "driver", "tailor", "farmer", "painter"),
+    "capital": ("oven", "truck", "needle", "plow", "brush"),
 }
 RESOURCE = {resource: name for name, group in RESOURCES_BY_CLASS.items() for resource in group}
 
@@ -60,5 +54,10 @@ DOMAINS: dict[str, tuple[str, ...]] = {
     "state": ("solid", "liquid", "gas"),
     "origin": ("comes from nature", "is a person at work", "is made to make goods"),
     "class": ("natural", "human", "capital"),
+    "count": NUMERALS,
+    "length": ("longer", "shorter"),
+    "order": ("first", "last"),
+    "day": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    "city": ("Paris", "Rome", "Oslo", "Lima", "Cairo", "Delhi", "Tokyo"),
     "letter": ("A", "B", "C", "D"),
 }

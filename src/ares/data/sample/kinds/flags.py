@@ -4,12 +4,26 @@ import random
 
 from ares.data.sample.drawing import SIDE, freeze
 from ares.data.sample.items import Draft, Fact, Kind
-from ares.data.sample.relations import Relation
+from ares.data.sample.relations import Relation, maxim
 from ares.data.sample.words import DOMAINS, PERSONS
 
 MEANING = dict(zip(DOMAINS["colour"], DOMAINS["meaning"], strict=True))
 
+MAXIM = maxim(
+    "flag_sides",
+    {"count": "four"},
+    (
+        "A flag has {count} sides.",
+        "Every flag is cut with {count} sides.",
+        "We count {count} sides on a flag.",
+    ),
+    (
+        "Flags are made with {count} sides.",
+        "On all flags we find {count} sides.",
+    ),
+)
 RELATIONS = (
+    MAXIM,
     Relation(
         "edge_colour",
         ("person",),
@@ -64,6 +78,7 @@ def _draft(rng: random.Random, answer: int) -> Draft:
         choices=meanings,
         conclusions=tuple(Fact("flag_answer", {"person": person, "meaning": m}) for m in meanings),
         steps=(
+            Fact(MAXIM.name, MAXIM.sole),
             Fact("edge_colour", {"person": person, "colour": edge}),
             Fact("square_colour", {"person": person, "colour": square}),
             Fact("colour_meaning", {"colour": square, "meaning": MEANING[square]}),
@@ -82,8 +97,10 @@ KIND = Kind(
     grades=("grade6", "grade7"),
     n_choices=4,
     has_image=True,
-    lecture="The colours of a flag have meanings. Red stands for courage and green for forest. "
+    lecture="A flag has four sides. "
+    "The colours of a flag have meanings. Red stands for courage and green for forest. "
     "Blue stands for sea and pink for friendship.",
     relations=RELATIONS,
+    optional=(MAXIM.name, "edge_colour"),
     draft=_draft,
 )

@@ -3,7 +3,7 @@
 import random
 
 from ares.data.sample.items import Draft, Fact, Kind
-from ares.data.sample.relations import Relation
+from ares.data.sample.relations import Relation, maxim
 from ares.data.sample.words import ANIMALS, DOMAINS, PERSONS
 
 FORMS = DOMAINS["form"]
@@ -20,7 +20,21 @@ VERBS = (
     ("drew", "draw"),
 )
 
+MAXIM = maxim(
+    "capital",
+    {"order": "first"},
+    (
+        "The {order} word has a capital letter.",
+        "We write the {order} word with a capital letter.",
+        "A capital letter begins the {order} word.",
+    ),
+    (
+        "Writers give the {order} word a capital letter.",
+        "Begin the {order} word with a capital letter.",
+    ),
+)
 RELATIONS = (
+    MAXIM,
     Relation(
         "ending",
         ("animal",),
@@ -73,6 +87,7 @@ def _draft(rng: random.Random, answer: int) -> Draft:
         choices=FORMS,
         conclusions=tuple(Fact("form_answer", {"person": person, "form": f}) for f in FORMS),
         steps=(
+            Fact(MAXIM.name, MAXIM.sole),
             Fact("ending", {"animal": animal, "ending": ENDING[form]}),
             Fact("purpose", {"person": person, "purpose": PURPOSE[form]}),
             Fact("form_rule", {"purpose": PURPOSE[form], "form": form}),
@@ -89,8 +104,10 @@ KIND = Kind(
     grades=("grade4", "grade5", "grade6", "grade7"),
     n_choices=4,
     has_image=False,
-    lecture="A declarative sentence tells a fact and an interrogative sentence asks for an answer. "
+    lecture="The first word has a capital letter. "
+    "A declarative sentence tells a fact and an interrogative sentence asks for an answer. "
     "An imperative sentence gives an order. An exclamatory sentence shows strong feeling.",
     relations=RELATIONS,
+    optional=(MAXIM.name, "ending"),
     draft=_draft,
 )

@@ -100,5 +100,6 @@ KIND = Kind(
     lecture="Every magnet has a red north end and a blue south end. Ends that are different attract each other. "
     "Ends that are alike repel each other.",
     relations=RELATIONS,
+    optional=(),
     draft=_draft,
 )

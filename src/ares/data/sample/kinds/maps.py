@@ -13,22 +13,28 @@ DIRECTION = dict(zip(QUARTERS, DOMAINS["direction"], strict=True))
 
 RELATIONS = (
     Relation(
+        "mark_colour",
+        ("person",),
+        ("The mark of {person} is {colour}.", "On the map {person} has a {colour} mark."),
+        ("The map of {person} bears a mark in {colour}.", "We see {colour} where {person} made a mark."),
+    ),
+    Relation(
         "mark_half",
         ("person",),
         (
-            "The {colour} mark of {person} lies in the {vhalf} half.",
-            "For {person} there is a {colour} mark in the {vhalf} half.",
+            "The mark of {person} lies in the {vhalf} half.",
+            "For {person} there is a mark in the {vhalf} half.",
         ),
         (
-            "In the {vhalf} half {person} drew a mark in {colour}.",
-            "The {vhalf} half holds the {colour} mark of {person}.",
+            "In the {vhalf} half {person} drew a mark.",
+            "The {vhalf} half holds the mark of {person}.",
         ),
     ),
     Relation(
         "mark_side",
         (),
-        ("The {colour} mark is on the {side} side.", "On the {side} side stands the {colour} mark."),
-        ("The {side} side holds a mark in {colour}.", "Look to the {side} side for the {colour} mark."),
+        ("The mark is on the {side} side.", "On the {side} side stands the mark."),
+        ("The {side} side holds a mark.", "Look to the {side} side for the mark."),
     ),
     Relation(
         "map_rule",
@@ -70,8 +76,9 @@ def _draft(rng: random.Random, answer: int) -> Draft:
         choices=directions,
         conclusions=tuple(Fact("map_answer", {"person": person, "direction": d}) for d in directions),
         steps=(
-            Fact("mark_half", {"person": person, "colour": colour, "vhalf": vhalf}),
-            Fact("mark_side", {"colour": colour, "side": side}),
+            Fact("mark_colour", {"person": person, "colour": colour}),
+            Fact("mark_half", {"person": person, "vhalf": vhalf}),
+            Fact("mark_side", {"side": side}),
             Fact("map_rule", {"vhalf": vhalf, "side": side, "direction": directions[answer]}),
         ),
         caption=rng.choice(("A map with a mark.", "A small map on paper.")),
@@ -91,5 +98,6 @@ KIND = Kind(
     lecture="On a map, north is up and south is down. West is on the left side and east is on the right side. "
     "So the upper left part is the northwest.",
     relations=RELATIONS,
+    optional=("mark_colour",),
     draft=_draft,
 )

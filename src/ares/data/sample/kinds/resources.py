@@ -3,14 +3,28 @@
 import random
 
 from ares.data.sample.items import Draft, Fact, Kind
-from ares.data.sample.relations import Relation
+from ares.data.sample.relations import Relation, maxim
 from ares.data.sample.words import DOMAINS, PERSONS, RESOURCE, RESOURCES_BY_CLASS
 
 CLASSES = DOMAINS["class"]
 ORIGIN = dict(zip(CLASSES, DOMAINS["origin"], strict=True))
 GOODS = ("bread", "shirts", "bowls", "chairs", "rugs", "toys")
 
+MAXIM = maxim(
+    "class_count",
+    {"count": "three"},
+    (
+        "We sort them into {count} groups.",
+        "There are {count} groups to choose from.",
+        "A book lists {count} groups.",
+    ),
+    (
+        "People know {count} groups of them.",
+        "All of them fall into {count} groups.",
+    ),
+)
 RELATIONS = (
+    MAXIM,
     Relation(
         "asked_resource",
         ("person",),
@@ -63,6 +77,7 @@ def _draft(rng: random.Random, answer: int) -> Draft:
         choices=CLASSES,
         conclusions=tuple(Fact("resource_answer", {**asked, "class": c}) for c in CLASSES),
         steps=(
+            Fact(MAXIM.name, MAXIM.sole),
             Fact("asked_resource", asked),
             Fact("origin", {"resource": resource, "origin": ORIGIN[right]}),
             Fact("class_rule", {"origin": ORIGIN[right], "class": right}),
@@ -79,8 +94,10 @@ KIND = Kind(
     grades=("grade8", "grade9", "grade11"),
     n_choices=3,
     has_image=False,
-    lecture="A natural resource comes from nature. A human resource is a person at work. "
+    lecture="We sort them into three groups. "
+    "A natural resource comes from nature. A human resource is a person at work. "
     "A capital resource is made to make goods.",
     relations=RELATIONS,
+    optional=(MAXIM.name, "asked_resource"),
     draft=_draft,
 )

@@ -3,13 +3,27 @@
 import random
 
 from ares.data.sample.items import Draft, Fact, Kind
-from ares.data.sample.relations import Relation
+from ares.data.sample.relations import Relation, maxim
 from ares.data.sample.words import CONTAINERS, DOMAINS, PERSONS, STATE, SUBSTANCES_BY_STATE
 
 STATES = DOMAINS["state"]
 BEHAVIOUR = dict(zip(STATES, DOMAINS["behaviour"], strict=True))
 
+MAXIM = maxim(
+    "state_count",
+    {"count": "three"},
+    (
+        "Matter has {count} states.",
+        "There are {count} states of matter.",
+        "We know {count} states of matter.",
+    ),
+    (
+        "People tell {count} states of matter apart.",
+        "Matter comes in {count} states.",
+    ),
+)
 RELATIONS = (
+    MAXIM,
     Relation(
         "asked_substance",
         ("person",),
@@ -67,6 +81,7 @@ def _draft(rng: random.Random, answer: int) -> Draft:
             Fact("state_answer", {"person": person, "substance": substance, "state": s}) for s in STATES
         ),
         steps=(
+            Fact(MAXIM.name, MAXIM.sole),
             Fact("asked_substance", {"person": person, "substance": substance}),
             Fact("behaviour", {"substance": substance, "behaviour": BEHAVIOUR[state]}),
             Fact("state_rule", {"behaviour": BEHAVIOUR[state], "state": state}),
@@ -83,7 +98,9 @@ KIND = Kind(
     grades=("grade5", "grade6", "grade10"),
     n_choices=3,
     has_image=False,
-    lecture="A solid keeps its own shape. A liquid flows but keeps its volume. A gas spreads to fill all space.",
+    lecture="Matter has three states. "
+    "A solid keeps its own shape. A liquid flows but keeps its volume. A gas spreads to fill all space.",
     relations=RELATIONS,
+    optional=(MAXIM.name, "asked_substance"),
     draft=_draft,
 )

@@ -3,14 +3,28 @@
 import random
 
 from ares.data.sample.items import Draft, Fact, Kind
-from ares.data.sample.relations import Relation
+from ares.data.sample.relations import Relation, maxim
 from ares.data.sample.words import ANIMALS, DOMAINS, PERSONS
 
 TENSES = DOMAINS["tense"]
 MOMENT = dict(zip(TENSES, DOMAINS["moment"], strict=True))
 VERBS = ("watch", "help", "follow", "visit", "answer", "wash")
 
+MAXIM = maxim(
+    "verb_count",
+    {"count": "one"},
+    (
+        "A short sentence has {count} verb.",
+        "We look for {count} verb in a short sentence.",
+        "Short sentences need {count} verb.",
+    ),
+    (
+        "In a short sentence we expect {count} verb.",
+        "There is {count} verb in a short sentence.",
+    ),
+)
 RELATIONS = (
+    MAXIM,
     Relation(
         "moment",
         ("person", "animal"),
@@ -66,6 +80,7 @@ def _draft(rng: random.Random, answer: int) -> Draft:
         choices=TENSES,
         conclusions=tuple(Fact("tense_answer", {"person": person, "tense": t}) for t in TENSES),
         steps=(
+            Fact(MAXIM.name, MAXIM.sole),
             Fact("moment", {"person": person, "animal": animal, "moment": MOMENT[tense]}),
             Fact("tense_rule", {"moment": MOMENT[tense], "tense": tense}),
             Fact("animal_tense", {"animal": animal, "tense": tense}),
@@ -82,8 +97,10 @@ KIND = Kind(
     grades=("grade2", "grade3", "grade4"),
     n_choices=3,
     has_image=False,
-    lecture="The past tense is for doings before now, and its verb ends in ed. "
+    lecture="A short sentence has one verb. "
+    "The past tense is for doings before now, and its verb ends in ed. "
     "The present tense is for doings these days. The future tense is for doings after now, and its verb has will.",
     relations=RELATIONS,
+    optional=(MAXIM.name, "animal_tense"),
     draft=_draft,
 )

@@ -4,10 +4,24 @@ import random
 
 from ares.data.sample.drawing import SIDE, freeze, pale
 from ares.data.sample.items import Draft, Fact, Kind
-from ares.data.sample.relations import Relation
+from ares.data.sample.relations import Relation, maxim
 from ares.data.sample.words import NUMERALS, PERSONS, SCALES
 
+MAXIM = maxim(
+    "column_length",
+    {"length": "longer"},
+    (
+        "Warm air makes the column {length}.",
+        "When air is warm, the column is {length}.",
+        "A column gets {length} in warm air.",
+    ),
+    (
+        "In warm air we see a {length} column.",
+        "The column is {length} once air is warm.",
+    ),
+)
 RELATIONS = (
+    MAXIM,
     Relation(
         "red_level",
         ("person",),
@@ -70,6 +84,7 @@ def _draft(rng: random.Random, answer: int) -> Draft:
         choices=values,
         conclusions=tuple(Fact("degrees_answer", {"person": person, "degrees": value}) for value in values),
         steps=(
+            Fact(MAXIM.name, MAXIM.sole),
             Fact("red_level", {"person": person, "level": level}),
             Fact("scale", {"scale": scale}),
             Fact("reading", {"level": level, "scale": scale, "degrees": values[answer]}),
@@ -88,8 +103,10 @@ KIND = Kind(
     grades=("grade2", "grade3", "grade4"),
     n_choices=4,
     has_image=True,
-    lecture="A thermometer shows how warm the air is. The higher the red column, the warmer it is. "
+    lecture="Warm air makes the column longer. "
+    "A thermometer shows how warm the air is. The higher the red column, the warmer it is. "
     "Count from mark to mark in the steps of the scale.",
     relations=RELATIONS,
+    optional=(MAXIM.name,),
     draft=_draft,
 )
