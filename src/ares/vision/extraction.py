@@ -1,7 +1,7 @@
 """Image features are extracted once, by a frozen encoder, into a folder that `FeatureStore` reads."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,9 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from ares.store import hash_of, read_json, sha256_file, write_json
-from ares.types import AresError
 from ares.vision.encoders import Encoder
 from ares.vision.features import release
-
-_SHOWN = 10  # images named in one message
+from ares.vision.reading import Unreadable, absent_images, read_batches, refuse_unreadable
 
 
 def extract_features(
@@ -33,22 +31,14 @@ def extract_features(
     they are refused by an AresError that lists them (repaired, only they are encoded again) or, with
     `on_corrupt="skip"`, listed in the index and treated as absent. `workers` processes read files.
     """
-    if on_corrupt not in ("refuse", "skip"):
-        raise AresError(f"features.on_corrupt={on_corrupt}: choose from refuse, skip.")
     folder = Path(folder)
-    missing = {pid: "there is no such file" for pid, path in images.items() if not Path(path).is_file()}
-    if missing and on_corrupt == "refuse":
-        raise AresError(_missing(missing, images))
+    missing = absent_images(images, on_corrupt)
     present = {pid: Path(path) for pid, path in images.items() if pid not in missing}
     paths = list(dict.fromkeys(present.values()))
     shape, fingerprint = encoder.shape, encoder.fingerprint()
     corrupt = _write_rows(paths, encoder, shape, fingerprint, folder, batch_size, workers, progress)
-    if corrupt and on_corrupt == "refuse":
-        shown = "\n".join(list(corrupt.values())[:_SHOWN])
-        raise AresError(
-            f"{len(corrupt)} of {len(paths)} images cannot be read; replace them and run the command again, which encodes "
-            f"only them, or do without them: features.on_corrupt=skip.\n{shown}"
-        )
+    if on_corrupt == "refuse":
+        refuse_unreadable(list(corrupt.values()), len(paths))
     row_of = {path: row for row, path in enumerate(paths)}
     rows = {pid: row_of[path] for pid, path in present.items() if row_of[path] not in corrupt}
     skipped = missing | {pid: corrupt[row_of[path]] for pid, path in present.items() if pid not in rows}
@@ -77,15 +67,6 @@ def finish(
     # One hash for rows, encoder and numbers: what depends on the features depends on all three.
     write_json(folder / "index.json", {"sha256": hash_of(index), **index})
     (folder / "progress.json").unlink(missing_ok=True)
-
-
-def _missing(missing: Mapping[str, str], images: Mapping[str, Path]) -> str:
-    pid = next(iter(missing))
-    others = f" and {len(missing) - 1} more problems have none" if len(missing) > 1 else ""
-    return (
-        f"Problem {pid} has no image in {images[pid]}{others}; put the images there (data.root), do without those: "
-        "features.on_corrupt=skip, or without any: features=none."
-    )
 
 
 def _write_rows(
@@ -118,21 +99,19 @@ def _write_rows(
         unit="image",
         disable=not progress,
     )
-    for rows, batch in _batches([paths[row] for row in todo], todo, encoder, batch_size, workers):
-        good = [
-            (row, image) for row, image in zip(rows, batch, strict=True) if not isinstance(image, _Corrupt)
-        ]
+    batches = read_batches([paths[row] for row in todo], encoder.read, batch_size=batch_size, workers=workers)
+    for start, batch in zip(range(0, len(todo), batch_size), batches, strict=True):
+        found = dict(zip(todo[start : start + batch_size], batch, strict=True))
+        good = {row: image for row, image in found.items() if not isinstance(image, Unreadable)}
         if good:
-            features[[row for row, _ in good]] = encoder.encode([image for _, image in good])
-        corrupt = {row: reason for row, reason in corrupt.items() if row not in rows}
-        corrupt |= {
-            row: image.reason for row, image in zip(rows, batch, strict=True) if isinstance(image, _Corrupt)
-        }
-        done = max(done, rows[-1] + 1)
+            features[list(good)] = encoder.encode(list(good.values()))
+        corrupt = {row: reason for row, reason in corrupt.items() if row not in found}
+        corrupt |= {row: image.reason for row, image in found.items() if row not in good}
+        done = max(done, *(row + 1 for row in found))
         features.flush()
         release(features)
         write_json(folder / "progress.json", {"key": key, "done": done, "corrupt": corrupt})
-        bar.update(len(rows))
+        bar.update(len(batch))
     bar.close()
     return corrupt
 
@@ -147,43 +126,3 @@ def _resumed(folder: Path, key: str) -> tuple[Path, int, dict[int, str]]:
     for old in (partial, whole, folder / "index.json"):
         old.unlink(missing_ok=True)
     return partial, 0, {}
-
-
-class _Corrupt:
-    """Stands for an image that could not be read."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-
-class _Files:
-    """A torch data set of image files as an encoder reads them."""
-
-    def __init__(self, paths: Sequence[Path], encoder: Encoder) -> None:
-        self.paths, self.encoder = paths, encoder
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Any:
-        try:
-            return self.encoder.read(self.paths[index])
-        except AresError as error:
-            return _Corrupt(str(error))
-
-
-def _batches(
-    paths: Sequence[Path], rows: Sequence[int], encoder: Encoder, batch_size: int, workers: int
-) -> Iterator[tuple[list[int], list[Any]]]:
-    from torch.utils.data import DataLoader
-
-    loader: Any = DataLoader(
-        _Files(paths, encoder),  # type: ignore[arg-type]
-        batch_size=batch_size,
-        num_workers=min(workers, len(paths)),
-        collate_fn=list,
-    )
-    start = 0
-    for batch in loader:
-        yield list(rows[start : start + len(batch)]), batch
-        start += len(batch)
