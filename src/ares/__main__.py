@@ -12,12 +12,16 @@ from ares.types import AresError
 def run(cfg: DictConfig) -> None:
     """Runs the composed configuration's stage; mistakes are printed without a traceback, exit code 2."""
     from ares.run import run_stage
+    from ares.steps.prepare import prepare_alone
 
     try:
         config = to_config(cfg)
         validate(config)
         for warning in warnings_of(config):
             print(f"warning: {warning}", file=sys.stderr)
+        if config.stage.name == "prepare":
+            print("\n".join(prepare_alone(config)))
+            return
         run_stage(config)
     except AresError as error:
         print(f"error: {error}", file=sys.stderr)

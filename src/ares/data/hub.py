@@ -50,24 +50,28 @@ def _splits(source: str) -> dict[str, Iterator[Mapping[str, Any]]]:
     """The rows of each split, images as their bytes."""
     import datasets
 
-    files = {}
-    for path in sorted(Path(source).rglob("*.parquet")) if Path(source).is_dir() else ():
-        split = _HUB_SPLITS.get(path.name.removesuffix(".parquet").split("-")[0])
-        if split:
-            files.setdefault(split, []).append(str(path))
     try:
-        # Local files are read as they are; a download is kept in the hub's cache, which resumes it.
-        found: Any = (
-            datasets.load_dataset("parquet", data_files=files, streaming=True)
-            if files
-            else datasets.load_dataset(source)
-        )
+        found: Any = _local(Path(source)) or datasets.load_dataset(source)
     except Exception as error:  # the library raises whatever the network, the disk or the format gave it
         raise AresError(
             f"{source} cannot be read ({str(error).splitlines()[0]}); check the name and the connection, or download "
             "its parquet files and name their folder with data.hub=<folder>."
         ) from error
     return {_HUB_SPLITS[name]: _undecoded(found[name]) for name in found if name in _HUB_SPLITS}
+
+
+def _local(folder: Path) -> dict[str, Any]:
+    """The parquet files of a folder, read as they are; a download is kept in the hub's cache, which resumes it."""
+    import datasets
+
+    files: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else ():
+        files.setdefault(path.name.removesuffix(".parquet").split("-")[0], []).append(str(path))
+    # Split by split: a column that one of them withholds has another type there.
+    return {
+        split: datasets.load_dataset("parquet", data_files=paths, split="train", streaming=True)
+        for split, paths in files.items()
+    }
 
 
 def _undecoded(rows: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from ares.data.checks import read_mapping
+from ares.store import read_json
 from ares.types import AresError
 from ares.vision.extraction import finish
 from ares.vision.features import release
@@ -51,8 +51,13 @@ def import_features(array: Path | str, name_map: Path | str, folder: Path | str,
 
 
 def _rows(path: Path, array: Path, count: int) -> dict[str, int]:
+    content = read_json(path) if path.is_file() else None
+    if not isinstance(content, dict):
+        raise AresError(
+            f"features.name_map={path} is no JSON file that maps problem ids to rows; give its path."
+        )
     found = {}
-    for pid, row in read_mapping(path, "problem ids to rows").items():
+    for pid, row in content.items():
         if not str(row).isdecimal() or int(row) >= count:
             raise AresError(
                 f"{path} gives problem {pid} row {row}, and {array} has rows 0 to {count - 1}; they do not belong together."
