@@ -168,8 +168,8 @@ def _features_key(config: Config, settings: Mapping[str, Any]) -> str:
     if config.data["name"] == "sample":
         return hash_of([source_hash(config), settings])[:16]
     root = Path(config.data["root"])
-    files = [[path.name, sha256_file(path)] for path in _source_files(root)]
-    return hash_of([files, str(config.data.get("coco")), settings])[:16]
+    sources = [[path.name, sha256_file(path)] for path in _source_files(root)]
+    return hash_of([sources, str(config.data.get("coco")), settings])[:16]
 
 
 def _make_features(config: Config, settings: Mapping[str, Any], data: Path, folder: Path) -> None:

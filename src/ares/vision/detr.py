@@ -105,7 +105,8 @@ class DetrEncoder(Encoder):
     def _pretrained(self) -> Any:
         from transformers import DetrModel
 
-        network, info = DetrModel.from_pretrained(self.model, output_loading_info=True)
+        loaded: Any = DetrModel.from_pretrained(self.model, output_loading_info=True)
+        network, info = loaded
         if info["missing_keys"]:
             raise AresError(
                 f"The checkpoint in features.model={self.model} lacks {sorted(info['missing_keys'])[0]}; it is no whole DETR."
