@@ -12,15 +12,17 @@ from ares.types import AresError
 def run(cfg: DictConfig) -> None:
     """Runs the composed configuration's stage; mistakes are printed without a traceback, exit code 2."""
     from ares.run import run_stage
-    from ares.steps.prepare import prepare_alone
+
+    # Stages that stand apart: no run folder, no manifest.
+    alone = {"prepare": "ares.steps.prepare.prepare_alone", "export": "ares.steps.export.export"}
 
     try:
         config = to_config(cfg)
         validate(config)
         for warning in warnings_of(config):
             print(f"warning: {warning}", file=sys.stderr)
-        if config.stage.name == "prepare":
-            print("\n".join(prepare_alone(config)))
+        if config.stage.name in alone:
+            print("\n".join(hydra.utils.get_method(alone[config.stage.name])(config)))
             return
         run_stage(config)
     except AresError as error:

@@ -184,8 +184,11 @@ class FitConfig:
 
 @dataclass
 class GenerateConfig:
+    """`predictions`: a folder of the original's predictions_ans_{train,eval,test}.json to read instead of generating."""
+
     max_new_tokens: int = 512
     batch_size: int = 32
+    predictions: str | None = None
 
 
 @dataclass

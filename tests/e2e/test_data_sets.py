@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ares.store import read_json, read_predictions
+from ares.store import read_json, read_predictions, read_rationales
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -100,6 +100,35 @@ def test_ares_on_aokvqa_to_the_leaderboard_file(tmp_path: Path) -> None:
     assert all(set(entry) == {"multiple_choice", "direct_answer"} for entry in board.values())
     assert {entry["multiple_choice"] for entry in board.values()} <= {*COLOURS, ""}
     assert "final/lora" in (tmp_path / "runs/a/report.html").read_text()
+    exported_and_imported(tmp_path / "runs", data[:3])
+
+
+def exported_and_imported(runs: Path, data: tuple[str, ...]) -> None:
+    """What a run exports in the original's layout another run starts from."""
+    done = train("stage=export", *data, "run=a")
+    folder = runs / "a/export"
+    names = ["policy/pytorch_model.bin", "policy/value_function.pth", "policy/tokenizer.json"]
+    names += [f"rationales/predictions_ans_{name}.json" for name in ("train", "eval", "test")]
+    names += ["answers/predictions_ans_eval.json"]
+    assert all((folder / name).is_file() for name in names)
+    assert str(folder / "policy") in done.stdout
+    answers = read_json(folder / "answers/predictions_ans_eval.json")
+    assert answers["preds"] == [p.output for p in read_predictions(runs / "a/final/lora/predictions.jsonl")]
+    assert set(answers["labels"]) <= {f"The answer is ({letter})." for letter in "ABCD"}
+    train(
+        "stage=generate",
+        *data,
+        "run=b",
+        f"policy={folder / 'policy'}",
+        f"generate.predictions={folder / 'rationales'}",
+    )
+    for split in ("train", "val", "test"):
+        first, second = (read_rationales(runs / f"{run}/final/rationales-{split}.parquet") for run in "ab")
+        assert [(row.pid, row.text) for row in first] == [(row.pid, row.text) for row in second]
+    # The exported policy itself writes the same again.
+    train("stage=generate", *data, "run=c", f"policy={folder / 'policy'}")
+    again = read_rationales(runs / "c/final/rationales-val.parquet")
+    assert again == read_rationales(runs / "a/final/rationales-val.parquet")
 
 
 def test_ares_on_custom_problems_without_test_split(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def load_adapter(policy: Any, folder: str | Path) -> Any:
     settings.lora_dropout = 0.0
     try:
         model = get_peft_model(policy, settings)
-        result = set_peft_model_state_dict(model, weights)
+        result: Any = set_peft_model_state_dict(model, weights)
     except (ValueError, RuntimeError) as error:
         raise AresError(
             f"The adapter in {folder} does not fit the policy ({str(error).splitlines()[0]}); give the policy it was trained on."
