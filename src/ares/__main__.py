@@ -14,7 +14,11 @@ def run(cfg: DictConfig) -> None:
     from ares.run import run_stage
 
     # Stages that stand apart: no run folder, no manifest.
-    alone = {"prepare": "ares.steps.prepare.prepare_alone", "export": "ares.steps.export.export"}
+    alone = {
+        "prepare": "ares.steps.prepare.prepare_alone",
+        "export": "ares.steps.export.export",
+        "doctor": "ares.doctor.doctor",
+    }
 
     try:
         config = to_config(cfg)

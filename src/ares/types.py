@@ -276,6 +276,13 @@ class ReportConfig:
 
 
 @dataclass
+class DoctorConfig:
+    """`stage`: the stage that stage=doctor examines."""
+
+    stage: str = "ares"
+
+
+@dataclass
 class TrainerConfig:
     """`threads`: processor threads of torch, null for its own choice; small models are quickest with one or two."""
 
@@ -328,5 +335,6 @@ class Config:
     lora: LoraConfig = field(default_factory=LoraConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    doctor: DoctorConfig = field(default_factory=DoctorConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
