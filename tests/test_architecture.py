@@ -19,6 +19,7 @@ LAYERS = (
     {"modules"},
     {"steps", "report"},
     {"run", "launch", "config"},
+    {"doctor"},
     {"__main__"},
 )
 # Artefacts are read and written by everything above types, and reports are a step.

@@ -13,11 +13,21 @@ def run(cfg: DictConfig) -> None:
     """Runs the composed configuration's stage; mistakes are printed without a traceback, exit code 2."""
     from ares.run import run_stage
 
+    # Stages that stand apart: no run folder, no manifest.
+    alone = {
+        "prepare": "ares.steps.prepare.prepare_alone",
+        "export": "ares.steps.export.export",
+        "doctor": "ares.doctor.doctor",
+    }
+
     try:
         config = to_config(cfg)
         validate(config)
         for warning in warnings_of(config):
             print(f"warning: {warning}", file=sys.stderr)
+        if config.stage.name in alone:
+            print("\n".join(hydra.utils.get_method(alone[config.stage.name])(config)))
+            return
         run_stage(config)
     except AresError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -184,8 +184,11 @@ class FitConfig:
 
 @dataclass
 class GenerateConfig:
+    """`predictions`: a folder of the original's predictions_ans_{train,eval,test}.json to read instead of generating."""
+
     max_new_tokens: int = 512
     batch_size: int = 32
+    predictions: str | None = None
 
 
 @dataclass
@@ -274,6 +277,13 @@ class ReportConfig:
 
 
 @dataclass
+class DoctorConfig:
+    """`stage`: the stage that stage=doctor examines."""
+
+    stage: str = "ares"
+
+
+@dataclass
 class TrainerConfig:
     """`threads`: processor threads of torch, null for its own choice; small models are quickest with one or two."""
 
@@ -326,5 +336,6 @@ class Config:
     lora: LoraConfig = field(default_factory=LoraConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    doctor: DoctorConfig = field(default_factory=DoctorConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -11,7 +12,9 @@ from ares.evaluation.answers import (
     accuracy_table,
     extract_answer,
     failed_extractions,
+    leaderboard,
     letter_to_index,
+    vqa_accuracy,
 )
 from ares.types import Problem
 
@@ -147,3 +150,59 @@ def test_only_predicted_questions_with_a_known_answer_count() -> None:
 def test_membership(change: dict, member: set[str]) -> None:
     problem = replace(PROBLEM, **change)
     assert {name for name, belongs in CATEGORIES.items() if belongs(problem)} == member
+
+
+def question(
+    pid: str, direct: tuple[str, ...], *, difficult: bool = False, answer: int | None = 0
+) -> Problem:
+    """An A-OKVQA question with the options cab, bus, train and bike."""
+    empty = dict.fromkeys(
+        ("hint", "caption", "lecture", "solution", "subject", "topic", "category", "skill", "grade", "task"),
+        "",
+    )
+    choices = ("cab", "bus", "train", "bike")
+    return Problem(
+        pid=pid, question="?", choices=choices, answer=answer, image=None, split="val",
+        direct_answers=direct, difficult=difficult, **empty,
+    )  # fmt: skip
+
+
+def test_vqa_accuracy_is_the_official_one() -> None:
+    problems = {
+        "1": question("1", ("cab",) * 4 + ("bus",) * 2 + ("Cab",)),
+        "2": question("2", ("cab",) * 10, difficult=True),
+        "3": question("3", ("train",)),
+        "4": question("4", ()),
+    }
+    # Difficult ones and those without direct answers do not count; a missing prediction is wrong.
+    assert vqa_accuracy(problems, {"1": "cab", "2": "x", "3": "train", "4": "x"}) == pytest.approx(
+        100 * (1 + 1 / 3) / 2
+    )
+    assert vqa_accuracy(problems, {"1": "bus"}) == pytest.approx(100 * (2 / 3) / 2)
+    assert vqa_accuracy({"2": problems["2"]}, {"2": "cab"}) is None
+
+    def official(dataset: dict[str, Problem], predictions: dict[str, str]) -> float:
+        """eval_predictions.py of the data set's authors: every third of a match up to three, difficult ones left out."""
+        kept = [p for p in dataset.values() if p.direct_answers and p.difficult is False]
+        scores = [
+            min(1.0, sum(predictions[p.pid] == answer for answer in p.direct_answers) / 3.0) for p in kept
+        ]
+        return sum(scores) / len(scores) * 100
+
+    random = Random(0)
+    words = ("cab", "bus", "train", "bike")
+    many = {
+        str(n): question(str(n), tuple(random.choices(words, k=10)), difficult=random.random() < 0.2)
+        for n in range(200)
+    }
+    predictions = {pid: random.choice(words) for pid in many}
+    assert vqa_accuracy(many, predictions) == pytest.approx(official(many, predictions))
+
+
+def test_leaderboard_file_has_every_question_and_texts_of_choices() -> None:
+    problems = {pid: question(pid, (), answer=None) for pid in ("a", "b", "c")}
+    assert leaderboard(problems, {"a": 2, "b": None}) == {
+        "a": {"multiple_choice": "train", "direct_answer": "train"},
+        "b": {"multiple_choice": "", "direct_answer": ""},
+        "c": {"multiple_choice": "", "direct_answer": ""},
+    }

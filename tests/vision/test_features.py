@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,15 @@ from PIL import Image
 
 from ares.store import sha256_file
 from ares.types import AresError
-from ares.vision.features import FeatureStore, PatchEncoder, TimmEncoder, extract_features
+from ares.vision.encoders import PatchEncoder, TimmEncoder
+from ares.vision.extraction import extract_features
+from ares.vision.features import FeatureStore
 
 TINY = {"model": "test_vit", "pretrained": False}
+
+
+def encoded(encoder, paths):
+    return encoder.encode([encoder.read(path) for path in paths])
 
 
 @pytest.fixture
@@ -30,7 +37,7 @@ def images(tmp_path):
 
 def test_patches_hold_pixels_and_position(images):
     encoder = PatchEncoder()
-    found = encoder.encode([images["1"], images["2"]])
+    found = encoded(encoder, [images["1"], images["2"]])
     assert encoder.shape == (16, 784)
     assert found.shape == (2, 16, 784)
     assert found.dtype == np.float32
@@ -49,7 +56,7 @@ def test_patches_of_any_size_and_mode(tmp_path):
     Image.new("RGBA", (10, 10), (9, 9, 9, 0)).save(tmp_path / "clear.png")
     Image.new("P", (30, 30)).save(tmp_path / "palette.gif")
     encoder = PatchEncoder(patch_size=8, image_size=32)
-    found = encoder.encode([tmp_path / name for name in ("grey.png", "clear.png", "palette.gif")])
+    found = encoded(encoder, [tmp_path / name for name in ("grey.png", "clear.png", "palette.gif")])
     assert found.shape == (3, 16, 208)
     assert np.allclose(found[:2, :, :192], 1.0)
     assert np.allclose(found[2, :, :192], -1.0)
@@ -70,15 +77,15 @@ def test_patch_size_must_divide_the_image():
 )
 def test_timm_models_with_seeded_weights(images, model, shape, args):
     encoder = TimmEncoder(model, pretrained=False, seed=1, model_args=args)
-    found = encoder.encode(list(images.values())[:3])
+    found = encoded(encoder, list(images.values())[:3])
     assert encoder.shape == shape
     assert found.shape == (3, *shape)
     assert found.dtype == np.float32
     again = TimmEncoder(model, pretrained=False, seed=1, model_args=args)
-    assert np.array_equal(again.encode(list(images.values())[:3]), found)
+    assert np.array_equal(encoded(again, list(images.values())[:3]), found)
     assert again.fingerprint() == encoder.fingerprint()
     other = TimmEncoder(model, pretrained=False, seed=2, model_args=args)
-    assert not np.allclose(other.encode([images["1"]]), found[:1])
+    assert not np.allclose(encoded(other, [images["1"]]), found[:1])
     assert other.fingerprint() != encoder.fingerprint()
     json.dumps(encoder.fingerprint())
 
@@ -88,7 +95,7 @@ def test_timm_tokens_are_forward_features(images):
     import torch
 
     encoder = TimmEncoder(**TINY)
-    found = encoder.encode([images["1"]])
+    found = encoded(encoder, [images["1"]])
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = timm.create_model("test_vit", pretrained=False, num_classes=0).eval()
@@ -130,7 +137,7 @@ def test_extracted_features_are_looked_up_by_problem(images, tmp_path):
     assert store.encoder == encoder.fingerprint()
     found = store.get(["3", "none", "1", "5"])
     assert found.dtype == np.float32
-    assert np.array_equal(found[[0, 2, 3]], encoder.encode([images["3"], images["1"], images["4"]]))
+    assert np.array_equal(found[[0, 2, 3]], encoded(encoder, [images["3"], images["1"], images["4"]]))
     assert (found[1] == 0).all()
     assert store.get([]).shape == (0, 16, 784)
     assert "3" in store
@@ -163,15 +170,117 @@ def test_missing_image_names_problem_and_path(images, tmp_path):
     with pytest.raises(AresError, match=r"Problem 7 has no image in .*gone\.png.*features=none"):
         extract_features(images, PatchEncoder(), tmp_path / "features", progress=False)
     assert not (tmp_path / "features").exists()
+    extract_features(images, PatchEncoder(), tmp_path / "features", on_corrupt="skip", progress=False)
+    store = FeatureStore(tmp_path / "features")
+    assert list(store.skipped) == ["7"]
+    assert "7" not in store
+    assert (store.get(["7"]) == 0).all()
 
 
-def test_broken_image_leaves_no_half_file(images, tmp_path):
-    images["2"].write_bytes(b"not an image")
-    with pytest.raises(AresError, match=r"2\.png is no readable image"):
-        extract_features(images, PatchEncoder(), tmp_path / "features", batch_size=1, progress=False)
-    assert list((tmp_path / "features").iterdir()) == []
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_images_are_listed_and_the_others_kept(images, tmp_path, workers):
+    whole = images["2"].read_bytes()
+    images["1"].write_bytes(b"not an image")
+    images["2"].write_bytes(whole[: len(whole) // 2])
+    folder = tmp_path / "features"
+    counting = Counting()
+    with pytest.raises(
+        AresError, match=r"2 of 4 images(.|\n)*1\.png is no readable(.|\n)*2\.png is no readable"
+    ):
+        extract_features(images, counting, folder, batch_size=2, workers=workers, progress=False)
     with pytest.raises(AresError, match="no image features"):
-        FeatureStore(tmp_path / "features")
+        FeatureStore(folder)
+    assert counting.encoded == 2
+    # Repaired, only the repaired one is encoded; the other is skipped by option.
+    images["2"].write_bytes(whole)
+    again = Counting()
+    extract_features(images, again, folder, batch_size=2, workers=workers, on_corrupt="skip", progress=False)
+    store = FeatureStore(folder)
+    assert again.encoded == 1
+    assert list(store.skipped) == ["1"]
+    assert "1.png is no readable image" in store.skipped["1"]
+    assert np.array_equal(store.get("1235")[1:], encoded(PatchEncoder(), [images[pid] for pid in "235"]))
+    assert (store.get(["1"]) == 0).all()
+
+
+class Counting(PatchEncoder):
+    """Counts what it encodes; fails after `fail_after` images."""
+
+    def __init__(self, fail_after=None):
+        super().__init__()
+        self.encoded, self.fail_after = 0, fail_after
+
+    def encode(self, images):
+        if self.fail_after is not None and self.encoded >= self.fail_after:
+            raise KeyboardInterrupt
+        self.encoded += len(images)
+        return super().encode(images)
+
+
+def test_extraction_goes_on_where_it_was_killed(images, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(images, Counting(fail_after=2), tmp_path / "a", batch_size=1, progress=False)
+    assert not (tmp_path / "a" / "features.npy").exists()
+    rest = Counting()
+    extract_features(images, rest, tmp_path / "a", batch_size=1, progress=False)
+    assert rest.encoded == 2
+    extract_features(images, PatchEncoder(), tmp_path / "b", batch_size=1, progress=False)
+    assert (tmp_path / "a/features.npy").read_bytes() == (tmp_path / "b/features.npy").read_bytes()
+    assert FeatureStore(tmp_path / "a").sha256 == FeatureStore(tmp_path / "b").sha256
+
+
+def test_killed_just_before_the_index_nothing_is_encoded_twice(images, tmp_path):
+    extract_features(images, PatchEncoder(), tmp_path / "a", progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(images, Counting(fail_after=3), tmp_path / "b", batch_size=1, progress=False)
+    Path(tmp_path / "b/features.npy").write_bytes((tmp_path / "a/features.npy").read_bytes())
+    (tmp_path / "b/features.partial.npy").unlink()
+    state = json.loads((tmp_path / "b/progress.json").read_text())
+    (tmp_path / "b/progress.json").write_text(json.dumps({**state, "done": 4}))
+    rest = Counting()
+    extract_features(images, rest, tmp_path / "b", progress=False)
+    assert rest.encoded == 0
+    assert FeatureStore(tmp_path / "b").sha256 == FeatureStore(tmp_path / "a").sha256
+
+
+def test_another_encoder_starts_afresh(images, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(images, Counting(fail_after=2), tmp_path, batch_size=1, progress=False)
+    extract_features(images, PatchEncoder(patch_size=32), tmp_path, progress=False)
+    assert np.array_equal(
+        FeatureStore(tmp_path).get(["1"]), encoded(PatchEncoder(patch_size=32), [images["1"]])
+    )
+
+
+def test_workers_give_the_same_features(images, tmp_path):
+    encoder = TimmEncoder(**TINY, model_args={"img_size": 32})
+    for workers in (0, 2):
+        extract_features(
+            images, encoder, tmp_path / str(workers), batch_size=2, workers=workers, progress=False
+        )
+    assert FeatureStore(tmp_path / "0").sha256 == FeatureStore(tmp_path / "2").sha256
+
+
+def test_bf16_is_close_and_another_encoder(images):
+    exact, half = TimmEncoder(**TINY, precision="32"), TimmEncoder(**TINY, precision="bf16")
+    paths = [images["1"], images["2"]]
+    error = np.abs(encoded(half, paths) - encoded(exact, paths))
+    assert 0 < error.max() < 0.1
+    assert half.fingerprint() != exact.fingerprint()
+    with pytest.raises(AresError, match=r"features\.precision=fp16"):
+        TimmEncoder(**TINY, precision="fp16").fingerprint()
+
+
+def test_convolutional_maps_and_pooled_vectors_have_the_published_shapes(images, tmp_path):
+    clip = TimmEncoder("resnet50_clip", pretrained=False, precision="32")
+    assert clip.shape == (49, 2048)
+    resnet = TimmEncoder("resnet50", pretrained=False, pooled=True, repeat=512)
+    extract_features({"1": images["1"]}, resnet, tmp_path, progress=False)
+    store = FeatureStore(tmp_path)
+    assert store.shape == (512, 2048)
+    assert np.load(tmp_path / "features.npy").shape == (1, 1, 2048)
+    [found] = store.get(["1"])
+    assert np.array_equal(found, np.repeat(encoded(resnet, [images["1"]])[0], 512, axis=0))
 
 
 def test_no_images_at_all(tmp_path):

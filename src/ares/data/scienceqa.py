@@ -1,25 +1,18 @@
-"""Reads ScienceQA in its published layout: `problems.json`, `pid_splits.json`, `captions.json`, `images/`."""
+"""Reads ScienceQA in its published layout: `problems.json`, `pid_splits.json`, `captions.json`, `images/`.
+
+The hub copy is brought into this layout by `data.hub`.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from ares.store import read_json
+from ares.data.captions import read_captions
+from ares.data.checks import TEXT_FIELDS, kind, problems_with, read_mapping, wrong_texts
 from ares.types import SPLITS, AresError, Problem
 
-MAX_CHOICES = 26  # answers are the letters A to Z
-TEXT_FIELDS = (
-    "question",
-    "hint",
-    "task",
-    "grade",
-    "subject",
-    "topic",
-    "category",
-    "skill",
-    "lecture",
-    "solution",
-)
+_REQUIRED = (*TEXT_FIELDS, "choices", "answer", "image")
+_REQUIRED_OF_CONVERSIONS = ("question", "choices", "answer")
 
 
 def read_scienceqa(
@@ -33,11 +26,26 @@ def read_scienceqa(
 
     Raises AresError where a file is missing or wrong, naming the file, the problem and the field.
     """
-    root = _checked_root(root)
+    return _read_layout(_checked_root(root), captions, _REQUIRED)
+
+
+def read_conversion(
+    root: Path | str, captions: Path | str | None = None
+) -> tuple[dict[str, Problem], dict[str, list[str]]]:
+    """`read_scienceqa` of another data set in ScienceQA's shape: only question, choices and answer must be there.
+
+    Beyond ScienceQA's, the fields `rationales`, `direct_answers` and `difficult` are read.
+    """
+    return _read_layout(Path(root), captions, _REQUIRED_OF_CONVERSIONS)
+
+
+def _read_layout(
+    root: Path, captions: Path | str | None, required: tuple[str, ...]
+) -> tuple[dict[str, Problem], dict[str, list[str]]]:
     path, splits_path = root / "problems.json", root / "pid_splits.json"
-    rows = _read_mapping(path, "problem ids to problems")
+    rows = read_mapping(path, "problem ids to problems")
     for pid, row in rows.items():
-        _check_problem(path, pid, row)
+        _check_problem(path, pid, row, required)
     splits = _checked_splits(splits_path, rows)
     split_of = {pid: split for split, pids in splits.items() for pid in pids}
     texts = read_captions(captions if captions else root / "captions.json", optional=not captions)
@@ -50,33 +58,14 @@ def read_scienceqa(
             choices=tuple(row["choices"]),
             answer=row["answer"],
             caption=texts.get(pid, ""),
-            image=images(split, pid, row["image"]) if row["image"] else None,
+            image=images(split, pid, row["image"]) if row.get("image") else None,
             split=split,
-            **{name: row[name] for name in TEXT_FIELDS},
+            rationales=tuple(row.get("rationales") or ()),
+            direct_answers=tuple(row.get("direct_answers") or ()),
+            difficult=bool(row.get("difficult")),
+            **{name: row.get(name, "") for name in TEXT_FIELDS},
         )
     return problems, splits
-
-
-def read_captions(path: Path | str, *, optional: bool = False) -> dict[str, str]:
-    """Captions by pid from `{"captions": {...}}` or a plain mapping; a list of captions is joined by spaces.
-
-    Without the file: {} if it is `optional`, else AresError. Raises AresError where a caption is not text.
-    """
-    path = Path(path)
-    if optional and not path.exists():
-        return {}
-    content = _read_mapping(path, "problem ids to captions")
-    found = content.get("captions", content)
-    if not isinstance(found, dict):
-        raise AresError(f'{path}: "captions" is {_kind(found)}; it must map problem ids to captions.')
-    return {pid: _caption(path, pid, value) for pid, value in found.items()}
-
-
-def _caption(path: Path, pid: str, value: Any) -> str:
-    parts = value if isinstance(value, list) else [value]
-    if not all(isinstance(part, str) for part in parts):
-        raise AresError(f"{path}: the caption of problem {pid} is {_kind(value)}; make it text.")
-    return " ".join(parts)
 
 
 def _checked_root(root: Path | str | None) -> Path:
@@ -89,19 +78,8 @@ def _checked_root(root: Path | str | None) -> Path:
     return Path(root)
 
 
-def _read_mapping(path: Path, meaning: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise AresError(
-            f"{path} is missing; put the file there or set data.root and data.captions to where it is."
-        )
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise AresError(f"{path} holds {_kind(content)}; it must be an object that maps {meaning}.")
-    return content
-
-
 def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]:
-    content = _read_mapping(path, "splits to lists of problem ids")
+    content = read_mapping(path, "splits to lists of problem ids")
     if not any(split in content for split in SPLITS):
         raise AresError(f"{path} has none of the splits {', '.join(SPLITS)}; name them so.")
     seen: dict[str, str] = {}
@@ -109,7 +87,7 @@ def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]
     for split in SPLITS:
         pids = content.get(split, [])
         if not isinstance(pids, list):
-            raise AresError(f"{path}: split {split} is {_kind(pids)}; it must be a list of problem ids.")
+            raise AresError(f"{path}: split {split} is {kind(pids)}; it must be a list of problem ids.")
         splits[split] = [str(pid) for pid in pids]
         for pid in splits[split]:
             if pid not in rows:
@@ -124,31 +102,12 @@ def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]
     return splits
 
 
-def _check_problem(path: Path, pid: str, row: Any) -> None:
-    def wrong(what: str) -> NoReturn:
-        raise AresError(f"{path}: problem {pid}, {what}")
-
-    if not isinstance(row, dict):
-        raise AresError(f"{path}: problem {pid} is {_kind(row)}; it must be an object.")
-    for name in (*TEXT_FIELDS, "choices", "answer", "image"):
-        if name not in row:
-            wrong(f'field "{name}" is missing; add it.')
-    for name in TEXT_FIELDS:
-        if not isinstance(row[name], str):
-            wrong(f'field "{name}" is {_kind(row[name])}; make it text.')
-    choices, answer, image = row["choices"], row["answer"], row["image"]
-    if not isinstance(choices, list) or not choices or not all(isinstance(choice, str) for choice in choices):
-        wrong('field "choices" must be a non-empty list of texts.')
-    if len(choices) > MAX_CHOICES:
-        wrong(f'field "choices" has {len(choices)} choices; at most {MAX_CHOICES} (A to Z) can be answered.')
-    if answer is not None and (isinstance(answer, bool) or not isinstance(answer, int)):
-        wrong(
-            f'field "answer" is {_kind(answer)}; make it the index of a choice, or null where it is withheld.'
-        )
-    if answer is not None and not 0 <= answer < len(choices):
-        wrong(f'field "answer" is {answer}, out of range: it must be 0 to {len(choices) - 1}.')
-    if image is not None and not isinstance(image, str):
-        wrong(f'field "image" is {_kind(image)}; make it a file name or null.')
+def _check_problem(path: Path, pid: str, row: Any, required: tuple[str, ...]) -> None:
+    for clause in problems_with(row, required):
+        raise AresError(f"{path}: problem {pid}, {clause}")
+    for name in ("rationales", "direct_answers"):
+        for clause in wrong_texts(row, name):
+            raise AresError(f"{path}: problem {pid}, {clause}")
 
 
 def _image_finder(folder: Path) -> Callable[[str, str, str], Path]:
@@ -162,8 +121,3 @@ def _image_finder(folder: Path) -> Callable[[str, str, str], Path]:
         return nested
 
     return find
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")

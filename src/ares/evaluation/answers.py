@@ -1,4 +1,4 @@
-"""Answers: reading them from a model's output, and the accuracy table of ScienceQA."""
+"""Answers: reading them from a model's output, ScienceQA's accuracy table, A-OKVQA's measures and leaderboard file."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -82,3 +82,32 @@ def accuracy_counts(problems: Mapping[str, Problem], predictions: Mapping[str, i
 def failed_extractions(predictions: Mapping[str, int | None]) -> int:
     """How many outputs gave no answer; `accuracy_table` counts them as wrong."""
     return sum(predicted is None for predicted in predictions.values())
+
+
+def choice_text(problem: Problem, answer: int | None) -> str:
+    """The text of the chosen option; empty where none was chosen."""
+    return "" if answer is None else problem.choices[answer]
+
+
+def vqa_accuracy(problems: Mapping[str, Problem], predictions: Mapping[str, str]) -> float | None:
+    """Percent, over the problems with direct answers that are not `difficult`, of min(1, matches / 3).
+
+    A match is an annotator's answer that equals the prediction, letter for letter; a problem without a
+    prediction counts 0. None without such a problem. Schwenk et al. 2022 (A-OKVQA), as their evaluation counts.
+    """
+    asked = [p for p in problems.values() if p.direct_answers and not p.difficult]
+    if not asked:
+        return None
+    matches = [p.direct_answers.count(predictions[p.pid]) if p.pid in predictions else 0 for p in asked]
+    return 100 * sum(min(1.0, count / 3) for count in matches) / len(asked)
+
+
+def leaderboard(
+    problems: Mapping[str, Problem], predictions: Mapping[str, int | None]
+) -> dict[str, dict[str, str]]:
+    """A-OKVQA's `predictions_<split>.json`: question id to the chosen option's text, for both of its settings.
+
+    Every problem is in it; one without an answer has an empty text, which is wrong, never a guess.
+    """
+    texts = {pid: choice_text(problem, predictions.get(pid)) for pid, problem in problems.items()}
+    return {pid: {"multiple_choice": text, "direct_answer": text} for pid, text in texts.items()}

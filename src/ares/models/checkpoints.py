@@ -1,5 +1,6 @@
-"""What a checkpoint's weights say of their shape, read without loading them."""
+"""What a checkpoint's weights are called and shaped, read without loading them, and how old names become ours."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,19 @@ _WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_IMAGE_WEIGHT = "encoder.image_dense.weight"
+# The first Multimodal-CoT (UnifiedQA, DETR) keeps the fusion beside the encoder, not in it.
+OLD_NAMES = {r"^(image_dense|mha_layer|gate_dense)\.": r"encoder.\1."}
 
 
-def checkpoint_patch_dim(path: str | Path, **where: Any) -> int | None:
-    """D of `encoder.image_dense.weight` (d_model, D) in a checkpoint (a folder or hub id), None without one.
+def our_name(name: str) -> str:
+    """The name of a checkpoint's weight in our models."""
+    for old, new in OLD_NAMES.items():
+        name = re.sub(old, new, name)
+    return name
+
+
+def checkpoint_shapes(path: str | Path, **where: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of a checkpoint's weights (a folder or hub id) by our names; empty without a weight file.
 
     `where` holds the hub's arguments of `from_pretrained`: revision, cache_dir, subfolder, ...
     """
@@ -25,21 +34,27 @@ def checkpoint_patch_dim(path: str | Path, **where: Any) -> int | None:
         file = cached_file(str(path), name, _raise_exceptions_for_missing_entries=False, **where)
         if file is None:
             continue
+        shards = [name]
         if name.endswith(".index.json"):
-            shard = read_json(file)["weight_map"].get(_IMAGE_WEIGHT)
-            file = None if shard is None else cached_file(str(path), shard, **where)
-        return None if file is None else _second_dimension(str(file))
-    return None
+            shards = sorted(set(read_json(file)["weight_map"].values()))
+        files = [cached_file(str(path), shard, **where) for shard in shards]
+        return {our_name(key): shape for part in files for key, shape in _shapes(str(part)).items()}
+    return {}
 
 
-def _second_dimension(file: str) -> int | None:
+def checkpoint_patch_dim(path: str | Path, **where: Any) -> int | None:
+    """D of `encoder.image_dense.weight` (d_model, D) in a checkpoint (a folder or hub id), None without one."""
+    shape = checkpoint_shapes(path, **where).get("encoder.image_dense.weight")
+    return None if shape is None else shape[1]
+
+
+def _shapes(file: str) -> dict[str, tuple[int, ...]]:
     if file.endswith(".safetensors"):
         from safetensors import safe_open
 
         with safe_open(file, framework="pt") as weights:
-            found = _IMAGE_WEIGHT in weights.keys()  # noqa: SIM118
-            return int(weights.get_slice(_IMAGE_WEIGHT).get_shape()[1]) if found else None
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
     import torch
 
     state = torch.load(file, map_location="meta", weights_only=True)
-    return int(state[_IMAGE_WEIGHT].shape[1]) if _IMAGE_WEIGHT in state else None
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ares.models.checkpoints import checkpoint_shapes, our_name
 from ares.models.fusion import FUSION_MODULES, FusionT5Config
 from ares.models.t5 import T5ForMultimodalGeneration, T5ForMultimodalValue
 from ares.types import AresError
@@ -37,6 +38,8 @@ def load_policy(
         raise AresError(f"{path} holds a value model, not a policy; give the policy's folder.")
     fusion = {name for name, _ in model.named_parameters() if _is_fusion(name)}
     missing = set(info["missing_keys"])
+    if not model.config.scale_decoder_outputs and "lm_head.weight" not in checkpoint_shapes(path):
+        missing.add("lm_head.weight")  # transformers ties it to the embedding, which such a model never does
     if missing - fusion or missing not in (set(), fusion):
         raise _lacks(path, missing)
     if missing and features:
@@ -160,7 +163,7 @@ def _open(cls: Any, path: str | Path, dropout: float, seed: int, dtype: str) -> 
 def _open_old_value(file: Path, dropout: float, dtype: str) -> tuple[T5ForMultimodalValue, set[str]]:
     state = torch.load(file, map_location="cpu", weights_only=True)
     # The original's value model carries a language-model head that it never uses.
-    state = {name: tensor for name, tensor in state.items() if not name.startswith("lm_head")}
+    state = {our_name(name): tensor for name, tensor in state.items() if not name.startswith("lm_head")}
     patch_dim = state["encoder.image_dense.weight"].shape[1]
     config = FusionT5Config.from_pretrained(file.parent, dropout_rate=dropout, patch_dim=patch_dim)
     model = T5ForMultimodalValue(config)

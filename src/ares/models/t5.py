@@ -13,7 +13,7 @@ from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.models.t5.modeling_t5 import T5PreTrainedModel, T5Stack
 
-from ares.models.checkpoints import checkpoint_patch_dim
+from ares.models.checkpoints import OLD_NAMES, checkpoint_patch_dim
 from ares.models.fusion import FusionT5Config, FusionT5Stack
 
 _HUB_ARGUMENTS = ("revision", "cache_dir", "subfolder", "local_files_only", "force_download", "token")
@@ -29,12 +29,18 @@ class _FusionBody(T5PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, path: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """`PreTrainedModel.from_pretrained`, with `patch_dim` taken from the shape of the checkpoint's weight."""
+        """`PreTrainedModel.from_pretrained`, with `patch_dim` taken from the shape of the checkpoint's weight.
+
+        Also reads the names of the first Multimodal-CoT, whose fusion is beside the encoder.
+        """
         if path is not None and not {"config", "patch_dim"} & kwargs.keys():
             where = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
             patch_dim = checkpoint_patch_dim(path, **where)
             kwargs |= {} if patch_dim is None else {"patch_dim": patch_dim}
-        return super().from_pretrained(path, *args, **kwargs)
+        found: Any = super().from_pretrained(path, *args, key_mapping=OLD_NAMES, **kwargs)
+        # Else save_pretrained would write the old names again, whatever was read.
+        (found[0] if isinstance(found, tuple) else found)._weight_conversions = None
+        return found
 
     def decoder_states(
         self,

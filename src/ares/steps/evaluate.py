@@ -1,10 +1,16 @@
 """evaluate: accuracy by subject, context and grade, and how close the rationales are to the gold ones."""
 
-from ares.evaluation.answers import accuracy_counts, accuracy_table, failed_extractions
+from ares.evaluation.answers import (
+    accuracy_counts,
+    accuracy_table,
+    choice_text,
+    failed_extractions,
+    vqa_accuracy,
+)
 from ares.evaluation.rationales import bleu, rouge_l, similarity
 from ares.steps.inputs import problems_of
 from ares.store import Outputs, Run, read_predictions, read_rationales, write_json
-from ares.types import Config
+from ares.types import AresError, Config
 
 
 def evaluate(config: Config, run: Run) -> Outputs:
@@ -13,6 +19,10 @@ def evaluate(config: Config, run: Run) -> Outputs:
     split = config.evaluate.split
     predictions = {p.pid: p for p in read_predictions(run.inputs["predictions"])}
     asked = {pid: problems[pid] for pid in splits[split] if problems[pid].answer is not None}
+    if not asked:
+        raise AresError(
+            f"The {split} split of data={config.data['name']} has no question whose answer is known; score another: evaluate.split=val."
+        )
     answers = {pid: predictions[pid].answer if pid in predictions else None for pid in asked}
     texts = {r.pid: r.text for r in read_rationales(run.inputs[f"rationales-{split}"])}
     pairs = [(f"Solution: {problems[pid].solution}", texts[pid]) for pid in asked if problems[pid].solution]
@@ -21,12 +31,14 @@ def evaluate(config: Config, run: Run) -> Outputs:
     if pairs and config.evaluate.similarity_model:
         figures["similarity"] = similarity(references, hypotheses, model=config.evaluate.similarity_model)
     accuracy = accuracy_table(asked, answers)
+    direct = vqa_accuracy(asked, {pid: choice_text(asked[pid], answer) for pid, answer in answers.items()})
     failed = failed_extractions(answers)
     scores = {
         "split": split,
         "questions": len(asked),
         "accuracy": accuracy,
         "counts": accuracy_counts(asked, answers),
+        "direct_answer": direct,
         "failed_extractions": failed,
         "majority": _majority(list(asked.values())),
         "rationales": figures,
@@ -35,6 +47,8 @@ def evaluate(config: Config, run: Run) -> Outputs:
     path = run.folder / "scores.json"
     write_json(path, scores)
     metrics = {f"accuracy/{name}": value for name, value in accuracy.items() if value is not None}
+    if direct is not None:
+        metrics["direct_answer"] = direct
     return Outputs({"scores": path}, {**metrics, **figures, "failed_extractions": failed})
 
 

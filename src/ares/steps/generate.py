@@ -1,29 +1,30 @@
-"""generate: greedy rationales, the only ones there are; every later step reads them from here."""
+"""generate: greedy rationales, the only ones there are; every later step reads them from here.
 
+They are the policy's own or, with `generate.predictions`, those that the original ARES wrote.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from ares.evaluation.published import read_published
 from ares.steps.generation import greedy_rationales
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of
 from ares.store import Outputs, Run, write_rationales
 from ares.text.sentences import repetition_rate
-from ares.types import Config
+from ares.text.tokenizers import load_tokenizer
+from ares.types import Config, Problem, Rationale
+
+# The rationales of a split's problems, in the order of the pids.
+Source: TypeAlias = Callable[[str, list[str]], list[Rationale]]
 
 
 def generate(config: Config, run: Run) -> Outputs:
     """Writes `rationales-<split>.parquet`: of train inside a round, of all splits at the end."""
     problems, splits = problems_of(config, run)
-    model, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
-    features = features_of(run)
+    rationales_of = _reader(config, run) if config.generate.predictions else _writer(config, run, problems)
     files, metrics = {}, {}
     for split in ("train",) if run.round else ("train", "val", "test"):
-        rationales = greedy_rationales(
-            model,
-            tokenizer,
-            examples_of(problems, splits[split], "QCM-E", config),
-            features,
-            max_input_tokens=config.text.max_input_tokens,
-            max_new_tokens=config.generate.max_new_tokens,
-            batch_size=config.generate.batch_size,
-            label=f"{run.key} {split}",
-        )
+        rationales = rationales_of(split, splits[split])
         path = run.folder / f"rationales-{split}.parquet"
         write_rationales(path, rationales, run.provenance)
         files["rationales" if run.round else f"rationales-{split}"] = path
@@ -32,3 +33,37 @@ def generate(config: Config, run: Run) -> Outputs:
         metrics[f"{split}/repetition"] = sum(repetition_rate(r.text) for r in rationales) / count
         metrics[f"{split}/tokens"] = sum(len(r.token_ids) for r in rationales) / count
     return Outputs(files, metrics)
+
+
+def _writer(config: Config, run: Run, problems: Mapping[str, Problem]) -> Source:
+    """Generates the rationales of a split with the policy."""
+    model, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
+    features = features_of(run)
+
+    def write(split: str, pids: list[str]) -> list[Rationale]:
+        return greedy_rationales(
+            model,
+            tokenizer,
+            examples_of(problems, pids, "QCM-E", config),
+            features,
+            max_input_tokens=config.text.max_input_tokens,
+            max_new_tokens=config.generate.max_new_tokens,
+            batch_size=config.generate.batch_size,
+            label=f"{run.key} {split}",
+        )
+
+    return write
+
+
+def _reader(config: Config, run: Run) -> Source:
+    """Reads the rationales of a split from the original's files; their ids are those of the text, encoded again."""
+    tokenizer = load_tokenizer(run.inputs["policy"])
+    folder = str(config.generate.predictions)
+
+    def read(split: str, pids: list[str]) -> list[Rationale]:
+        texts = read_published(folder, split, pids) if pids else {}
+        return [
+            Rationale(pid, text, tuple(tokenizer(text)["input_ids"]), False) for pid, text in texts.items()
+        ]
+
+    return read

@@ -28,6 +28,8 @@ def encode_prompts(
     tokenizer: Any, examples: Mapping[str, Example], max_input_tokens: int
 ) -> dict[str, list[int]]:
     """The prompts' ids by pid, cut to `max_input_tokens` with EOS kept as the last one."""
+    if not examples:  # a data set without this split
+        return {}
     texts = [example.prompt for example in examples.values()]
     ids = tokenizer(texts, truncation=True, max_length=max_input_tokens)["input_ids"]
     return dict(zip(examples, ids, strict=True))

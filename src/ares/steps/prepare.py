@@ -1,4 +1,4 @@
-"""prepare: problems and image features as files, made once for all runs that use the same ones."""
+"""prepare: problems, captions and image features as files, made once for all runs that use the same ones."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,46 +9,98 @@ from hydra.utils import get_method, instantiate
 
 from ares.store import hash_of, read_json, sha256_file, write_json
 from ares.types import AresError, Config, Problem
+from ares.vision.features import FeatureStore
+
+# What the settings of a group say to this step rather than to the reader or the encoder.
+_NOT_THE_READERS = ("name", "_target_", "root", "hub", "sizes", "captioner")
+_NOT_THE_ENCODERS = ("name", "path", "arrays", "name_map", "batch_size", "workers", "on_corrupt")
+_SOURCES = ("problems.json", "pid_splits.json", "aokvqa_v1p0_*.json", "problems.jsonl", "problems.parquet")
 
 
 def read_problems(data: Mapping[str, Any], root: Path) -> tuple[dict[str, Problem], dict[str, list[str]]]:
     """The problems by pid and the pids of each split in order, through the reader that `data._target_` names."""
+    settings = {key: value for key, value in data.items() if key not in _NOT_THE_READERS}
     # Not instantiate(), which would wrap the reader's own words about bad data in its own.
-    return get_method(data["_target_"])(str(root), data["captions"])
+    return get_method(data["_target_"])(str(root), **settings)
 
 
 def source_hash(config: Config) -> str:
-    """The hash of the problems' files, or of what a generated data set is made from."""
+    """The hash of the problems' files and of how they are read, or of what a generated data set is made from."""
     if config.data["name"] == "sample":
         return hash_of({"sample": _sample_settings(config)})
-    root = Path(config.data["root"])
-    names = [root / "problems.json", root / "pid_splits.json", root / "captions.json"]
-    if config.data["captions"]:
-        names.append(Path(config.data["captions"]))
-    return hash_of([[path.name, sha256_file(path)] for path in names if path.exists()])
+    captions = captions_file(config.data)
+    files = [*_source_files(Path(config.data["root"])), *([captions] if captions.exists() else [])]
+    reading = {key: config.data.get(key) for key in ("rationale", "seed") if key in config.data}
+    return hash_of([[[path.name, sha256_file(path)] for path in files], reading])
+
+
+def captions_file(data: Mapping[str, Any]) -> Path:
+    """Where a data set's captions are, if it has any."""
+    root = Path(data["root"])
+    return Path(data["captions"] or (root if root.is_dir() else root.parent) / "captions.json")
 
 
 def prepared(config: Config, *, make: bool) -> dict[str, Path]:
     """The folders of the problems (`data`) and, unless features=none, of the image features (`features`).
 
-    They live in `<paths.runs>/shared`, named by the hash of what they are made from; with `make` what is
-    absent is made. Raises AresError where something is absent and may not be made.
+    Generated data and features live in `<paths.runs>/shared`, named by the hash of what they are made from;
+    with `make` what is absent is made. Raises AresError where something is absent and may not be made.
     """
     shared = (Path(config.paths.runs) / "shared").resolve()
-    data = (
-        _sample(config, shared, make)
-        if config.data["name"] == "sample"
-        else Path(config.data["root"]).resolve()
-    )
-    if not data.is_dir():
-        raise AresError(
-            f"There is no data in {data} (data.root); put problems.json and pid_splits.json there, or try the "
-            "built-in problems with `python train.py experiment=demo`."
-        )
+    data = _sample(config, shared, make) if config.data["name"] == "sample" else _source(config, make)
+    if make and (config.data.get("captioner") or {}).get("model"):
+        _captions(config, data)
     found = {"data": data}
     if config.features["_target_"] is not None:
         found["features"] = _features(config, shared, data, make)
     return found
+
+
+def prepare_alone(config: Config) -> list[str]:
+    """`stage=prepare`: makes all of it on one device, whatever the strategy, and says what is there, a line each."""
+    found = prepared(config, make=True)
+    problems, splits = read_problems(config.data, found["data"])
+    images = {problem.image for problem in problems.values() if problem.image is not None}
+    captions = sum(bool(problem.caption) for problem in problems.values())
+    sizes = ", ".join(f"{split} {len(pids):,}" for split, pids in splits.items())
+    lines = [
+        f"problems: {len(problems):,} ({sizes}), {len(images):,} images, {captions:,} captions in {found['data']}"
+    ]
+    if "features" in found:
+        store = FeatureStore(found["features"])
+        known = sum(pid in store for pid in problems)
+        lines.append(
+            f"features: {store.shape[0]} x {store.shape[1]} of {known:,} problems in {found['features']}"
+        )
+        for pid, reason in store.skipped.items():
+            lines.append(f"skipped: problem {pid}, {reason}")
+    return lines
+
+
+def _source_files(root: Path) -> list[Path]:
+    if root.is_file():
+        return [root]
+    return sorted(path for name in _SOURCES for path in root.glob(name))
+
+
+def _source(config: Config, make: bool) -> Path:
+    root, hub = Path(config.data["root"]), config.data.get("hub")
+    if not _source_files(root) and make and hub:
+        from ares.data.hub import fetch_hub
+
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".hub.lock"):
+            if not _source_files(root):
+                fetch_hub(hub, root)
+    if not root.exists():
+        fetch = (
+            f"fetch {hub} with `python train.py stage=prepare data={config.data['name']}`, " if hub else ""
+        )
+        raise AresError(
+            f"There is no data in {root.resolve()} (data.root); put it there, {fetch}or try the built-in problems "
+            "with `python train.py experiment=demo`."
+        )
+    return root.resolve()
 
 
 def _sample_settings(config: Config) -> dict[str, Any]:
@@ -74,11 +126,27 @@ def _sample(config: Config, shared: Path, make: bool) -> Path:
     return folder
 
 
+def _images(config: Config, data: Path) -> dict[str, Path]:
+    # Images are the same whatever is said of them: no captions, which may not be written yet.
+    problems, _ = read_problems({**config.data, "captions": None}, data)
+    return {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
+
+
+def _captions(config: Config, data: Path) -> None:
+    from ares.vision.captions import Captioner, write_captions
+
+    settings = dict(config.data["captioner"])
+    reading = {key: settings.pop(key) for key in ("batch_size", "workers", "on_corrupt")}
+    path = captions_file({**config.data, "root": data})
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        write_captions(_images(config, data), Captioner(**settings), path, **reading)
+
+
 def _features(config: Config, shared: Path, data: Path, make: bool) -> Path:
     if config.features["path"]:
         return Path(config.features["path"]).resolve()
-    settings = {key: value for key, value in config.features.items() if key not in ("name", "path")}
-    folder = shared / f"features-{hash_of([source_hash(config), settings])[:16]}"
+    settings = {key: value for key, value in config.features.items() if key not in _NOT_THE_ENCODERS}
+    folder = shared / f"features-{_features_key(config, settings)}"
     if not (folder / "prepared.json").exists() and not make:
         raise AresError(
             f"The image features of data={config.data['name']} are not extracted yet; make them with `python train.py "
@@ -86,13 +154,36 @@ def _features(config: Config, shared: Path, data: Path, make: bool) -> Path:
         )
     with _making(folder) as whole:
         if not whole:
-            from ares.vision.features import extract_features
-
-            problems, _ = read_problems(config.data, data)
-            images = {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
-            extract_features(images, instantiate(settings), folder)
+            _make_features(config, settings, data, folder)
             write_json(folder / "prepared.json", settings)
     return folder
+
+
+def _features_key(config: Config, settings: Mapping[str, Any]) -> str:
+    if config.features.get("arrays"):
+        # Their content is hashed when they are imported; gigabytes are not read again at every start.
+        files = [Path(config.features[key]) for key in ("arrays", "name_map") if config.features[key]]
+        stamps = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in files if p.is_file()]
+        return hash_of([stamps, config.features.get("repeat", 1)])[:16]
+    if config.data["name"] == "sample":
+        return hash_of([source_hash(config), settings])[:16]
+    root = Path(config.data["root"])
+    sources = [[path.name, sha256_file(path)] for path in _source_files(root)]
+    return hash_of([sources, str(config.data.get("coco")), settings])[:16]
+
+
+def _make_features(config: Config, settings: Mapping[str, Any], data: Path, folder: Path) -> None:
+    features = config.features
+    if features.get("arrays"):
+        from ares.vision.published import import_features
+
+        name_map = features["name_map"] or Path(features["arrays"]).parent / "name_map.json"
+        import_features(features["arrays"], name_map, folder, repeat=features.get("repeat", 1))
+        return
+    from ares.vision.extraction import extract_features
+
+    reading = {key: features[key] for key in ("batch_size", "workers", "on_corrupt") if key in features}
+    extract_features(_images(config, data), instantiate(settings), folder, **reading)
 
 
 class _making:

@@ -1,0 +1,103 @@
+"""Memory of a training process that reads image features, for feature files of different size.
+
+    python benchmarks/prepare_memory.py /big/disk
+
+The file of the full size is ScienceQA's with the paper's ViT-L: 10,332 x 145 x 1024 float32, 5.7 GiB. The
+process reads an epoch of training batches through the same data module as `stage=rationale` and takes a step of
+a small model on some of them. The baseline, measured in the same run, is a file of a tenth of the images:
+memory must not grow with the file. Measured is all that belongs to the process: its own memory and the file
+pages it holds.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from synthetic import SCIENCEQA_IMAGES
+
+SHAPE = (145, 1024)
+
+
+def main() -> None:
+    """Prints the memory for each size and the ratio."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(arguments.worker)
+        return
+    peaks = {}
+    for share in (0.1, 1.0):
+        count = round(SCIENCEQA_IMAGES * share)
+        folder = arguments.folder / f"features-{count}"
+        write(folder, count)
+        done = subprocess.run(
+            [sys.executable, __file__, "--worker", folder], capture_output=True, text=True, check=True
+        )
+        peaks[count] = float(done.stdout.split()[-1])
+        size = (folder / "features.npy").stat().st_size / 2**30
+        print(
+            f"{count:,} images, file of {size:.2f} GiB: peak resident memory {peaks[count]:.0f} MiB",
+            flush=True,
+        )
+    small, full = peaks.values()
+    print(f"ratio to the baseline (a tenth of the images): {full / small:.2f}")
+
+
+def write(folder: Path, count: int) -> None:
+    """A feature file of random numbers, a block at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "index.json").exists():
+        return
+    block = np.random.default_rng(0).normal(size=(64, *SHAPE)).astype(np.float32)
+    file = open_memmap(folder / "features.npy", mode="w+", dtype=np.float32, shape=(count, *SHAPE))
+    for start in range(0, count, 64):
+        file[start : start + 64] = block[: min(64, count - start)]
+    file.flush()
+    rows = {str(row): row for row in range(count)}
+    index = {"rows": rows, "shape": SHAPE, "encoder": {}, "sha256": "", "features_sha256": ""}
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+def work(folder: Path) -> None:
+    """One epoch over the features; prints the peak of resident memory in MiB."""
+    import torch
+
+    from ares.datamodules.base import Encoded, Seq2SeqData
+    from ares.models.fusion import FusionT5Config
+    from ares.models.t5 import T5ForMultimodalGeneration
+    from ares.vision.features import FeatureStore
+
+    store = FeatureStore(folder)
+    index = json.loads((folder / "index.json").read_text())
+    rows = [Encoded(pid, (5,) * 30 + (1,), (6,) * 20 + (1,)) for pid in index["rows"]]
+    data = Seq2SeqData(rows, [], features=store, pad_id=0, micro=8, accumulate=1, eval_batch=8, seed=0)
+    config = FusionT5Config(vocab_size=40, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4)  # type: ignore[call-arg]
+    model = T5ForMultimodalGeneration(config)
+    optimizer = torch.optim.AdamW(model.parameters())
+    peak = 0.0
+    for number, batch in enumerate(data.train_dataloader()):
+        if number % 10 == 0:
+            names = ("input_ids", "attention_mask", "image_features", "labels")
+            model(**{name: batch[name] for name in names}).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        peak = max(peak, resident())
+    print(peak)
+
+
+def resident() -> float:
+    """MiB of the process, file pages included."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+if __name__ == "__main__":
+    main()

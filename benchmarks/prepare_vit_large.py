@@ -1,0 +1,68 @@
+"""The paper's encoder, ViT-L/32 at 384 pixels, on 200 images, and what that means for ScienceQA's 10,332.
+
+    python benchmarks/prepare_vit_large.py /big/disk [--images 200] [--precision auto 32 bf16]
+
+Seeded weights: speed does not depend on them. The baseline, measured in the same run, is the original's way:
+32 bits, one image at a time.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from synthetic import SCIENCEQA_IMAGES, write_scienceqa
+
+from ares.vision.encoders import TimmEncoder
+from ares.vision.extraction import extract_features
+
+MODEL = "vit_large_patch32_384"
+
+
+def main() -> None:
+    """Prints a line for each precision."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--precision", nargs="+", default=["32", "bf16"])
+    arguments = parser.parse_args()
+    root = arguments.folder / "few"
+    write_scienceqa(root, scale=arguments.images / SCIENCEQA_IMAGES)
+    paths = {path.parent.name: path for path in sorted(root.rglob("image.png"))[: arguments.images]}
+    base = one_by_one(list(paths.values())[: max(10, arguments.images // 10)])
+    print(f"baseline, 32 bits, one image at a time: {base:.2f} images/s", flush=True)
+    for precision in arguments.precision:
+        encoder = TimmEncoder(MODEL, pretrained=False, precision=precision)
+        shape = encoder.shape  # makes the network
+        start = time.perf_counter()
+        extract_features(
+            paths,
+            encoder,
+            arguments.folder / f"features-{precision}-{time.time_ns()}",
+            batch_size=arguments.batch,
+            workers=arguments.workers,
+        )
+        rate = len(paths) / (time.perf_counter() - start)
+        hours = SCIENCEQA_IMAGES / rate / 3600
+        print(
+            f"{precision} bits, batches of {arguments.batch}, {shape[0]} x {shape[1]}: {rate:.2f} images/s, ratio {rate / base:.2f}; "
+            f"{SCIENCEQA_IMAGES:,} images would take {hours:.1f} h",
+            flush=True,
+        )
+
+
+def one_by_one(paths: list[Path]) -> float:
+    """Images a second, each read and encoded alone."""
+    encoder = TimmEncoder(MODEL, pretrained=False, precision="32")
+    encoder.encode([encoder.read(paths[0])])
+    start = time.perf_counter()
+    for path in paths:
+        encoder.encode([encoder.read(path)])
+    return len(paths) / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Reads a data set of one's own: a JSONL or parquet file with one problem a row, the fields those of `Problem`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ares.data.captions import read_captions
+from ares.data.checks import TEXT_FIELDS, problems_with, wrong_texts
+from ares.store import read_table
+from ares.types import SPLITS, AresError, Problem
+
+FILES = ("problems.jsonl", "problems.parquet")
+FIELDS = (*Problem.__dataclass_fields__,)
+_REQUIRED = ("pid", "question", "choices", "split")
+_SHOWN = 10  # mistakes told at once
+
+
+def read_custom(
+    root: Path | str | None, captions: Path | str | None = None
+) -> tuple[dict[str, Problem], dict[str, list[str]]]:
+    """The problems by pid and the pids of train, val and test, in the order of the rows.
+
+    `root` is a `.jsonl` or `.parquet` file, or a folder with `problems.jsonl` or `problems.parquet`. A row has
+    `pid`, `question`, `choices` and `split` (train, val or test); every other field of `Problem` may be left
+    out: an `answer` that is missing or null is withheld, texts are empty, `image` is a path relative to the
+    file's folder. `captions` as in `read_scienceqa`; a caption of its own goes first.
+
+    Raises AresError that lists the first mistakes with their row numbers, counted from 1.
+    """
+    path = _file(root)
+    rows = list(_rows(path))
+    found = [f"{path}: row {number}, {clause}" for number, row in rows for clause in _wrong(row)]
+    if not found:
+        found = list(_repeated(path, rows))
+    if found:
+        more = [f"{path}: {len(found) - _SHOWN} more mistakes."] if len(found) > _SHOWN else []
+        raise AresError("\n".join(found[:_SHOWN] + more))
+    beside = path.parent / "captions.json"
+    texts = read_captions(captions if captions else beside, optional=not captions)
+    problems = {row["pid"]: _problem(row, path.parent, texts) for _, row in rows}
+    splits = {split: [p.pid for p in problems.values() if p.split == split] for split in SPLITS}
+    return problems, splits
+
+
+def _file(root: Path | str | None) -> Path:
+    path = Path(root) if root else None
+    for candidate in [path, *(path / name for name in FILES)] if path else []:
+        if candidate and candidate.is_file() and candidate.suffix in (".jsonl", ".parquet"):
+            return candidate
+    raise AresError(
+        f"data.root={root} is neither a .jsonl or .parquet file nor a folder with {' or '.join(FILES)}; "
+        "docs/data.md shows what a row looks like."
+    )
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """The rows with their numbers: lines of JSONL, rows of parquet."""
+    if path.suffix == ".parquet":
+        yield from enumerate(read_table(path), start=1)
+        return
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    yield number, json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise AresError(
+                        f"{path}: row {number} is not valid JSON ({error.msg}); write one object a line."
+                    ) from None
+
+
+def _wrong(row: Any) -> Iterator[str]:
+    if isinstance(row, dict):
+        # A parquet file has every column in every row: null is as good as absent.
+        row = {name: value for name, value in row.items() if value is not None}
+        unknown = sorted(row.keys() - set(FIELDS))
+        yield from (f'field "{name}" is unknown; the fields are {", ".join(FIELDS)}.' for name in unknown)
+    yield from problems_with(row, _REQUIRED)
+    if not isinstance(row, dict):
+        return
+    for name in ("rationales", "direct_answers"):
+        yield from wrong_texts(row, name)
+    if "pid" in row and (not isinstance(row["pid"], str) or not row["pid"] or "/" in row["pid"]):
+        yield 'field "pid" must be a non-empty text without a slash.'
+    if "split" in row and row["split"] not in SPLITS:
+        yield f'field "split" is {row["split"]!r}; make it train, val or test.'
+    if not isinstance(row.get("difficult", False), bool):
+        yield 'field "difficult" must be true or false.'
+    if not isinstance(row.get("caption", ""), str):
+        yield 'field "caption" must be text.'
+
+
+def _repeated(path: Path, rows: list[tuple[int, Any]]) -> Iterator[str]:
+    first: dict[str, int] = {}
+    for number, row in rows:
+        if row["pid"] in first:
+            yield f"{path}: row {number}, pid {row['pid']} is that of row {first[row['pid']]}; give it its own."
+        first.setdefault(row["pid"], number)
+
+
+def _problem(row: dict[str, Any], folder: Path, captions: dict[str, str]) -> Problem:
+    return Problem(
+        pid=row["pid"],
+        choices=tuple(row["choices"]),
+        answer=row.get("answer"),
+        caption=row.get("caption") or captions.get(row["pid"], ""),
+        image=folder / row["image"] if row.get("image") else None,
+        split=row["split"],
+        rationales=tuple(row.get("rationales") or ()),
+        direct_answers=tuple(row.get("direct_answers") or ()),
+        difficult=bool(row.get("difficult")),
+        **{name: row.get(name) or "" for name in TEXT_FIELDS},
+    )

@@ -1,0 +1,51 @@
+"""stage=doctor: whether a run can work here, what it needs, and what to do where it cannot."""
+
+from omegaconf import OmegaConf
+
+from ares.config import folder, options
+from ares.doctor.artefacts import check_checkpoints, check_data, check_features
+from ares.doctor.findings import Finding
+from ares.doctor.machine import check_devices, check_disk, check_environment, check_keys, check_memory
+from ares.doctor.spending import check_teacher
+from ares.types import AresError, Config
+
+
+def doctor(config: Config) -> list[str]:
+    """The findings on a run of `doctor.stage` as lines; prints them and exits with code 1 where it cannot work."""
+    findings = examine(config)
+    asked = f"stage={config.doctor.stage} data={config.data['name']} model={config.model['name']}"
+    count = sum(finding.status == "problem" for finding in findings)
+    verdict = f"{asked}: {count} problem{'s' if count > 1 else ''}." if count else f"{asked} can run here."
+    lines = [*map(str, findings), verdict]
+    if count:
+        print("\n".join(lines))
+        raise SystemExit(1)
+    return lines
+
+
+def examine(config: Config) -> list[Finding]:
+    """All findings, in the order in which one would look."""
+    steps = _steps(config.doctor.stage)
+    problems, splits, data = check_data(config)
+    features, patch_dim = check_features(config, problems)
+    return [
+        *check_environment(),
+        *check_devices(config, steps),
+        *check_keys(config, steps),
+        *data,
+        *features,
+        *check_checkpoints(config, steps, patch_dim),
+        *check_memory(config, steps),
+        *check_disk(config, steps),
+        *check_teacher(config, steps, problems, splits),
+    ]
+
+
+def _steps(stage: str) -> list[str]:
+    if stage not in options("stage"):
+        raise AresError(
+            f"doctor.stage={stage}: there is no such stage; choose from {', '.join(options('stage'))}."
+        )
+    loaded = OmegaConf.to_container(OmegaConf.load(folder() / "stage" / f"{stage}.yaml"))
+    assert isinstance(loaded, dict)
+    return list(loaded["steps"])

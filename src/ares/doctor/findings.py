@@ -1,0 +1,19 @@
+"""What the doctor found."""
+
+from dataclasses import dataclass
+
+_MARKS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`status` is ok, note (it works, but know this) or problem (the run cannot work); these two have a `remedy`."""
+
+    status: str
+    subject: str
+    text: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        line = f"{_MARKS[self.status]:<8} {self.subject:<12} {self.text}"
+        return f"{line}\n{'':<22}→ {self.remedy}" if self.remedy else line

@@ -1,0 +1,158 @@
+"""What the machine has against what the run asks for."""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from ares.doctor.findings import Finding
+from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
+from ares.types import Config
+
+DEVICE_STEPS = ("rationale", "rollout", "ppo", "generate", "sft", "lora", "prepare")
+_KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "WANDB_API_KEY", "HF_TOKEN")
+_TEACHER_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+_SHOWN = ("torch", "transformers", "pytorch-lightning", "peft", "timm", "datasets")
+
+
+def check_environment() -> Iterator[Finding]:
+    """The interpreter and the packages against the project's ranges."""
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for line in requires("ares") or ():
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = version(wanted.name)
+        except PackageNotFoundError:
+            wrong.append(f"{wanted.name} is missing")
+            continue
+        if not wanted.specifier.contains(found, prereleases=True):
+            wrong.append(f"{wanted.name} {found} is not {wanted.specifier}")
+    shown = ", ".join(f"{name} {version(name)}" for name in _SHOWN if f"{name} is missing" not in wrong)
+    yield Finding("ok", "environment", f"Python {platform.python_version()}, {shown}")
+    if wrong:
+        yield Finding(
+            "problem", "environment", "; ".join(wrong), "install the project again: pip install -e ."
+        )
+
+
+def check_devices(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
+    """The GPUs that can be seen against those that are asked for."""
+    names = [f"{name} ({memory / GIB:.0f} GiB)" for name, memory in _gpus()]
+    seen = ", ".join(names) or f"none; {os.cpu_count()} processors, {_memory() / GIB:.0f} GiB of memory"
+    asked = config.trainer.devices
+    device_steps = [step for step in steps if step in DEVICE_STEPS]
+    usable = 0 if config.trainer.accelerator == "cpu" else len(names)
+    if device_steps and device_steps != ["prepare"] and asked > max(1, usable):
+        command = f"strategy=single{'' if usable else ' trainer.accelerator=cpu'}"
+        yield Finding(
+            "problem",
+            "GPUs",
+            f"{seen}; trainer.devices={asked} asks for {asked}",
+            f"python train.py stage={config.doctor.stage} data={config.data['name']} model={config.model['name']} {command}",
+        )
+    elif device_steps and not usable and config.model["name"] != "tiny":
+        yield Finding(
+            "note",
+            "GPUs",
+            f"{seen}; {', '.join(device_steps)} on processors take days",
+            "use a machine with a GPU",
+        )
+    else:
+        yield Finding("ok", "GPUs", seen)
+
+
+def check_keys(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
+    """Which keys the environment has; their values are never shown."""
+    there = {name: bool(os.environ.get(name)) for name in _KEYS}
+    yield Finding(
+        "ok", "keys", ", ".join(f"{name} {'set' if found else 'not set'}" for name, found in there.items())
+    )
+    needed = _TEACHER_KEYS.get(config.teacher["name"])
+    # A server of one's own may want no key.
+    own = bool(config.teacher.get("base_url"))
+    if needed and not there[needed] and not own and {"score", "correct", "judge"} & set(steps):
+        yield Finding(
+            "problem",
+            "keys",
+            f"teacher={config.teacher['name']} needs {needed}",
+            f"export {needed}=<key>, or work offline with teacher=reference",
+        )
+    if config.logger.name == "wandb" and not there["WANDB_API_KEY"]:
+        yield Finding(
+            "note",
+            "keys",
+            "logger=wandb logs offline without WANDB_API_KEY",
+            "`wandb sync` later, or export the key",
+        )
+
+
+def check_memory(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
+    """The memory that each device step needs against the smallest device's."""
+    model = model_of(config)
+    if model is None:
+        yield Finding(
+            "note",
+            "memory",
+            "the model's size is unknown until it is here",
+            "give a folder: model.init=<folder>",
+        )
+        return
+    gpus = [] if config.trainer.accelerator == "cpu" else _gpus()
+    where, limit = ("a GPU", min(m for _, m in gpus)) if gpus else ("this machine", _memory())
+    needs = {step: gib for step, gib in memory_of(config, model).items() if step in steps}
+    if not needs:
+        return
+    listed = ", ".join(f"{step} {gib:.1f}" for step, gib in needs.items())
+    text = (
+        f"about GiB a device, {model.parameters / 1e6:.0f} M weights, strategy={config.strategy['name']}, "
+        f"{config.trainer.precision}: {listed}; {where} has {limit / GIB:.0f}"
+    )
+    over = [step for step, gib in needs.items() if gib > limit / GIB]
+    if over:
+        blocks = {
+            "rollout": "rl.generation_batch",
+            "ppo": "rl.micro_batch_size",
+            "generate": "generate.batch_size",
+        }
+        keys = ", ".join(blocks.get(step, f"{step}.micro_batch_size") for step in over)
+        yield Finding(
+            "problem", "memory", text, f"make {keys} smaller, or trainer.precision=bf16-true, or the model"
+        )
+    else:
+        yield Finding("ok", "memory", text)
+
+
+def check_disk(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
+    """The free space at `paths.runs` against what the run leaves."""
+    place = Path(config.paths.runs).resolve()
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
+    free, model = shutil.disk_usage(there).free / GIB, model_of(config)
+    need = disk_of(config, model, steps) if model else 0.0
+    text = f"{free:.0f} GiB free at {place}, about {need:.1f} needed"
+    if not os.access(there, os.W_OK):
+        yield Finding(
+            "problem", "disk", f"{there} cannot be written", "name another place: paths.runs=<folder>"
+        )
+    elif need > free:
+        yield Finding("problem", "disk", text, "make room, or name another place: paths.runs=<folder>")
+    else:
+        yield Finding("ok", "disk", text)
+
+
+def _gpus() -> list[tuple[str, int]]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    return [(properties.name, properties.total_memory) for properties in found]
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,35 @@
+"""What the Teacher is going to cost, estimated from the lengths of the questions and the gold rationales."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from ares.doctor.findings import Finding
+from ares.doctor.requirements import teacher_tokens, teacher_usd
+from ares.types import Config, Problem
+
+
+def check_teacher(
+    config: Config, steps: Sequence[str], problems: Mapping[str, Problem], splits: Mapping[str, list[str]]
+) -> Iterator[Finding]:
+    """Requests, tokens and money; nothing for a stage that asks no Teacher."""
+    name = config.teacher["name"]
+    if not {"score", "correct"} & set(steps):
+        return
+    if name in ("reference", "replay"):
+        yield Finding("ok", "Teacher", f"{name}: offline and free")
+        return
+    if not problems:
+        yield Finding("note", "Teacher", "the cost is unknown without the data", "see above")
+        return
+    tokens = teacher_tokens(config, problems, splits["train"], steps)
+    requests, sent, received = (sum(column) for column in zip(*tokens.values(), strict=True))
+    text = f"{name}: about {requests:,} requests, {sent / 1e6:.1f} M tokens sent, {received / 1e6:.1f} M received"
+    usd = teacher_usd(config, tokens)
+    if usd is None:
+        yield Finding(
+            "note",
+            "Teacher",
+            f"{text}; the price of {config.teacher.get('model')} is unknown",
+            "add it to prices",
+        )
+    else:
+        yield Finding("ok", "Teacher", f"{text}, about ${usd:,.2f}")

@@ -1,0 +1,114 @@
+"""DETR's object queries as image features: 100 x 256, as Multimodal-CoT published them.
+
+Carion et al. 2020, "End-to-End Object Detection with Transformers"; the last states of the decoder.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ares.store import sha256_path
+from ares.types import AresError
+from ares.vision.encoders import Encoder, chosen_device, half_precision, resolved_precision
+from ares.vision.images import open_image
+
+
+class DetrEncoder(Encoder):
+    """A DETR of transformers, from a folder or hub id, or, with `pretrained=False`, from `seed`.
+
+    `model_args` are then those of `DetrConfig`. Images keep their proportions, the shorter side `image_size`
+    pixels; only images of one size share a forward pass, so that padding never enters the features.
+    """
+
+    def __init__(
+        self,
+        model: str = "facebook/detr-resnet-101-dc5",
+        pretrained: bool = True,
+        image_size: int = 800,
+        seed: int = 0,
+        device: str | None = None,
+        model_args: Mapping[str, Any] | None = None,
+        precision: str = "auto",
+    ) -> None:
+        self.model, self.pretrained, self.image_size, self.seed = model, pretrained, image_size, seed
+        self.device, self.model_args, self.precision = device, dict(model_args or {}), precision
+        self._network: Any = None
+        self._processor: Any = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(P, D): the queries and their width."""
+        config = self._load().config
+        return config.num_queries, config.d_model
+
+    def read(self, path: Path) -> Any:
+        """The pixels as the network wants them, (3, H, W) float32."""
+        self._load()
+        return self._processor(images=open_image(path), return_tensors="pt")["pixel_values"][0]
+
+    def encode(self, images: Sequence[Any]) -> np.ndarray:
+        """The features of images, (len(images), P, D) float32."""
+        import torch
+
+        network = self._load()
+        found = np.empty((len(images), *self.shape), dtype=np.float32)
+        order = sorted(range(len(images)), key=lambda row: tuple(images[row].shape))
+        for _, group in groupby(order, key=lambda row: tuple(images[row].shape)):
+            rows = list(group)
+            batch = torch.stack([images[row] for row in rows]).to(network.device)
+            with torch.inference_mode(), half_precision(self.precision, network.device):
+                states = network(pixel_values=batch).last_hidden_state
+            found[rows] = states.float().cpu().numpy()
+        return found
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The model, where its weights come from, and the size of its images."""
+        import transformers
+
+        weights: dict[str, Any] = {"model": self.model}
+        if not self.pretrained:
+            weights = {"seed": self.seed, "model_args": self.model_args}
+        elif Path(self.model).is_dir():
+            weights = {"checkpoint": sha256_path(self.model)}
+        return {
+            "encoder": "detr",
+            "transformers": transformers.__version__,
+            "image_size": self.image_size,
+            "precision": resolved_precision(self.precision, chosen_device(self.device)),
+            **weights,
+        }
+
+    def _load(self) -> Any:
+        if self._network is not None:
+            return self._network
+        import torch
+        from transformers import DetrConfig, DetrImageProcessor, DetrModel
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            try:
+                network = self._pretrained() if self.pretrained else DetrModel(DetrConfig(**self.model_args))
+            except (OSError, RuntimeError) as error:
+                raise AresError(
+                    f"features.model={self.model} cannot be loaded ({str(error).splitlines()[0]}); give a DETR's "
+                    "folder, or the id of one that can be downloaded."
+                ) from error
+        # The original's limit for the longer side: 1333 pixels at 800.
+        size = {"shortest_edge": self.image_size, "longest_edge": round(self.image_size * 1333 / 800)}
+        self._processor = DetrImageProcessor(size=size, do_pad=False)
+        self._network = network.eval().requires_grad_(False).to(chosen_device(self.device))
+        return self._network
+
+    def _pretrained(self) -> Any:
+        from transformers import DetrModel
+
+        loaded: Any = DetrModel.from_pretrained(self.model, output_loading_info=True)
+        network, info = loaded
+        if info["missing_keys"]:
+            raise AresError(
+                f"The checkpoint in features.model={self.model} lacks {sorted(info['missing_keys'])[0]}; it is no whole DETR."
+            )
+        return network

@@ -1,0 +1,207 @@
+"""Frozen networks, and one fixed function, that turn image files into patches of numbers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ares.store import sha256_file
+from ares.types import AresError
+from ares.vision.images import open_image
+
+PRECISIONS = ("auto", "32", "bf16")
+
+
+class Encoder(ABC):
+    """What an image becomes: P patches of D numbers.
+
+    `read` prepares one file and may run in worker processes; `encode` takes a batch of what `read` returned.
+    """
+
+    repeat: int = 1  # how often a reader of the features sees each patch (see FeatureStore)
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """(P, D): the patches of an image and the numbers of a patch."""
+
+    @abstractmethod
+    def read(self, path: Path) -> Any:
+        """An image file as `encode` wants it; raises AresError for a file that is no readable image."""
+
+    @abstractmethod
+    def encode(self, images: Sequence[Any]) -> np.ndarray:
+        """The features of images, (len(images), P, D) float32."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """What determines the features, as JSON: equal fingerprints, equal features."""
+
+
+class PatchEncoder(Encoder):
+    """The pixels of square patches and where they are: for small drawn images and small models.
+
+    An image is resized to `image_size` pixels square; a patch is its `patch_size`² RGB values, scaled from
+    [0, 255] to [−1, 1], followed by the one-hot position of the patch in reading order, 64 and 16 pixels
+    giving (16, 784). The position is `patch_size` instead of 1, or else the many pixels would drown it.
+    """
+
+    def __init__(self, patch_size: int = 16, image_size: int = 64) -> None:
+        if image_size % patch_size:
+            raise AresError(
+                f"features.image_size={image_size} is no multiple of features.patch_size={patch_size}; choose one that is."
+            )
+        self.patch_size, self.image_size = patch_size, image_size
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(P, D)."""
+        count = (self.image_size // self.patch_size) ** 2
+        return count, 3 * self.patch_size**2 + count
+
+    def read(self, path: Path) -> np.ndarray:
+        """The pixels (image_size, image_size, 3) uint8."""
+        return np.asarray(open_image(path, self.image_size))
+
+    def encode(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """The features of images, (len(images), P, D) float32."""
+        side, size, count = self.image_size // self.patch_size, self.patch_size, len(images)
+        pixels = np.stack(images)
+        patches = pixels.reshape(count, side, size, side, size, 3).swapaxes(2, 3)
+        values = patches.reshape(count, side * side, -1).astype(np.float32) / 127.5 - 1.0
+        position = size * np.eye(side * side, dtype=np.float32)
+        position = np.broadcast_to(position, (count, *position.shape))
+        return np.concatenate([values, position], axis=-1)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The encoder's settings."""
+        size = self.patch_size
+        return {"encoder": "patches", "patch_size": size, "image_size": self.image_size, "position": size}
+
+
+class TimmEncoder(Encoder):
+    """The last tokens (prefix tokens such as CLS included) of any timm model; with `pooled`, its one pooled vector.
+
+    A convolutional network's map is read row by row. Weights come from timm's hub (`pretrained`), from a local
+    file (`checkpoint`, .safetensors or .pth), or, with neither, from `seed`. `model_args` go to
+    `timm.create_model` (`img_size`, ...). `precision` "auto" is bf16 on a GPU and 32 bits elsewhere. The network
+    is made at first use.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        checkpoint: str | Path | None = None,
+        pretrained: bool = True,
+        seed: int = 0,
+        device: str | None = None,
+        model_args: Mapping[str, Any] | None = None,
+        pooled: bool = False,
+        repeat: int = 1,
+        precision: str = "auto",
+    ) -> None:
+        self.model, self.pretrained, self.seed = model, pretrained, seed
+        self.checkpoint = Path(checkpoint) if checkpoint else None
+        self.device, self.model_args = device, dict(model_args or {})
+        self.pooled, self.repeat, self.precision = pooled, repeat, precision
+        self._network: Any = None
+        self._transform: Any = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(P, D), as a blank image shows it."""
+        from PIL import Image
+
+        self._load()
+        _, patches, dim = self.encode([self._transform(Image.new("RGB", (8, 8)))]).shape
+        return patches, dim
+
+    def read(self, path: Path) -> Any:
+        """The pixels as the network wants them, (3, H, W) float32."""
+        self._load()
+        return self._transform(open_image(path))
+
+    def encode(self, images: Sequence[Any]) -> np.ndarray:
+        """The features of images, (len(images), P, D) float32."""
+        import torch
+
+        network = self._load()
+        device = next(network.parameters()).device
+        batch = torch.stack(list(images)).to(device)
+        with torch.inference_mode(), half_precision(self.precision, device):
+            found = network(batch)[:, None] if self.pooled else network.forward_features(batch)
+        if found.ndim == 4:  # timm gives (B, D, H, W) or (B, H, W, D)
+            found = found.flatten(2).mT if found.shape[1] == network.num_features else found.flatten(1, 2)
+        return found.float().cpu().numpy()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The model and where its weights come from: a local file by its content, fresh ones by their seed."""
+        import timm
+
+        weights: dict[str, Any] = {"pretrained": True} if self.pretrained else {"seed": self.seed}
+        if self.checkpoint:
+            weights = {"checkpoint": sha256_file(self.checkpoint)}
+        return {
+            "encoder": "timm",
+            "model": self.model,
+            "timm": timm.__version__,
+            "model_args": {name: self.model_args[name] for name in sorted(self.model_args)},
+            "pooled": self.pooled,
+            "repeat": self.repeat,
+            "precision": resolved_precision(self.precision, chosen_device(self.device)),
+            **weights,
+        }
+
+    def _load(self) -> Any:
+        if self._network is not None:
+            return self._network
+        import timm
+        import torch
+
+        args = dict(self.model_args)
+        if self.checkpoint:
+            if not self.checkpoint.is_file():
+                raise AresError(
+                    f"features.checkpoint={self.checkpoint} is not a file; give the weights' path, or null."
+                )
+            args["pretrained_cfg_overlay"] = {"file": str(self.checkpoint)}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            try:
+                pretrained = self.pretrained or self.checkpoint is not None
+                network = timm.create_model(self.model, pretrained=pretrained, num_classes=0, **args)
+            except (OSError, RuntimeError) as error:
+                raise AresError(
+                    f"timm cannot make features.model={self.model} ({str(error).splitlines()[0]}); check the name "
+                    "and the connection, or give the weights as a file with features.checkpoint=<path>."
+                ) from error
+        self._network = network.eval().requires_grad_(False).to(chosen_device(self.device))
+        settings = timm.data.resolve_model_data_config(network, args=self.model_args)
+        self._transform = timm.data.create_transform(**settings, is_training=False)
+        return self._network
+
+
+def chosen_device(device: str | None) -> str:
+    """`device`, or a GPU where there is one."""
+    import torch
+
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def resolved_precision(precision: str, device: str) -> str:
+    """ "32" or "bf16"; raises AresError for what is neither, nor "auto"."""
+    if precision not in PRECISIONS:
+        raise AresError(f"features.precision={precision}: choose from {', '.join(PRECISIONS)}.")
+    if precision == "auto":
+        return "bf16" if device.startswith("cuda") else "32"
+    return precision
+
+
+def half_precision(precision: str, device: Any) -> Any:
+    """The context in which a network on `device` runs in the given precision."""
+    import torch
+
+    half = resolved_precision(precision, str(device)) == "bf16"
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half)

@@ -1,0 +1,128 @@
+"""Image features are extracted once, by a frozen encoder, into a folder that `FeatureStore` reads."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from ares.store import hash_of, read_json, sha256_file, write_json
+from ares.vision.encoders import Encoder
+from ares.vision.features import release
+from ares.vision.reading import Unreadable, absent_images, read_batches, refuse_unreadable
+
+
+def extract_features(
+    images: Mapping[str, Path],
+    encoder: Encoder,
+    folder: Path | str,
+    *,
+    batch_size: int = 32,
+    workers: int = 0,
+    on_corrupt: str = "refuse",
+    progress: bool = True,
+) -> None:
+    """Writes `features.npy` and `index.json` of the images of problems (pid to path) into a folder.
+
+    Problems that share an image file share a row. Killed, it goes on where it was: rows are written to
+    `features.partial.npy` and counted in `progress.json`. Images that cannot be read do not stop it; at the end
+    they are refused by an AresError that lists them (repaired, only they are encoded again) or, with
+    `on_corrupt="skip"`, listed in the index and treated as absent. `workers` processes read files.
+    """
+    folder = Path(folder)
+    missing = absent_images(images, on_corrupt)
+    present = {pid: Path(path) for pid, path in images.items() if pid not in missing}
+    paths = list(dict.fromkeys(present.values()))
+    shape, fingerprint = encoder.shape, encoder.fingerprint()
+    corrupt = _write_rows(paths, encoder, shape, fingerprint, folder, batch_size, workers, progress)
+    if on_corrupt == "refuse":
+        refuse_unreadable(list(corrupt.values()), len(paths))
+    row_of = {path: row for row, path in enumerate(paths)}
+    rows = {pid: row_of[path] for pid, path in present.items() if row_of[path] not in corrupt}
+    skipped = missing | {pid: corrupt[row_of[path]] for pid, path in present.items() if pid not in rows}
+    finish(folder, rows, (shape[0], shape[1]), encoder.repeat, fingerprint, skipped)
+
+
+def finish(
+    folder: Path,
+    rows: Mapping[str, int],
+    shape: tuple[int, int],
+    repeat: int,
+    fingerprint: Mapping[str, Any],
+    skipped: Mapping[str, str],
+) -> None:
+    """Gives a complete `features.partial.npy` its name and writes the index, last; leaves nothing else behind."""
+    if (folder / "features.partial.npy").exists():
+        os.replace(folder / "features.partial.npy", folder / "features.npy")
+    index = {
+        "rows": dict(rows),
+        "shape": list(shape),
+        "repeat": repeat,
+        "encoder": dict(fingerprint),
+        "skipped": dict(skipped),
+        "features_sha256": sha256_file(folder / "features.npy"),
+    }
+    # One hash for rows, encoder and numbers: what depends on the features depends on all three.
+    write_json(folder / "index.json", {"sha256": hash_of(index), **index})
+    (folder / "progress.json").unlink(missing_ok=True)
+
+
+def _write_rows(
+    paths: Sequence[Path],
+    encoder: Encoder,
+    shape: tuple[int, int],
+    fingerprint: Mapping[str, Any],
+    folder: Path,
+    batch_size: int,
+    workers: int,
+    progress: bool,
+) -> dict[int, str]:
+    """Encodes what is not yet encoded; returns why rows could not be."""
+    from tqdm import tqdm
+
+    folder.mkdir(parents=True, exist_ok=True)
+    key = hash_of([[str(path) for path in paths], fingerprint, list(shape)])
+    file, done, corrupt = _resumed(folder, key)
+    mode = (
+        {"mode": "r+"}
+        if file.exists()
+        else {"mode": "w+", "dtype": np.float32, "shape": (len(paths), *shape)}
+    )
+    features = open_memmap(file, **mode)  # type: ignore[arg-type]
+    todo = [*sorted(corrupt), *range(done, len(paths))]
+    bar = tqdm(
+        total=len(paths),
+        initial=len(paths) - len(todo),
+        desc="image features",
+        unit="image",
+        disable=not progress,
+    )
+    batches = read_batches([paths[row] for row in todo], encoder.read, batch_size=batch_size, workers=workers)
+    for start, batch in zip(range(0, len(todo), batch_size), batches, strict=True):
+        found = dict(zip(todo[start : start + batch_size], batch, strict=True))
+        good = {row: image for row, image in found.items() if not isinstance(image, Unreadable)}
+        if good:
+            features[list(good)] = encoder.encode(list(good.values()))
+        corrupt = {row: reason for row, reason in corrupt.items() if row not in found}
+        corrupt |= {row: image.reason for row, image in found.items() if row not in good}
+        done = max(done, *(row + 1 for row in found))
+        features.flush()
+        release(features)
+        write_json(folder / "progress.json", {"key": key, "done": done, "corrupt": corrupt})
+        bar.update(len(batch))
+    bar.close()
+    return corrupt
+
+
+def _resumed(folder: Path, key: str) -> tuple[Path, int, dict[int, str]]:
+    """The file to write to, how many rows of it are done, and which of these are corrupt."""
+    partial, whole = folder / "features.partial.npy", folder / "features.npy"
+    state = read_json(folder / "progress.json") if (folder / "progress.json").exists() else {}
+    file = partial if partial.exists() else whole
+    if state.get("key") == key and file.exists():
+        return file, state["done"], {int(row): reason for row, reason in state["corrupt"].items()}
+    for old in (partial, whole, folder / "index.json"):
+        old.unlink(missing_ok=True)
+    return partial, 0, {}

@@ -1,0 +1,67 @@
+"""Image files read in batches, by worker processes; what is missing or unreadable is refused or skipped."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ares.types import AresError
+
+_SHOWN = 10  # images named in one message
+
+
+class Unreadable:
+    """Stands for an image that could not be read."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class _Files:
+    """A torch data set of image files."""
+
+    def __init__(self, paths: Sequence[Path], read: Callable[[Path], Any]) -> None:
+        self.paths, self.read = paths, read
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.read(self.paths[index])
+        except AresError as error:
+            return Unreadable(str(error))
+
+
+def read_batches(
+    paths: Sequence[Path], read: Callable[[Path], Any], *, batch_size: int, workers: int
+) -> Iterator[list[Any]]:
+    """What `read` makes of the files, in order, in batches; `Unreadable` in the place of one that it refuses."""
+    from torch.utils.data import DataLoader
+
+    files: Any = _Files(paths, read)
+    yield from DataLoader(files, batch_size=batch_size, num_workers=min(workers, len(paths)), collate_fn=list)
+
+
+def absent_images(images: Mapping[str, Path], on_corrupt: str) -> dict[str, str]:
+    """Why problems have no image, by pid; with `on_corrupt="refuse"` an AresError if there is one."""
+    if on_corrupt not in ("refuse", "skip"):
+        raise AresError(f"on_corrupt={on_corrupt}: choose from refuse, skip.")
+    absent = {pid: "there is no such file" for pid, path in images.items() if not Path(path).is_file()}
+    if absent and on_corrupt == "refuse":
+        pid = next(iter(absent))
+        others = f" and {len(absent) - 1} more problems have none" if len(absent) > 1 else ""
+        raise AresError(
+            f"Problem {pid} has no image in {images[pid]}{others}; put the images there (data.root), do without those: "
+            "on_corrupt=skip (features., data.captioner.), or without any: features=none."
+        )
+    return absent
+
+
+def refuse_unreadable(reasons: Sequence[str], total: int) -> None:
+    """Raises an AresError that lists images that could not be read, if there are any."""
+    if reasons:
+        raise AresError(
+            f"{len(reasons)} of {total} images cannot be read; replace them and run the command again, which takes up "
+            "only them, or do without them: on_corrupt=skip (features., data.captioner.).\n"
+            + "\n".join(reasons[:_SHOWN])
+        )

@@ -1,0 +1,116 @@
+"""One's own problems, from JSONL and parquet, and what is said of their mistakes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ares.data.custom import read_custom
+from ares.types import AresError, Problem
+
+FULL = {
+    "pid": "a",
+    "question": "Which?",
+    "choices": ["x", "y"],
+    "answer": 1,
+    "split": "train",
+    "hint": "Look.",
+    "caption": "A cube.",
+    "lecture": "L.",
+    "solution": "S.",
+    "image": "pictures/a.png",
+    "subject": "natural science",
+    "topic": "t",
+    "category": "c",
+    "skill": "s",
+    "grade": "grade3",
+    "task": "closed choice",
+    "rationales": ["S.", "T."],
+    "direct_answers": ["y"],
+    "difficult": True,
+}
+LEAST = {"pid": "b", "question": "What?", "choices": ["x"], "split": "test"}
+
+
+def write(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def test_every_field_of_problem(tmp_path: Path) -> None:
+    problems, splits = read_custom(write(tmp_path / "problems.jsonl", FULL, "", LEAST))
+    assert splits == {"train": ["a"], "val": [], "test": ["b"]}
+    assert problems["a"] == Problem(
+        **{
+            **FULL,
+            "choices": ("x", "y"),
+            "image": tmp_path / "pictures/a.png",
+            "rationales": ("S.", "T."),
+            "direct_answers": ("y",),
+        }
+    )
+    least = problems["b"]
+    assert (least.answer, least.image, least.caption, least.solution, least.difficult) == (
+        None,
+        None,
+        "",
+        "",
+        False,
+    )
+
+
+def test_parquet_and_jsonl_are_read_the_same(tmp_path: Path) -> None:
+    jsonl = write(tmp_path / "problems.jsonl", FULL, LEAST)
+    (tmp_path / "other").mkdir()
+    pq.write_table(pa.Table.from_pylist([FULL, {**dict.fromkeys(FULL), **LEAST}]), tmp_path / "mine.parquet")
+    assert read_custom(tmp_path / "mine.parquet") == read_custom(jsonl)
+    # A folder stands for the file in it.
+    assert read_custom(tmp_path) == read_custom(jsonl)
+
+
+def test_captions_beside_or_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "problems.jsonl", FULL, LEAST)
+    (tmp_path / "captions.json").write_text(json.dumps({"captions": {"a": "No.", "b": "A ball."}}))
+    assert [p.caption for p in read_custom(path)[0].values()] == ["A cube.", "A ball."]
+    (tmp_path / "named.json").write_text(json.dumps({"b": ["A", "cat."]}))
+    assert read_custom(path, tmp_path / "named.json")[0]["b"].caption == "A cat."
+
+
+def test_all_mistakes_have_their_row_numbers(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "problems.jsonl",
+        FULL,
+        {**LEAST, "choices": "x"},
+        {**LEAST, "answr": 0, "split": "dev"},
+        {**LEAST, "answer": 1},
+        [1],
+        {"pid": "c/d", "question": "?", "choices": ["x"], "split": "val"},
+    )
+    with pytest.raises(AresError) as error:
+        read_custom(path)
+    lines = str(error.value).splitlines()
+    assert [line.split(", ")[0].rsplit(" ", 1)[1] for line in lines] == ["2", "3", "3", "4", "5", "6"]
+    for part, line in zip(
+        ("choices", "answr", "'dev'", "out of range", "must be an object", "slash"), lines, strict=True
+    ):
+        assert part in line
+
+
+def test_repeated_pids_and_torn_lines(tmp_path: Path) -> None:
+    with pytest.raises(AresError, match="row 2, pid a is that of row 1"):
+        read_custom(write(tmp_path / "problems.jsonl", FULL, FULL))
+    with pytest.raises(AresError, match="row 2 is not valid JSON"):
+        read_custom(write(tmp_path / "problems.jsonl", FULL, '{"pid"'))
+    many = write(tmp_path / "problems.jsonl", *[{**LEAST, "split": "dev"}] * 30)
+    with pytest.raises(AresError) as error:
+        read_custom(many)
+    assert str(error.value).splitlines()[-1].endswith("20 more mistakes.")
+
+
+@pytest.mark.parametrize("root", [None, "/nowhere/x.jsonl"])
+def test_no_such_file(root: str | None) -> None:
+    with pytest.raises(AresError, match=r"neither a \.jsonl or \.parquet file nor a folder"):
+        read_custom(root)

@@ -1,0 +1,223 @@
+"""What the doctor finds, and that it finds it before a run would fail."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from ares.config import folder, register_schema, to_config
+from ares.doctor import doctor, examine
+from ares.doctor.requirements import GIB, disk_of, memory_of, model_of, teacher_tokens, teacher_usd
+from ares.steps.prepare import prepare_alone
+from ares.types import AresError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TEXT = dict.fromkeys(
+    ("hint", "task", "grade", "subject", "topic", "category", "skill", "lecture", "solution"), ""
+)
+
+
+def composed(*overrides: str):
+    register_schema()
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        return to_config(compose("config", overrides=["stage=doctor", *overrides]))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three problems, the first two with an image."""
+    root = tmp_path / "data"
+    root.mkdir()
+    problems = {
+        pid: {**TEXT, "question": "?", "choices": ["a", "b"], "answer": 0, "image": image}
+        for pid, image in (("1", "image.png"), ("2", "image.png"), ("3", None))
+    }
+    (root / "problems.json").write_text(json.dumps(problems))
+    (root / "pid_splits.json").write_text(json.dumps({"train": ["1", "2"], "val": ["3"], "test": []}))
+    for pid in "12":
+        (root / "images" / pid).mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(root / "images" / pid / "image.png")
+    return root
+
+
+def on(data: Path, *more: str):
+    """A run on these problems, on the processor."""
+    return composed(
+        "data=scienceqa",
+        f"data.root={data}",
+        f"paths.runs={data.parent / 'runs'}",
+        "model=tiny",
+        "features=patches",
+        "strategy=single",
+        "trainer.accelerator=cpu",
+        "logger=csv",
+        *more,
+    )
+
+
+def found(config, subject: str) -> list[tuple[str, str]]:
+    return [(f.status, f.text) for f in examine(config) if f.subject == subject]
+
+
+def test_a_run_that_can_work_has_no_problem(data: Path) -> None:
+    config = on(data)
+    prepare_alone(config)
+    findings = examine(config)
+    assert {finding.status for finding in findings} == {"ok"}
+    texts = "\n".join(doctor(config))
+    assert "3 problems (train 2, val 1, test 0)" in texts
+    assert "2 of 2 found" in texts
+    assert "16 x 784 of 2 problems" in texts
+    assert texts.endswith("can run here.")
+
+
+def test_every_problem_has_a_remedy_and_exit_code_1(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "train.py",
+            "stage=doctor",
+            "doctor.stage=rl",
+            "model=large",
+            "trainer.accelerator=cpu",
+            f"data.root={tmp_path / 'none'}",
+            f"paths.runs={tmp_path / 'runs'}",
+        ],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stdout.splitlines()
+    problems = [number for number, line in enumerate(lines) if line.startswith("PROBLEM")]
+    assert {"GPUs", "data", "features", "policy"} <= {lines[number].split()[1] for number in problems}
+    assert all("→" in lines[number + 1] for number in problems)
+    assert "python train.py stage=rl data=scienceqa model=large strategy=single" in done.stdout
+    assert "stage=prepare data=scienceqa" in done.stdout
+
+
+def test_missing_images_and_unextracted_features(data: Path) -> None:
+    (data / "images/2/image.png").unlink()
+    [(status, text)] = found(on(data), "images")
+    assert (status, "1 of 2 found" in text, "problem 2" in text) == ("problem", True, True)
+    assert found(on(data), "features")[0][0] == "problem"
+    skipping = on(data, "features.on_corrupt=skip")
+    prepare_alone(skipping)
+    assert found(skipping, "images")[0][0] == "note"
+    [(status, text)] = found(skipping, "features")
+    assert (status, "1 have none" in text) == ("note", True)
+    assert found(on(data, "features=none"), "images")[0][0] == "note"
+
+
+def test_unreadable_data_are_quoted(data: Path) -> None:
+    (data / "problems.json").write_text('{"1": {"question": "?"}}')
+    [(status, text)] = found(on(data), "data")
+    assert status == "problem"
+    assert "problems.json: problem 1" in text
+
+
+def test_checkpoints_are_opened_and_compared_with_the_features(
+    data: Path, shared: Path, tmp_path: Path
+) -> None:
+    golden = shared / "golden" / "model_untied"
+    config = on(data, "model=base", f"model.init={golden}")
+    prepare_alone(config)
+    [(status, text)] = found(config, "model")
+    assert (status, "patches of 1024 numbers, the features have 784" in text) == ("problem", True)
+    assert found(on(data, "model=base", f"model.init={golden}", "features=none"), "model")[0][0] == "ok"
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    (torn / "config.json").write_text("{}")
+    (torn / "model.safetensors").write_bytes(b"torn")
+    [(status, text)] = found(on(data, f"policy={torn}", "doctor.stage=rl"), "policy")
+    assert (status, "cannot be read" in text) == ("problem", True)
+    # A stage that starts from a policy says how to make one.
+    [(status, text)] = found(on(data, "doctor.stage=rl"), "policy")
+    assert (status, "runs/rl-scienceqa-tiny/rationale/policy is not there" in text) == ("problem", True)
+
+
+def test_keys_are_present_or_not_and_never_shown(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    text = "\n".join(str(finding) for finding in examine(on(data, "logger=wandb")))
+    assert "ANTHROPIC_API_KEY set, OPENAI_API_KEY not set" in text
+    assert "sk-secret" not in text
+    assert "logs offline" in text
+    config = on(data)
+    config.teacher = {"name": "openai", "_target_": "x", "model": "m"}
+    assert ("problem", "teacher=openai needs OPENAI_API_KEY") in found(config, "keys")
+    config.teacher["base_url"] = "http://localhost:8000/v1"
+    assert not [text for status, text in found(config, "keys") if status == "problem"]
+
+
+def test_memory_and_disk_are_compared_with_what_there_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    huge = on(data, "model=large", "generate.batch_size=100000")
+    [(status, text)] = found(huge, "memory")
+    assert (status, "790 M weights" in text) == ("problem", True)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+    assert found(on(data), "disk")[0][0] == "problem"
+
+
+def test_sizes_of_models(shared: Path) -> None:
+    from ares.models.loading import build_policy, load_policy
+
+    class Tokenizer:
+        pad_token_id, eos_token_id = 0, 1
+
+        def __len__(self) -> int:
+            return 2000
+
+    config = composed("experiment=demo")
+    keys = ("d_model", "d_ff", "d_kv", "layers", "heads", "feed_forward")
+    settings = {key: config.model[key] for key in keys}
+    built = build_policy(Tokenizer(), **settings, patch_num=16, patch_dim=784, dropout=0.0, seed=0)
+    model = model_of(config)
+    assert model.parameters == pytest.approx(sum(p.numel() for p in built.parameters()), rel=0.05)
+    golden = shared / "golden" / "model_untied"
+    read = model_of(composed("model=base", f"model.init={golden}"))
+    opened = load_policy(golden, dropout=0.0, features=True)
+    assert read.parameters == sum(p.numel() for p in opened.parameters())
+    assert (read.width, read.layers, read.vocabulary) == (64, 4, 32128)
+    assert model_of(composed("model=large")).parameters == 790_496_256
+
+
+def test_training_holds_four_copies_of_the_weights_and_ddp_five() -> None:
+    single, ddp = composed("model=large", "strategy=single"), composed("model=large")
+    model = model_of(single)
+    weights = model.parameters * 4 / GIB
+    assert memory_of(ddp, model)["ppo"] - memory_of(single, model)["ppo"] == pytest.approx(2 * weights)
+    assert memory_of(single, model)["ppo"] > 8 * weights
+    half = composed("model=large", "strategy=single", "trainer.precision=bf16-true")
+    assert memory_of(half, model)["rationale"] < 0.7 * memory_of(single, model)["rationale"]
+    assert disk_of(single, model, ["rationale", "ppo"]) == pytest.approx(9 * weights)
+
+
+def test_cost_of_the_teacher_follows_questions_rationales_and_prices(data: Path) -> None:
+    from ares.steps.prepare import read_problems
+
+    config = on(data)
+    problems, splits = read_problems(config.data, data)
+    steps = ["rollout", "score", "correct"]
+    tokens = teacher_tokens(config, problems, splits["train"], steps)
+    assert {step: counts[0] for step, counts in tokens.items()} == {"score": 2, "correct": 2}
+    assert teacher_usd(config, tokens) == 0.0
+    config.teacher = {"name": "anthropic", "model": "m"}
+    assert teacher_usd(config, tokens) is None
+    config.teacher["prices"] = {"m": {"input": 1.0, "output": 5.0}}
+    sent, received = (sum(counts[i] for counts in tokens.values()) for i in (1, 2))
+    assert teacher_usd(config, tokens) == pytest.approx((sent + 5 * received) / 1e6)
+    # Images are read by Claude, not by the offline teacher.
+    assert teacher_tokens(config, problems, splits["train"], steps)["score"][1] > tokens["score"][1]
+
+
+def test_no_such_stage() -> None:
+    with pytest.raises(AresError, match=r"doctor\.stage=rll: there is no such stage; choose from ares"):
+        examine(composed("doctor.stage=rll"))

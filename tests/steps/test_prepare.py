@@ -1,0 +1,117 @@
+"""What prepare makes, and what makes it make something again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from ares.config import folder, register_schema, to_config
+from ares.steps.prepare import prepare_alone, prepared, source_hash
+from ares.types import AresError
+from ares.vision.features import FeatureStore
+
+TEXT = dict.fromkeys(
+    ("hint", "task", "grade", "subject", "topic", "category", "skill", "lecture", "solution"), ""
+)
+
+
+def composed(runs: Path, *overrides: str):
+    register_schema()
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        fixed = ["stage=prepare", "data=scienceqa", "features=patches", f"paths.runs={runs}"]
+        return to_config(compose("config", overrides=[*fixed, *overrides]))
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Path:
+    """ScienceQA's hub copy: three problems, two of them with an image."""
+    rows = []
+    for number in range(3):
+        picture = tmp_path / f"{number}.png"
+        Image.new("RGB", (64, 64), (40 * number, 0, 0)).save(picture)
+        image = {"bytes": picture.read_bytes(), "path": None} if number else None
+        rows.append({**TEXT, "question": "?", "choices": ["a", "b"], "answer": 1, "image": image})
+    (tmp_path / "hub").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "hub/train-00000-of-00001.parquet")
+    return tmp_path / "hub"
+
+
+def test_from_nothing_to_features(hub: Path, tmp_path: Path) -> None:
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    config = composed(runs, f"data.root={root}", f"data.hub={hub}")
+    with pytest.raises(AresError, match=r"no data in .*stage=prepare data=scienceqa"):
+        prepared(config, make=False)
+    lines = prepare_alone(config)
+    assert lines[0].startswith("problems: 3 (train 3, val 0, test 0), 2 images, 0 captions")
+    assert lines[1].startswith("features: 16 x 784 of 2 problems")
+    found = prepared(config, make=False)
+    assert found["data"] == root
+    assert (root / "images/train-1/image.png").is_file()
+    assert FeatureStore(found["features"]).get(["train-1"]).any()
+    # Data that are there are never fetched again.
+    prepare_alone(composed(runs, f"data.root={root}", "data.hub=/nowhere"))
+
+
+def test_new_captions_change_the_data_but_not_the_features(hub: Path, tmp_path: Path) -> None:
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    config = composed(runs, f"data.root={root}", f"data.hub={hub}")
+    prepare_alone(config)
+    before, features = source_hash(config), prepared(config, make=False)["features"]
+    (root / "captions.json").write_text(json.dumps({"captions": {"train-1": "Black."}}))
+    assert source_hash(config) != before
+    assert prepared(config, make=False)["features"] == features
+    other = composed(runs, f"data.root={root}", "features.patch_size=32")
+    with pytest.raises(AresError, match="not extracted yet"):
+        prepared(other, make=False)
+
+
+def test_a_captioner_writes_the_captions_that_are_then_read(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "ares.vision.captions.Captioner.caption",
+        lambda self, images: [f"{self.prompt} {image.getpixel((0, 0))[0]}" for image in images],
+    )
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    asked = ("data.captioner.model=somewhere/blip", "data.captioner.prompt=Red:", "data.captioner.workers=0")
+    config = composed(runs, f"data.root={root}", f"data.hub={hub}", *asked)
+    assert "2 captions" in prepare_alone(config)[0]
+    content = json.loads((root / "captions.json").read_text())
+    assert content["captions"] == {"train-1": "Red: 40", "train-2": "Red: 80"}
+    assert (content["model"], content["prompt"]) == ("somewhere/blip", "Red:")
+    named = composed(runs, f"data.root={root}", f"data.captions={tmp_path / 'mine.json'}", *asked)
+    assert "2 captions" in prepare_alone(named)[0]
+    assert (tmp_path / "mine.json").is_file()
+
+
+def test_published_arrays_take_the_place_of_extraction(hub: Path, tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=(2, 100, 256)).astype(np.float32)
+    np.save(tmp_path / "detr.npy", array)
+    (tmp_path / "name_map.json").write_text(json.dumps({"train-1": "1", "train-2": "0"}))
+    config = composed(
+        tmp_path / "runs",
+        f"data.root={tmp_path / 'data'}",
+        f"data.hub={hub}",
+        "features=detr",
+        f"features.arrays={tmp_path / 'detr.npy'}",
+    )
+    assert "features: 100 x 256 of 2 problems" in prepare_alone(config)[1]
+    store = FeatureStore(prepared(config, make=False)["features"])
+    assert np.array_equal(store.get(["train-2", "train-1"]), array)
+
+
+def test_skipped_images_are_named(hub: Path, tmp_path: Path) -> None:
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    prepare_alone(composed(runs, f"data.root={root}", f"data.hub={hub}", "features=none"))
+    (root / "images/train-2/image.png").write_bytes(b"broken")
+    config = composed(runs, f"data.root={root}")
+    with pytest.raises(AresError, match=r"1 of 2 images cannot be read.*on_corrupt=skip"):
+        prepare_alone(config)
+    lines = prepare_alone(composed(runs, f"data.root={root}", "features.on_corrupt=skip"))
+    assert "features: 16 x 784 of 1 problems" in lines[1]
+    assert "skipped: problem train-2" in lines[2]

@@ -1,0 +1,139 @@
+"""Captions from a small seeded BLIP-2, resumed, refused and skipped as features are."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ares.data.captions import read_captions
+from ares.types import AresError
+from ares.vision.captions import Captioner, write_captions
+
+
+@pytest.fixture(scope="session")
+def blip2(t5_tokenizer, tmp_path_factory):
+    """A folder with a BLIP-2 of a few thousand weights, as the hub's have it."""
+    from transformers import (
+        AutoTokenizer,
+        Blip2Config,
+        Blip2ForConditionalGeneration,
+        Blip2Processor,
+        BlipImageProcessor,
+    )
+
+    folder = tmp_path_factory.mktemp("blip2")
+    tokenizer = AutoTokenizer.from_pretrained(t5_tokenizer.name_or_path)
+    processor = Blip2Processor(
+        BlipImageProcessor(size={"height": 28, "width": 28}), tokenizer, num_query_tokens=4
+    )
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = Blip2Config(
+        vision_config={**small, "image_size": 28, "patch_size": 14},
+        qformer_config={**small, "encoder_hidden_size": 16, "vocab_size": 50},
+        text_config={
+            "model_type": "t5",
+            "d_model": 16,
+            "d_kv": 8,
+            "d_ff": 16,
+            "num_layers": 1,
+            "num_heads": 2,
+            "vocab_size": len(processor.tokenizer),
+            "decoder_start_token_id": 0,
+        },
+        num_query_tokens=4,
+        image_token_index=processor.tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    torch.manual_seed(0)
+    Blip2ForConditionalGeneration(config).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def images(tmp_path):
+    random = np.random.default_rng(0)
+    paths = {pid: tmp_path / f"{pid}.png" for pid in "1234"}
+    for path in paths.values():
+        Image.fromarray(random.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+    return {**paths, "5": paths["4"]}
+
+
+class Counting(Captioner):
+    """Says how many images it saw; stands in for a model where the model does not matter."""
+
+    def __init__(self, fail_after=None):
+        super().__init__("counting")
+        self.seen, self.fail_after = 0, fail_after
+
+    def caption(self, images):
+        if self.fail_after is not None and self.seen >= self.fail_after:
+            raise KeyboardInterrupt
+        self.seen += len(images)
+        return [f"mean {np.asarray(image).mean():.3f}" for image in images]
+
+
+@pytest.mark.parametrize("prompt", [None, "a photo of"])
+def test_a_models_captions_are_read_back(blip2, images, tmp_path, prompt):
+    from transformers import AutoProcessor, Blip2ForConditionalGeneration
+
+    path = tmp_path / "captions.json"
+    captioner = Captioner(str(blip2), prompt=prompt, max_new_tokens=5)
+    write_captions(images, captioner, path, batch_size=2, progress=False)
+    found = read_captions(path)
+    assert list(found) == list(images)
+    assert found["4"] == found["5"]
+    network = Blip2ForConditionalGeneration.from_pretrained(blip2).eval()
+    processor = AutoProcessor.from_pretrained(blip2)
+    for pid, file in images.items():
+        inputs = processor(images=Image.open(file), text=prompt or "", return_tensors="pt")
+        ids = network.generate(**inputs, max_new_tokens=5, do_sample=False)
+        assert found[pid] == " ".join(processor.decode(ids[0], skip_special_tokens=True).split())
+    assert any(found.values())
+
+
+def test_killed_it_goes_on_and_ends_the_same(images, tmp_path):
+    write_captions(images, Counting(), tmp_path / "whole.json", progress=False)
+    path = tmp_path / "captions.json"
+    with pytest.raises(KeyboardInterrupt):
+        write_captions(images, Counting(fail_after=2), path, batch_size=1, progress=False)
+    assert not path.exists()
+    with (tmp_path / "captions.json.partial").open("a") as file:
+        file.write('["torn')
+    rest = Counting()
+    write_captions(images, rest, path, batch_size=1, progress=False)
+    assert rest.seen == 2
+    assert path.read_bytes() == (tmp_path / "whole.json").read_bytes()
+    assert not (tmp_path / "captions.json.partial").exists()
+    # Again: nothing to do.
+    again = Counting()
+    write_captions(images, again, path, progress=False)
+    assert again.seen == 0
+
+
+def test_captions_of_another_origin_are_never_overwritten(images, tmp_path):
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps({"captions": {"1": "Published."}}))
+    with pytest.raises(AresError, match=r"another model or prompt.*data\.captions="):
+        write_captions(images, Counting(), path, progress=False)
+    assert read_captions(path) == {"1": "Published."}
+
+
+def test_unreadable_images_are_refused_or_skipped(images, tmp_path):
+    images["2"].write_bytes(b"no image")
+    path = tmp_path / "captions.json"
+    with pytest.raises(AresError, match=r"1 of 4 images(.|\n)*2\.png is no readable"):
+        write_captions(images, Counting(), path, progress=False)
+    rest = Counting()
+    write_captions(
+        {**images, "9": tmp_path / "gone.png"}, rest, path, on_corrupt="skip", workers=2, progress=False
+    )
+    assert rest.seen == 0
+    assert list(read_captions(path)) == ["1", "3", "4", "5"]
+    assert sorted(json.loads(path.read_text())["skipped"]) == ["2", "9"]
+
+
+def test_no_such_model_is_one_sentence(tmp_path):
+    with pytest.raises(AresError, match=r"data\.captioner\.model=.*cannot be loaded"):
+        Captioner(str(tmp_path / "nothing")).caption([Image.new("RGB", (8, 8))])

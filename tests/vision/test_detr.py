@@ -1,0 +1,82 @@
+"""DETR's queries as features, from seeded weights."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ares.types import AresError
+from ares.vision.detr import DetrEncoder
+from ares.vision.extraction import extract_features
+from ares.vision.features import FeatureStore
+
+SMALL = {
+    "backbone_config": {
+        "model_type": "resnet",
+        "embedding_size": 8,
+        "hidden_sizes": [8, 8, 8, 8],
+        "depths": [1, 1, 1, 1],
+        "layer_type": "basic",
+        "out_features": ["stage4"],
+    },
+    "use_timm_backbone": False,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_ffn_dim": 16,
+    "decoder_ffn_dim": 16,
+}
+
+
+@pytest.fixture
+def encoder() -> DetrEncoder:
+    return DetrEncoder(pretrained=False, image_size=64, seed=1, model_args=SMALL)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Three pictures: wide, tall, and wide again."""
+    random = np.random.default_rng(0)
+    paths = {}
+    for pid, size in {"1": (80, 120), "2": (90, 60), "3": (80, 120)}.items():
+        paths[pid] = tmp_path / f"{pid}.png"
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(paths[pid])
+    return paths
+
+
+def test_shape_is_the_published_one_and_batches_do_not_matter(encoder, images, tmp_path):
+    assert encoder.shape == (100, 256)
+    read = {pid: encoder.read(path) for pid, path in images.items()}
+    assert {pid: tuple(pixels.shape) for pid, pixels in read.items()} == {
+        "1": (3, 64, 96),
+        "2": (3, 96, 64),
+        "3": (3, 64, 96),
+    }
+    alone = np.concatenate([encoder.encode([pixels]) for pixels in read.values()])
+    together = encoder.encode(list(read.values()))
+    assert together.dtype == np.float32
+    assert np.abs(together - alone).max() < 1e-4
+    assert np.abs(alone[0] - alone[2]).max() > 1e-3
+    extract_features(images, encoder, tmp_path / "features", batch_size=2, progress=False)
+    assert np.abs(FeatureStore(tmp_path / "features").get("123") - alone).max() < 1e-4
+
+
+def test_features_are_the_last_decoder_states(encoder, images):
+    import torch
+    from transformers import DetrConfig, DetrModel
+
+    torch.manual_seed(1)
+    network = DetrModel(DetrConfig(**SMALL)).eval()
+    pixels = encoder.read(images["1"])
+    with torch.no_grad():
+        expected = network(pixel_values=pixels[None]).last_hidden_state
+    assert np.abs(encoder.encode([pixels]) - expected.numpy()).max() < 1e-5
+
+
+def test_weights_from_a_folder(encoder, images, tmp_path):
+    encoder._load().save_pretrained(tmp_path / "detr")
+    again = DetrEncoder(str(tmp_path / "detr"), image_size=64)
+    assert np.array_equal(
+        again.encode([again.read(images["1"])]), encoder.encode([encoder.read(images["1"])])
+    )
+    assert again.fingerprint() != encoder.fingerprint()
+    with pytest.raises(AresError, match=r"features\.model=.*cannot be loaded"):
+        DetrEncoder(str(tmp_path / "nothing")).shape  # noqa: B018
