@@ -66,7 +66,7 @@ class AnthropicTeacher(ChatTeacher):
         """Sends a request once; raises what the SDK raises, ValueError for a reply of another form."""
         response = await self.client.messages.with_raw_response.create(**self.arguments(payload))
         self.brake.read(response.headers)
-        return self.reply(response.parse())
+        return self.reply(await response.parse())
 
     async def count_tokens(self, request: Request) -> int | None:
         """How many input tokens the service counts in a request; raises AresError without a key."""

@@ -60,7 +60,7 @@ def score(problem: Problem, rationales: Sequence[Sequence[str]], has_image: bool
 def correct(problem: Problem, rationale: str, has_image: bool) -> Prompt:
     """Asks for the corrected rationale inside `final_rationale:{}`."""
     form = f"Rationales:\n{{\noriginal_rationale:{{\n{rationale}\n}}, \nfinal_rationale:{{}}\n}}"
-    parts = _parts(has_image, "Answer", "Rationales")
+    parts = ("an " if has_image else "") + _parts(has_image, "Answer", "Rationales")
     # The answer repeats the original rationale before the corrected one.
     return Prompt(
         f"{_CORRECT.format(parts=parts)}\n\n{_describe(problem)}\n\n{form}",

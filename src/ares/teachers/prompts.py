@@ -84,14 +84,13 @@ def describe(problem: Problem) -> str:
 
 def score(problem: Problem, rationales: Sequence[Sequence[str]], has_image: bool) -> Prompt:
     """Asks for a score of each sentence of a question's rationales, each judged without its siblings."""
-    image = " with its image" if has_image else ""
+    image = " about the image" if has_image else ""
     text = (
-        f"Below is a question{image}, and rationales for its answer whose sentences are numbered "
-        "<rationale>.<sentence>. Score every sentence from 0.0 to 1.0 in steps of 0.1: 0.0 if it is wrong or repeats "
-        "an earlier sentence of its rationale, 0.5 if it is neutral (an initial thought, or true but no step to the "
-        "answer), 1.0 if it is correct and relevant. Judge each rationale on its own, whatever the others say.\n\n"
+        f"Score each numbered sentence of the rationales for this question{image} from 0.0 to 1.0 in steps of 0.1: "
+        "0.0 wrong, or a repetition within its rationale; 0.5 neutral, such as an initial thought or a true statement "
+        "that may lead to the answer; 1.0 correct and relevant. Judge each rationale (1, 2, ...) on its own.\n\n"
         f"{describe(problem)}\n\n{number_sentences(rationales)}\n\n"
-        'Reply with JSON only, one entry a sentence, in this order: {"scores": [{"id": "1.1", "score": 0.5}, ...]}'
+        'Reply with JSON only, every sentence in order: {"scores": [{"id": "1.1", "score": 0.5}, ...]}'
     )
     return Prompt(text, _TOKENS_PER_SCORE * sum(map(len, rationales)), SCORES)
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from itertools import count
 from types import ModuleType
 from typing import TypeVar
 
@@ -25,12 +26,16 @@ _FREE = (408, 409, 429, 500, 502, 503, 504, 529)  # nothing was generated, so no
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds: `timeout` of one attempt, `deadline` of all; pauses double from `first` up to `longest`."""
+    """Seconds: `timeout` of one attempt, `deadline` of all; pauses double from `first` up to `longest`.
+
+    `attempts`: after so many a request is given up, unless it is the service that answers nobody.
+    """
 
     timeout: float = 120.0
     deadline: float = 900.0
     first: float = 0.5
     longest: float = 30.0
+    attempts: int = 12
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ async def persist(
     """
     deadline = time.monotonic() + patience.deadline
     paid = False
-    for attempt in range(1_000_000):
+    for attempt in count():
         await brake.wait(deadline - time.monotonic())
         try:
             async with asyncio.timeout(min(patience.timeout, max(0.0, deadline - time.monotonic()))):
@@ -123,7 +128,8 @@ async def persist(
         except Exception as error:
             found = failure(error)
         pause = _pause(attempt, found.after, patience)
-        if not found.passing or time.monotonic() + pause > deadline:
+        spent = attempt + 1 >= patience.attempts and not found.away
+        if not found.passing or spent or time.monotonic() + pause > deadline:
             break
         if found.paid:
             await lost()
