@@ -85,7 +85,11 @@ class Server:
             extra = {"retry-after": str(OPTIONS.get("retry_after", 0.5))} if fault == "rate_limit" else {}
             await respond(writer, STATUS[fault], error(fault), extra)
             return
-        await asyncio.sleep(OPTIONS.get("hang", 3600.0) if fault == "time_out" else OPTIONS.get("latency", 0))
+        if fault == "time_out":
+            self.note(name, fault)
+            await asyncio.sleep(OPTIONS.get("hang", 3600.0))
+            return
+        await asyncio.sleep(OPTIONS.get("latency", 0))
         message = self.message(body, name)
         reply = message if route == "/v1/messages" else completion(message)
         self.note(name, fault if fault != "ok" else message["_outcome"])

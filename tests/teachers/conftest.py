@@ -18,6 +18,8 @@ KEY = "sk-secret-0123456789"
 class Loopback:
     """The server as a process of its own."""
 
+    key = KEY
+
     def __init__(self, **options) -> None:
         command = [sys.executable, str(SERVER), json.dumps(options)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

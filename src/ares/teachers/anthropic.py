@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from ares.teachers.batches import Batches
 from ares.teachers.chat import ChatTeacher
 from ares.teachers.messages import Reply, Request
 from ares.types import AresError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
 KEY = "ANTHROPIC_API_KEY"
+BATCH_PRICE = 0.5  # Message Batches cost half
 _STOPS = {
     "refusal": "refusal",
     "max_tokens": "max_tokens",
@@ -22,12 +24,25 @@ _STOPS = {
 
 
 class AnthropicTeacher(ChatTeacher):
-    """Claude; the key comes from ANTHROPIC_API_KEY only. `base_url` None is the SDK's own."""
+    """Claude; the key comes from ANTHROPIC_API_KEY only. `base_url` None is the SDK's own; `batch` sends all in
+    Message Batches, which need a ledger."""
 
-    def __init__(self, *, name: str = "anthropic", base_url: str | None = None, **settings: Any) -> None:
-        super().__init__(name=name, **settings)
+    def __init__(
+        self,
+        *,
+        name: str = "anthropic",
+        base_url: str | None = None,
+        batch: bool = False,
+        concurrency: int = 16,
+        **settings: Any,
+    ) -> None:
+        # A batch holds as many requests as there are.
+        super().__init__(name=name, concurrency=1_000_000 if batch else concurrency, **settings)
         self.base_url = base_url
         self._client: AsyncAnthropic | None = None
+        self.batches = Batches(self) if batch else None
+        if batch:
+            self.discount = BATCH_PRICE
 
     def check(self) -> list[str]:
         """Raises AresError without a key; warns of a model that the SDK does not know."""
@@ -61,6 +76,10 @@ class AnthropicTeacher(ChatTeacher):
                 api_key=self.key, base_url=self.base_url, max_retries=0, timeout=self.patience.timeout
             )
         return self._client
+
+    async def send(self, request: Request) -> Reply:
+        """Sends a request until it is answered, alone or in a batch."""
+        return await (self.batches.send(request) if self.batches else super().send(request))
 
     async def call(self, payload: Mapping[str, Any]) -> Reply:
         """Sends a request once; raises what the SDK raises, ValueError for a reply of another form."""

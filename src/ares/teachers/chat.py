@@ -33,6 +33,7 @@ class ChatTeacher(Teacher):
 
     shuffled = True
     key: str | None = None  # a secret: no message may show it
+    discount = 1.0  # on the prices
 
     def __init__(
         self,
@@ -143,10 +144,11 @@ class ChatTeacher(Teacher):
                 await self.ledger.reserve(self.worst_usd(request) or 0.0)
 
         return await persist(
-            lambda: self.call(request.payload), self._failure, lost, self.patience, self.brake
+            lambda: self.call(request.payload), self.failure, lost, self.patience, self.brake
         )
 
-    def _failure(self, error: Exception) -> Failure:
+    def failure(self, error: Exception) -> Failure:
+        """What a failed attempt means; raises AresError where all attempts would fail alike."""
         if isinstance(error, AresError):
             raise error
         sdk = self.sdk()
@@ -169,7 +171,8 @@ class ChatTeacher(Teacher):
         """What so many tokens cost; None if the price is unknown."""
         if self.price is None:
             return None
-        return (input_tokens * self.price["input"] + output_tokens * self.price["output"]) / 1e6
+        price = input_tokens * self.price["input"] + output_tokens * self.price["output"]
+        return self.discount * price / 1e6
 
     @property
     def priced(self) -> bool:

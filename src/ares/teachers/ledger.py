@@ -99,7 +99,7 @@ class Ledger:
             worst = 0.0
         assert worst is not None, "a cap needs a price"
         while True:
-            found = await self._run(partial(self._claim, request=request, owner=owner, worst=worst))
+            found = await self.run(partial(self._claim, request=request, owner=owner, worst=worst))
             if isinstance(found, Reply):
                 return found
             if found == "claimed":
@@ -113,13 +113,14 @@ class Ledger:
 
     async def reserve(self, usd: float) -> None:
         """Sets money aside for sending again what may have been paid for; raises AresError over the cap."""
-        if self.max_usd is not None and not await self._run(partial(self._reserve, usd=usd)):
+        if self.max_usd is not None and not await self.run(partial(self._reserve, usd=usd)):
             raise AresError(
                 f"teacher.max_usd={self.max_usd} leaves nothing to repeat a lost request; raise teacher.max_usd and "
                 "give the same command again to go on."
             )
 
-    async def _run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of an operation on the file, after its commit; raises AresError where it fails."""
         try:
             return await self._db.run(operation)
         except sqlite3.Error as error:
@@ -138,9 +139,9 @@ class Ledger:
             except BaseException as error:
                 # Unless it is known to be free, a request under way may have been paid for.
                 free = isinstance(error, Unanswered) and not error.paid
-                await self._run(partial(self._release, request.hash, owner, worst if free else 0.0))
+                await self.run(partial(self._release, request.hash, owner, worst if free else 0.0))
                 raise
-            return await self._run(partial(self._record, request=request, reply=reply, worst=worst))
+            return await self.run(partial(self._record, request=request, reply=reply, worst=worst))
         finally:
             del self._leases[owner]
 
@@ -148,7 +149,7 @@ class Ledger:
         while self._leases:
             await asyncio.sleep(self.lease / 3)
             rows = [(time.time() + self.lease, name, owner) for owner, name in self._leases.items()]
-            await self._run(partial(_extend, rows=rows))
+            await self.run(partial(_extend, rows=rows))
 
     # Operations: each runs inside a transaction, in the database's thread.
 

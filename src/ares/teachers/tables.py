@@ -24,7 +24,16 @@ CREATE TABLE IF NOT EXISTS requests (
     input_tokens   INTEGER,
     output_tokens  INTEGER,
     usd            REAL,                       -- NULL also where the price is unknown
-    stop           TEXT                        -- why the reply is none: refusal, max_tokens
+    stop           TEXT,                       -- why the reply is none: refusal, max_tokens
+    batch          TEXT                        -- key of the last batch that held it
+) STRICT
+"""
+BATCHES = """
+CREATE TABLE IF NOT EXISTS batches (
+    key            TEXT PRIMARY KEY,
+    created        REAL NOT NULL,              -- seconds since the epoch, of the intent
+    size           INTEGER NOT NULL,           -- requests
+    id             TEXT                        -- the service's name for it; NULL until it is known
 ) STRICT
 """
 SPENDING = """
@@ -42,8 +51,10 @@ def prepare(db: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(f"version {version}, this is version {SCHEMA_VERSION}")
     db.execute(TABLES)
     db.execute(SPENDING)
+    db.execute(BATCHES)
     if version == 1:
-        db.execute("ALTER TABLE requests ADD COLUMN stop TEXT")
+        for column in ("stop", "batch"):
+            db.execute(f"ALTER TABLE requests ADD COLUMN {column} TEXT")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
