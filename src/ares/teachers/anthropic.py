@@ -64,8 +64,7 @@ class AnthropicTeacher(ChatTeacher):
 
         return anthropic
 
-    @property
-    def client(self) -> "AsyncAnthropic":
+    def connect(self) -> "AsyncAnthropic":
         """The connection, opened at its first use."""
         if self._client is None:
             from anthropic import AsyncAnthropic
@@ -83,7 +82,7 @@ class AnthropicTeacher(ChatTeacher):
 
     async def call(self, payload: Mapping[str, Any]) -> Reply:
         """Sends a request once; raises what the SDK raises, ValueError for a reply of another form."""
-        response = await self.client.messages.with_raw_response.create(**self.arguments(payload))
+        response = await self.connect().messages.with_raw_response.create(**self.arguments(payload))
         self.brake.read(response.headers)
         return self.reply(await response.parse())
 
@@ -93,7 +92,7 @@ class AnthropicTeacher(ChatTeacher):
         del arguments["max_tokens"]
         arguments.pop("extra_body", None)
         try:
-            counted = await self.client.messages.count_tokens(**arguments)
+            counted = await self.connect().messages.count_tokens(**arguments)
         except self.sdk().APIError:
             return None
         return counted.input_tokens

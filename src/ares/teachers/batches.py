@@ -97,7 +97,7 @@ class Batches:
             if tried and (name := await self._find(key)):
                 return name
             tried = True
-            batch = await self.teacher.client.messages.batches.create(requests=requests, timeout=_UPLOAD)
+            batch = await self.teacher.connect().messages.batches.create(requests=requests, timeout=_UPLOAD)
             return batch.id
 
         name = await self._persist(create, timeout=_UPLOAD)
@@ -126,7 +126,7 @@ class Batches:
 
     async def _recent(self, since: float) -> list[Any]:
         found = []
-        async for batch in self.teacher.client.messages.batches.list(limit=100):
+        async for batch in self.teacher.connect().messages.batches.list(limit=100):
             if _seconds(batch.created_at) < since:
                 break
             found.append(batch)
@@ -148,7 +148,7 @@ class Batches:
 
     async def _results(self, name: str) -> list[Any]:
         """The results of a batch, once it has ended."""
-        batches = self.teacher.client.messages.batches
+        batches = self.teacher.connect().messages.batches
         while (await self._persist(lambda: batches.retrieve(name))).processing_status != "ended":
             await asyncio.sleep(self.poll)
 

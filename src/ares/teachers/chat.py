@@ -133,11 +133,16 @@ class ChatTeacher(Teacher):
         """Sends a request once."""
 
     @abstractmethod
+    def connect(self) -> Any:
+        """The SDK's client, opened at its first use."""
+
+    @abstractmethod
     def sdk(self) -> ModuleType:
         """The package that `call` uses."""
 
     async def send(self, request: Request) -> Reply:
         """Sends a request until it is answered (`retry.persist`)."""
+        self.connect()  # importing the SDK takes seconds, which are not to count as a request's
 
         async def lost() -> None:
             if self.ledger:

@@ -45,8 +45,7 @@ class OpenAITeacher(ChatTeacher):
 
         return openai
 
-    @property
-    def client(self) -> "AsyncOpenAI":
+    def connect(self) -> "AsyncOpenAI":
         """The connection, opened at its first use."""
         if self._client is None:
             self.check()
@@ -63,7 +62,7 @@ class OpenAITeacher(ChatTeacher):
 
     async def call(self, payload: Mapping[str, Any]) -> Reply:
         """Sends a request once; raises what the SDK raises, ValueError for a reply of another form."""
-        return self.reply(await self.client.chat.completions.create(**self.arguments(payload)))
+        return self.reply(await self.connect().chat.completions.create(**self.arguments(payload)))
 
     def arguments(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """What `chat.completions.create` takes."""
