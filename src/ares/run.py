@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from ares.launch import check_devices
+from ares.steps.asking import TEACHER_STEPS, check_teacher
 from ares.steps.plan import Step, full_plan, select, settings_of
 from ares.steps.prepare import prepared, source_hash
 from ares.store import Outputs, Run, atomic_path, hash_of, read_json, sha256_path, write_json
@@ -42,9 +43,12 @@ def run_stage(config: Config) -> None:
 
         torch.set_num_threads(config.trainer.threads)
     with _lock(root):
+        steps = select(full_plan(config.rounds), config.stage.name, list(config.stage.steps))
+        made = read_manifest(root)["steps"]
+        if any(step.name in TEACHER_STEPS and step.key not in made for step in steps):
+            check_teacher(config)  # before hours of training, not after them
         source = prepared(config, make=config.data["name"] == "sample" or "prepare" in config.stage.steps)
         _write_config(root, config)
-        steps = select(full_plan(config.rounds), config.stage.name, list(config.stage.steps))
         if config.policy:
             steps = [step for step in steps if step.name != "rationale"]
         own = {path for step in steps for path in step.outputs.values()}
@@ -125,7 +129,7 @@ def _run_step(root: Path, config: Config, step: Step, source: Mapping[str, Path]
         name: _input(root, config, step, name, path, manifest, own) for name, path in step.inputs.items()
     }
     inputs |= {"data": {"path": str(source["data"]), "sha256": source_hash(config)}}
-    if "features" in source and step.name not in ("score", "correct", "evaluate"):
+    if "features" in source and step.name not in ("score", "correct", "evaluate", "judge"):
         inputs["features"] = {"path": str(source["features"]), "sha256": _features_hash(source["features"])}
     settings = _plain(settings_of(step, config))
     digest = hash_of(
@@ -283,7 +287,8 @@ def _refusal(
     manifest: Mapping[str, Any],
 ) -> str:
     keys = [other.key for other in full_plan(config.rounds)]
-    later = [key for key in keys[keys.index(step.key) + 1 :] if key in manifest["steps"]]
+    after = keys[keys.index(step.key) + 1 :] if step.key in keys else []
+    later = [key for key in after if key in manifest["steps"]]
     invalid = f" and everything made from it ({', '.join(later)})" if later else ""
     return (
         f"run={config.run}: {step.key} was made with another {_difference(done, settings, inputs)}; it{invalid} would be "

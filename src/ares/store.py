@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ares.types import AresError, Config, Correction, Feedback, Prediction, Rationale, Rollout, Span
+from ares.types import AresError, Config, Correction, Feedback, Prediction, Rationale, Rollout, Span, Verdict
 
 
 def _sync(path: Path) -> None:
@@ -188,6 +188,13 @@ FEEDBACK_COLUMNS = {
     "request_hash": "string",
 }
 RATIONALE_COLUMNS = {"pid": "string", "text": "string", "token_ids": "ints", "truncated": "bool"}
+VERDICT_COLUMNS = {
+    "pid": "string",
+    "winner": "string",
+    "first_order": "string",
+    "second_order": "string",
+    "request_hashes": "strings",
+}
 CORRECTION_COLUMNS = {
     "pid": "string",
     "rationale": "string",
@@ -246,6 +253,7 @@ def _write_carriers(columns: Mapping[str, str]) -> Callable[..., None]:
 write_feedback = _write_carriers(FEEDBACK_COLUMNS)
 write_rationales = _write_carriers(RATIONALE_COLUMNS)
 write_corrections = _write_carriers(CORRECTION_COLUMNS)
+write_verdicts = _write_carriers(VERDICT_COLUMNS)
 
 
 def read_feedback(path: Path | str) -> list[Feedback]:
@@ -264,6 +272,11 @@ def read_rationales(path: Path | str) -> list[Rationale]:
 def read_corrections(path: Path | str) -> list[Correction]:
     """Reads corrections.parquet."""
     return [Correction(**row) for row in read_table(path)]
+
+
+def read_verdicts(path: Path | str) -> list[Verdict]:
+    """Reads verdicts.parquet."""
+    return [Verdict(**{**row, "request_hashes": tuple(row["request_hashes"])}) for row in read_table(path)]
 
 
 def write_predictions(path: Path | str, predictions: Iterable[Prediction]) -> None:

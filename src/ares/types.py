@@ -125,6 +125,18 @@ class Correction:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """Which rationale of a question is better, a or b: the winner is a, b or tie, None without two usable
+    replies. The orders are a, b, tie or quarantined, with a shown first and with b shown first."""
+
+    pid: str
+    winner: str | None
+    first_order: str
+    second_order: str
+    request_hashes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Prediction:
     """An answer given with a rationale; `answer` is a choice index, None where none could be extracted."""
 
@@ -272,6 +284,15 @@ class EvaluateConfig:
 
 
 @dataclass
+class JudgeConfig:
+    """`against`: the run, or its file of rationales, to compare with; `questions`: of the split, the first (null: all)."""
+
+    against: str | None = None
+    split: str = "test"
+    questions: int | None = None
+
+
+@dataclass
 class ReportConfig:
     examples: int = 20
 
@@ -335,6 +356,7 @@ class Config:
     sft: FitConfig = field(default_factory=FitConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from ares.teachers.base import Reply, Request
-from ares.teachers.ledger import Ledger, is_network_path
+from ares.teachers.database import is_network_path
+from ares.teachers.ledger import Ledger
 from ares.types import AresError
 
 REQUEST = Request("score", "claude", "1", {"question": "Why?", "images": ["ab" * 32]})
@@ -148,7 +149,7 @@ def test_a_long_sending_keeps_its_lease(path):
 
 def test_an_expired_lease_of_another_host_is_taken_over(path):
     with Ledger(path, lease=0.3, poll=0.02) as ledger:
-        assert ledger._claim(REQUEST, "elsewhere/pid:[1]|7|x")
+        ledger._db.now(lambda db: ledger._claim(db, REQUEST, "elsewhere/pid:[1]|7|x", 0.0))
         started = time.monotonic()
         assert asyncio.run(ledger.ask(REQUEST, Sender())) == REPLY
     assert 0.2 < time.monotonic() - started < 5
@@ -158,7 +159,7 @@ def test_an_expired_lease_of_another_host_is_taken_over(path):
 def test_the_first_reply_stays(path):
     with Ledger(path) as ledger:
         asyncio.run(ledger.ask(REQUEST, Sender()))
-        late = ledger._record(REQUEST, Reply("another", 1, 1, 1.0))
+        late = ledger._db.now(lambda db: ledger._record(db, REQUEST, Reply("another", 1, 1, 1.0), 0.0))
     assert late.text == REPLY.text
     assert rows(path)[0]["reply"] == REPLY.text
 
@@ -254,12 +255,12 @@ def test_network_file_systems(tmp_path, path, network):
 
 def test_journal_by_file_system(tmp_path, monkeypatch):
     def journal(ledger) -> str:
-        return ledger._db.execute("PRAGMA journal_mode").fetchone()[0]
+        return ledger._db.now(lambda db: db.execute("PRAGMA journal_mode").fetchone()[0])
 
-    monkeypatch.setattr("ares.teachers.ledger.is_network_path", lambda path: False)
+    monkeypatch.setattr("ares.teachers.database.is_network_path", lambda path: False)
     with Ledger(tmp_path / "local") as ledger:
         assert journal(ledger) == "wal"
-    monkeypatch.setattr("ares.teachers.ledger.is_network_path", lambda path: True)
+    monkeypatch.setattr("ares.teachers.database.is_network_path", lambda path: True)
     with Ledger(tmp_path / "network") as ledger:
         assert journal(ledger) == "delete"
         assert asyncio.run(ledger.ask(REQUEST, Sender())) == REPLY

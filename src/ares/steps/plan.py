@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.utils import instantiate
-
+from ares.steps.asking import make_teacher
+from ares.steps.judge import other_rationales
+from ares.store import sha256_file
 from ares.types import Config
 
 ROLLOUT_KEYS = (
@@ -43,8 +44,17 @@ class Step:
         )
 
 
+JUDGE = Step(
+    "judge",
+    "final/judge",
+    0,
+    {f"rationales-{split}": f"final/rationales-{split}.parquet" for split in SPLITS_OF_FINAL},
+    {"verdicts": "final/verdicts.parquet"},
+)
+
+
 def full_plan(rounds: int) -> list[Step]:
-    """All steps of `stage=ares`, in order; every other stage is a part of it."""
+    """All steps of `stage=ares`, in order; every other stage but judge is a part of it."""
     steps = [Step("rationale", "rationale", 0, {}, {"policy": "rationale/policy"})]
     initial = policy = "rationale/policy"
     value: dict[str, str] = {}
@@ -87,12 +97,14 @@ def full_plan(rounds: int) -> list[Step]:
 
 
 def select(steps: list[Step], stage: str, names: list[str]) -> list[Step]:
-    """The steps of a stage: all of `ares`, else those of the first round and the final ones by name.
+    """The steps of a stage: all of `ares`, judge alone, else those of the first round and the final ones by name.
 
     `generate` alone is the final one (all splits); the round's belongs to `correct`.
     """
     if stage == "ares":
         return steps
+    if stage == "judge":
+        return [JUDGE]
     chosen = [step for step in steps if step.name in names and step.round <= 1]
     final_generate = stage != "correct"
     return [step for step in chosen if step.name != "generate" or (step.round == 0) == final_generate]
@@ -124,13 +136,16 @@ def settings_of(step: Step, config: Config) -> dict[str, Any]:
         "lora": {**common, "lora": vars(config.lora), "evaluate": {"split": config.evaluate.split}},
         "evaluate": {"evaluate": vars(config.evaluate)},
     }
+    if step.name == "judge":
+        against = sha256_file(other_rationales(config))
+        return {"judge": {**vars(config.judge), "against": against}, "teacher": _teacher(config)}
     return own[step.name]
 
 
 def _teacher(config: Config) -> dict[str, Any]:
-    # Settings and what the Teacher itself says its replies depend on: its prompts' version, its model.
-    settings = {key: value for key, value in config.teacher.items() if key != "name"}
-    return {**settings, "fingerprint": instantiate(settings).fingerprint()}
+    # What the Teacher itself says its replies depend on: its prompts' version, its model. Not how many requests
+    # are open at once, or what they may cost.
+    return {"_target_": config.teacher["_target_"], "fingerprint": make_teacher(config).fingerprint()}
 
 
 def _named(features: Mapping[str, Any]) -> str:

@@ -1,36 +1,37 @@
-"""score: the Teacher scores every sentence of every rollout, each question's rationales together."""
+"""score: the Teacher scores every sentence of every rollout."""
 
-import asyncio
 from itertools import groupby
-from typing import Any
 
-from hydra.utils import instantiate
-
+from ares.steps.asking import Quarantine, ask_all, teacher_of
+from ares.steps.estimate import dry_run
 from ares.steps.inputs import problems_of
 from ares.store import Outputs, Run, read_rollouts, write_feedback
 from ares.teachers.base import Teacher
-from ares.teachers.ledger import Ledger
+from ares.teachers.messages import ScoreResult
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts import strip_solution
 from ares.types import AresError, Config, Feedback, Problem, Rollout
 
 
-def teacher_of(config: Config) -> Teacher:
-    """The configured Teacher on the ledger that all runs share."""
-    settings = {key: value for key, value in config.teacher.items() if key != "name"}
-    return instantiate(settings, ledger=Ledger(config.paths.ledger))
-
-
 def score(config: Config, run: Run) -> Outputs:
-    """Writes `feedback.parquet`, one row a rollout."""
+    """Writes `feedback.parquet`, one row a rollout, and what was quarantined to `feedback-quarantine.jsonl`."""
     problems, splits = problems_of(config, run)
     rollouts = read_rollouts(run.inputs["rollouts"])
     train = set(splits["train"])
-    groups = [(pid, list(rows)) for pid, rows in groupby(rollouts, key=lambda row: row.pid)]
-    if any(pid not in train for pid, _ in groups):
+    groups = [(problems[pid], list(rows)) for pid, rows in groupby(rollouts, key=lambda row: row.pid)]
+    if any(problem.pid not in train for problem, _ in groups):
         raise AresError(f"{run.inputs['rollouts']} holds questions outside the train split; roll out again.")
-    teacher = teacher_of(config)
-    feedback = asyncio.run(_score_all(teacher, problems, groups, run.key))
+    teacher = teacher_of(config, run)
+    if config.teacher["dry_run"]:
+        requests = [
+            request for item in groups for _, request in teacher.score_requests(item[0], _asked(item[1]))
+        ]
+        dry_run(teacher, requests, run.key)
+    quarantine = Quarantine(config.teacher["max_quarantine"], len(rollouts))
+    try:
+        feedback = _score_all(teacher, groups, quarantine, run.key)
+    finally:
+        quarantine.write(run.folder / "feedback-quarantine.jsonl")
     path = run.folder / "feedback.parquet"
     write_feedback(path, feedback, run.provenance)
     return Outputs(
@@ -38,44 +39,34 @@ def score(config: Config, run: Run) -> Outputs:
     )
 
 
-async def _score_all(
-    teacher: Teacher, problems: dict[str, Problem], groups: list[tuple[str, list[Rollout]]], label: str
+def _score_all(
+    teacher: Teacher, groups: list[tuple[Problem, list[Rollout]]], quarantine: Quarantine, label: str
 ) -> list[Feedback]:
     found: dict[str, list[Feedback]] = {}
 
-    async def one(pid: str, rows: list[Rollout]) -> None:
-        found[pid] = await _score_question(teacher, problems[pid], rows)
+    async def one(problem: Problem, rows: list[Rollout]) -> None:
+        results = await teacher.score(problem, _asked(rows))
+        found[problem.pid] = [_feedback(row, result) for row, result in zip(rows, results, strict=True)]
+        for row, result in zip(rows, results, strict=True):
+            if isinstance(result.scores, FeedbackError):
+                quarantine.add(row.row_id, result.scores, result.request_hash)
 
-    await with_progress(teacher, [one(pid, rows) for pid, rows in groups], label)
-    return [row for pid, _ in groups for row in found[pid]]
-
-
-async def with_progress(teacher: Teacher, jobs: list[Any], label: str) -> None:
-    """Awaits the jobs together, with a bar of how many are done, when the rest will be, and the money spent."""
-    from tqdm import tqdm
-
-    with tqdm(total=len(jobs), desc=label, dynamic_ncols=True) as bar:
-        for job in asyncio.as_completed(jobs):
-            await job
-            bar.update()
-            bar.set_postfix(usd=f"{teacher.usage.usd:.2f}", requests=teacher.usage.requests, refresh=False)
+    ask_all(teacher, [one(*item) for item in groups], label)
+    return [row for problem, _ in groups for row in found[problem.pid]]
 
 
-async def _score_question(teacher: Teacher, problem: Problem, rows: list[Rollout]) -> list[Feedback]:
-    sent = [row for row in rows if row.sentences]
-    results = await teacher.score(problem, [strip_solution(row.sentences) for row in sent]) if sent else []
-    scored = {row.row_id: result for row, result in zip(sent, results, strict=True)}
-    return [_feedback(row, scored.get(row.row_id)) for row in rows]
+def _asked(rows: list[Rollout]) -> list[list[str]]:
+    return [strip_solution(row.sentences) for row in rows]
 
 
-def _feedback(row: Rollout, result: Any) -> Feedback:
-    if result is None:
+def _feedback(row: Rollout, result: ScoreResult) -> Feedback:
+    if not row.sentences:
         return Feedback(row.row_id, (), "empty")
     if isinstance(result.scores, FeedbackError):
-        return Feedback(row.row_id, None, "quarantined", str(result.scores.reason), result.request_hash)
+        return Feedback(row.row_id, None, "quarantined", result.scores.reason, result.request_hash)
     if len(result.scores) != len(row.spans):
-        reason = f"{len(result.scores)} scores for {len(row.spans)} sentences"
-        return Feedback(row.row_id, None, "quarantined", reason, result.request_hash)
+        # Every reader counts; a Teacher that does not would spoil training without a word.
+        raise AssertionError(f"{row.row_id}: {len(result.scores)} scores for {len(row.spans)} sentences")
     return Feedback(row.row_id, tuple(result.scores), "ok", "", result.request_hash)
 
 

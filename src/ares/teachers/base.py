@@ -1,115 +1,68 @@
-"""What every Teacher is: it scores sentences, repairs rationales and judges pairs, one request at a time.
+"""What every Teacher is: it scores sentences, repairs rationales and judges pairs.
 
 A subclass says how a request looks (`score_payload`, `correct_payload`, `judge_payload`), sends it (`send`)
 and names all that its replies depend on (`fingerprint`). Everything else is here: requests go through the
-ledger, replies through `parsing`, and what cannot be read comes back as a FeedbackError, to be quarantined by
-the caller.
+ledger, replies through `parsing`; what cannot be read is asked about once more where the Teacher can do so
+(`repair_payload`), and then comes back as a FeedbackError, to be quarantined by the caller.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ares.store import hash_of
-from ares.teachers.parsing import (
-    FeedbackError,
-    Winner,
-    parse_correction,
-    parse_grouped_scores,
-    parse_verdict,
+from ares.teachers.messages import (
+    CorrectResult,
+    JudgeResult,
+    Kind,
+    Reply,
+    Request,
+    ScoreResult,
+    Stopped,
+    Unanswered,
+    Usage,
 )
-from ares.types import Problem
+from ares.teachers.parsing import FeedbackError, parse_correction, parse_grouped_scores, parse_verdict
+from ares.types import AresError, Problem
 
 if TYPE_CHECKING:
     from ares.teachers.ledger import Ledger
 
-Kind = Literal["score", "correct", "judge"]
-
-
-@dataclass(frozen=True)
-class Request:
-    """One question to a Teacher; `payload` is JSON that decides the reply, images enter it by sha256."""
-
-    kind: Kind
-    teacher: str
-    prompt_version: str
-    payload: Mapping[str, Any]
-
-    @cached_property
-    def hash(self) -> str:
-        """sha256 (hex) of the request's canonical JSON."""
-        return hash_of([self.kind, self.teacher, self.prompt_version, self.payload])
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back; `usd` is None if the price is unknown, `cached` says that nothing was sent."""
-
-    text: str
-    input_tokens: int
-    output_tokens: int
-    usd: float | None
-    cached: bool = False
-
-
-@dataclass(frozen=True)
-class ScoreResult:
-    """The scores in [0, 1] of one rationale's sentences; without sentences none, and no request."""
-
-    scores: list[float] | FeedbackError
-    request_hash: str
-
-
-@dataclass(frozen=True)
-class CorrectResult:
-    """The repaired rationale, on one line."""
-
-    text: str | FeedbackError
-    request_hash: str
-
-
-@dataclass(frozen=True)
-class JudgeResult:
-    """Which of two rationales is better."""
-
-    winner: Winner | FeedbackError
-    request_hash: str
-
-
-@dataclass
-class Usage:
-    """What a Teacher was asked so far: `requests` were sent, `cached` came from the ledger."""
-
-    requests: int = 0
-    cached: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    usd: float = 0.0
-
-    def add(self, reply: Reply) -> None:
-        """Counts one reply; a cached one cost nothing."""
-        if reply.cached:
-            self.cached += 1
-            return
-        self.requests += 1
-        self.input_tokens += reply.input_tokens
-        self.output_tokens += reply.output_tokens
-        self.usd += reply.usd or 0.0
+Reader = Callable[[str], list[Any]]  # from a reply's text: answers, or FeedbackErrors in their places
+STOPS = {"refusal": "the Teacher refused", "max_tokens": "the reply is cut off at max_tokens"}
 
 
 class Teacher(ABC):
-    """A source of sentence scores, repairs and verdicts.
+    """A source of sentence scores, repairs and verdicts; one object serves one event loop.
 
-    `name` and `prompt_version` are part of every request; without a `ledger` every request is sent.
+    `name` and `prompt_version` are part of every request; without a `ledger` every request is sent. At most
+    `concurrency` requests are open at once. `group` is how many of a question's rationales one request
+    holds: "k" (all) or 1; where `shuffled`, their order in it is drawn from a hash.
     """
 
-    def __init__(self, name: str, prompt_version: str, ledger: "Ledger | None" = None) -> None:
+    shuffled = False
+
+    def __init__(
+        self,
+        name: str,
+        prompt_version: str,
+        ledger: "Ledger | None" = None,
+        *,
+        group: str | int = "k",
+        concurrency: int | None = None,
+    ) -> None:
+        if str(group) not in ("k", "1"):
+            raise AresError(f"teacher.group={group}: choose from k, 1.")
         self.name = name
         self.prompt_version = prompt_version
         self.ledger = ledger
+        self.grouped = str(group) == "k"
         self.usage = Usage()
+        self.concurrency = concurrency or 1_000_000
+        self._slots = asyncio.Semaphore(self.concurrency)
+        self._stopped = False
 
     @abstractmethod
     def score_payload(self, problem: Problem, rationales: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -125,42 +78,151 @@ class Teacher(ABC):
 
     @abstractmethod
     async def send(self, request: Request) -> Reply:
-        """Sends a request and returns the reply."""
+        """Sends a request and returns the reply; raises Unanswered, or AresError where all must stop."""
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """All that replies depend on beside the requests (model, prompt version ...), as JSON."""
 
-    async def score(self, problem: Problem, rationales: Sequence[Sequence[str]]) -> list[ScoreResult]:
-        """Scores a question's rationales, without `Solution:` (see `prompts`), in one request."""
-        asked = [sentences for sentences in rationales if sentences]
-        if not asked:
-            return [ScoreResult([], "") for _ in rationales]
-        request, reply = await self._ask("score", self.score_payload(problem, asked))
-        parts = iter(parse_grouped_scores(reply.text, [len(sentences) for sentences in asked]))
+    def check(self) -> list[str]:
+        """Raises AresError where requests cannot succeed (no key, no package); returns warnings."""
+        return []
+
+    def repair_payload(self, payload: Mapping[str, Any], reply: Reply, reason: str) -> dict[str, Any] | None:
+        """The request that asks again after an unusable reply; None where asking again is no use."""
+        return None
+
+    def read_scores(
+        self, text: str, rationales: Sequence[Sequence[str]]
+    ) -> list[list[float] | FeedbackError]:
+        """The scores in a reply, one entry a rationale, in the order in which they were asked about."""
+        return parse_grouped_scores(text, [len(sentences) for sentences in rationales])
+
+    @property
+    def priced(self) -> bool:
+        """Whether it is known what requests cost."""
+        return True
+
+    def usd(self, input_tokens: int, output_tokens: int) -> float | None:
+        """What so many tokens cost (US dollars); None if the price is unknown."""
+        return 0.0
+
+    def expected_tokens(self, request: Request) -> tuple[int, int]:
+        """About how many tokens a request has, and its reply."""
+        return 0, 0
+
+    async def count_tokens(self, request: Request) -> int | None:
+        """How many tokens the service counts in a request, for free; None if it does not tell."""
+        return None
+
+    def worst_usd(self, request: Request) -> float | None:
+        """The most that sending a request once can cost; None if the price is unknown."""
+        return 0.0
+
+    async def close(self) -> None:
+        """Closes connections; nothing is sent afterwards."""
+        self.stop()
+
+    def stop(self) -> None:
+        """From now on nothing is sent; what is under way comes to its end."""
+        self._stopped = True
+
+    def score_groups(self, problem: Problem, rationales: Sequence[Sequence[str]]) -> list[list[int]]:
+        """Which rationales (by index) go into which request, in which order; empty ones into none."""
+        asked = [index for index, sentences in enumerate(rationales) if sentences]
+        if not self.grouped:
+            return [[index] for index in asked]
+        if self.shuffled:
+            asked.sort(key=lambda index: _draw(problem.pid, index, rationales[index]))
+        return [asked] if asked else []
+
+    def request(self, kind: Kind, payload: Mapping[str, Any]) -> Request:
+        """The request with this payload."""
+        return Request(kind, self.name, self.prompt_version, payload)
+
+    def score_requests(
+        self, problem: Problem, rationales: Sequence[Sequence[str]]
+    ) -> list[tuple[list[int], Request]]:
+        """The requests that score a question's rationales, each with the indices of those that it holds."""
         return [
-            ScoreResult(next(parts), request.hash) if sentences else ScoreResult([], "")
-            for sentences in rationales
+            (group, self.request("score", self.score_payload(problem, [rationales[i] for i in group])))
+            for group in self.score_groups(problem, rationales)
         ]
+
+    async def score(self, problem: Problem, rationales: Sequence[Sequence[str]]) -> list[ScoreResult]:
+        """Scores a question's rationales, without `Solution:` (see `prompts`)."""
+        results = [ScoreResult([], "") for _ in rationales]
+
+        async def one(group: list[int], request: Request) -> None:
+            read = partial(self.read_scores, rationales=[rationales[index] for index in group])
+            found = await self._answer(request, read, len(group))
+            for index, (scores, request_hash) in zip(group, found, strict=True):
+                results[index] = ScoreResult(scores, request_hash)
+
+        # All come to their end before an error is passed on: replies that are paid for are recorded.
+        asked = [one(*item) for item in self.score_requests(problem, rationales)]
+        for outcome in await asyncio.gather(*asked, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+        return results
 
     async def correct(self, problem: Problem, rationale: str, sentences: Sequence[str]) -> CorrectResult:
         """Repairs a rationale; `sentences` are those of `rationale`, in order, without `Solution:`."""
-        request, reply = await self._ask("correct", self.correct_payload(problem, rationale, sentences))
-        try:
-            return CorrectResult(parse_correction(reply.text), request.hash)
-        except FeedbackError as error:
-            return CorrectResult(error, request.hash)
+        request = self.request("correct", self.correct_payload(problem, rationale, sentences))
+        [(text, request_hash)] = await self._answer(request, _single(parse_correction))
+        return CorrectResult(text, request_hash)
 
     async def judge(self, problem: Problem, first: str, second: str) -> JudgeResult:
         """Compares two rationales; ask in both orders to see whether the order decides."""
-        request, reply = await self._ask("judge", self.judge_payload(problem, first, second))
-        try:
-            return JudgeResult(parse_verdict(reply.text), request.hash)
-        except FeedbackError as error:
-            return JudgeResult(error, request.hash)
+        request = self.request("judge", self.judge_payload(problem, first, second))
+        [(winner, request_hash)] = await self._answer(request, _single(parse_verdict))
+        return JudgeResult(winner, request_hash)
 
-    async def _ask(self, kind: Kind, payload: dict[str, Any]) -> tuple[Request, Reply]:
-        request = Request(kind, self.name, self.prompt_version, payload)
-        reply = await (self.ledger.ask(request, self.send) if self.ledger else self.send(request))
+    async def _answer(self, request: Request, read: Reader, count: int = 1) -> list[tuple[Any, str]]:
+        """`count` answers as `read` finds them in the reply, each with the hash of the request it came by."""
+        reply, found = await self._ask(request, read, count)
+        again = None
+        if reply and (errors := [item for item in found if isinstance(item, FeedbackError)]):
+            again = self.repair_payload(request.payload, reply, errors[0].reason)
+        if again is None:
+            return [(item, request.hash) for item in found]
+        repair = self.request(request.kind, again)
+        _, repaired = await self._ask(repair, read, count)
+        return [
+            (new, repair.hash) if isinstance(old, FeedbackError) else (old, request.hash)
+            for old, new in zip(found, repaired, strict=True)
+        ]
+
+    async def _ask(self, request: Request, read: Reader, count: int) -> tuple[Reply | None, list[Any]]:
+        try:
+            async with self._slots:
+                if self._stopped:
+                    raise Stopped("The step came to an early end.")
+                reply = await self._send(request)
+        except Unanswered as error:
+            return None, [error] * count
         self.usage.add(reply)
-        return request, reply
+        found = [FeedbackError(STOPS[reply.stop])] * count if reply.stop else read(reply.text)
+        for item in found:
+            if isinstance(item, FeedbackError):
+                item.reply = reply.text
+        return reply, found
+
+    async def _send(self, request: Request) -> Reply:
+        if self.ledger is None:
+            return await self.send(request)
+        return await self.ledger.ask(request, self.send, worst=self.worst_usd(request))
+
+
+def _single(parse: Callable[[str], Any]) -> Reader:
+    def read(text: str) -> list[Any]:
+        try:
+            return [parse(text)]
+        except FeedbackError as error:
+            return [error]
+
+    return read
+
+
+def _draw(pid: str, index: int, sentences: Sequence[str]) -> str:
+    return hash_of([pid, index, list(sentences)])

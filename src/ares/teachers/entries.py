@@ -60,6 +60,15 @@ def json_entries(text: str) -> list[Entry]:
     return [(key, _written(item)) for key, item in value] if isinstance(value, Pairs) else []
 
 
+def json_rows(text: str) -> list[Entry]:
+    """The pairs `id`, `score` of the rows of a JSON list, alone or the only value of an object; else none."""
+    value = load_json(text)
+    if isinstance(value, Pairs) and len(value) == 1:
+        value = value[0][1]
+    rows = [dict(item) if isinstance(item, Pairs) else {} for item in value] if _is_list(value) else []
+    return [(str(row["id"]), _written(row["score"])) for row in rows if row.keys() == {"id", "score"}]
+
+
 def json_parts(text: str) -> list[str]:
     """The members of a JSON object or list that holds only such, each as an object of one entry a line."""
     value = load_json(text)
@@ -67,6 +76,10 @@ def json_parts(text: str) -> list[str]:
     if not isinstance(items, list) or not all(isinstance(item, list) for item in items):
         return []
     return [_lines(item) for item in items]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and not isinstance(value, Pairs)
 
 
 def _lines(item: list[Any]) -> str:

@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Literal
 
-from ares.teachers.entries import Entry, Pairs, json_entries, json_parts, line_objects, load_json, objects
+from ares.teachers.entries import (
+    Entry,
+    Pairs,
+    json_entries,
+    json_parts,
+    json_rows,
+    line_objects,
+    load_json,
+    objects,
+)
 
 Winner = Literal["first", "second", "tie"]
 
@@ -34,11 +43,12 @@ _WINNER = re.compile(r"\b(first|second|tie)\b", re.IGNORECASE)
 
 
 class FeedbackError(Exception):
-    """A reply that cannot be used; `reason` says why in a few words."""
+    """A reply that cannot be used; `reason` says why in a few words, `reply` is its text where there is one."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.reply = ""
 
 
 # --------------------------------------------------------------------------------------------------
@@ -71,8 +81,9 @@ def parse_scores(text: str, n_sentences: int, *, sentences: Sequence[str] | None
 def parse_grouped_scores(text: str, counts: Sequence[int]) -> list[list[float] | FeedbackError]:
     """The scores of several rationales of one question, `counts[i]` sentences each, from one reply.
 
-    Read as keys `<rationale>.<sentence>` counted from 1; else as one part a rationale: under headings
-    `Rationale <i>`, or as many objects or JSON lists as there are rationales. A part that cannot be read is a
+    Read as keys `<rationale>.<sentence>` counted from 1, or as JSON rows `{"id": <key>, "score": <score>}`;
+    else as one part a rationale: under headings `Rationale <i>`, or as many objects or JSON lists as there
+    are rationales. A part that cannot be read is a
     FeedbackError in its place and leaves the others alone; where the parts cannot be told apart, all are
     errors.
     """
@@ -111,7 +122,7 @@ def _sections(text: str) -> dict[int, str]:
 
 
 def _numbered_entries(text: str) -> list[tuple[int, int, str]]:
-    for entries in (json_entries(text), chain.from_iterable(line_objects(text))):
+    for entries in (json_rows(text), json_entries(text), chain.from_iterable(line_objects(text))):
         matches = [(_NUMBERED_KEY.fullmatch(key.strip(" \"'{,-*\t")), value) for key, value in entries]
         found = [(int(match[1]), int(match[2]), value) for match, value in matches if match]
         if found:

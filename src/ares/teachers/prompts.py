@@ -1,14 +1,47 @@
-"""The forms in which rationales go to a Teacher; each form has a version, which is part of every request's
-hash.
+"""The default form in which rationales go to a Teacher; its version is part of every request's hash.
 
 Sentences are numbered `<rationale>.<sentence>`, both counted from 1, so that a reply need not repeat their
-text and one bad rationale does not spoil its siblings (`parsing.parse_grouped_scores`).
+text and one bad rationale does not spoil its siblings (`parsing.parse_grouped_scores`). The schemas are the
+same for all requests: a service that compiles them does so once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-VERSION = "1"
+from ares.teachers.parsing import FeedbackError, parse_grouped_scores
+from ares.types import Problem
+
+NAME = "default"
+VERSION = "default-1"
+GROUPED = True  # several rationales may share a request
 PREFIX = "Solution:"
+CHARACTERS_PER_TOKEN = 4  # of English text, about
+_TOKENS_PER_SCORE = 16
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked, the JSON schema of the answer (None: free text), and about how many tokens it will be."""
+
+    text: str
+    answer_tokens: int
+    schema: Mapping[str, Any] | None = None
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+_TEXT, _NUMBER = {"type": "string"}, {"type": "number"}
+SCORES = _object(scores={"type": "array", "items": _object(id=_TEXT, score=_NUMBER)})
+CORRECTION = _object(final_rationale=_TEXT)
+VERDICT = _object(winner={"type": "string", "enum": ["first", "second", "tie"]})
 
 
 def strip_solution(sentences: Sequence[str]) -> list[str]:
@@ -35,3 +68,68 @@ def number_sentences(rationales: Sequence[Sequence[str]]) -> str:
         for own, sentences in zip(keys, rationales, strict=True)
         for key, sentence in zip(own, sentences, strict=True)
     )
+
+
+def describe(problem: Problem) -> str:
+    """The question with its hint, choices and right answer."""
+    choices = " ".join(f"({chr(65 + index)}) {choice}" for index, choice in enumerate(problem.choices))
+    lines = [f"Question: {problem.question}"]
+    if problem.hint.strip():
+        lines.append(f"Hint: {problem.hint}")
+    lines.append(f"Choices: {choices}")
+    if problem.answer is not None:
+        lines.append(f"Answer: ({chr(65 + problem.answer)}) {problem.choices[problem.answer]}")
+    return "\n".join(lines)
+
+
+def score(problem: Problem, rationales: Sequence[Sequence[str]], has_image: bool) -> Prompt:
+    """Asks for a score of each sentence of a question's rationales, each judged without its siblings."""
+    image = " about the image" if has_image else ""
+    text = (
+        f"Score each numbered sentence of the rationales for this question{image} from 0.0 to 1.0 in steps of 0.1: "
+        "0.0 wrong, or a repetition within its rationale; 0.5 neutral, such as an initial thought or a true statement "
+        "that may lead to the answer; 1.0 correct and relevant. Judge each rationale (1, 2, ...) on its own.\n\n"
+        f"{describe(problem)}\n\n{number_sentences(rationales)}\n\n"
+        'Reply with JSON only, every sentence in order: {"scores": [{"id": "1.1", "score": 0.5}, ...]}'
+    )
+    return Prompt(text, _TOKENS_PER_SCORE * sum(map(len, rationales)), SCORES)
+
+
+def correct(problem: Problem, rationale: str, has_image: bool) -> Prompt:
+    """Asks for a repair of a rationale that keeps what is right in it."""
+    image = " with its image" if has_image else ""
+    text = (
+        f"Below is a question{image}, its right answer, and a student's rationale. Write the final rationale:\n"
+        "- keep every sentence that is correct, and every one that starts the thought, word for word;\n"
+        "- correct wrong sentences by what the question, hint, choices and answer say instead of removing them;\n"
+        "- complete what is cut off, mend the grammar, and drop repetitions;\n"
+        "- end at the given answer, and bring in no outside knowledge.\n\n"
+        f"{describe(problem)}\n\nRationale: {rationale or '(none: write a short one)'}\n\n"
+        'Reply with JSON only: {"final_rationale": "..."}'
+    )
+    return Prompt(text, 64 + len(rationale) // CHARACTERS_PER_TOKEN, CORRECTION)
+
+
+def judge(problem: Problem, first: str, second: str, has_image: bool) -> Prompt:
+    """Asks which of two rationales explains the answer better."""
+    image = " with its image" if has_image else ""
+    text = (
+        f"Below is a question{image}, its right answer, and two rationales. Which rationale is better: more correct, "
+        "more relevant to the question, and leading more clearly to the answer? Length and style do not count.\n\n"
+        f"{describe(problem)}\n\nFirst rationale: {first or '(empty)'}\n\nSecond rationale: {second or '(empty)'}\n\n"
+        'Reply with JSON only: {"winner": "first"}, {"winner": "second"} or {"winner": "tie"}'
+    )
+    return Prompt(text, 12, VERDICT)
+
+
+def objection(reason: str) -> str:
+    """What is said to a Teacher whose reply could not be used."""
+    return (
+        f"That reply cannot be used: {reason}. Answer again, completely and in exactly the form asked for, "
+        "and write nothing else."
+    )
+
+
+def read_scores(text: str, rationales: Sequence[Sequence[str]]) -> list[list[float] | FeedbackError]:
+    """The scores in a reply to `score`, one entry a rationale."""
+    return parse_grouped_scores(text, [len(sentences) for sentences in rationales])

@@ -1,0 +1,75 @@
+"""judge: the Teacher compares this run's rationales (a) with another run's (b), in both orders."""
+
+from pathlib import Path
+
+from ares.evaluation.judge import combine, win_rates
+from ares.steps.asking import Quarantine, ask_all, teacher_of
+from ares.steps.estimate import dry_run
+from ares.steps.inputs import problems_of
+from ares.store import Outputs, Run, read_rationales, write_verdicts
+from ares.teachers.base import Teacher
+from ares.teachers.parsing import FeedbackError
+from ares.teachers.prompts import strip_solution
+from ares.types import AresError, Config, Problem, Verdict
+
+Pair = tuple[Problem, str, str]
+
+
+def judge(config: Config, run: Run) -> Outputs:
+    """Writes `verdicts.parquet`, one row a question that both runs have a rationale for, and what was
+    quarantined to `verdicts-quarantine.jsonl`."""
+    problems, _ = problems_of(config, run)
+    own = read_rationales(run.inputs[f"rationales-{config.judge.split}"])
+    others = {row.pid: row.text for row in read_rationales(other_rationales(config))}
+    both = [(problems[row.pid], row.text, others[row.pid]) for row in own if row.pid in others]
+    pairs = [(problem, _bare(a), _bare(b)) for problem, a, b in both[: config.judge.questions]]
+    teacher = teacher_of(config, run)
+    if config.teacher["dry_run"]:
+        payloads = [teacher.judge_payload(problem, a, b) for problem, a, b in pairs]
+        payloads += [teacher.judge_payload(problem, b, a) for problem, a, b in pairs]
+        dry_run(teacher, [teacher.request("judge", payload) for payload in payloads], run.key)
+    quarantine = Quarantine(config.teacher["max_quarantine"], 2 * len(pairs))
+    try:
+        verdicts = _judge_all(teacher, pairs, quarantine, run.key)
+    finally:
+        quarantine.write(run.folder / "verdicts-quarantine.jsonl")
+    path = run.folder / "verdicts.parquet"
+    write_verdicts(path, verdicts, run.provenance)
+    return Outputs(
+        {"verdicts": path}, win_rates(verdicts), usd=teacher.usage.usd, requests=teacher.usage.requests
+    )
+
+
+def other_rationales(config: Config) -> Path:
+    """The file of rationales to compare with; raises AresError where there is none."""
+    against = config.judge.against
+    if against is None:
+        raise AresError("stage=judge compares with judge.against=<run or rationales file>; name one.")
+    if Path(against).is_file():
+        return Path(against)
+    path = Path(config.paths.runs) / against / "final" / f"rationales-{config.judge.split}.parquet"
+    if not path.is_file():
+        raise AresError(
+            f"judge.against={against} is no file, and {path} is not there; make it with `python train.py "
+            f"stage=generate run={against}`."
+        )
+    return path
+
+
+def _bare(text: str) -> str:
+    return strip_solution([text])[0]
+
+
+def _judge_all(teacher: Teacher, pairs: list[Pair], quarantine: Quarantine, label: str) -> list[Verdict]:
+    found: dict[str, Verdict] = {}
+
+    async def one(problem: Problem, a: str, b: str) -> None:
+        results = [await teacher.judge(problem, a, b), await teacher.judge(problem, b, a)]
+        hashes = [result.request_hash for result in results]
+        found[problem.pid] = combine(problem.pid, results[0].winner, results[1].winner, hashes)
+        for name, result in zip(("a first", "b first"), results, strict=True):
+            if isinstance(result.winner, FeedbackError):
+                quarantine.add(f"{problem.pid}, {name}", result.winner, result.request_hash)
+
+    ask_all(teacher, [one(*pair) for pair in pairs], label)
+    return [found[problem.pid] for problem, _, _ in pairs]

@@ -1,0 +1,209 @@
+"""What Teachers behind a chat API share: prompts, images, one objection to a bad reply, patience and prices."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ares.teachers import paper, prompts
+from ares.teachers.base import Teacher
+from ares.teachers.images import Picture, picture
+from ares.teachers.messages import Reply, Request
+from ares.teachers.parsing import FeedbackError
+from ares.teachers.prompts import Prompt
+from ares.teachers.retry import Brake, Failure, Patience, failure_of, persist
+from ares.types import AresError, Problem
+
+if TYPE_CHECKING:
+    from ares.teachers.ledger import Ledger
+
+_FORMS: dict[str, Any] = {form.NAME: form for form in (prompts, paper)}
+_SPARE, _ROOM = 256, 3  # a reply may have this many tokens, and this many times its likely length
+_SLACK = 600  # tokens that a service may add around a request: roles, the schema's instructions
+
+
+class ChatTeacher(Teacher):
+    """A Teacher that is a chat model.
+
+    `prompt` is default or paper; `structured` asks for JSON by a schema where the prompt has one; `options`
+    go into each request as they are (thinking, temperature ...); `max_tokens` None is derived from the
+    question. `prices` maps a model to `{input, output}`, US dollars a million tokens.
+    """
+
+    shuffled = True
+    key: str | None = None  # a secret: no message may show it
+    discount = 1.0  # on the prices
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        model: str | None,
+        prompt: str = "default",
+        group: str | int = "k",
+        structured: bool = True,
+        options: Mapping[str, Any] | None = None,
+        max_tokens: int | None = None,
+        concurrency: int = 16,
+        timeout: float = 120.0,
+        deadline: float = 900.0,
+        prices: Mapping[str, Any] | None = None,
+        ledger: "Ledger | None" = None,
+    ) -> None:
+        if not model:
+            raise AresError(f"teacher={name} needs a model: teacher.model=<name>.")
+        if prompt not in _FORMS:
+            raise AresError(f"teacher.prompt={prompt}: choose from {', '.join(_FORMS)}.")
+        self.form = _FORMS[prompt]
+        if str(group) == "k" and not self.form.GROUPED:
+            raise AresError(
+                f"teacher.prompt={prompt} scores one rationale a request; add teacher.group=1, or use teacher.prompt=default."
+            )
+        super().__init__(name, self.form.VERSION, ledger, group=group, concurrency=concurrency)
+        self.model, self.structured, self.max_tokens = model, structured, max_tokens
+        self.options = dict(options or {})
+        self.price: Mapping[str, float] | None = (prices or {}).get(model)
+        self.patience = Patience(timeout=timeout, deadline=deadline)
+        self.brake = Brake()
+        self.pictures: dict[str, Picture] = {}
+
+    # Requests
+
+    def score_payload(self, problem: Problem, rationales: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """The prompt with the question's image, where there is one."""
+        return self._payload(problem, self.form.score(problem, rationales, _has_image(problem)))
+
+    def correct_payload(self, problem: Problem, rationale: str, sentences: Sequence[str]) -> dict[str, Any]:
+        """The prompt with the question's image, where there is one."""
+        return self._payload(problem, self.form.correct(problem, rationale, _has_image(problem)))
+
+    def judge_payload(self, problem: Problem, first: str, second: str) -> dict[str, Any]:
+        """The prompt with the question's image, where there is one."""
+        return self._payload(problem, self.form.judge(problem, first, second, _has_image(problem)))
+
+    def repair_payload(self, payload: Mapping[str, Any], reply: Reply, reason: str) -> dict[str, Any] | None:
+        """The question with the bad reply and what is wrong with it; with more room if it was cut off."""
+        if reply.stop == "max_tokens":
+            return {**payload, "max_tokens": 2 * payload["max_tokens"]}
+        return {**payload, "replied": reply.text, "objection": self.form.objection(reason)}
+
+    def read_scores(
+        self, text: str, rationales: Sequence[Sequence[str]]
+    ) -> list[list[float] | FeedbackError]:
+        """The scores as the prompt's form asks for them."""
+        return self.form.read_scores(text, rationales)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Its model, prompt and all else that enters requests."""
+        return {
+            "name": self.name,
+            "model": self.model,
+            "prompt": self.prompt_version,
+            "group": "k" if self.grouped else "1",
+            "structured": self.structured,
+            "options": self.options,
+            "max_tokens": self.max_tokens,
+        }
+
+    def _payload(self, problem: Problem, prompt: Prompt) -> dict[str, Any]:
+        payload = {
+            "model": self.model,
+            "max_tokens": self.max_tokens or _SPARE + _ROOM * prompt.answer_tokens,
+            "text": prompt.text,
+            "schema": prompt.schema if self.structured else None,
+            "options": self.options,
+            "image": None,
+        }
+        if _has_image(problem):
+            assert problem.image is not None
+            shown = picture(problem.image)
+            self.pictures[shown.sha256] = shown
+            payload["image"] = {
+                "sha256": shown.sha256,
+                "media_type": shown.media_type,
+                "size": [shown.width, shown.height],
+            }
+        return payload
+
+    # Sending
+
+    @abstractmethod
+    async def call(self, payload: Mapping[str, Any]) -> Reply:
+        """Sends a request once."""
+
+    @abstractmethod
+    def connect(self) -> Any:
+        """The SDK's client, opened at its first use."""
+
+    @abstractmethod
+    def sdk(self) -> ModuleType:
+        """The package that `call` uses."""
+
+    async def send(self, request: Request) -> Reply:
+        """Sends a request until it is answered (`retry.persist`)."""
+        self.connect()  # importing the SDK takes seconds, which are not to count as a request's
+
+        async def lost() -> None:
+            if self.ledger:
+                await self.ledger.reserve(self.worst_usd(request) or 0.0)
+
+        return await persist(
+            lambda: self.call(request.payload), self.failure, lost, self.patience, self.brake
+        )
+
+    def failure(self, error: Exception) -> Failure:
+        """What a failed attempt means; raises AresError where all attempts would fail alike."""
+        if isinstance(error, AresError):
+            raise error
+        sdk = self.sdk()
+        if isinstance(error, sdk.APIStatusError) and error.status_code in (401, 402, 403, 404):
+            message = self.redacted(str(error.message))
+            raise AresError(
+                f"teacher={self.name} (model {self.model}): the service refuses all requests with "
+                f"{error.status_code}: {message[:300]}"
+            ) from None
+        found = failure_of(error, sdk)
+        return Failure(self.redacted(found.reason), found.passing, found.away, found.paid, found.after)
+
+    def redacted(self, text: str) -> str:
+        """A message without the key."""
+        return text.replace(self.key, "<key>") if self.key else text
+
+    # Money
+
+    def usd(self, input_tokens: int, output_tokens: int) -> float | None:
+        """What so many tokens cost; None if the price is unknown."""
+        if self.price is None:
+            return None
+        price = input_tokens * self.price["input"] + output_tokens * self.price["output"]
+        return self.discount * price / 1e6
+
+    @property
+    def priced(self) -> bool:
+        """Whether the prices name the model."""
+        return self.price is not None
+
+    def expected_tokens(self, request: Request) -> tuple[int, int]:
+        """By four characters a token and 750 pixels; the reply as long as its form suggests."""
+        payload = request.payload
+        text = len(payload["text"]) // prompts.CHARACTERS_PER_TOKEN
+        output = (payload["max_tokens"] - _SPARE) // _ROOM if self.max_tokens is None else self.max_tokens
+        return text + image_tokens(payload), output
+
+    def worst_usd(self, request: Request) -> float | None:
+        """The price of as many tokens as the request has bytes, its image, and the longest reply."""
+        payload = request.payload
+        texts = (payload["text"], payload.get("replied", ""), payload.get("objection", ""))
+        text = sum(len(part.encode()) for part in texts) + len(str(payload["schema"] or ""))
+        return self.usd(text + image_tokens(payload) + _SLACK, payload["max_tokens"])
+
+
+def image_tokens(payload: Mapping[str, Any]) -> int:
+    """The image's share of a request's input tokens."""
+    image = payload["image"]
+    return math.ceil(image["size"][0] * image["size"][1] / 750) if image else 0
+
+
+def _has_image(problem: Problem) -> bool:
+    return problem.image is not None and problem.image.exists()

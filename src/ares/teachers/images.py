@@ -1,0 +1,67 @@
+"""Images as services take them: as the file is where it fits, else shrunk and written as PNG."""
+
+import base64
+import hashlib
+import io
+import math
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+from ares.types import AresError
+
+LONGEST_SIDE = 1568  # pixels; larger images are shrunk by the service, which bills and shows no more
+LARGEST_FILE = 3_500_000  # bytes; 5 MB are allowed, in base64
+MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a request says of an image; `sha256` is of the bytes that are sent, sizes in pixels."""
+
+    path: Path
+    sha256: str
+    media_type: str
+    width: int
+    height: int
+
+    @property
+    def tokens(self) -> int:
+        """What the image counts as: one token for 750 pixels."""
+        return math.ceil(self.width * self.height / 750)
+
+    def base64(self) -> str:
+        """The bytes that are sent."""
+        return base64.b64encode(_encoded(self.path)[0]).decode()
+
+
+@cache
+def picture(path: Path) -> Picture:
+    """The image in a file; raises AresError where it is none."""
+    data, media_type, (width, height) = _encoded(path)
+    return Picture(path, hashlib.sha256(data).hexdigest(), media_type, width, height)
+
+
+@lru_cache(maxsize=64)  # a question's rationales follow one another; all images would not fit
+def _encoded(path: Path) -> tuple[bytes, str, tuple[int, int]]:
+    from PIL import Image, UnidentifiedImageError
+
+    from ares.vision.images import open_image
+
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as file:
+            kind, size = file.format or "", file.size
+    except (UnidentifiedImageError, OSError) as error:
+        raise AresError(f"{path} is no readable image ({error}); replace the file.") from None
+    if kind in MEDIA_TYPES and max(size) <= LONGEST_SIDE and len(data) <= LARGEST_FILE:
+        return data, MEDIA_TYPES[kind], size
+    image = open_image(path)
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    if buffer.tell() > LARGEST_FILE:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=90)
+        return buffer.getvalue(), "image/jpeg", image.size
+    return buffer.getvalue(), "image/png", image.size

@@ -1,0 +1,99 @@
+"""What goes to a Teacher and comes back: requests, replies, results, and the count of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from ares.store import hash_of
+from ares.teachers.parsing import FeedbackError, Winner
+from ares.types import AresError
+
+Kind = Literal["score", "correct", "judge"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a Teacher; `payload` is JSON that decides the reply, images enter it by sha256."""
+
+    kind: Kind
+    teacher: str
+    prompt_version: str
+    payload: Mapping[str, Any]
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 (hex) of the request's canonical JSON."""
+        return hash_of([self.kind, self.teacher, self.prompt_version, self.payload])
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back; `usd` is None if the price is unknown, `cached` says that nothing was sent.
+
+    `stop` is empty, or says why the reply is none: `refusal` or `max_tokens`.
+    """
+
+    text: str
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+    cached: bool = False
+    stop: str = ""
+
+
+class Unanswered(FeedbackError):
+    """A request that got no reply; `paid` says that it may have cost money all the same."""
+
+    def __init__(self, reason: str, *, paid: bool = False) -> None:
+        super().__init__(reason)
+        self.paid = paid
+
+
+class Stopped(AresError):
+    """A request that was not sent because the step is coming to an early end."""
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """The scores in [0, 1] of one rationale's sentences; without sentences none, and no request."""
+
+    scores: list[float] | FeedbackError
+    request_hash: str
+
+
+@dataclass(frozen=True)
+class CorrectResult:
+    """The repaired rationale, on one line."""
+
+    text: str | FeedbackError
+    request_hash: str
+
+
+@dataclass(frozen=True)
+class JudgeResult:
+    """Which of two rationales is better."""
+
+    winner: Winner | FeedbackError
+    request_hash: str
+
+
+@dataclass
+class Usage:
+    """What a Teacher was asked so far: `requests` were sent, `cached` came from the ledger."""
+
+    requests: int = 0
+    cached: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+
+    def add(self, reply: Reply) -> None:
+        """Counts one reply; a cached one cost nothing."""
+        if reply.cached:
+            self.cached += 1
+            return
+        self.requests += 1
+        self.input_tokens += reply.input_tokens
+        self.output_tokens += reply.output_tokens
+        self.usd += reply.usd or 0.0

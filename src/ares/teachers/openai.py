@@ -1,0 +1,102 @@
+"""Any OpenAI-compatible endpoint as the Teacher: a local vLLM or Ollama, or a service."""
+
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ares.teachers.chat import ChatTeacher
+from ares.teachers.messages import Reply
+from ares.types import AresError
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+KEY = "OPENAI_API_KEY"
+_STOPS = {"content_filter": "refusal", "length": "max_tokens"}
+
+
+class OpenAITeacher(ChatTeacher):
+    """A chat model at `base_url`, which ends in /v1; None is OpenAI's own. The key comes from OPENAI_API_KEY
+    only; local servers need none."""
+
+    def __init__(self, *, name: str = "openai", base_url: str | None = None, **settings: Any) -> None:
+        super().__init__(name=name, **settings)
+        self.base_url = base_url
+        self._client: AsyncOpenAI | None = None
+
+    def check(self) -> list[str]:
+        """Raises AresError without the package, or without a key where the endpoint needs one."""
+        if find_spec("openai") is None:
+            raise AresError(
+                f"teacher={self.name} needs the openai package; install it with `pip install 'ares[openai]'`."
+            )
+        if self.base_url is None and not os.environ.get(KEY):
+            raise AresError(
+                f"teacher={self.name} needs a key: set the environment variable {KEY}, or name a local server with "
+                "teacher.base_url=http://localhost:8000/v1."
+            )
+        return []
+
+    def sdk(self) -> ModuleType:
+        """openai."""
+        import openai
+
+        return openai
+
+    def connect(self) -> "AsyncOpenAI":
+        """The connection, opened at its first use."""
+        if self._client is None:
+            self.check()
+            from openai import AsyncOpenAI
+
+            self.key = os.environ.get(KEY)
+            self._client = AsyncOpenAI(
+                api_key=self.key or "none",
+                base_url=self.base_url,
+                max_retries=0,
+                timeout=self.patience.timeout,
+            )
+        return self._client
+
+    async def call(self, payload: Mapping[str, Any]) -> Reply:
+        """Sends a request once; raises what the SDK raises, ValueError for a reply of another form."""
+        return self.reply(await self.connect().chat.completions.create(**self.arguments(payload)))
+
+    def arguments(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """What `chat.completions.create` takes."""
+        content: Any = payload["text"]
+        if image := payload["image"]:
+            data = self.pictures[image["sha256"]].base64()
+            url = {"url": f"data:{image['media_type']};base64,{data}"}
+            content = [{"type": "image_url", "image_url": url}, {"type": "text", "text": content}]
+        messages = [{"role": "user", "content": content}]
+        if "replied" in payload:
+            messages.append({"role": "assistant", "content": payload["replied"]})
+            messages.append({"role": "user", "content": payload["objection"]})
+        found = {"model": payload["model"], "max_tokens": payload["max_tokens"], "messages": messages}
+        if payload["schema"]:
+            schema = {"name": "answer", "strict": True, "schema": payload["schema"]}
+            found["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if payload["options"]:
+            found["extra_body"] = payload["options"]
+        return found
+
+    def reply(self, completion: Any) -> Reply:
+        """The text, tokens and price of a completion; raises ValueError where it is none."""
+        try:
+            choice, usage = completion.choices[0], completion.usage
+            refused = getattr(choice.message, "refusal", None)
+            text = choice.message.content or refused or ""
+            tokens = (int(usage.prompt_tokens), int(usage.completion_tokens)) if usage else (0, 0)
+            stop = "refusal" if refused else _STOPS.get(choice.finish_reason, "")
+        except (AttributeError, TypeError, IndexError) as error:
+            raise ValueError(f"not a completion: {error}") from None
+        return Reply(text, *tokens, self.usd(*tokens), stop=stop)
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await super().close()
+        if self._client is not None:
+            await self._client.close()

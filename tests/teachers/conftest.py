@@ -1,0 +1,87 @@
+"""A loopback server for Teachers, and questions to ask them."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ares.types import Problem
+
+SERVER = Path(__file__).resolve().parents[1] / "loopback" / "server.py"
+KEY = "sk-secret-0123456789"
+
+
+class Loopback:
+    """The server as a process of its own."""
+
+    key = KEY
+
+    def __init__(self, **options) -> None:
+        command = [sys.executable, str(SERVER), json.dumps(options)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+
+    def _log(self) -> dict:
+        with urllib.request.urlopen(f"{self.url}/_log") as reply:
+            return json.load(reply)
+
+    @property
+    def outcomes(self) -> Counter:
+        """How many attempts came to what."""
+        return Counter(outcome for _, _, outcome in self._log()["log"])
+
+    @property
+    def hashes(self) -> list[str]:
+        """The hashes of the requests, one an attempt."""
+        return [name for _, name, _ in self._log()["log"]]
+
+    @property
+    def most_open(self) -> int:
+        """How many requests were open at once."""
+        return self._log()["most_open"]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def loopback(monkeypatch):
+    """Starts a loopback server with the given options; the keys in the environment are its."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    servers = []
+
+    def start(**options) -> Loopback:
+        servers.append(Loopback(**{"key": KEY, **options}))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def problem():
+    """Makes a problem with the given pid."""
+
+    def make(pid: str = "1", **changes) -> Problem:
+        blank = dict.fromkeys(
+            ("hint", "caption", "lecture", "subject", "topic", "category", "skill", "grade", "task"), ""
+        )
+        values = {
+            "question": f"Is ice {pid} a solid?",
+            "choices": ("yes", "no"),
+            "answer": 0,
+            "solution": "Ice is a solid.",
+            "image": None,
+            "split": "train",
+        }
+        return Problem(pid=pid, **{**blank, **values, **changes})
+
+    return make

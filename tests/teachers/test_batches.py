@@ -1,0 +1,169 @@
+"""Message Batches against the loopback server."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from ares.teachers import batches
+from ares.teachers.anthropic import AnthropicTeacher
+from ares.teachers.ledger import Ledger
+from ares.teachers.parsing import FeedbackError
+from ares.teachers.retry import Patience
+
+RATIONALES = [["Ice is cold.", "So yes."], ["No."]]
+PRICES = {"claude-haiku-5-5": {"input": 1.0, "output": 5.0}}
+
+
+def batched(server, ledger) -> AnthropicTeacher:
+    teacher = AnthropicTeacher(
+        model="claude-haiku-5-5", base_url=server.url, batch=True, prices=PRICES, ledger=ledger
+    )
+    teacher.batches.quiet, teacher.batches.poll = 0.1, 0.05
+    teacher.patience = Patience(first=0.02)
+    return teacher
+
+
+def ask(server, path, problem, count=20):
+    with Ledger(path, poll=0.02) as ledger:
+        teacher = batched(server, ledger)
+
+        async def main():
+            jobs = (teacher.score(problem(str(n)), RATIONALES) for n in range(count))
+            found = await asyncio.gather(*jobs)
+            await teacher.close()
+            return [result for results in found for result in results]
+
+        return asyncio.run(main()), teacher
+
+
+def submitted(server) -> list[int]:
+    """The sizes of the batches that the server was sent."""
+    import json
+    import urllib.request
+
+    request = urllib.request.Request(
+        f"{server.url}/v1/messages/batches", headers={"authorization": f"Bearer {server.key}"}
+    )
+    with urllib.request.urlopen(request) as reply:
+        counts = [batch["request_counts"] for batch in json.load(reply)["data"]]
+    return [sum(count.values()) for count in reversed(counts)]
+
+
+def test_all_requests_go_into_one_batch_at_half_the_price(loopback, problem, tmp_path):
+    server = loopback(batch_seconds=0.2)
+    found, teacher = ask(server, tmp_path / "ledger", problem)
+    assert [len(result.scores) for result in found] == [2, 1] * 20
+    assert submitted(server) == [20]
+    tokens = teacher.usage.input_tokens + 5 * teacher.usage.output_tokens
+    assert teacher.usage.usd == pytest.approx(tokens / 2e6)
+    _, again = ask(server, tmp_path / "ledger", problem)
+    assert again.usage.cached == 20
+    assert submitted(server) == [20]
+
+
+def test_what_fails_expires_or_is_missing_goes_into_another_batch(loopback, problem, tmp_path):
+    server = loopback(batch_faults=0.5)
+    found, teacher = ask(server, tmp_path / "ledger", problem, 40)
+    sizes = submitted(server)
+    assert sizes[0] == 40
+    assert len(sizes) == 3
+    assert 40 > sizes[1] > sizes[2] > 0
+    unread = [result for result in found if isinstance(result.scores, FeedbackError)]
+    assert all("no result in 3 batches" in result.scores.reason for result in unread)
+    assert 0 < len(unread) < sizes[2] * 2
+    assert teacher.usage.requests == 40 - len(unread) / 2
+
+
+def test_batches_are_cut(loopback, problem, tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "MOST_REQUESTS", 8)
+    server = loopback()
+    ask(server, tmp_path / "ledger", problem)
+    assert submitted(server) == [8, 8, 4]
+    monkeypatch.setattr(batches, "MOST_REQUESTS", 100)
+    monkeypatch.setattr(batches, "MOST_BYTES", 4000)
+    server = loopback()
+    ask(server, tmp_path / "other", problem)
+    assert sum(submitted(server)) == 20
+    assert max(submitted(server)) < 5
+
+
+def test_a_wrong_count_is_repaired_in_a_second_batch(loopback, problem, tmp_path):
+    server = loopback(content_script=["wrong_count", "ok"])
+    found, _ = ask(server, tmp_path / "ledger", problem)
+    assert not any(isinstance(result.scores, FeedbackError) for result in found)
+    assert submitted(server) == [20, 20]
+
+
+CHILD = textwrap.dedent(
+    """
+    import asyncio, sys
+    sys.path.insert(0, sys.argv[3])
+    from ares.teachers.anthropic import AnthropicTeacher
+    from ares.teachers.ledger import Ledger
+    from ares.types import Problem
+
+    blank = dict.fromkeys(("hint", "caption", "lecture", "subject", "topic", "category", "skill", "grade",
+                           "task"), "")
+    def problem(pid):
+        return Problem(pid=pid, question=f"Is ice {pid} a solid?", choices=("yes", "no"), answer=0,
+                       solution="Ice is a solid.", image=None, split="train", **blank)
+
+    async def main():
+        with Ledger(sys.argv[2]) as ledger:
+            teacher = AnthropicTeacher(model="claude-haiku-5-5", base_url=sys.argv[1], batch=True, ledger=ledger)
+            teacher.batches.quiet, teacher.batches.poll = 0.1, 0.05
+            jobs = (teacher.score(problem(str(n)), [["Ice is cold.", "So yes."], ["No."]]) for n in range(20))
+            await asyncio.gather(*jobs)
+
+    asyncio.run(main())
+    """
+)
+
+
+@pytest.mark.parametrize("moment", ["before its name is known", "while it runs"])
+def test_a_killed_process_leaves_a_batch_that_is_found(moment, loopback, problem, tmp_path):
+    hold = 5.0 if moment == "before its name is known" else 0.0
+    server = loopback(batch_seconds=2.0, batch_hold=hold)
+    path = tmp_path / "ledger"
+    child = subprocess.Popen([sys.executable, "-c", CHILD, server.url, str(path), "."], env=os.environ)
+    deadline = time.monotonic() + 60
+    while not submitted(server) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert submitted(server) == [20]
+    found, teacher = ask(server, path, problem)
+    assert [len(result.scores) for result in found] == [2, 1] * 20
+    assert submitted(server) == [20]
+    assert teacher.usage.requests == 20
+
+
+def test_an_intent_whose_batch_never_came_to_be_is_submitted(loopback, problem, tmp_path):
+    server = loopback()
+    path = tmp_path / "ledger"
+    away = loopback()
+    away.close()
+    with Ledger(path) as ledger:
+        teacher = batched(away, ledger)
+        teacher.patience = Patience(deadline=0.1, timeout=0.1, first=0.02)
+        batches._UPLOAD, upload = 0.1, batches._UPLOAD
+
+        async def main():
+            jobs = (teacher.score(problem(str(n)), RATIONALES) for n in range(20))
+            return await asyncio.gather(*jobs, return_exceptions=True)
+
+        try:
+            found = asyncio.run(main())
+        finally:
+            batches._UPLOAD = upload
+    assert all(isinstance(item, Exception) for item in found)
+    found, _ = ask(server, path, problem)
+    assert [len(result.scores) for result in found] == [2, 1] * 20
+    assert submitted(server) == [20]

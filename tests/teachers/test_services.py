@@ -1,0 +1,310 @@
+"""Teachers behind a service, against the loopback server with the unmodified SDKs."""
+
+import asyncio
+import base64
+import io
+import time
+
+import pytest
+from PIL import Image
+
+from ares.teachers.anthropic import AnthropicTeacher
+from ares.teachers.ledger import Ledger
+from ares.teachers.openai import OpenAITeacher
+from ares.teachers.parsing import FeedbackError
+from ares.teachers.retry import Patience
+from ares.types import AresError
+
+PRICES = {"claude-haiku-5-5": {"input": 1.0, "output": 5.0}}
+RATIONALES = [["Ice is cold.", "So yes."], ["No."], ["It melts.", "It is water.", "Yes."]]
+TRANSPORT = ["rate_limit", "overloaded", "server_error", "slow_drip", "time_out"]
+BROKEN = ["reset", "malformed", "not_json"]
+
+
+def claude(server, **changes) -> AnthropicTeacher:
+    settings = {"model": "claude-haiku-5-5", "base_url": server.url, "prices": PRICES, "timeout": 1.0}
+    teacher = AnthropicTeacher(**{**settings, **changes})
+    teacher.patience = Patience(
+        timeout=teacher.patience.timeout, deadline=teacher.patience.deadline, first=0.02
+    )
+    return teacher
+
+
+def gpt(server, **changes) -> OpenAITeacher:
+    settings = {"model": "claude-haiku-5-5", "base_url": f"{server.url}/v1", "prices": PRICES, "timeout": 1.0}
+    teacher = OpenAITeacher(**{**settings, **changes})
+    teacher.patience = Patience(
+        timeout=teacher.patience.timeout, deadline=teacher.patience.deadline, first=0.02
+    )
+    return teacher
+
+
+BOTH = pytest.mark.parametrize("make", [claude, gpt], ids=["anthropic", "openai"])
+
+
+def run(teacher, job):
+    async def main():
+        try:
+            return await job
+        finally:
+            await teacher.close()
+
+    return asyncio.run(main())
+
+
+def scores(results) -> list:
+    return [None if isinstance(result.scores, FeedbackError) else result.scores for result in results]
+
+
+@BOTH
+@pytest.mark.parametrize("prompt", ["default", "paper"])
+def test_score_correct_and_judge(make, prompt, loopback, problem):
+    server = loopback()
+    teacher = make(server, prompt=prompt, group="k" if prompt == "default" else 1)
+
+    async def main():
+        return (
+            await teacher.score(problem(), [*RATIONALES, []]),
+            await teacher.correct(problem(), "Ice melts.", ["Ice melts."]),
+            await teacher.judge(problem(), "Ice melts.", "No."),
+        )
+
+    found, correction, verdict = run(teacher, main())
+    assert [len(part) for part in scores(found)] == [2, 1, 3, 0]
+    assert correction.text == "Ice melts. So the answer is clear."
+    assert verdict.winner in ("first", "second")
+    requests = (1 if prompt == "default" else 3) + 2
+    assert teacher.usage.requests == len(server.hashes) == requests
+    assert teacher.usage.usd == pytest.approx(
+        (teacher.usage.input_tokens + 5 * teacher.usage.output_tokens) / 1e6
+    )
+
+
+@BOTH
+@pytest.mark.parametrize("fault", [*TRANSPORT, *BROKEN])
+def test_faults_that_pass(make, fault, loopback, problem):
+    server = loopback(script=[fault, fault], hang=3, drip=0.2, retry_after=0.05)
+    teacher = make(server, timeout=0.4)
+    assert [len(part) for part in scores(run(teacher, teacher.score(problem(), RATIONALES)))] == [2, 1, 3]
+    assert server.outcomes["ok"] == 1
+    assert server.outcomes[fault] == 2
+
+
+def test_grouped_alone_and_shuffled_scores_belong_to_their_sentences(loopback, problem):
+    server = loopback()
+    together = run(claude(server), claude(server).score(problem(), RATIONALES))
+    alone_teacher = claude(server, group=1)
+    alone = run(alone_teacher, alone_teacher.score(problem(), RATIONALES))
+    assert scores(together) == scores(alone)
+    assert alone_teacher.usage.requests == 3
+    orders = {tuple(claude(server).score_groups(problem(str(n)), RATIONALES)[0]) for n in range(40)}
+    assert len(orders) == 6
+
+
+@BOTH
+def test_a_wrong_count_is_asked_about_once_more(make, loopback, problem):
+    server = loopback(content_script=["wrong_count", "ok"])
+    teacher = make(server)
+    found = run(teacher, teacher.score(problem(), RATIONALES))
+    assert None not in scores(found)
+    assert server.outcomes == {"wrong_count": 1, "ok": 1}
+    hashes = {result.request_hash for result in found}
+    assert len(hashes) == 2  # what could be read at once stays
+
+
+@BOTH
+@pytest.mark.parametrize("fault", ["wrong_count", "refusal", "max_tokens"])
+def test_after_one_repair_comes_quarantine(make, fault, loopback, problem):
+    server = loopback(content_script=[fault, fault])
+    teacher = make(server)
+    [result] = run(teacher, teacher.score(problem(), RATIONALES[:1]))
+    assert isinstance(result.scores, FeedbackError)
+    expected = {"wrong_count": "1 scores for 2", "refusal": "refused", "max_tokens": "cut off"}[fault]
+    assert expected in result.scores.reason
+    assert result.scores.reply
+    assert len(server.hashes) == 2
+
+
+def test_a_cut_off_reply_is_asked_for_with_more_room(loopback, problem):
+    server = loopback()
+    teacher = claude(server)
+    payload = teacher.score_payload(problem(), RATIONALES)
+    from ares.teachers.messages import Reply
+
+    again = teacher.repair_payload(payload, Reply("{", 1, 1, None, stop="max_tokens"), "cut off")
+    assert again == {**payload, "max_tokens": 2 * payload["max_tokens"]}
+
+
+def test_no_more_requests_are_open_than_allowed(loopback, problem):
+    server = loopback(latency=0.1)
+    teacher = claude(server, concurrency=5)
+
+    async def main():
+        await asyncio.gather(*(teacher.score(problem(str(n)), RATIONALES) for n in range(30)))
+
+    run(teacher, main())
+    assert server.most_open == 5
+
+
+@BOTH
+def test_an_uncapped_retry_after_meets_our_own_deadline(make, loopback, problem):
+    server = loopback(script=["rate_limit"] * 99, retry_after=4_000_000)
+    started = time.monotonic()
+    teacher = make(server, deadline=2.0)
+    with pytest.raises(AresError, match=r"does not answer.*429"):
+        run(teacher, teacher.score(problem(), RATIONALES))
+    assert time.monotonic() - started < 3
+
+
+def test_a_used_up_rate_limit_holds_all_requests_back(loopback, problem):
+    from datetime import UTC, datetime, timedelta
+
+    reset = (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()
+    limit = "anthropic-ratelimit-requests"
+    server = loopback(headers={f"{limit}-remaining": "0", f"{limit}-reset": reset})
+    teacher = claude(server, concurrency=1)
+
+    async def main():
+        await teacher.score(problem("1"), RATIONALES)
+        started = time.monotonic()
+        await teacher.score(problem("2"), RATIONALES)
+        return time.monotonic() - started
+
+    assert 0.3 < run(teacher, main()) < 3
+
+
+def test_what_never_passes_is_quarantined_and_an_absent_service_stops(loopback, problem):
+    teacher = claude(loopback(script=["invalid"]))
+    [result] = run(teacher, teacher.score(problem(), RATIONALES[:1]))
+    assert isinstance(result.scores, FeedbackError)
+    assert "400" in result.scores.reason
+    broken = claude(loopback(script=["malformed"] * 99), deadline=0.3)
+    [result] = run(broken, broken.score(problem(), RATIONALES[:1]))
+    assert "broken reply" in result.scores.reason
+    server = loopback()
+    server.close()
+    away = claude(server, deadline=0.3)
+    with pytest.raises(AresError, match="does not answer"):
+        run(away, away.score(problem(), RATIONALES))
+
+
+@BOTH
+def test_a_refused_key_stops_and_is_not_shown(make, loopback, problem, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-wrong-98765")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-98765")
+    teacher = make(loopback())
+    with pytest.raises(AresError) as caught:
+        run(teacher, teacher.score(problem(), RATIONALES))
+    assert "invalid key: <key>" in str(caught.value)
+    assert "sk-wrong" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_no_key_is_one_sentence(monkeypatch):
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(AresError, match="ANTHROPIC_API_KEY"):
+        AnthropicTeacher(model="claude-haiku-5-5").check()
+    with pytest.raises(AresError, match="OPENAI_API_KEY"):
+        OpenAITeacher(model="gpt").check()
+    assert OpenAITeacher(model="local", base_url="http://localhost:1/v1").check() == []
+
+
+def test_a_model_that_the_sdk_does_not_know_is_warned_about(monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
+    assert AnthropicTeacher(model="claude-haiku-5-5").check() == []
+    [warning] = AnthropicTeacher(model="claude-3-haiku-20240307").check()
+    assert "claude-3-haiku-20240307" in warning
+
+
+def test_the_papers_prompt_scores_one_rationale_a_request():
+    with pytest.raises(AresError, match=r"teacher\.group=1"):
+        AnthropicTeacher(model="claude-haiku-5-5", prompt="paper", group="k")
+
+
+@pytest.mark.parametrize("prompt", ["default", "paper"])
+def test_the_image_goes_with_every_request(prompt, problem, tmp_path, monkeypatch):
+    path = tmp_path / "image.png"
+    Image.new("RGB", (30, 25), "red").save(path)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
+    teacher = AnthropicTeacher(model="claude-haiku-5-5", prompt=prompt, group=1, prices=PRICES)
+    requests = [request for _, request in teacher.score_requests(problem(image=path), RATIONALES)]
+    assert len(requests) == 3
+    for request in requests:
+        [image, text] = teacher.arguments(request.payload)["messages"][0]["content"]
+        assert text["text"] == request.payload["text"]
+        assert image["source"]["media_type"] == "image/png"
+        assert base64.b64decode(image["source"]["data"]) == path.read_bytes()
+    without = teacher.score_payload(problem(image=tmp_path / "absent.png"), RATIONALES[:1])
+    assert without["image"] is None
+
+
+def test_large_and_foreign_images_are_made_to_fit(problem, tmp_path):
+    path = tmp_path / "image.bmp"
+    Image.new("RGB", (3000, 1500), "red").save(path)
+    teacher = AnthropicTeacher(model="claude-haiku-5-5")
+    payload = teacher.score_payload(problem(image=path), RATIONALES[:1])
+    assert payload["image"]["size"] == [1568, 784]
+    data = base64.b64decode(teacher.arguments(payload)["messages"][0]["content"][0]["source"]["data"])
+    assert Image.open(io.BytesIO(data)).size == (1568, 784)
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(AresError, match=r"text\.png"):
+        teacher.score_payload(problem(image=tmp_path / "text.png"), RATIONALES[:1])
+
+
+def test_options_and_schema_are_sent_and_enter_the_hash(problem):
+    hashes = set()
+    for changes in (
+        {},
+        {"options": {"temperature": 0}},
+        {"structured": False},
+        {"model": "claude-sonnet-5-5"},
+    ):
+        teacher = AnthropicTeacher(**{"model": "claude-haiku-5-5", **changes})
+        [(_, request)] = teacher.score_requests(problem(), RATIONALES)
+        hashes.add(request.hash)
+        sent = teacher.arguments(request.payload)
+        assert sent.get("extra_body") == changes.get("options")
+        assert ("output_config" in sent) is teacher.structured
+    assert len(hashes) == 4
+
+
+def test_a_cap_is_never_passed_and_the_rest_comes_when_it_is_raised(loopback, problem, tmp_path):
+    server = loopback(latency=0.02)
+    path = tmp_path / "ledger.sqlite"
+
+    def ask(max_usd):
+        with Ledger(path, poll=0.01, payer="run", max_usd=max_usd) as ledger:
+            teacher = claude(server, ledger=ledger)
+
+            async def main():
+                jobs = [teacher.score(problem(str(n)), RATIONALES) for n in range(30)]
+                found = await asyncio.gather(*jobs, return_exceptions=True)
+                await teacher.close()
+                return found
+
+            return asyncio.run(main()), ledger.spent(), teacher
+
+    found, spent, teacher = ask(0.01)
+    stopped = [item for item in found if isinstance(item, AresError)]
+    assert 0 < len(stopped) < 30
+    assert "max_usd" in str(stopped[0])
+    assert teacher.usage.usd == pytest.approx(spent)
+    assert 0.005 < spent <= 0.01
+    found, spent, teacher = ask(None)
+    assert not any(isinstance(item, Exception) for item in found)
+    assert teacher.usage.cached == 30 - len(stopped)
+    assert len(set(server.hashes)) == len(server.hashes) == 30
+
+
+def test_what_may_have_been_paid_for_counts_against_the_cap(loopback, problem, tmp_path):
+    server = loopback(script=["reset"] * 99)
+    with Ledger(tmp_path / "ledger.sqlite", payer="run", max_usd=0.02) as ledger:
+        teacher = claude(server, ledger=ledger, deadline=20)
+        [(_, request)] = teacher.score_requests(problem(), RATIONALES)
+        worst = teacher.worst_usd(request)
+        assert worst
+        with pytest.raises(AresError, match="max_usd"):
+            run(teacher, teacher.score(problem(), RATIONALES))
+        assert ledger.spent() <= 0.02
+        assert len(server.hashes) == int(0.02 / worst)
