@@ -141,14 +141,17 @@ def fit_seq2seq(
     )
     # Made at the end of the epoch: a checkpoint made in validation would resume inside it.
     each: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
-    best = ModelCheckpoint(checkpoints, filename="best", monitor=metric, mode="max", **each)
+    validated = min(fit.eval_every_epochs, fit.epochs)
+    best = ModelCheckpoint(
+        checkpoints, filename="best", monitor=metric, mode="max", every_n_epochs=validated, **each
+    )
     latest = ModelCheckpoint(checkpoints, filename="last", **each)
     trainer = pl.Trainer(
         max_epochs=fit.epochs,
         accumulate_grad_batches=data.accumulate,
         gradient_clip_val=fit.gradient_clip,
         reload_dataloaders_every_n_epochs=1,
-        check_val_every_n_epoch=min(fit.eval_every_epochs, fit.epochs),
+        check_val_every_n_epoch=validated,
         num_sanity_val_steps=0,
         callbacks=[best, latest, *callbacks],
         use_distributed_sampler=False,
