@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from ares.config import folder, register_schema, to_config
 from ares.run import _write_config
-from ares.steps.asking import check_teacher
+from ares.steps.asking import check_teacher, make_teacher
 from ares.steps.correct import correct
 from ares.steps.judge import judge
 from ares.steps.score import score
@@ -179,6 +179,16 @@ def test_a_dry_run_without_a_price_or_a_key_prints_tokens(loopback, inputs, caps
     text = capsys.readouterr().out
     assert "price     unknown" in text
     assert "(estimated)" in text
+
+
+def test_the_papers_teacher_is_its_model_and_prompts(loopback, inputs):
+    server = loopback()
+    config = config_of(inputs, server, "teacher=paper")
+    teacher = make_teacher(config)
+    assert (teacher.model, teacher.grouped, teacher.structured) == ("claude-3-haiku-20240307", False, False)
+    assert teacher.options == {"temperature": 0}
+    assert do(score, inputs, server, "teacher=paper").requests == 59
+    assert all(row.status in ("ok", "empty") for row in read_feedback(inputs / "run" / "feedback.parquet"))
 
 
 def test_a_cap_needs_a_price(loopback, inputs):
