@@ -275,3 +275,106 @@ def test_a_foreign_file_is_refused(tmp_path):
     db.close()
     with pytest.raises(AresError, match="version 99"):
         Ledger(tmp_path / "newer")
+
+
+# --------------------------------------------------------------------------------------------------
+# Commits, money, earlier versions
+# --------------------------------------------------------------------------------------------------
+
+
+def requests(count: int) -> list[Request]:
+    return [Request("score", "t", "1", {"n": n}) for n in range(count)]
+
+
+def test_many_askers_share_commits_and_none_uses_a_reply_before_its_own(path):
+    other = None
+
+    async def main(ledger):
+        async def ask(request):
+            reply = await ledger.ask(request, Sender(0.001))
+            # As another process would see it: committed, not just written.
+            found = other.execute("SELECT reply FROM requests WHERE hash = ?", (request.hash,)).fetchone()
+            assert found == (reply.text,)
+
+        await asyncio.gather(*(ask(request) for request in requests(200)))
+
+    with Ledger(path) as ledger:
+        commits = []
+        ledger._db.now(lambda db: db.set_trace_callback(lambda sql: commits.append(sql)))
+        other = sqlite3.connect(path)
+        asyncio.run(main(ledger))
+        ledger._db.now(lambda db: db.set_trace_callback(None))
+    assert 0 < commits.count("COMMIT") < 100  # of 400 changes
+
+
+def test_the_cap_holds_for_what_is_under_way(path):
+    async def main():
+        send = Sender(0.02)
+        with Ledger(path, payer="run", poll=0.01, max_usd=0.05) as ledger:
+            asked = [ledger.ask(request, send, worst=0.02) for request in requests(10)]
+            found = await asyncio.gather(*asked, return_exceptions=True)
+            return found, send, ledger.spent()
+
+    found, send, spent = asyncio.run(main())
+    # Each costs 0.0125 and may cost 0.02: two at once, and none when 0.0375 are spent.
+    assert send.sent == 3
+    assert send.most == 2
+    assert spent == pytest.approx(0.0375)
+    assert sum("max_usd=0.05 is reached" in str(item) for item in found) == 7
+
+
+def test_the_cap_is_each_payers_own_and_shared_by_its_processes(path):
+    with Ledger(path, payer="a", max_usd=0.02) as first, Ledger(path, payer="a", max_usd=0.02) as second:
+        asyncio.run(first.ask(requests(1)[0], Sender(), worst=0.02))
+        with pytest.raises(AresError, match="max_usd"):
+            asyncio.run(second.ask(requests(2)[1], Sender(), worst=0.02))
+    with Ledger(path, payer="b", max_usd=0.02) as other:
+        asyncio.run(other.ask(requests(2)[1], Sender(), worst=0.02))
+        assert other.spent() == 0.0125
+
+
+def test_a_failure_that_may_have_been_paid_for_stays_spent(path):
+    from ares.teachers.messages import Unanswered
+
+    async def fail(_, paid=True):
+        raise Unanswered("no reply in time", paid=paid)
+
+    with Ledger(path, payer="run", max_usd=1.0) as ledger:
+        for paid, spent in ((False, 0.0), (True, 0.25)):
+            with pytest.raises(Unanswered):
+                asyncio.run(ledger.ask(REQUEST, lambda request, p=paid: fail(request, p), worst=0.25))
+            assert ledger.spent() == spent
+
+
+def test_a_killed_process_leaves_its_reservation_behind(path):
+    with Ledger(path, payer="run", max_usd=1.0) as ledger:
+        gone = "elsewhere/pid:[1]|7|x"
+        ledger._db.now(lambda db: ledger._claim(db, REQUEST, gone, 0.25))
+        assert ledger.spent() == 0.25
+
+
+def test_a_ledger_of_version_1_is_brought_up_to_date(path):
+    path.parent.mkdir()
+    db = sqlite3.connect(path)
+    db.executescript(
+        "CREATE TABLE requests (hash TEXT PRIMARY KEY, kind TEXT NOT NULL, teacher TEXT NOT NULL,"
+        " prompt_version TEXT NOT NULL, payload TEXT NOT NULL, asked REAL NOT NULL, attempts INTEGER NOT NULL,"
+        " owner TEXT, lease_until REAL NOT NULL, replied REAL, reply TEXT, input_tokens INTEGER,"
+        " output_tokens INTEGER, usd REAL) STRICT; PRAGMA user_version = 1;"
+    )
+    db.execute(
+        "INSERT INTO requests VALUES (?, 'score', 'claude', '1', '{}', 0, 1, NULL, 0, 1, 'old', 1, 1, 0.5)",
+        (REQUEST.hash,),
+    )
+    db.commit()
+    db.close()
+    with Ledger(path) as ledger:
+        assert asyncio.run(ledger.ask(REQUEST, Sender())).text == "old"
+        assert asyncio.run(ledger.ask(requests(1)[0], Sender())) == REPLY
+
+
+def test_a_full_disk_is_told(path):
+    with Ledger(path) as ledger:
+        ledger._db.now(lambda db: db.execute("PRAGMA query_only = ON"))
+        with pytest.raises(AresError, match=r"cannot be written.*readonly"):
+            asyncio.run(ledger.ask(REQUEST, Sender()))

@@ -173,7 +173,7 @@ def test_a_used_up_rate_limit_holds_all_requests_back(loopback, problem):
     assert 0.3 < run(teacher, main()) < 3
 
 
-def test_what_never_passes_is_quarantined_and_an_absent_service_stops(loopback, problem):
+def test_what_never_passes_is_quarantined_and_an_absent_service_stops(loopback, problem, tmp_path):
     teacher = claude(loopback(script=["invalid"]))
     [result] = run(teacher, teacher.score(problem(), RATIONALES[:1]))
     assert isinstance(result.scores, FeedbackError)
@@ -183,9 +183,11 @@ def test_what_never_passes_is_quarantined_and_an_absent_service_stops(loopback, 
     assert "broken reply" in result.scores.reason
     server = loopback()
     server.close()
-    away = claude(server, deadline=0.3)
-    with pytest.raises(AresError, match="does not answer"):
-        run(away, away.score(problem(), RATIONALES))
+    with Ledger(tmp_path / "ledger", payer="run", max_usd=1.0) as ledger:
+        away = claude(server, deadline=0.3, ledger=ledger)
+        with pytest.raises(AresError, match="does not answer"):
+            run(away, away.score(problem(), RATIONALES))
+        assert ledger.spent() == 0  # nobody was reached, so nothing can have been paid for
 
 
 @BOTH

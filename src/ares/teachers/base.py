@@ -180,6 +180,11 @@ class Teacher(ABC):
 
     async def _answer(self, request: Request, read: Reader, count: int = 1) -> list[tuple[Any, str]]:
         """`count` answers as `read` finds them in the reply, each with the hash of the request it came by."""
+        # A repair keeps its slot: behind all others it would tell of a useless Teacher when all is paid.
+        async with self._slots:
+            return await self._answer_now(request, read, count)
+
+    async def _answer_now(self, request: Request, read: Reader, count: int) -> list[tuple[Any, str]]:
         reply, found = await self._ask(request, read, count)
         again = None
         if reply and (errors := [item for item in found if isinstance(item, FeedbackError)]):
@@ -195,10 +200,9 @@ class Teacher(ABC):
 
     async def _ask(self, request: Request, read: Reader, count: int) -> tuple[Reply | None, list[Any]]:
         try:
-            async with self._slots:
-                if self._stopped:
-                    raise Stopped("The step came to an early end.")
-                reply = await self._send(request)
+            if self._stopped:
+                raise Stopped("The step came to an early end.")
+            reply = await self._send(request)
         except Unanswered as error:
             return None, [error] * count
         self.usage.add(reply)

@@ -27,8 +27,8 @@ class ChatTeacher(Teacher):
     """A Teacher that is a chat model.
 
     `prompt` is default or paper; `structured` asks for JSON by a schema where the prompt has one; `options`
-    go into each request as they are (thinking, temperature ...); `max_tokens` None is derived from the
-    question. `prices` maps a model to `{input, output}`, US dollars a million tokens.
+    go into each request as they are (thinking, temperature ...), but for those that are None; `max_tokens`
+    None is derived from the question. `prices` maps a model to `{input, output}`, US dollars a million tokens.
     """
 
     shuffled = True
@@ -62,7 +62,7 @@ class ChatTeacher(Teacher):
             )
         super().__init__(name, self.form.VERSION, ledger, group=group, concurrency=concurrency)
         self.model, self.structured, self.max_tokens = model, structured, max_tokens
-        self.options = dict(options or {})
+        self.options = {key: value for key, value in (options or {}).items() if value is not None}
         self.price: Mapping[str, float] | None = (prices or {}).get(model)
         self.patience = Patience(timeout=timeout, deadline=deadline)
         self.brake = Brake()

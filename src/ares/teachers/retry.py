@@ -91,6 +91,8 @@ def seconds_until(value: str | None) -> float:
 
 def failure_of(error: Exception, sdk: ModuleType) -> Failure:
     """What an exception of `anthropic` or `openai` (which share their names) means for a request."""
+    if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout"):
+        return Failure(f"no connection ({error.__cause__ or error})", passing=True, away=True)
     if isinstance(error, TimeoutError | sdk.APITimeoutError):
         return Failure("no reply in time", passing=True, paid=True)
     if isinstance(error, sdk.APIStatusError):
@@ -99,7 +101,7 @@ def failure_of(error: Exception, sdk: ModuleType) -> Failure:
         reason = f"{status}: {error.message}"[:300]
         return Failure(reason, passing=status in _FREE or status >= 500, away=status in _BUSY, after=after)
     if isinstance(error, sdk.APIConnectionError):
-        return Failure(f"no connection ({error.__cause__ or error})", passing=True, away=True, paid=True)
+        return Failure(f"a broken connection ({error.__cause__ or error})", passing=True, paid=True)
     if isinstance(error, sdk.APIError | ValueError):
         # A reply that is no JSON, or not of the expected form: JSONDecodeError, ValidationError ...
         return Failure(f"a broken reply ({type(error).__name__})", passing=True, paid=True)
@@ -119,7 +121,6 @@ async def persist(
     Raises AresError where the service answers nobody, else Unanswered; what `failure` raises, at once.
     """
     deadline = time.monotonic() + patience.deadline
-    paid = False
     for attempt in count():
         await brake.wait(deadline - time.monotonic())
         try:
@@ -133,14 +134,13 @@ async def persist(
             break
         if found.paid:
             await lost()
-        paid = found.paid
         await asyncio.sleep(pause)
     if found.passing and found.away:
         raise AresError(
             f"The Teacher's service does not answer ({found.reason}); nothing that is paid for is lost: give the "
             "same command again when it does."
         )
-    raise Unanswered(found.reason, paid=found.paid or paid)
+    raise Unanswered(found.reason, paid=found.paid)
 
 
 def _pause(attempt: int, after: float | None, patience: Patience) -> float:

@@ -1,0 +1,106 @@
+"""How far a score depends on what else is in the request: |score grouped - score alone| on the sample.
+
+    python benchmarks/teacher_grouping.py                                     # a simulated Teacher with a bias
+    python benchmarks/teacher_grouping.py --model claude-haiku-5-5            # Claude: costs money
+    python benchmarks/teacher_grouping.py --url http://localhost:8000/v1 --model <name>
+
+Each question gets 4 rationales of true and false statements. The baseline is the difference that asking alone
+once more makes: 0 for a Teacher that is deterministic. Without `--model`, the Teacher is the loopback server's,
+which moves a score by `--bias` times how much better its rationale is than its siblings: a check of the
+measure, not of a language model.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ares.data.sample.generator import generate
+from ares.data.sample.oracle import statements
+from ares.teachers.anthropic import AnthropicTeacher
+from ares.teachers.chat import ChatTeacher
+from ares.teachers.openai import OpenAITeacher
+from ares.teachers.parsing import FeedbackError
+from ares.types import Problem
+
+SERVER = Path(__file__).resolve().parents[1] / "tests" / "loopback" / "server.py"
+K = 4
+Question = tuple[Problem, list[list[str]]]
+
+
+def main() -> None:
+    """Prints the differences."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--questions", type=int, default=100)
+    parser.add_argument("--model")
+    parser.add_argument("--url")
+    parser.add_argument("--bias", type=float, default=0.3)
+    arguments = parser.parse_args()
+    command = [sys.executable, SERVER, json.dumps({"bias": arguments.bias})]
+    own = arguments.model is None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) if own else nullcontext() as server:
+        if server:
+            assert server.stdout
+            arguments.url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+        questions = list(make_questions(arguments.questions))
+        grouped = scores(teacher_of(arguments, "k"), questions)
+        alone = scores(teacher_of(arguments, "1"), questions)
+        again = scores(teacher_of(arguments, "1"), questions)
+        if server:
+            server.kill()
+    report("grouped - alone", grouped, alone)
+    report("alone - alone again", alone, again)
+
+
+def make_questions(count: int) -> list[Question]:
+    """Problems of the sample with rationales of 3 statements each."""
+    draw = random.Random(0)
+    found = []
+    for item in generate({"train": count}):
+        texts = [text for text, _ in statements(item)]
+        found.append((item.problem, [draw.sample(texts, min(3, len(texts))) for _ in range(K)]))
+    return found
+
+
+def teacher_of(arguments: argparse.Namespace, group: str) -> ChatTeacher:
+    """The Teacher without a ledger: the same question is asked again."""
+    settings: dict[str, Any] = {"model": arguments.model or "loopback", "group": group}
+    if arguments.url:
+        return OpenAITeacher(base_url=arguments.url, options={"temperature": 0}, **settings)
+    return AnthropicTeacher(options={"thinking": {"type": "disabled"}}, **settings)
+
+
+def scores(teacher: ChatTeacher, questions: list[Question]) -> dict[tuple[str, int, int], float]:
+    """The scores by question, rationale and sentence; without those that could not be read."""
+
+    async def ask() -> list[Any]:
+        found = await asyncio.gather(*(teacher.score(*question) for question in questions))
+        await teacher.close()
+        return found
+
+    return {
+        (problem.pid, number, place): score
+        for (problem, _), results in zip(questions, asyncio.run(ask()), strict=True)
+        for number, result in enumerate(results)
+        if not isinstance(result.scores, FeedbackError)
+        for place, score in enumerate(result.scores)
+    }
+
+
+def report(name: str, one: dict[Any, float], other: dict[Any, float]) -> None:
+    """Prints the mean difference, its 95 % quantile, and how many sentences there are."""
+    differences = sorted(abs(one[key] - other[key]) for key in one.keys() & other.keys())
+    quantile = differences[int(0.95 * len(differences))]
+    print(f"|{name}|: mean {fmean(differences):.3f}, 95 % below {quantile:.3f}, {len(differences)} sentences")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""The steps that ask a Teacher, with Claude behind the loopback server."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from ares.config import folder, register_schema, to_config
+from ares.run import _write_config
+from ares.steps.asking import check_teacher, make_teacher
+from ares.steps.correct import correct
+from ares.steps.judge import judge
+from ares.steps.score import score
+from ares.store import (
+    Run,
+    read_corrections,
+    read_feedback,
+    read_jsonl,
+    read_verdicts,
+    write_json,
+    write_rationales,
+    write_rollouts,
+)
+from ares.types import AresError, Rationale, Rollout, Span
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+QUESTIONS = 30
+
+
+@pytest.fixture
+def inputs(tmp_path) -> Path:
+    """Problems, two rollouts each (one of question 1 is empty), and greedy rationales."""
+    fields = dict.fromkeys(("hint", "lecture", "subject", "topic", "category", "skill", "grade", "task"), "")
+    problems, rollouts, greedy = {}, [], []
+    for number in range(1, QUESTIONS + 1):
+        pid = str(number)
+        question = {"question": f"Is {pid} a number?", "choices": ["yes", "no"], "answer": 0, "image": None}
+        problems[pid] = {**fields, **question, "solution": "THE SOLUTION", "split": "train"}
+        text = f"Solution: It is {pid}. So yes."
+        spans = (Span(0, text.index(" So")), Span(text.index("So"), len(text)))
+        for sample in (0, 1):
+            empty = (number, sample) == (1, 1)
+            parts = ("", (), ()) if empty else (text.replace("So", "As"[sample] + "o"), spans, (3, 5))
+            rollouts.append(
+                Rollout(
+                    f"{pid}/{sample}",
+                    pid,
+                    sample,
+                    parts[0],
+                    (1,) * 6,
+                    False,
+                    *parts[1:],
+                    (0.0,) * 6,
+                    (0.0,) * 6,
+                )
+            )
+        greedy.append(Rationale(pid, f"{text} So yes.", (1,), False))
+    write_json(tmp_path / "data" / "problems.json", problems)
+    write_json(tmp_path / "data" / "pid_splits.json", {"train": list(problems), "val": [], "test": []})
+    write_rollouts(tmp_path / "rollouts" / "part-0.parquet", rollouts)
+    write_rationales(tmp_path / "rationales.parquet", greedy)
+    others = [Rationale(row.pid, f"No, {row.pid} it is not.", (1,), False) for row in greedy]
+    write_rationales(tmp_path / "others.parquet", others)
+    return tmp_path
+
+
+def config_of(inputs: Path, server, *overrides: str):
+    register_schema()
+    own = (
+        *("teacher=anthropic", f"teacher.base_url={server.url}", f"paths.ledger={inputs}/ledger.sqlite"),
+        *("data=scienceqa", f"data.root={inputs}/data", f"judge.against={inputs}/others.parquet"),
+    )
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        return to_config(compose("config", overrides=[*own, *overrides]))
+
+
+def run_of(inputs: Path, config) -> Run:
+    names = ("data", "rollouts")
+    paths = {name: inputs / name for name in names}
+    paths |= {"rationales": inputs / "rationales.parquet", "rationales-test": inputs / "rationales.parquet"}
+    return Run(inputs / "run", "step", inputs / "run", 1, config, "0" * 64, paths)
+
+
+def do(step, inputs: Path, server, *overrides: str):
+    config = config_of(inputs, server, *overrides)
+    return step(config, run_of(inputs, config))
+
+
+def test_score_correct_and_judge(loopback, inputs):
+    server = loopback()
+    made = do(score, inputs, server)
+    feedback = read_feedback(inputs / "run" / "feedback.parquet")
+    assert [row.status for row in feedback[:2]] == ["ok", "empty"]
+    assert all(len(row.scores) == 2 for row in feedback if row.status == "ok")
+    assert made.requests == QUESTIONS
+    assert made.usd == pytest.approx(made.usd)
+    assert made.metrics["empty"] == pytest.approx(1 / 60)
+    do(correct, inputs, server)
+    corrections = read_corrections(inputs / "run" / "corrections.parquet")
+    assert corrections[0].corrected == "It is 1. So yes. So the answer is clear."
+    made = do(judge, inputs, server)
+    verdicts = read_verdicts(inputs / "run" / "verdicts.parquet")
+    assert {row.winner for row in verdicts} <= {"a", "b", "tie"}
+    assert made.requests == 2 * QUESTIONS
+    assert not list((inputs / "run").glob("*quarantine*"))
+
+
+def test_a_question_asked_again_costs_nothing(loopback, inputs):
+    server = loopback()
+    do(score, inputs, server, "teacher.group=1")
+    assert len(server.hashes) == 59
+    made = do(score, inputs, server, "teacher.group=1", "teacher.concurrency=3")
+    assert (made.requests, made.usd) == (0, 0.0)
+    assert len(server.hashes) == 59
+
+
+def test_too_much_quarantine_stops_early_and_says_why(loopback, inputs):
+    server = loopback(content_script=["wrong_count", "wrong_count"])
+    with pytest.raises(AresError, match=r"max_quarantine=0\.02 allows: 1 scores for 2 sentences"):
+        do(score, inputs, server, "teacher.group=1", "teacher.concurrency=1")
+    assert len(server.hashes) < 12  # two rows of 60 are too many; nobody waits for the rest
+    assert not (inputs / "run" / "feedback.parquet").exists()
+    rows = read_jsonl(inputs / "run" / "feedback-quarantine.jsonl")
+    assert {"id", "reason", "reply", "request_hash"} == rows[0].keys()
+    assert rows[0]["reply"].startswith('{"scores"')
+
+
+def test_quarantined_rows_are_counted_and_take_no_part(loopback, inputs):
+    server = loopback(faults=0.3, kinds=["refusal"])
+    made = do(score, inputs, server, "teacher.group=1", "teacher.max_quarantine=0.9")
+    feedback = read_feedback(inputs / "run" / "feedback.parquet")
+    quarantined = [row for row in feedback if row.status == "quarantined"]
+    assert quarantined
+    assert all(row.scores is None and row.reason and row.request_hash for row in quarantined)
+    assert made.metrics["quarantined"] == len(quarantined) / 60
+    assert len(read_jsonl(inputs / "run" / "feedback-quarantine.jsonl")) == len(quarantined)
+
+
+@pytest.mark.parametrize("policy", ["drop", "keep_own"])
+def test_a_refused_correction_is_never_replaced_by_the_solution(policy, loopback, inputs):
+    server = loopback(content_script=["refusal", "refusal"])
+    overrides = ("teacher.max_quarantine=1", f"correct.on_quarantine={policy}")
+    made = do(correct, inputs, server, *overrides)
+    rows = read_corrections(inputs / "run" / "corrections.parquet")
+    assert made.metrics["quarantined"] == 1.0
+    if policy == "drop":
+        assert {(row.status, row.corrected) for row in rows} == {("quarantined", None)}
+    else:
+        assert all(row.corrected == row.deduplicated for row in rows)
+        assert all("refused" in row.reason for row in rows)
+    assert not any("THE SOLUTION" in str(row) for row in rows)
+
+
+def test_a_dry_run_tells_and_sends_nothing(loopback, inputs, capsys):
+    server = loopback()
+    with pytest.raises(SystemExit) as ended:
+        do(score, inputs, server, "teacher.dry_run=true")
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "30 to send, 0.0% of 30 are in the ledger" in text
+    assert "by 20 that the service counted" in text
+    assert "USD" in text
+    assert "min at concurrency 16" in text
+    assert server.hashes == []
+    do(score, inputs, server)
+    with pytest.raises(SystemExit):
+        do(score, inputs, server, "teacher.dry_run=true")
+    assert "0 to send, 100.0% of 30" in capsys.readouterr().out
+
+
+def test_a_dry_run_without_a_price_or_a_key_prints_tokens(loopback, inputs, capsys, monkeypatch):
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    with pytest.raises(SystemExit):
+        do(score, inputs, loopback(), "teacher.dry_run=true", "teacher.model=claude-unknown")
+    text = capsys.readouterr().out
+    assert "price     unknown" in text
+    assert "(estimated)" in text
+
+
+def test_the_papers_teacher_is_its_model_and_prompts(loopback, inputs):
+    server = loopback()
+    config = config_of(inputs, server, "teacher=paper")
+    teacher = make_teacher(config)
+    assert (teacher.model, teacher.grouped, teacher.structured) == ("claude-3-haiku-20240307", False, False)
+    assert teacher.options == {"temperature": 0}
+    assert do(score, inputs, server, "teacher=paper").requests == 59
+    assert all(row.status in ("ok", "empty") for row in read_feedback(inputs / "run" / "feedback.parquet"))
+
+
+def test_a_cap_needs_a_price(loopback, inputs):
+    config = config_of(inputs, loopback(), "teacher.max_usd=1", "teacher.model=claude-unknown")
+    with pytest.raises(AresError, match=r"conf/prices\.yaml"):
+        check_teacher(config)
+
+
+def test_a_cap_stops_the_step_and_a_higher_one_resumes_it(loopback, inputs):
+    server = loopback()
+    with pytest.raises(AresError, match=r"teacher\.max_usd=0\.0005 is reached"):
+        do(score, inputs, server, "teacher.max_usd=0.0005")
+    paid = len(server.hashes)
+    assert 0 < paid < QUESTIONS
+    made = do(score, inputs, server, "teacher.max_usd=1")
+    assert made.requests == QUESTIONS - paid
+    assert len(set(server.hashes)) == len(server.hashes) == QUESTIONS
+
+
+def test_the_key_is_in_no_file(loopback, inputs, caplog, capfd):
+    server = loopback(faults=0.3)
+    config = config_of(inputs, server, "teacher.timeout=1", "teacher.max_quarantine=1")
+    run = run_of(inputs, config)
+    run.folder.mkdir()
+    _write_config(run.folder, config)
+    score(config, run)
+    correct(config, run)
+    files = [path for path in inputs.rglob("*") if path.is_file()]
+    assert {"config.yaml", "feedback.parquet", "ledger.sqlite"} <= {path.name for path in files}
+    assert not [path for path in files if server.key.encode() in path.read_bytes()]
+    captured = capfd.readouterr()
+    assert server.key not in captured.out + captured.err + caplog.text
+
+
+def train(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if name != "ANTHROPIC_API_KEY"}
+    return subprocess.run(
+        [sys.executable, "train.py", "experiment=demo", "teacher=anthropic", *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**clean, **environment},
+    )
+
+
+def test_a_missing_key_is_told_before_anything_is_trained(tmp_path):
+    done = train(f"paths.runs={tmp_path}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert "ANTHROPIC_API_KEY" in line
+    assert not list(tmp_path.rglob("policy"))
+
+
+@pytest.mark.slow
+def test_a_whole_run_with_claude_keeps_its_key_to_itself(loopback, tmp_path):
+    server = loopback(faults=0.1, hang=3)
+    done = train(
+        *(f"paths.runs={tmp_path}/runs", f"teacher.base_url={server.url}", "teacher.timeout=2"),
+        *("data.sizes={train: 48, val: 12, test: 12}", "model.d_model=32", "model.d_ff=64", "model.layers=1"),
+        *("rationale.epochs=4", "rl.questions=24", "rl.k=2", "rl.max_new_tokens=40", "rl.eval_questions=4"),
+        *("rl.global_batch_size=16", "rl.micro_batch_size=16", "rl.ppo_epochs=1", "lora.epochs=1"),
+        *("generate.max_new_tokens=40", "logger=wandb", "teacher.max_quarantine=1"),
+        ANTHROPIC_API_KEY=server.key,
+        WANDB_MODE="offline",
+        WANDB_DIR=str(tmp_path / "wandb"),
+        WANDB_DATA_DIR=str(tmp_path / "wandb"),
+        WANDB_CACHE_DIR=str(tmp_path / "wandb"),
+        WANDB_CONFIG_DIR=str(tmp_path / "wandb"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert server.key not in done.stdout + done.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".wandb" for path in files)
+    assert not [path for path in files if server.key.encode() in path.read_bytes()]
+    manifest = json.loads((tmp_path / "runs/demo/manifest.json").read_text())
+    assert manifest["steps"]["round-1/score"]["usd"] > 0
