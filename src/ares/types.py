@@ -292,6 +292,19 @@ class LoggerConfig:
 
 
 @dataclass
+class SweepConfig:
+    """`params`: what is swept, beside the command line's (key: Hydra's sweep syntax); `of`: the sweep a job belongs to.
+
+    `samples`: null tries every combination, a number draws as many settings from `seed`.
+    """
+
+    params: dict[str, str] = field(default_factory=dict)
+    samples: int | None = None
+    seed: int = 0
+    of: str | None = None
+
+
+@dataclass
 class StageConfig:
     """What the user types is a stage: a list of steps."""
 
@@ -327,3 +340,4 @@ class Config:
     report: ReportConfig = field(default_factory=ReportConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)

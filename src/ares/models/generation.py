@@ -94,8 +94,8 @@ def token_logprobs(
     )
     real = response_mask.bool()
     # The (tokens, V) logits are by far the largest tensor here: none are made for padding.
-    logits = model.logits(states[real]).float()
-    logprobs = torch.zeros(response_ids.shape, dtype=torch.float32, device=states.device)
+    logits = at_least_float32(model.logits(states[real]))
+    logprobs = torch.zeros(response_ids.shape, dtype=logits.dtype, device=states.device)
     return logprobs.masked_scatter(real, -F.cross_entropy(logits, response_ids[real], reduction="none"))
 
 
@@ -115,7 +115,12 @@ def values(
     found = value_model(
         input_ids, attention_mask, image_features, decoder_input_ids=decoder_inputs(response_ids, start)
     )
-    return found.float().masked_fill(~response_mask.bool(), 0.0)
+    return at_least_float32(found).masked_fill(~response_mask.bool(), 0.0)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` in float32, or in float64 where it is that already: probabilities and values want no less."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def decoder_inputs(response_ids: Tensor, start_id: int = 0) -> Tensor:

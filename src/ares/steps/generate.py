@@ -1,5 +1,6 @@
 """generate: greedy rationales, the only ones there are; every later step reads them from here."""
 
+from ares.ranks import is_first
 from ares.steps.generation import greedy_rationales
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of
 from ares.store import Outputs, Run, write_rationales
@@ -24,6 +25,8 @@ def generate(config: Config, run: Run) -> Outputs:
             batch_size=config.generate.batch_size,
             label=f"{run.key} {split}",
         )
+        if not is_first():
+            continue
         path = run.folder / f"rationales-{split}.parquet"
         write_rationales(path, rationales, run.provenance)
         files["rationales" if run.round else f"rationales-{split}"] = path

@@ -67,7 +67,8 @@ def trainer_arguments(config: Config, run: Run) -> dict[str, Any]:
     from pytorch_lightning.callbacks import TQDMProgressBar
 
     strategy = {key: value for key, value in config.strategy.items() if key != "name"}
-    single = config.strategy["name"] == "single"
+    # One device needs no group, whatever the strategy.
+    single = config.trainer.devices * config.trainer.num_nodes == 1
     return {
         "accelerator": config.trainer.accelerator,
         "devices": config.trainer.devices,

@@ -7,6 +7,7 @@ from ares.datamodules.base import encode_examples
 from ares.evaluation.answers import extract_answer, letter_to_index
 from ares.modules.lora import add_adapter
 from ares.modules.seq2seq import fit_seq2seq
+from ares.ranks import is_first
 from ares.steps.generation import greedy_rationales
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, trainer_arguments
 from ares.store import Outputs, Run, atomic_folder, read_rationales, write_predictions
@@ -53,8 +54,6 @@ def lora(config: Config, run: Run) -> Outputs:
         callbacks=arguments.pop("callbacks"),
         trainer_arguments=arguments,
     )
-    with atomic_folder(run.folder / "adapter") as folder:
-        model.save_pretrained(folder)
     split = config.evaluate.split
     outputs = greedy_rationales(
         model,
@@ -66,6 +65,10 @@ def lora(config: Config, run: Run) -> Outputs:
         batch_size=config.generate.batch_size,
         label=f"{run.key} {split}",
     )
+    if not is_first():
+        return Outputs({})
+    with atomic_folder(run.folder / "adapter") as folder:
+        model.save_pretrained(folder)
     predictions = [predict(problems[output.pid], own[split][output.pid], output.text) for output in outputs]
     write_predictions(run.folder / "predictions.jsonl", predictions)
     figures["accuracy"] = 100 * sum(p.correct for p in predictions) / max(1, len(predictions))

@@ -7,6 +7,7 @@ from typing import Any
 from ares.datamodules.rollouts import RolloutBuffer
 from ares.models.loading import load_value, save_policy, value_from_policy
 from ares.modules.ppo import run_ppo
+from ares.ranks import is_first
 from ares.steps.generation import encode_prompts, greedy_rationales
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, trainer_arguments
 from ares.store import Outputs, Run, atomic_folder, read_feedback, read_rollouts, write_jsonl
@@ -58,6 +59,8 @@ def ppo(config: Config, run: Run) -> Outputs:
         trainer_arguments=arguments,
     )
     after = look("after")
+    if not is_first():
+        return Outputs({})
     files = {
         "policy": run.folder / "policy",
         "value": run.folder / "value",

@@ -9,6 +9,7 @@ import torch
 
 from ares.datamodules.collate import pad_right
 from ares.models.generation import sample, token_logprobs
+from ares.ranks import gather, is_first, share
 from ares.steps.generation import encode_prompts, prompt_batch
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, progress
 from ares.store import Outputs, Run, read_rollouts, write_rollouts
@@ -17,7 +18,10 @@ from ares.types import Config, Rollout
 
 
 def rollout(config: Config, run: Run) -> Outputs:
-    """Writes `rollouts/part-<n>.parquet` of 64 questions each; parts of this hash that are there stay."""
+    """Writes `rollouts/part-<n>.parquet` of 64 questions each; parts of this hash that are there stay.
+
+    Ranks share the parts, and no part depends on which rank writes it.
+    """
     problems, splits = problems_of(config, run)
     policy, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
     reference = None
@@ -30,11 +34,15 @@ def rollout(config: Config, run: Run) -> Outputs:
     features = features_of(run)
     size = config.rl.questions_per_part
     parts = [pids[start : start + size] for start in range(0, len(pids), size)]
-    for number in progress(range(len(parts)), total=len(parts), label=run.key):
-        path = run.folder / f"part-{number}.parquet"
-        if not _made(path, run.hash):
-            rows = _part(config, run, number, parts[number], prompts, policy, reference, tokenizer, features)
-            write_rollouts(path, rows, run.provenance)
+    missing = [n for n in range(len(parts)) if not _made(run.folder / f"part-{n}.parquet", run.hash)]
+    gather(None)  # all have looked before one writes
+    mine = share(missing)
+    for number in progress(mine, total=len(mine), label=run.key):
+        rows = _part(config, run, number, parts[number], prompts, policy, reference, tokenizer, features)
+        write_rollouts(run.folder / f"part-{number}.parquet", rows, run.provenance)
+    gather(None)
+    if not is_first():
+        return Outputs({})
     for stale in set(run.folder.glob("part-*.parquet")) - {
         run.folder / f"part-{n}.parquet" for n in range(len(parts))
     }:
