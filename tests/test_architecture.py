@@ -21,7 +21,8 @@ LAYERS = (
     {"launch", "config", "manifest", "changes"},
     {"meeting", "addressing", "shared"},
     {"run"},
-    {"worker", "sweep"},
+    {"worker", "search", "sweep_table"},
+    {"sweep"},
     {"__main__"},
 )
 # Artefacts are read and written by everything above types, and reports are a step.

@@ -13,13 +13,19 @@ def run(cfg: DictConfig) -> None:
     """Runs the composed configuration's stage; mistakes are printed without a traceback, exit code 2."""
     from ares.run import run_stage
 
+    config = to_config(cfg)
     try:
-        config = to_config(cfg)
         validate(config)
         for warning in warnings_of(config):
             print(f"warning: {warning}", file=sys.stderr)
+        if config.sweep.params and config.sweep.of is None:
+            raise AresError(
+                f"sweep.params sweeps over {', '.join(config.sweep.params)}; add -m to run all of it."
+            )
         run_stage(config)
     except AresError as error:
+        if config.sweep.of is not None:  # the sweep goes on with the other jobs
+            raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 

@@ -189,6 +189,15 @@ class GenerateConfig:
 
 
 @dataclass
+class RlLoraConfig:
+    """PPO on an adapter of rank `r`, which is merged afterwards; 0: on all weights."""
+
+    r: int = 0
+    alpha: int = 128
+    targets: str = "all"
+
+
+@dataclass
 class RlConfig:
     """Rollout and PPO. Defaults: design §6; the paper's values are in experiment/paper_*."""
 
@@ -230,6 +239,9 @@ class RlConfig:
     micro_batch_size: int = 8
     holdout: float = 0.05
     eval_questions: int = 200
+    # memory (docs/memory.md)
+    share_trunk: bool = False
+    lora: RlLoraConfig = field(default_factory=RlLoraConfig)
 
 
 @dataclass

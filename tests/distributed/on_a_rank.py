@@ -13,6 +13,7 @@ import torch
 from ares.launch import free_port
 from ares.models.loading import value_from_policy
 from ares.modules.ppo import run_ppo
+from ares.modules.sharding import whole
 from ares.types import RlConfig
 from tests.modules.test_ppo import QUIET, TinyFeatures, make_buffer, tiny_policy
 
@@ -72,15 +73,19 @@ class Record(pl.Callback):
         self.rows.append(batch["rows"][real].tolist())
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
-        self.gradients.append({n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None})
+        self.gradients.append(
+            {n: whole(p.grad).clone() for n, p in module.named_parameters() if p.grad is not None}
+        )
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
         if len(self.weights) < trainer.global_step:
-            self.weights.append({n: p.detach().clone() for n, p in module.named_parameters()})
+            self.weights.append({n: whole(p.detach()).clone() for n, p in module.named_parameters()})
             self.metrics.append({n: float(v) for n, v in trainer.logged_metrics.items()})
 
 
-def train_ppo(rank: int, world: int, folder: Path, cases: dict[str, RlConfig], questions: int) -> None:
+def train_ppo(
+    rank: int, world: int, folder: Path, cases: dict[str, RlConfig], questions: int, sharded: bool = False
+) -> None:
     """PPO in float64 over the same buffer whatever the world; each rank saves its record by case."""
     for name, rl in cases.items():
         policy, features = tiny_policy().double(), TinyFeatures()
@@ -88,7 +93,9 @@ def train_ppo(rank: int, world: int, folder: Path, cases: dict[str, RlConfig], q
             policy, questions=questions, k=3, features=features, reference=tiny_policy(seed=9).double()
         )
         record = Record()
-        strategy = pl.strategies.DDPStrategy(timeout=timedelta(seconds=120)) if world > 1 else "auto"
+        strategy: Any = pl.strategies.DDPStrategy(timeout=timedelta(seconds=120)) if world > 1 else "auto"
+        if sharded:
+            strategy = pl.strategies.ModelParallelStrategy(world, 1, save_distributed_checkpoint=False)
         figures = run_ppo(
             policy,
             value_from_policy(policy),
@@ -108,4 +115,5 @@ def train_ppo(rank: int, world: int, folder: Path, cases: dict[str, RlConfig], q
         )
         kept = {"gradients": record.gradients, "weights": record.weights, "rows": record.rows}
         kept |= {"metrics": record.metrics, "figures": figures, "train": buffer.train}
+        kept["policy"] = policy.state_dict()
         torch.save(kept, folder / f"{name}-{rank}-{world}.pt")

@@ -97,7 +97,7 @@ def test_the_first_error_is_told_and_a_mistake_in_its_own_words(tmp_path: Path) 
     for rank, (at, message, mistake) in enumerate([(2.0, "lost peer", False), (1.0, "no such data", True)]):
         told = {"rank": rank, "time": at, "mistake": mistake, "message": message}
         write_json(tmp_path / f"error-{rank}.json", told)
-    with pytest.raises(AresError, match="^no such data$"):
+    with pytest.raises(AresError, match=r"^no such data$"):
         watch([process("raise SystemExit(1)")], 0, tmp_path, stop=lambda: None)
 
 
@@ -111,7 +111,9 @@ def test_a_rank_lost_elsewhere_ends_the_ones_here(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp"])
 def test_strategies_for_four_gpus_are_valid_and_constructed(name: str) -> None:
-    chosen = config(f"strategy={name}", "trainer.devices=4", "trainer.accelerator=gpu", "rl.micro_batch_size=8")
+    chosen = config(
+        f"strategy={name}", "trainer.devices=4", "trainer.accelerator=gpu", "rl.micro_batch_size=8"
+    )
     validate(chosen)
     assert chosen.trainer.devices == 4
     strategy = instantiate({key: value for key, value in chosen.strategy.items() if key != "name"})

@@ -94,3 +94,22 @@ def test_all_ranks_end_with_the_same_weights(folder: Path) -> None:
     for other in others:
         for parameter, expected in first["weights"][-1].items():
             assert torch.equal(other["weights"][-1][parameter], expected)
+
+
+@pytest.mark.parametrize("name", ["ppo", "rloo"])
+def test_sharded_over_two_processes_it_is_the_same_ppo(folder: Path, name: str) -> None:
+    at = folder / f"sharded-{name}"
+    at.mkdir()
+    on_ranks(train_ppo, 2, at, {name: CASES[name]}, QUESTIONS, True)
+    [alone] = records(folder, name, 1)
+    ranks = [torch.load(at / f"{name}-{rank}-2.pt", weights_only=True) for rank in (0, 1)]
+    for expected, found in zip(alone["gradients"], ranks[0]["gradients"], strict=True):
+        scale = max(g.abs().max() for g in expected.values())
+        for parameter in expected:
+            torch.testing.assert_close(
+                found[parameter], expected[parameter], rtol=1e-6, atol=1e-9 * scale, msg=parameter
+            )
+    for rank in ranks:
+        for parameter, expected in alone["policy"].items():
+            torch.testing.assert_close(rank["policy"][parameter], expected, rtol=0, atol=1e-5)
+    assert ranks[0]["figures"] == pytest.approx(alone["figures"], rel=1e-5, abs=1e-7)

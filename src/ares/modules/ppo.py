@@ -5,6 +5,7 @@ the buffer stays as it is and is visited `ppo_epochs` times, so that optimisatio
 are Lightning's. The log-probabilities of the reference travel with the rollouts; no reference model is held.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from torch import nn
 
 from ares.datamodules.collate import Features
 from ares.datamodules.rollouts import RolloutBuffer, RolloutData
+from ares.models.trunk import TrunkValue
+from ares.modules.adapter import adapt, merge
 from ares.modules.ppo_module import PPOModule
+from ares.modules.sharding import copy_back, is_sharded
 from ares.types import AresError, RlConfig
 
 
@@ -43,6 +47,10 @@ def run_ppo(
             raise AresError(f"The {name} has dropout, which spoils PPO's ratios; load it with dropout 0.")
     pl.seed_everything(seed, verbose=False)
     device = policy.device
+    adapters = _adapted(policy, value, rl, features is not None)
+    sharded = is_sharded(trainer_arguments.get("strategy"))
+    # What is sharded is a copy; the whole models wait on the CPU for its weights.
+    trained = copy.deepcopy((policy.cpu(), value.cpu())) if sharded else (policy, value)
     keep = ModelCheckpoint(
         checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
@@ -63,11 +71,35 @@ def run_ppo(
         seed=seed,
     )
     trainer.accumulate_grad_batches = data.accumulate
-    module = PPOModule(policy, value, data, rl)
+    module = PPOModule(*trained, data, rl)
     last = checkpoints / "last.ckpt"
     # Dropout is off by its rate; eval mode would only make Lightning warn.
     module.train()
     trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
+    if sharded:
+        copy_back(module.policy, policy)
+        if module.value is not None:
+            copy_back(module.value, value)
+    for adapter, trainable in adapters:
+        merge(adapter, trainable)
     # Lightning leaves a model on the CPU.
-    module.to(device).eval()
+    for model in (policy, value):
+        model.to(device).eval()
     return module.figures
+
+
+def _adapted(
+    policy: nn.Module, value: Any, rl: RlConfig, features: bool
+) -> list[tuple[Any, dict[str, bool]]]:
+    """Adapters on both models, with what was trainable before; a value head alone is trained as it is."""
+    if not rl.lora.r:
+        return []
+    found = []
+    for model in (policy, value):
+        if model is not None and not isinstance(model, TrunkValue):
+            trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+            adapter = adapt(
+                model, r=rl.lora.r, alpha=rl.lora.alpha, targets=rl.lora.targets, features=features
+            )
+            found.append((adapter, trainable))
+    return found

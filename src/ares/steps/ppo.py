@@ -6,6 +6,7 @@ from typing import Any
 
 from ares.datamodules.rollouts import RolloutBuffer
 from ares.models.loading import load_value, save_policy, value_from_policy
+from ares.models.trunk import TrunkValue, take_trunk
 from ares.modules.ppo import run_ppo
 from ares.ranks import is_first
 from ares.steps.generation import encode_prompts, greedy_rationales
@@ -44,12 +45,13 @@ def ppo(config: Config, run: Run) -> Outputs:
         if "value" in run.inputs
         else value_from_policy(policy, seed=config.seed)
     )
+    head = TrunkValue(policy, value.v_head) if config.rl.share_trunk else None
     rollouts, feedback = read_rollouts(run.inputs["rollouts"]), read_feedback(run.inputs["feedback"])
     buffer = _buffer(config, problems, tokenizer, rollouts, feedback)
     arguments = trainer_arguments(config, run)
     figures = run_ppo(
         policy,
-        value.to(policy.device),
+        (head or value).to(policy.device),
         buffer,
         config.rl,
         seed=config.seed,
@@ -66,6 +68,8 @@ def ppo(config: Config, run: Run) -> Outputs:
         "value": run.folder / "value",
         "evaluation": run.folder / "evaluation.jsonl",
     }
+    if head:
+        take_trunk(value.cpu(), policy)
     with atomic_folder(files["policy"]) as folder:
         save_policy(policy, tokenizer, folder)
     with atomic_folder(files["value"]) as folder:
