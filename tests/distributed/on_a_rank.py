@@ -84,11 +84,17 @@ class Record(pl.Callback):
 
 
 def train_ppo(
-    rank: int, world: int, folder: Path, cases: dict[str, RlConfig], questions: int, sharded: bool = False
+    rank: int,
+    world: int,
+    folder: Path,
+    cases: dict[str, RlConfig],
+    questions: int,
+    with_features: bool = True,
+    sharded: bool = False,
 ) -> None:
     """PPO in float64 over the same buffer whatever the world; each rank saves its record by case."""
     for name, rl in cases.items():
-        policy, features = tiny_policy().double(), TinyFeatures()
+        policy, features = tiny_policy().double(), TinyFeatures() if with_features else None
         buffer = make_buffer(
             policy, questions=questions, k=3, features=features, reference=tiny_policy(seed=9).double()
         )
@@ -109,7 +115,8 @@ def train_ppo(
                 **QUIET,
                 "devices": world,
                 "strategy": strategy,
-                "precision": "64-true",
+                # The sharding strategy knows no 64-true; without features nothing is left to convert.
+                "precision": "64-true" if with_features else "32-true",
                 "default_root_dir": folder,
             },
         )

@@ -100,9 +100,10 @@ def test_all_ranks_end_with_the_same_weights(folder: Path) -> None:
 def test_sharded_over_two_processes_it_is_the_same_ppo(folder: Path, name: str) -> None:
     at = folder / f"sharded-{name}"
     at.mkdir()
-    on_ranks(train_ppo, 2, at, {name: CASES[name]}, QUESTIONS, True)
-    [alone] = records(folder, name, 1)
-    ranks = [torch.load(at / f"{name}-{rank}-2.pt", weights_only=True) for rank in (0, 1)]
+    on_ranks(train_ppo, 1, at, {name: CASES[name]}, QUESTIONS, False)
+    on_ranks(train_ppo, 2, at, {f"{name}/sharded": CASES[name]}, QUESTIONS, False, True)
+    alone = torch.load(at / f"{name}-0-1.pt", weights_only=True)
+    ranks = [torch.load(at / f"{name}/sharded-{rank}-2.pt", weights_only=True) for rank in (0, 1)]
     for expected, found in zip(alone["gradients"], ranks[0]["gradients"], strict=True):
         scale = max(g.abs().max() for g in expected.values())
         for parameter in expected:

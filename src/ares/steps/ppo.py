@@ -45,7 +45,8 @@ def ppo(config: Config, run: Run) -> Outputs:
         if "value" in run.inputs
         else value_from_policy(policy, seed=config.seed)
     )
-    head = TrunkValue(policy, value.v_head) if config.rl.share_trunk else None
+    # On a shared trunk the value model's own body is only what its weights are saved in.
+    head = TrunkValue(policy, value.cpu().v_head) if config.rl.share_trunk else None
     rollouts, feedback = read_rollouts(run.inputs["rollouts"]), read_feedback(run.inputs["feedback"])
     buffer = _buffer(config, problems, tokenizer, rollouts, feedback)
     arguments = trainer_arguments(config, run)
