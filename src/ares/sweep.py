@@ -1,6 +1,5 @@
 """Sweeps: many settings of one stage, with everything that they share made once, before the first of them starts."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,5 +116,5 @@ def _what_all_get(config: Config) -> list[str]:
     alone = config.policy is None and "rationale" not in config.stage.steps
     if alone and "rationale" in read_manifest(run_folder(config))["steps"]:
         # The jobs have folders of their own; the run that they are named after is where they start.
-        found.append(f"policy='{os.path.relpath(start)}'")
+        found.append(f"policy='{start}'")
     return found

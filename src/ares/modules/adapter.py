@@ -3,11 +3,34 @@
 With the adapter off a policy is the one that wrote the rollouts: its reference costs no second model.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
+from ares.models.trunk import TrunkValue
 from ares.modules.lora import target_modules
+from ares.types import RlLoraConfig
+
+
+@contextmanager
+def adapted(models: Sequence[nn.Module], settings: RlLoraConfig, *, features: bool) -> Iterator[None]:
+    """Models with adapters inside the block, merged when it ends well; with rank 0 the models as they are.
+
+    A value head on another model's body is trained as it is.
+    """
+    found = []
+    for model in models:
+        if settings.r and not isinstance(model, TrunkValue):
+            trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+            adapter = adapt(
+                model, r=settings.r, alpha=settings.alpha, targets=settings.targets, features=features
+            )
+            found.append((adapter, trainable))
+    yield
+    for adapter, trainable in found:
+        merge(adapter, trainable)
 
 
 def adapt(model: nn.Module, *, r: int, alpha: int, targets: str, features: bool) -> Any:

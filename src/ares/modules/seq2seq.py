@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from ares.datamodules.base import Encoded, Seq2SeqData
 from ares.models.generation import generate_greedy
+from ares.modules.batching import batch_table
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
-from ares.ranks import gather
+from ares.ranks import gather, is_first
 from ares.types import FitConfig, LoraConfig
 
 # (references, hypotheses) -> a figure to maximise
@@ -134,6 +135,20 @@ def fit_seq2seq(
         eval_batch=eval_batch,
         seed=seed,
     )
+    if is_first():
+        print(
+            batch_table(
+                f"fine-tuning for {metric}",
+                rows=len(train),
+                global_batch=fit.global_batch_size,
+                micro=micro,
+                accumulate=data.accumulate,
+                world=devices,
+                steps=data.steps_per_epoch(),
+                epochs=fit.epochs,
+            ),
+            flush=True,
+        )
     pl.seed_everything(seed, verbose=False)
     module = Seq2SeqModule(
         model,

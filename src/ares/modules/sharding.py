@@ -1,8 +1,10 @@
 """Fully sharded data parallelism (FSDP2): each rank keeps a part of every weight, gradient and moment."""
 
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 
@@ -39,7 +41,17 @@ def is_sharded(strategy: Any) -> bool:
     return isinstance(strategy, ModelParallelStrategy)
 
 
-def copy_back(sharded: nn.Module, model: nn.Module) -> None:
-    """Gives a whole model the weights of its sharded copy, on whatever device it is."""
-    with torch.no_grad():
-        model.load_state_dict(whole_weights(sharded))
+@contextmanager
+def whole_again(models: Sequence[nn.Module], trainer: Any) -> Iterator[list[nn.Module]]:
+    """What to train: the models or, where the strategy shards, copies whose weights the models get when the block ends.
+
+    The models wait on the CPU meanwhile. Yields policy and, where there is one, value model.
+    """
+    if not is_sharded(trainer.strategy):
+        yield list(models)
+        return
+    copies = copy.deepcopy([model.cpu() for model in models])
+    yield copies
+    for model, trained in zip(models, copies, strict=True):
+        # A value model that the objective does not use was never sharded, nor changed.
+        model.load_state_dict(whole_weights(trained))
