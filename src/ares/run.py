@@ -3,6 +3,7 @@
 import importlib
 import logging
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -50,6 +51,7 @@ def run_stage(config: Config, *, shared_only: bool = False) -> None:
             _run_steps(root, config, place, leader, shared_only)
         finally:
             leader.dismiss()
+            _finish_wandb()
         if not place.others:
             shutil.rmtree(root / ".launch", ignore_errors=True)
 
@@ -135,6 +137,12 @@ def quieten() -> None:
         ".*isinstance.*LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+def _finish_wandb() -> None:
+    # Else the next job of a sweep in this process would go on in this run's.
+    if "wandb" in sys.modules and sys.modules["wandb"].run is not None:
+        sys.modules["wandb"].finish()
 
 
 def _lock(root: Path) -> AbstractContextManager[Any]:

@@ -103,7 +103,7 @@ def test_jobs_share_rollouts_and_teacher_and_finished_ones_are_skipped(runs: Pat
 def test_a_failed_job_leaves_the_others_alone_and_is_tried_again(runs: Path) -> None:
     bad = ("rl.lr=1e-3,1e25", "rl.log_ratio_clamp=null", "rl.gradient_clip=null")
     output = train(runs, "stage=rl", *bad, code=2)
-    assert "1 of 2 jobs failed (lr=1e25)" in output
+    assert "1 of 2 jobs failed (lr=1e+25)" in output
     assert "became" in output  # the loss, not finite
     assert "Traceback" not in output.split("jobs failed")[1]
     rows = read_json(runs / "demo/sweep/sweep.json")

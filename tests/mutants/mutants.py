@@ -73,11 +73,25 @@ MUTANTS = (
         "rl/test_losses.py::test_the_clipped_region_has_zero_gradient",
     ),
     Mutant(
+        "padding counted by the loss",
+        "rl/masked.py",
+        "denominator = (mask != 0).sum().clamp(min=1)",
+        "denominator = mask.numel()",
+        "rl/test_losses.py::test_padding_changes_neither_loss_nor_gradient",
+    ),
+    Mutant(
         "mask dropped in the loss",
+        "rl/losses.py",
+        "padding = mask == 0",
+        "padding = mask < 0",
+        "rl/test_losses.py::test_padding_changes_neither_loss_nor_gradient",
+    ),
+    Mutant(
+        "mask dropped in sums",
         "rl/masked.py",
         "return x.masked_fill(mask == 0, 0).sum()",
         "return x.sum()",
-        "rl/test_losses.py::test_padding_changes_neither_loss_nor_gradient",
+        "rl/test_masked.py::test_sum_and_mean_see_real_tokens_alone",
     ),
     Mutant(
         "mask dropped in whitening",

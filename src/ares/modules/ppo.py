@@ -44,7 +44,7 @@ def run_ppo(
     """
     _refuse_dropout(policy, value)
     pl.seed_everything(seed, verbose=False)
-    device, warmup = policy.device, rl.value_warmup_epochs if rl.objective == "ppo" else 0
+    warmup = rl.value_warmup_epochs if rl.objective == "ppo" else 0
     trainer = _trainer(checkpoints, warmup + rl.ppo_epochs, trainer_arguments, callbacks)
     data = RolloutData(
         buffer,
@@ -59,13 +59,14 @@ def run_ppo(
         print(_batch_table(data, warmup, rl), flush=True)
     last = checkpoints / "last.ckpt"
     models = [policy, value]
+    devices = [next(model.parameters()).device for model in models]
     with adapted(models, rl.lora, features=features is not None), whole_again(models, trainer) as trained:
         module = PPOModule(trained[0], trained[1], data, rl)
         # Dropout is off by its rate; eval mode would only make Lightning warn.
         module.train()
         trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
     # Lightning leaves a model on the CPU.
-    for model in models:
+    for model, device in zip(models, devices, strict=True):
         model.to(device).eval()
     return module.figures
 

@@ -50,9 +50,11 @@ def ppo(config: Config, run: Run) -> Outputs:
     rollouts, feedback = read_rollouts(run.inputs["rollouts"]), read_feedback(run.inputs["feedback"])
     buffer = _buffer(config, problems, tokenizer, rollouts, feedback)
     arguments = trainer_arguments(config, run)
+    trained: Any = head or value
     figures = run_ppo(
         policy,
-        (head or value).to(policy.device),
+        # Objectives that compare rationales have no use for it.
+        trained.to(policy.device if config.rl.objective == "ppo" else "cpu"),
         buffer,
         config.rl,
         seed=config.seed,
