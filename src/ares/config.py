@@ -222,6 +222,8 @@ def _impossible_values(config: Config) -> Iterator[str]:
     for key, (low, high) in _RANGES.items():
         if not low <= _get(config, key) <= high:
             yield f"{key}={_get(config, key)}: it must lie between {low} and {high}."
+    if config.sweep.samples is not None and config.sweep.samples < 1:
+        yield f"sweep.samples={config.sweep.samples}: it must be at least 1, or null for every combination."
     if config.rl.lora.r < 0:
         yield f"rl.lora.r={config.rl.lora.r}: it must be 0 (all weights are trained) or more."
     if config.rl.temperature <= 0:

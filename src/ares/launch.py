@@ -172,10 +172,13 @@ def free_port() -> int:
 
 def start_ranks(place: Place, task: Mapping[str, Any]) -> list[subprocess.Popen[bytes]]:
     """Starts this place's ranks of a group; rank 0 keeps the terminal, the others write to a log beside the task."""
+    # Ranks of one host share its processors; a user's own OMP_NUM_THREADS stands.
+    threads = max(1, (os.cpu_count() or 1) // place.per_node)
     processes = []
     for offset in range(place.count):
         rank, local = place.first + offset, place.local + offset
         environment = {
+            "OMP_NUM_THREADS": str(threads),
             **os.environ,
             EXCHANGE: task["exchange"],
             "RANK": str(rank),

@@ -71,10 +71,11 @@ def _tokenizer(config: Config, run: Run, train: Mapping[str, Example]) -> Any:
     # The answer step's words too: the tokenizer is trained once for all steps.
     texts += [f"Answer: The answer is ({letter})." for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
     folder = run.folder / "tokenizer"
-    if is_first():
-        train_tokenizer(texts, vocab_size=config.tokenizer.vocab_size, path=folder)
+    trained = (
+        train_tokenizer(texts, vocab_size=config.tokenizer.vocab_size, path=folder) if is_first() else None
+    )
     gather(None)
-    return load_tokenizer(folder)
+    return trained or load_tokenizer(folder)
 
 
 def _initial_policy(config: Config, run: Run, tokenizer: Any) -> Any:
