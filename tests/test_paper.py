@@ -64,7 +64,7 @@ BY_SIZE = {
 @pytest.mark.parametrize("size", BY_SIZE)
 @pytest.mark.parametrize("data", ["scienceqa", "aokvqa"])
 def test_a_preset_carries_the_papers_values(data: str, size: str) -> None:
-    for group, option in (("data", data), ("teacher", "anthropic")):
+    for group, option in (("data", data), ("teacher", "paper")):
         if option not in options(group):
             pytest.skip(f"conf/{group}/{option}.yaml does not exist yet")
     config = composed("stage=rl", f"experiment=paper_{data}_{size}")
@@ -75,6 +75,6 @@ def test_a_preset_carries_the_papers_values(data: str, size: str) -> None:
             found = getattr(found, part)
         assert found == expected, key
     assert (config.data["name"], config.model["name"]) == (data, size)
-    assert config.teacher["model"] == "claude-3-haiku-20240307"
+    assert (config.teacher["model"], config.teacher["prompt"]) == ("claude-3-haiku-20240307", "paper")
     assert config.run == f"rl-paper-{data}-{size}"
     assert len(warnings_of(config)) == 2  # top_k, and a KL reward that is inert

@@ -3,6 +3,8 @@
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ares.config import folder, problems_with, register_schema, to_config, validate, warnings_of
@@ -14,17 +16,18 @@ def run(cfg: DictConfig) -> None:
     from ares.run import run_stage
 
     config = to_config(cfg)
+    is_job = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         validate(config)
         for warning in warnings_of(config):
             print(f"warning: {warning}", file=sys.stderr)
-        if config.sweep.params and config.sweep.of is None:
+        if config.sweep.params and not is_job:
             raise AresError(
                 f"sweep.params sweeps over {', '.join(config.sweep.params)}; add -m to run all of it."
             )
         run_stage(config)
     except AresError as error:
-        if config.sweep.of is not None:  # the sweep goes on with the other jobs
+        if is_job:  # the sweep goes on with the others
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
