@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= demo
 
-.PHONY: demo test check lint environment clean
+.PHONY: demo test check lint mutants environment clean
 
 environment: $(VENV)/.ready
 
@@ -27,6 +27,9 @@ lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+mutants: environment
+	$(BIN)/python tests/mutants/mutants.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

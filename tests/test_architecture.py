@@ -12,18 +12,22 @@ SOURCE = REPOSITORY / "src" / "ares"
 # A module may import from its own layer's packages only if they are its own, and from any layer before it.
 LAYERS = (
     {"types"},
-    {"data", "text", "vision", "rl", "store"},
+    {"data", "text", "vision", "rl", "store", "ranks"},
     {"models"},
     {"teachers"},
     {"datamodules", "evaluation"},
     {"modules"},
     {"steps", "report"},
-    {"run", "launch", "config"},
+    {"launch", "config", "manifest", "changes"},
+    {"meeting", "addressing", "shared"},
+    {"run"},
+    {"worker", "search", "sweep_table"},
+    {"sweep"},
     {"doctor"},
     {"__main__"},
 )
 # Artefacts are read and written by everything above types, and reports are a step.
-SIBLINGS = {("steps", "report"), ("run", "launch"), ("data", "store"), ("vision", "store"), ("text", "store")}
+SIBLINGS = {("steps", "report"), *((package, "store") for package in ("data", "ranks", "text", "vision"))}
 
 
 def layer(package: str) -> int:

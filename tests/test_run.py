@@ -9,7 +9,9 @@ from filelock import FileLock
 from hydra import compose, initialize_config_dir
 
 from ares.config import folder, register_schema, to_config
-from ares.run import read_manifest, run_stage
+from ares.launch import Place
+from ares.manifest import read_manifest
+from ares.run import is_finished, run_stage
 from ares.steps.plan import full_plan
 from ares.store import Outputs, Run, sha256_path
 from ares.types import AresError, Config
@@ -33,7 +35,7 @@ def calls(monkeypatch) -> list[str]:
         plan = next(step for step in full_plan(config.rounds) if step.key == run.key)
         files = {}
         for name, path in plan.outputs.items():
-            target = run.root / path
+            target = run.folder / Path(path).relative_to(plan.folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             content = f"{run.key} {config.seed} {sorted(sha256_path(p) for p in run.inputs.values())}"
             if target.suffix:
@@ -178,3 +180,45 @@ def _policy(tmp_path: Path) -> str:
     }
     (tmp_path / "runs/demo/manifest.json").write_text(json.dumps(manifest))
     return str(policy)
+
+
+def test_with_several_devices_device_steps_run_in_groups_and_the_orchestrator_joins_none(
+    tmp_path, calls, monkeypatch
+) -> None:
+    import torch
+
+    grouped = []
+
+    def in_group(config: Config, run: Run, name: str, place: Place, *_: object) -> Outputs:
+        grouped.append((name, place.world))
+        return getattr(importlib.import_module(f"ares.steps.{name}"), name)(config, run)
+
+    monkeypatch.setattr("ares.run.run_in_group", in_group)
+    run_stage(config(tmp_path, "strategy=ddp", "trainer.devices=2"))
+    assert calls == [step.key for step in full_plan(1)]
+    device_steps = ["rationale", "rollout", "ppo", "generate", "sft", "generate", "lora"]
+    assert grouped == [(name, 2) for name in device_steps]
+    assert not torch.distributed.is_initialized()
+    assert not torch.cuda.is_initialized()
+
+
+def test_jobs_of_a_sweep_share_the_steps_before_ppo(tmp_path, calls, capsys) -> None:
+    run_stage(config(tmp_path, "stage=rationale", "stage.steps=[rationale]"))
+    calls.clear()
+    rl = ("stage=rl", "stage.steps=[rollout,score,ppo]", "policy=demo", "sweep.of=demo")
+    jobs = [config(tmp_path, *rl, f"run=demo/sweep/{kl}", f"rl.kl_coef={kl}") for kl in (0.1, 0.2)]
+    run_stage(jobs[0], shared_only=True)
+    assert calls == ["round-1/rollouts", "round-1/score"]
+    for job in jobs:
+        assert not is_finished(job)
+        run_stage(job)
+        assert is_finished(job)
+    assert calls == ["round-1/rollouts", "round-1/score", "round-1/ppo", "round-1/ppo"]
+    entries = [read_manifest(tmp_path / "runs/demo/sweep" / kl)["steps"] for kl in ("0.1", "0.2")]
+    assert entries[0]["round-1/score"]["outputs"] == entries[1]["round-1/score"]["outputs"]
+    assert all((e["round-1/score"]["usd"], e["round-1/score"]["requests"]) == (0, 0) for e in entries)
+    [folder_of_scores] = (tmp_path / "runs/shared").glob("score-*")
+    assert json.loads((folder_of_scores / "entry.json").read_text())["requests"] == 2
+    # Another seed is another rollout.
+    run_stage(config(tmp_path, *rl, "run=demo/sweep/seed", "seed=1"), shared_only=True)
+    assert calls[-2:] == ["round-1/rollouts", "round-1/score"]

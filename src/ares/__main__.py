@@ -3,6 +3,8 @@
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ares.config import folder, problems_with, register_schema, to_config, validate, warnings_of
@@ -19,17 +21,23 @@ def run(cfg: DictConfig) -> None:
         "export": "ares.steps.export.export",
         "doctor": "ares.doctor.doctor",
     }
-
+    config = to_config(cfg)
+    is_job = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        config = to_config(cfg)
         validate(config)
         for warning in warnings_of(config):
             print(f"warning: {warning}", file=sys.stderr)
         if config.stage.name in alone:
             print("\n".join(hydra.utils.get_method(alone[config.stage.name])(config)))
             return
+        if config.sweep.params and not is_job:
+            raise AresError(
+                f"sweep.params sweeps over {', '.join(config.sweep.params)}; add -m to run all of it."
+            )
         run_stage(config)
     except AresError as error:
+        if is_job:  # the sweep goes on with the others
+            raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ares.types import AresError, Config
 
-GROUPS = ("stage", "data", "model", "features", "teacher", "strategy", "logger", "experiment")
+GROUPS = ("stage", "data", "model", "features", "teacher", "strategy", "logger", "experiment", "sweep")
 # Free-form blocks: their keys are those of the files of the group.
 FREE_FORM = ("data", "model", "features", "teacher", "strategy")
 
@@ -89,9 +89,12 @@ def known_keys() -> list[str]:
 
 
 def _values(override: Override) -> list[Any]:
-    if override.is_sweep_override():
+    if not override.is_sweep_override():
+        return [override.value()]
+    if override.is_discrete_sweep():
         return list(override.sweep_iterator())
-    return [override.value()]
+    interval = override.value()
+    return [interval.start, interval.end]  # type: ignore[union-attr]
 
 
 def _problem_with_group(override: Override) -> str | None:
@@ -163,6 +166,7 @@ _CHOICES = {
     "sft.decay": ("constant", "linear"),
     "lora.decay": ("constant", "linear"),
     "lora.targets": ("all", "paper"),
+    "rl.lora.targets": ("all", "paper"),
     "correct.on_quarantine": ("drop", "keep_own"),
     "logger.name": ("csv", "wandb"),
     "trainer.precision": ("32-true", "bf16-mixed", "bf16-true"),
@@ -218,6 +222,10 @@ def _impossible_values(config: Config) -> Iterator[str]:
     for key, (low, high) in _RANGES.items():
         if not low <= _get(config, key) <= high:
             yield f"{key}={_get(config, key)}: it must lie between {low} and {high}."
+    if config.sweep.samples is not None and config.sweep.samples < 1:
+        yield f"sweep.samples={config.sweep.samples}: it must be at least 1, or null for every combination."
+    if config.rl.lora.r < 0:
+        yield f"rl.lora.r={config.rl.lora.r}: it must be 0 (all weights are trained) or more."
     if config.rl.temperature <= 0:
         yield f"rl.temperature={config.rl.temperature}: it must be above 0."
 
@@ -239,6 +247,10 @@ def _impossible_combinations(config: Config) -> Iterator[str]:
             )
     if config.strategy["name"] == "single" and devices > 1:
         yield f"strategy=single runs on one device, not {devices}; use strategy=ddp or trainer.devices=1."
+    if config.strategy["name"] == "fsdp" and (config.rl.lora.r or config.rl.share_trunk):
+        yield "strategy=fsdp shards whole models: with rl.lora.r or rl.share_trunk use strategy=ddp."
+    if config.rl.objective != "ppo" and config.rl.share_trunk:
+        yield f"rl.share_trunk: rl.objective={config.rl.objective} has no value model that could share one; leave it out."
     if config.rl.objective != "ppo" and config.rl.k < 2:
         yield f"rl.objective={config.rl.objective} compares rationales of one question; use rl.k=2 or more."
 

@@ -1,69 +1,132 @@
 """Runs a stage's steps in a run folder: skips what is done, resumes what is not, refuses what changed."""
 
-import dataclasses
 import importlib
 import logging
-import os
-import platform
 import shutil
+import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from ares.launch import check_devices
+from ares.addressing import address
+from ares.changes import difference, refusal
+from ares.launch import DEVICE_STEPS, Place, check_devices, place_of, run_in_group
+from ares.manifest import is_whole, read_manifest, recorded, versions, write_entry
+from ares.meeting import Leader, follow
+from ares.shared import share
 from ares.steps.asking import TEACHER_STEPS, check_teacher
-from ares.steps.plan import Step, full_plan, select, settings_of
-from ares.steps.prepare import prepared, source_hash
-from ares.store import Outputs, Run, atomic_path, hash_of, read_json, sha256_path, write_json
+from ares.steps.plan import SHARED, Step, full_plan, select
+from ares.steps.prepare import prepared
+from ares.store import Outputs, Run, atomic_path, sha256_path
 from ares.types import AresError, Config
 
-_PACKAGES = ("ares", "torch", "transformers", "pytorch-lightning", "peft", "tokenizers", "numpy")
+# Runs a step, in this process or in a group of its own: (config, run, the step's name).
+Perform = Callable[[Config, Run, str], Outputs]
 
 
-def run_stage(config: Config) -> None:
-    """Runs `config.stage` in `<paths.runs>/<run>`.
+def run_stage(config: Config, *, shared_only: bool = False) -> None:
+    """Runs `config.stage` in `<paths.runs>/<run>`; with `shared_only` the steps alone that a sweep's jobs share.
 
     Raises AresError where an upstream artefact is missing, a finished step's configuration or inputs
     differ (`on_change=refuse`), or another process writes the same run.
     """
-    _quieten()
+    quieten()
     check_devices(config)
-    root = (Path(config.paths.runs) / config.run).resolve()
+    place, root = place_of(config), run_folder(config)
     root.mkdir(parents=True, exist_ok=True)
-    if config.trainer.threads:
+    if not place.leads:
+        follow(root / ".launch", place)
+        return
+    with _lock(root):
+        # What a killed run left; whoever follows calls again.
+        shutil.rmtree(root / ".launch", ignore_errors=True)
+        leader = Leader(root / ".launch", place.others)
+        try:
+            _run_steps(root, config, place, leader, shared_only)
+        finally:
+            leader.dismiss()
+            _finish_wandb()
+        if not place.others:
+            shutil.rmtree(root / ".launch", ignore_errors=True)
+
+
+def run_folder(config: Config) -> Path:
+    """The run's folder, absolute."""
+    return (Path(config.paths.runs) / config.run).resolve()
+
+
+def steps_of(config: Config) -> list[Step]:
+    """The steps of the configured stage, in order."""
+    steps = select(full_plan(config.rounds), config.stage.name, list(config.stage.steps))
+    return [step for step in steps if step.name != "rationale"] if config.policy else steps
+
+
+def is_finished(config: Config) -> bool:
+    """Whether the stage has nothing left to do in its run, as it is configured now."""
+    root = run_folder(config)
+    if not (root / "manifest.json").exists():
+        return False
+    source, manifest = prepared(config, make=False), read_manifest(root)
+    own = {path for step in steps_of(config) for path in step.outputs.values()}
+    for step in steps_of(config):
+        done = manifest["steps"].get(step.key)
+        if not done or not is_whole(root, done):
+            return False
+        if address(root, config, step, source, own, manifest)[2] != done["hash"]:
+            return False
+    return True
+
+
+def _run_steps(root: Path, config: Config, place: Place, leader: Leader, shared_only: bool) -> None:
+    def perform(config: Config, run: Run, name: str) -> Outputs:
+        if place.world > 1 and name in DEVICE_STEPS:
+            return run_in_group(config, run, name, place, leader.announce, leader.failure)
+        return getattr(importlib.import_module(f"ares.steps.{name}"), name)(config, run)
+
+    if config.trainer.threads and place.world == 1:
         import torch
 
         torch.set_num_threads(config.trainer.threads)
-    with _lock(root):
-        steps = select(full_plan(config.rounds), config.stage.name, list(config.stage.steps))
-        made = read_manifest(root)["steps"]
-        if any(step.name in TEACHER_STEPS and step.key not in made for step in steps):
-            check_teacher(config)  # before hours of training, not after them
-        source = prepared(config, make=config.data["name"] == "sample" or "prepare" in config.stage.steps)
-        _write_config(root, config)
-        if config.policy:
-            steps = [step for step in steps if step.name != "rationale"]
-        own = {path for step in steps for path in step.outputs.values()}
-        ran = [_run_step(root, config, step, source, own) for step in steps]
-        if "report" in config.stage.steps:
-            from ares.steps.report import report
+    steps = [step for step in steps_of(config) if not shared_only or step.key in SHARED]
+    made = read_manifest(root)["steps"]
+    if any(step.name in TEACHER_STEPS and step.key not in made for step in steps):
+        check_teacher(config)  # before hours of training, not after them
+    source = _source(root, config, place)
+    _write_config(root, config)
+    own = {path for step in steps_of(config) for path in step.outputs.values()}
+    ran = [_run_step(root, config, step, source, own, perform) for step in steps]
+    if shared_only:
+        return
+    if "report" in config.stage.steps:
+        from ares.steps.report import report
 
-            page = report(config, root)
-            print(f"report: {page.resolve()}")
-        elif not any(ran):
-            print(f"{config.run}: everything that stage={config.stage.name} makes is there; nothing to do.")
+        page = report(config, root)
+        print(f"report: {page.resolve()}")
+    elif not any(ran):
+        print(f"{config.run}: everything that stage={config.stage.name} makes is there; nothing to do.")
 
 
-def _quieten() -> None:
-    # Libraries' notices that a user of this suite can do nothing about.
+def _source(root: Path, config: Config, place: Place) -> dict[str, Path]:
+    make = config.data["name"] == "sample" or "prepare" in config.stage.steps
+    if place.world == 1 or not make:
+        return prepared(config, make=make)
+    try:
+        return prepared(config, make=False)
+    except AresError:
+        # Features are extracted on a GPU, which this process leaves alone; one process does it.
+        run_in_group(config, Run(root, "prepare", root, 0, config, ""), "prepare", Place())
+        return prepared(config, make=False)
+
+
+def quieten() -> None:
+    """Hides libraries' notices that a user of this suite can do nothing about."""
     for name in (
         "pytorch_lightning",
         "pytorch_lightning.utilities.rank_zero",
@@ -71,8 +134,19 @@ def _quieten() -> None:
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    for message in (".*does not have many workers.*", ".*tie_word_embeddings.*", ".*isinstance.*LeafSpec.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*sync_dist=True.*",
+        ".*tie_word_embeddings.*",
+        ".*isinstance.*LeafSpec.*",
+    ):
         warnings.filterwarnings("ignore", message=message)
+
+
+def _finish_wandb() -> None:
+    # Else the next job of a sweep in this process would go on in this run's.
+    if "wandb" in sys.modules and sys.modules["wandb"].run is not None:
+        sys.modules["wandb"].finish()
 
 
 def _lock(root: Path) -> AbstractContextManager[Any]:
@@ -92,205 +166,70 @@ def _write_config(root: Path, config: Config) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# The manifest
-# --------------------------------------------------------------------------------------------------
-
-
-def read_manifest(root: Path) -> dict[str, Any]:
-    """The run's manifest: `{"run": name, "steps": {key: entry}}`, empty before the first step has ended."""
-    path = root / "manifest.json"
-    return read_json(path) if path.exists() else {"run": root.name, "steps": {}}
-
-
-def _write_entry(root: Path, key: str, entry: Mapping[str, Any]) -> None:
-    manifest = read_manifest(root)
-    manifest["steps"][key] = entry
-    write_json(root / "manifest.json", manifest)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-# --------------------------------------------------------------------------------------------------
 # One step
 # --------------------------------------------------------------------------------------------------
 
 
-def _run_step(root: Path, config: Config, step: Step, source: Mapping[str, Path], own: set[str]) -> bool:
+def _run_step(
+    root: Path, config: Config, step: Step, source: Mapping[str, Path], own: set[str], perform: Perform
+) -> bool:
     manifest = read_manifest(root)
-    inputs = {
-        name: _input(root, config, step, name, path, manifest, own) for name, path in step.inputs.items()
-    }
-    inputs |= {"data": {"path": str(source["data"]), "sha256": source_hash(config)}}
-    if "features" in source and step.name not in ("score", "correct", "evaluate", "judge"):
-        inputs["features"] = {"path": str(source["features"]), "sha256": _features_hash(source["features"])}
-    settings = _plain(settings_of(step, config))
-    digest = hash_of(
-        {"settings": settings, "inputs": {name: value["sha256"] for name, value in inputs.items()}}
-    )
+    settings, inputs, digest = address(root, config, step, source, own, manifest)
     done = manifest["steps"].get(step.key)
-    if done and _whole(root, done):
+    if done and is_whole(root, done):
         if done["hash"] == digest:
             print(f"{step.key}: done")
             return False
         if config.on_change == "keep":
-            print(f"{step.key}: kept, though {_difference(done, settings, inputs)} differs")
+            print(f"{step.key}: kept, though {difference(done, settings, inputs)} differs")
             return False
         if config.on_change == "refuse":
-            raise AresError(_refusal(step, config, done, settings, inputs, manifest))
-    _execute(root, config, step, settings, inputs, digest)
+            raise AresError(refusal(step, config, done, settings, inputs, manifest))
+    shared = bool(config.sweep.of) and step.key in SHARED
+    folder = (
+        Path(config.paths.runs).resolve() / "shared" / f"{step.name}-{digest[:16]}"
+        if shared
+        else root / step.folder
+    )
+    paths = {name: root / value["path"] for name, value in inputs.items()}
+    run = Run(root, step.key, folder / "made" if shared else folder, step.round, config, digest, paths)
+
+    def execute() -> dict[str, Any]:
+        return _execute(run, step, settings, inputs, perform)
+
+    write_entry(root, step.key, share(folder, step.key, execute) if shared else execute())
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
     return True
 
 
 def _execute(
-    root: Path, config: Config, step: Step, settings: Any, inputs: dict[str, dict[str, str]], digest: str
-) -> None:
-    paths = {name: _resolve(root, value["path"]) for name, value in inputs.items()}
-    run = Run(root, step.key, root / step.folder, step.round, config, digest, paths)
+    run: Run, step: Step, settings: Any, inputs: Mapping[str, Mapping[str, str]], perform: Perform
+) -> dict[str, Any]:
     run.folder.mkdir(parents=True, exist_ok=True)
     print(f"{step.key}: started", flush=True)
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    function = getattr(importlib.import_module(f"ares.steps.{step.name}"), step.name)
-    made: Outputs = function(config, run)
+    made = perform(run.config, run, step.name)
     seconds = time.monotonic() - clock
     outputs = {
-        name: {"path": os.path.relpath(path, root), "sha256": sha256_path(path)}
+        name: {"path": recorded(path, run.root), "sha256": sha256_path(path)}
         for name, path in made.files.items()
     }
-    entry = {
-        "hash": digest,
+    print(f"{step.key}: {_summary(made)}{seconds:.1f} s", flush=True)
+    return {
+        "hash": run.hash,
         "settings": settings,
         "inputs": inputs,
         "outputs": outputs,
-        "versions": _versions(),
+        "versions": versions(),
         "started": started,
         "seconds": round(seconds, 2),
         "usd": made.usd,
         "requests": made.requests,
         "metrics": {name: float(value) for name, value in made.metrics.items()},
     }
-    _write_entry(root, step.key, entry)
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
-    print(f"{step.key}: {_summary(made)}{seconds:.1f} s", flush=True)
 
 
 def _summary(made: Outputs) -> str:
     return "".join(
         f"{name.rsplit('/', 1)[-1]} {value:.4g} · " for name, value in list(made.metrics.items())[:6]
-    )
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _resolve(root: Path, path: str) -> Path:
-    return Path(path) if Path(path).is_absolute() else root / path
-
-
-def _whole(root: Path, entry: Mapping[str, Any]) -> bool:
-    return all((root / output["path"]).exists() for output in entry["outputs"].values())
-
-
-def _features_hash(folder: Path) -> str:
-    return read_json(folder / "index.json")["sha256"]
-
-
-# --------------------------------------------------------------------------------------------------
-# Where a step's inputs come from
-# --------------------------------------------------------------------------------------------------
-
-
-def _input(
-    root: Path, config: Config, step: Step, name: str, path: str, manifest: Mapping[str, Any], own: set[str]
-) -> dict[str, str]:
-    if name in ("policy", "initial") and config.policy and path not in own:
-        folder = _named_policy(config)
-        return {"path": str(folder.resolve()), "sha256": sha256_path(folder)}
-    for entry in manifest["steps"].values():
-        for output in entry["outputs"].values():
-            if output["path"] == path and (root / path).exists():
-                return {"path": path, "sha256": output["sha256"]}
-    maker = next(s for s in full_plan(config.rounds) if path in s.outputs.values())
-    stage = "ares" if maker.round > 1 else ("correct" if maker.key == "round-1/generate" else maker.name)
-    start = " or start from a policy with policy=<run or folder>" if name in ("policy", "initial") else ""
-    raise AresError(
-        f"{step.key} needs {root / path}, which is not there; make it with `python train.py stage={stage} "
-        f"run={config.run}`{start}."
-    )
-
-
-def _named_policy(config: Config) -> Path:
-    assert config.policy is not None
-    folder = Path(config.policy)
-    if (folder / "config.json").exists():
-        return folder
-    other = Path(config.paths.runs) / config.policy
-    policies = [
-        other / output["path"]
-        for entry in read_manifest(other)["steps"].values()
-        for name, output in entry["outputs"].items()
-        if name == "policy" and (other / output["path"]).exists()
-    ]
-    if not policies:
-        raise AresError(
-            f"policy={config.policy} is neither a folder with a config.json nor a run with a policy in "
-            f"{config.paths.runs}; name one of them."
-        )
-    return policies[-1]
-
-
-# --------------------------------------------------------------------------------------------------
-# Changes
-# --------------------------------------------------------------------------------------------------
-
-
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {prefix.rstrip("."): value}
-    return {k: v for name, item in value.items() for k, v in _flatten(item, f"{prefix}{name}.").items()}
-
-
-def _difference(done: Mapping[str, Any], settings: Any, inputs: Mapping[str, Mapping[str, str]]) -> str:
-    before, now = _flatten(done["settings"]), _flatten(settings)
-    changed = [
-        f"{key} ({before.get(key)} → {now.get(key)})"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-    old = done["inputs"]
-    changed += [
-        f"its input {name}"
-        for name in sorted(old.keys() | inputs.keys())
-        if old.get(name, {}).get("sha256") != inputs.get(name, {}).get("sha256")
-    ]
-    return ", ".join(changed) or "the program"
-
-
-def _refusal(
-    step: Step,
-    config: Config,
-    done: Mapping[str, Any],
-    settings: Any,
-    inputs: Mapping[str, Mapping[str, str]],
-    manifest: Mapping[str, Any],
-) -> str:
-    keys = [other.key for other in full_plan(config.rounds)]
-    after = keys[keys.index(step.key) + 1 :] if step.key in keys else []
-    later = [key for key in after if key in manifest["steps"]]
-    invalid = f" and everything made from it ({', '.join(later)})" if later else ""
-    return (
-        f"run={config.run}: {step.key} was made with another {_difference(done, settings, inputs)}; it{invalid} would be "
-        "invalid. Use another run=<name>, on_change=rerun to make it again, or on_change=keep to keep it."
     )

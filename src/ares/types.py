@@ -204,6 +204,15 @@ class GenerateConfig:
 
 
 @dataclass
+class RlLoraConfig:
+    """PPO on an adapter of rank `r`, which is merged afterwards; 0: on all weights."""
+
+    r: int = 0
+    alpha: int = 128
+    targets: str = "all"
+
+
+@dataclass
 class RlConfig:
     """Rollout and PPO. Defaults: design §6; the paper's values are in experiment/paper_*."""
 
@@ -246,6 +255,9 @@ class RlConfig:
     micro_batch_size: int = 8
     holdout: float = 0.05
     eval_questions: int = 200
+    # memory (docs/memory.md)
+    share_trunk: bool = False
+    lora: RlLoraConfig = field(default_factory=RlLoraConfig)
 
 
 @dataclass
@@ -324,6 +336,19 @@ class LoggerConfig:
 
 
 @dataclass
+class SweepConfig:
+    """`params`: what is swept, beside the command line's (key: Hydra's sweep syntax); `of`: the sweep a job belongs to.
+
+    `samples`: null tries every combination, a number draws as many settings from `seed`.
+    """
+
+    params: dict[str, str] = field(default_factory=dict)
+    samples: int | None = None
+    seed: int = 0
+    of: str | None = None
+
+
+@dataclass
 class StageConfig:
     """What the user types is a stage: a list of steps."""
 
@@ -361,3 +386,4 @@ class Config:
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)

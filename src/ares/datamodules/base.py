@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ares.datamodules.collate import collate_seq2seq
+from ares.ranks import share, world_size
 from ares.types import Example
 
 
@@ -64,29 +65,32 @@ def bucketed_batches(
 
 class _Batches(Dataset[dict[str, Any]]):
     def __init__(
-        self, rows: Sequence[Encoded], steps: list[list[list[int]]], features: Any, pad_id: int
+        self, rows: Sequence[Encoded], batches: list[tuple[list[int], int]], features: Any, pad_id: int
     ) -> None:
-        self.rows, self.features, self.pad_id = rows, features, pad_id
-        self.batches = [
-            (micro, sum(len(rows[row].label_ids) for batch in step for row in batch))
-            for step in steps
-            for micro in step
-        ]
+        self.rows, self.batches, self.features, self.pad_id = rows, batches, features, pad_id
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, index: int) -> dict[str, Tensor | list[str] | int | None]:
         micro, tokens = self.batches[index]
-        batch = collate_seq2seq([self.rows[row] for row in micro], self.pad_id, self.features)
+        batch = collate_seq2seq([self.rows[row] for row in micro or [0]], self.pad_id, self.features)
+        if not micro:
+            batch["labels"].fill_(-100)  # type: ignore[union-attr]
         return {**batch, "denominator": tokens}
+
+
+def _own(step: list[list[int]]) -> list[list[int]]:
+    # Every rank takes part in every step as often; one short of rows with a batch that counts for nothing.
+    missing = -len(step) % world_size()
+    return share([*step, *([[]] * missing)])
 
 
 class Seq2SeqData(pl.LightningDataModule):
     """Training rows reshuffled every epoch, validation rows in order.
 
     Each batch carries `denominator`: the number of label tokens of its whole optimiser batch, so that the loss
-    is the mean over the optimiser batch's tokens however it is cut.
+    is the mean over the optimiser batch's tokens however it is cut. A step has `accumulate` micro-batches on each rank.
     """
 
     def __init__(
@@ -107,19 +111,26 @@ class Seq2SeqData(pl.LightningDataModule):
 
     def steps_per_epoch(self) -> int:
         """Optimiser steps an epoch."""
-        return -(-len(self.train) // (self.micro * self.accumulate))
+        return -(-len(self.train) // (self.micro * self.accumulate * world_size()))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """This epoch's micro-batches."""
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         lengths = [len(row.input_ids) + len(row.label_ids) for row in self.train]
         steps = bucketed_batches(
-            lengths, micro=self.micro, accumulate=self.accumulate, seed=self.seed, epoch=epoch
+            lengths, micro=self.micro, accumulate=self.accumulate * world_size(), seed=self.seed, epoch=epoch
         )
-        return DataLoader(_Batches(self.train, steps, self.features, self.pad_id), batch_size=None)
+        batches = [
+            (micro, sum(len(self.train[row].label_ids) for part in step for row in part))
+            for step in steps
+            for micro in _own(step)
+        ]
+        return DataLoader(_Batches(self.train, batches, self.features, self.pad_id), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The validation rows, longest prompts last."""
+        """The validation rows, longest prompts last; ranks share the batches, unless one would have none."""
         order = sorted(range(len(self.val)), key=lambda row: len(self.val[row].input_ids))
-        steps = [[order[i : i + self.eval_batch]] for i in range(0, len(order), self.eval_batch)]
-        return DataLoader(_Batches(self.val, steps, self.features, self.pad_id), batch_size=None)
+        size = min(self.eval_batch, max(1, len(order) // world_size()))
+        batches = [(order[i : i + size], 0) for i in range(0, len(order), size)]
+        mine = share(batches) if len(batches) >= world_size() else batches
+        return DataLoader(_Batches(self.val, mine, self.features, self.pad_id), batch_size=None)

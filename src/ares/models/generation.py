@@ -86,17 +86,37 @@ def token_logprobs(
     `input_ids`, `attention_mask` (B, S) int64; `image_features` (B, P, D) float or None; `response_ids` (B, T)
     int64; `response_mask` (B, T), 1 on response tokens. Differentiable; dropout is the model's business.
     """
-    states = model.decoder_states(
-        input_ids,
-        attention_mask,
-        image_features,
-        decoder_inputs(response_ids, model.config.decoder_start_token_id),
+    states = response_states(model, input_ids, attention_mask, image_features, response_ids)
+    return states_logprobs(model, states, response_ids, response_mask)[0]
+
+
+def response_states(
+    model: Any, input_ids: Tensor, attention_mask: Tensor, image_features: Tensor | None, response_ids: Tensor
+) -> Tensor:
+    """The decoder's states (B, T, d_model) from which each response token is written; arguments as above."""
+    start = model.config.decoder_start_token_id
+    return model.decoder_states(
+        input_ids, attention_mask, image_features, decoder_inputs(response_ids, start)
     )
+
+
+def states_logprobs(
+    model: Any, states: Tensor, response_ids: Tensor, response_mask: Tensor, *, entropy: bool = False
+) -> tuple[Tensor, Tensor]:
+    """What `token_logprobs` returns, from states, and, if asked for, the entropy of each token's distribution.
+
+    Both (B, T), nats, 0 on padding; the entropy has no gradient.
+    """
     real = response_mask.bool()
     # The (tokens, V) logits are by far the largest tensor here: none are made for padding.
-    logits = model.logits(states[real]).float()
-    logprobs = torch.zeros(response_ids.shape, dtype=torch.float32, device=states.device)
-    return logprobs.masked_scatter(real, -F.cross_entropy(logits, response_ids[real], reduction="none"))
+    logits = at_least_float32(model.logits(states[real]))
+    zeros = torch.zeros(response_ids.shape, dtype=logits.dtype, device=states.device)
+    logprobs = zeros.masked_scatter(real, -F.cross_entropy(logits, response_ids[real], reduction="none"))
+    if not entropy:
+        return logprobs, zeros
+    known = logits.detach()
+    spread = known.logsumexp(-1) - (known.softmax(-1) * known).sum(-1)
+    return logprobs, zeros.masked_scatter(real, spread)
 
 
 def values(
@@ -115,7 +135,12 @@ def values(
     found = value_model(
         input_ids, attention_mask, image_features, decoder_input_ids=decoder_inputs(response_ids, start)
     )
-    return found.float().masked_fill(~response_mask.bool(), 0.0)
+    return at_least_float32(found).masked_fill(~response_mask.bool(), 0.0)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` in float32, or in float64 where it is that already: probabilities and values want no less."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def decoder_inputs(response_ids: Tensor, start_id: int = 0) -> Tensor:

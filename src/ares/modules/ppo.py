@@ -15,7 +15,11 @@ from torch import nn
 
 from ares.datamodules.collate import Features
 from ares.datamodules.rollouts import RolloutBuffer, RolloutData
+from ares.modules.adapter import adapted
+from ares.modules.batching import batch_table
 from ares.modules.ppo_module import PPOModule
+from ares.modules.sharding import whole_again
+from ares.ranks import is_first
 from ares.types import AresError, RlConfig
 
 
@@ -38,22 +42,10 @@ def run_ppo(
     Raises AresError for a model with dropout, RuntimeError where the rollouts are not the policy's or a loss or
     gradient is not finite.
     """
-    for name, model in (("policy", policy), ("value model", value)):
-        if model is not None and any(m.p > 0 for m in model.modules() if isinstance(m, nn.Dropout)):
-            raise AresError(f"The {name} has dropout, which spoils PPO's ratios; load it with dropout 0.")
+    _refuse_dropout(policy, value)
     pl.seed_everything(seed, verbose=False)
-    device = policy.device
-    keep = ModelCheckpoint(
-        checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
     warmup = rl.value_warmup_epochs if rl.objective == "ppo" else 0
-    trainer = pl.Trainer(
-        **{**trainer_arguments, "log_every_n_steps": 1},
-        max_epochs=warmup + rl.ppo_epochs,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,
-        callbacks=[keep, *callbacks],
-    )
+    trainer = _trainer(checkpoints, warmup + rl.ppo_epochs, trainer_arguments, callbacks)
     data = RolloutData(
         buffer,
         features=features,
@@ -63,11 +55,51 @@ def run_ppo(
         seed=seed,
     )
     trainer.accumulate_grad_batches = data.accumulate
-    module = PPOModule(policy, value, data, rl)
+    if is_first():
+        print(_batch_table(data, warmup, rl), flush=True)
     last = checkpoints / "last.ckpt"
-    # Dropout is off by its rate; eval mode would only make Lightning warn.
-    module.train()
-    trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
+    models = [policy, value]
+    devices = [next(model.parameters()).device for model in models]
+    with adapted(models, rl.lora, features=features is not None), whole_again(models, trainer) as trained:
+        module = PPOModule(trained[0], trained[1], data, rl)
+        # Dropout is off by its rate; eval mode would only make Lightning warn.
+        module.train()
+        trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
     # Lightning leaves a model on the CPU.
-    module.to(device).eval()
+    for model, device in zip(models, devices, strict=True):
+        model.to(device).eval()
     return module.figures
+
+
+def _refuse_dropout(policy: nn.Module, value: nn.Module) -> None:
+    for name, model in (("policy", policy), ("value model", value)):
+        if any(m.p > 0 for m in model.modules() if isinstance(m, nn.Dropout)):
+            raise AresError(f"The {name} has dropout, which spoils PPO's ratios; load it with dropout 0.")
+
+
+def _trainer(
+    checkpoints: Path, epochs: int, arguments: dict[str, Any], callbacks: Sequence[Callback]
+) -> pl.Trainer:
+    keep = ModelCheckpoint(
+        checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    return pl.Trainer(
+        **{**arguments, "log_every_n_steps": 1},
+        max_epochs=epochs,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        callbacks=[keep, *callbacks],
+    )
+
+
+def _batch_table(data: RolloutData, warmup: int, rl: RlConfig) -> str:
+    return batch_table(
+        f"{rl.objective}: {warmup} epochs of value warm-up, {rl.ppo_epochs} of the policy",
+        rows=len(data.buffer.train),
+        global_batch=data.global_batch,
+        micro=data.micro,
+        accumulate=data.accumulate,
+        world=data.world,
+        steps=data.steps_per_epoch,
+        epochs=warmup + rl.ppo_epochs,
+    )

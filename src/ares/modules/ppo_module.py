@@ -4,21 +4,25 @@
 
 Metrics, means over an optimiser batch's tokens on all ranks (prefix `train/`): loss, policy_loss,
 value_loss; clip_fraction, approx_kl and ratio_mean (policy against rollout policy); kl_k1, kl_k3 (against the
-reference, nats a token); policy_grad_norm, value_grad_norm (before clipping); lr (the policy's). At the start of
-a PPO epoch: explained_variance (of Monte-Carlo returns, training rows; `heldout/` for questions that are not
-trained on). Once: RolloutBuffer.figures.
+reference, nats a token); entropy (nats a token); policy_grad_norm, value_grad_norm (before clipping); lr (the
+policy's); tokens_per_second. At the start of a PPO epoch: explained_variance (of Monte-Carlo returns, training rows;
+`heldout/` for questions that are not trained on). Once: RolloutBuffer.figures. All of them: docs/metrics.md.
 """
 
 import math
+import time
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from ares.datamodules.rollouts import RolloutData
-from ares.models.generation import token_logprobs, values
+from ares.models.generation import response_states, states_logprobs, values
+from ares.models.trunk import TrunkValue
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
+from ares.modules.sharding import is_sharded, shard, whole
 from ares.modules.targets import buffer_values, epoch_targets, model_inputs, value_fit
 from ares.rl.kl import kl_penalty
 from ares.rl.losses import ppo_loss
@@ -41,10 +45,11 @@ class PPOModule(pl.LightningModule):
         self.rewards = data.buffer.token_rewards(kl_coef=rl.kl_coef if rl.kl_in == "reward" else 0.0)
         self.advantages = self.returns = torch.zeros_like(self.rewards)
         self.old_values: Tensor | None = None
-        self.stopped = False
+        self.stopped = self.sharded = False
         self.figures: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
         self._steps: list[dict[str, float]] = []
+        self._clock, self._tokens = 0.0, 0.0
 
     @property
     def warming_up(self) -> bool:
@@ -77,6 +82,7 @@ class PPOModule(pl.LightningModule):
         self.advantages, self.returns = epoch_targets(
             self.data.buffer, rewards, known, self.rl, warming_up=self.warming_up
         )
+        self._clock = time.perf_counter()
 
     def on_train_epoch_end(self) -> None:
         """Keeps the epoch's means over its steps as the latest figures."""
@@ -89,6 +95,7 @@ class PPOModule(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """This micro-batch's share of the optimiser batch's loss."""
+        self._tokens = batch["denominator"]
         loss = self._value_step(batch) if self.warming_up else self._policy_step(batch, batch_index)
         self._add({"loss": loss})
         # Lightning divides by the micro-batches of a step and DDP by the ranks; `denominator` counts all of them.
@@ -99,20 +106,21 @@ class PPOModule(pl.LightningModule):
         errors = (values(self.value, *model_inputs(batch)) - self._of(self.returns, batch)).square()
         value_loss = masked_mean(errors, mask, denominator=batch["denominator"])
         self._add({"value_loss": value_loss})
-        if self.trainer.world_size > 1:
+        if isinstance(self.trainer.strategy, DDPStrategy):
             # DistributedDataParallel waits for a gradient of every parameter; these are dropped before the step.
             value_loss = value_loss + sum(0.0 * p.sum() for p in self.policy.parameters() if p.requires_grad)
         return self.rl.vf_coef * value_loss
 
     def _policy_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         rl, mask, denominator = self.rl, batch["response_mask"], batch["denominator"]
-        logprobs = token_logprobs(self.policy, *model_inputs(batch))
+        states = response_states(self.policy, *model_inputs(batch)[:-1])
+        logprobs, entropy = states_logprobs(self.policy, states, batch["response_ids"], mask, entropy=True)
         if self.current_epoch == self.warmup_epochs and batch_index < self.trainer.accumulate_grad_batches:
             self._check_first_ratio(logprobs, batch)
         old_values = torch.zeros_like(mask) if self.old_values is None else self._of(self.old_values, batch)
         loss, metrics = ppo_loss(
             logprobs,
-            old_values if self.value is None else values(self.value, *model_inputs(batch)),
+            old_values if self.value is None else self._values(batch, states),
             batch["old_logprobs"],
             old_values,
             self._of(self.advantages, batch),
@@ -124,6 +132,7 @@ class PPOModule(pl.LightningModule):
             log_ratio_clamp=rl.log_ratio_clamp,
             denominator=denominator,
         )
+        self._add({"entropy": masked_mean(entropy, mask, denominator=denominator)})
         for estimator in ("k1", "k3"):
             penalty = kl_penalty(logprobs, batch["ref_logprobs"], mask, estimator=estimator)
             divergence = masked_mean(penalty, mask, denominator=denominator)
@@ -136,6 +145,11 @@ class PPOModule(pl.LightningModule):
         if self.value is not None:
             self._add({"value_loss": metrics["value_loss"]})
         return loss
+
+    def _values(self, batch: dict[str, Any], states: Tensor) -> Tensor:
+        if isinstance(self.value, TrunkValue):
+            return self.value.of_states(states, batch["response_mask"])
+        return values(self.value, *model_inputs(batch))
 
     def _check_first_ratio(self, logprobs: Tensor, batch: dict[str, Any]) -> None:
         """Before its first step the policy must say what it said when it wrote the rollouts."""
@@ -165,7 +179,9 @@ class PPOModule(pl.LightningModule):
         metrics = dict(zip(self._sums, sums, strict=True))
         self._sums = {}
         self._require_finite("loss", metrics["loss"])
-        self._log({**metrics, "lr": optimizer.param_groups[0]["lr"]})
+        now = time.perf_counter()
+        speed, self._clock = self._tokens / (now - self._clock), now
+        self._log({**metrics, "lr": optimizer.param_groups[0]["lr"], "tokens_per_second": speed})
         self._steps.append(metrics)
         if self.warming_up:
             _drop_gradients(self.policy)
@@ -178,7 +194,7 @@ class PPOModule(pl.LightningModule):
         limit = math.inf if self.rl.gradient_clip is None else self.rl.gradient_clip
         for name, model in (("policy", self.policy), ("value", self.value)):
             if model is not None and any(p.grad is not None for p in model.parameters()):
-                norm = float(nn.utils.clip_grad_norm_(model.parameters(), limit))
+                norm = float(whole(nn.utils.clip_grad_norm_(model.parameters(), limit)))
                 self._require_finite(f"{name}'s gradient", norm)
                 self._log({f"{name}_grad_norm": norm})
                 self._steps[-1][f"{name}_grad_norm"] = norm
@@ -205,6 +221,14 @@ class PPOModule(pl.LightningModule):
         """Takes it up again."""
         state = checkpoint["ppo"]
         self.figures, self.stopped, self.old_values = state["figures"], state["stopped"], state["old_values"]
+
+    def configure_model(self) -> None:
+        """Shards both models where the strategy does so."""
+        if is_sharded(self.trainer.strategy) and not self.sharded:
+            for model in (self.policy, self.value):
+                if model is not None:
+                    shard(model, self.device_mesh["data_parallel"])  # type: ignore[index]
+            self.sharded = True
 
     def configure_optimizers(self) -> Any:
         """AdamW 0.9/0.999; the policy's schedule starts behind the warm-up epochs, the value model's at once."""

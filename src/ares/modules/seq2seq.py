@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from ares.datamodules.base import Encoded, Seq2SeqData
 from ares.models.generation import generate_greedy
+from ares.modules.batching import batch_table
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
+from ares.ranks import gather, is_first
 from ares.types import FitConfig, LoraConfig
 
 # (references, hypotheses) -> a figure to maximise
@@ -45,7 +47,8 @@ class Seq2SeqModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_index: int) -> None:
         """Draws each batch's dropout from (seed, epoch, batch), so that a resumed fit ends as an uninterrupted one."""
-        torch.manual_seed(hash((self.seed, self.current_epoch, batch_index)))
+        number = batch_index * self.trainer.world_size + self.global_rank
+        torch.manual_seed(hash((self.seed, self.current_epoch, number)))
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """The mean cross-entropy (nats a token) over the optimiser batch; this micro-batch's share of it."""
@@ -59,10 +62,10 @@ class Seq2SeqModule(pl.LightningModule):
             logits.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=-100, reduction="sum"
         )
         tokens = int((batch["labels"] != -100).sum())
-        self.log("loss", total.detach() / tokens, prog_bar=True, batch_size=tokens)
+        self.log("loss", total.detach() / max(1, tokens), prog_bar=True, batch_size=max(1, tokens))
         self.log("lr", self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr]
-        # Lightning divides by the number of accumulated batches; the denominator is already the whole one.
-        return total / batch["denominator"] * self.trainer.accumulate_grad_batches
+        # Lightning divides by the accumulated batches and DDP by the ranks; the denominator counts all of them.
+        return total / batch["denominator"] * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
     def on_validation_epoch_start(self) -> None:
         """Starts a fresh set of texts."""
@@ -82,8 +85,11 @@ class Seq2SeqModule(pl.LightningModule):
         self.references += self.tokenizer.batch_decode(labels, skip_special_tokens=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the score of the generated texts."""
-        self.log(self.metric, float(self.score(self.references, self.hypotheses)), prog_bar=True)
+        """Logs the score of the generated texts of all ranks."""
+        parts = gather([self.references, self.hypotheses])
+        references = [text for part in parts for text in part[0]]
+        hypotheses = [text for part in parts for text in part[1]]
+        self.log(self.metric, float(self.score(references, hypotheses)), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW without decay on norms and biases; warm-up, then constant or linear decay."""
@@ -129,6 +135,20 @@ def fit_seq2seq(
         eval_batch=eval_batch,
         seed=seed,
     )
+    if is_first():
+        print(
+            batch_table(
+                f"fine-tuning for {metric}",
+                rows=len(train),
+                global_batch=fit.global_batch_size,
+                micro=micro,
+                accumulate=data.accumulate,
+                world=devices,
+                steps=data.steps_per_epoch(),
+                epochs=fit.epochs,
+            ),
+            flush=True,
+        )
     pl.seed_everything(seed, verbose=False)
     module = Seq2SeqModule(
         model,

@@ -28,11 +28,14 @@ def buffer_values(model: nn.Module, data: RolloutData, trainer: pl.Trainer) -> T
     sizes = data.buffer.sizes()
     order = sorted(range(len(sizes)), key=sizes.__getitem__)
     chunks = [order[start : start + data.micro] for start in range(0, len(order), data.micro)]
+    # As many forward passes on every rank: a sharded model gathers its weights from all.
+    chunks += [[]] * (-len(chunks) % trainer.world_size)
     for chunk in chunks[trainer.global_rank :: trainer.world_size]:
         batch = trainer.strategy.batch_to_device(data.batch(chunk), device)
         with trainer.precision_plugin.forward_context():
             said = values(model, *model_inputs(batch))
-        found[batch["rows"], : said.shape[1]] = said.float()
+        if chunk:
+            found[batch["rows"], : said.shape[1]] = said.float()
     # Every row is 0 on all ranks but one.
     return sum_over_ranks(found)
 

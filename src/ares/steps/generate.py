@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from ares.evaluation.published import read_published
+from ares.ranks import is_first
 from ares.steps.generation import greedy_rationales
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of
 from ares.store import Outputs, Run, write_rationales
@@ -25,6 +26,8 @@ def generate(config: Config, run: Run) -> Outputs:
     files, metrics = {}, {}
     for split in ("train",) if run.round else ("train", "val", "test"):
         rationales = rationales_of(split, splits[split])
+        if not is_first():
+            continue
         path = run.folder / f"rationales-{split}.parquet"
         write_rationales(path, rationales, run.provenance)
         files["rationales" if run.round else f"rationales-{split}"] = path

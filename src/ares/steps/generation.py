@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ares.datamodules.collate import collate_prompts
 from ares.models.generation import generate_greedy
+from ares.ranks import gather, share
 from ares.steps.inputs import progress
 from ares.types import Example, Rationale
 
@@ -46,18 +47,25 @@ def greedy_rationales(
     batch_size: int,
     label: str,
 ) -> list[Rationale]:
-    """A greedy rationale for each example, in their order; batches group prompts of like length."""
+    """A greedy rationale for each example, in their order; batches group prompts of like length.
+
+    Ranks share the batches, and each returns all rationales.
+    """
     prompts = encode_prompts(tokenizer, examples, max_input_tokens)
     order = sorted(prompts, key=lambda pid: len(prompts[pid]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    found: dict[str, Rationale] = {}
-    for pids in progress(batches, total=len(batches), label=label):
+    mine, written = share(batches), []
+    for pids in progress(mine, total=len(mine), label=label):
         ids, mask, images = prompt_batch(
             [prompts[pid] for pid in pids], pids, features, tokenizer.pad_token_id, model.device
         )
         responses = generate_greedy(model, ids, mask, images, max_new_tokens=max_new_tokens)
         texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
         for pid, response, text in zip(pids, responses, texts, strict=True):
-            truncated = tokenizer.eos_token_id not in response
-            found[pid] = Rationale(pid, text, tuple(response), truncated)
+            written.append((pid, text, response, tokenizer.eos_token_id not in response))
+    found = {
+        pid: Rationale(pid, text, tuple(response), truncated)
+        for rows in gather(written)
+        for pid, text, response, truncated in rows
+    }
     return [found[pid] for pid in examples]

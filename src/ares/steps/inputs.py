@@ -66,20 +66,33 @@ def trainer_arguments(config: Config, run: Run) -> dict[str, Any]:
     """The arguments that every Lightning Trainer of a run shares."""
     from pytorch_lightning.callbacks import TQDMProgressBar
 
-    strategy = {key: value for key, value in config.strategy.items() if key != "name"}
-    single = config.strategy["name"] == "single"
     return {
         "accelerator": config.trainer.accelerator,
         "devices": config.trainer.devices,
         "num_nodes": config.trainer.num_nodes,
         "precision": config.trainer.precision,
-        "strategy": "auto" if single else instantiate(strategy),
+        "strategy": strategy_of(config, run),
         "logger": loggers_of(config, run),
         "default_root_dir": run.folder,
         "enable_model_summary": False,
         "log_every_n_steps": 10,
         "callbacks": [TQDMProgressBar(refresh_rate=20)],
     }
+
+
+def strategy_of(config: Config, run: Run) -> Any:
+    """Lightning's strategy for a step; on one device there is no group, whatever the strategy is called."""
+    world = config.trainer.devices * config.trainer.num_nodes
+    if world == 1:
+        return "auto"
+    settings = {key: value for key, value in config.strategy.items() if key != "name"}
+    if config.strategy["name"] != "fsdp":
+        return instantiate(settings)
+    if run.key.endswith("/ppo"):
+        return instantiate({**settings, "data_parallel_size": world})
+    from pytorch_lightning.strategies import DDPStrategy
+
+    return DDPStrategy(timeout=instantiate(settings["timeout"]))
 
 
 def logs_folder(run_root: Path, key: str) -> Path:

@@ -7,6 +7,7 @@ from ares.datamodules.base import encode_examples
 from ares.evaluation.answers import extract_answer, leaderboard, letter_to_index
 from ares.modules.lora import add_adapter
 from ares.modules.seq2seq import fit_seq2seq
+from ares.ranks import is_first
 from ares.steps.generation import greedy_rationales
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, trainer_arguments
 from ares.store import Outputs, Run, atomic_folder, read_rationales, write_json, write_predictions
@@ -41,6 +42,8 @@ def lora(config: Config, run: Run) -> Outputs:
         )
         for split in dict.fromkeys((config.evaluate.split, *(["test"] if withheld else [])))
     }
+    if not is_first():
+        return Outputs({})
     with atomic_folder(run.folder / "adapter") as folder:
         model.save_pretrained(folder)
     files = {"adapter": run.folder / "adapter", "predictions": run.folder / "predictions.jsonl"}

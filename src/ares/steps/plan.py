@@ -20,6 +20,8 @@ ROLLOUT_KEYS = (
     "generation_batch",
     "reference",
 )
+# What the jobs of a sweep make once for all of them, where they agree on its settings and inputs.
+SHARED = ("rationale", "round-1/rollouts", "round-1/score")
 SPLITS_OF_FINAL = ("train", "val", "test")
 _ROUND_STEPS = ("rollout", "score", "ppo", "generate", "correct", "sft")
 

@@ -1,12 +1,15 @@
 """ppo: reinforcement learning over the scored rollouts, then a look at what it changed on held-out problems."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ares.datamodules.rollouts import RolloutBuffer
 from ares.models.loading import load_value, save_policy, value_from_policy
+from ares.models.trunk import TrunkValue, take_trunk
 from ares.modules.ppo import run_ppo
+from ares.ranks import is_first
 from ares.steps.generation import encode_prompts, greedy_rationales
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, trainer_arguments
 from ares.store import Outputs, Run, atomic_folder, read_feedback, read_rollouts, write_jsonl
@@ -22,34 +25,15 @@ def ppo(config: Config, run: Run) -> Outputs:
     problems, splits = problems_of(config, run)
     policy, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
     features = features_of(run)
-    questions = examples_of(problems, splits["val"][: config.rl.eval_questions], "QCM-E", config)
-
-    def look(label: str) -> list[dict[str, Any]]:
-        rationales = greedy_rationales(
-            policy,
-            tokenizer,
-            questions,
-            features,
-            max_input_tokens=config.text.max_input_tokens,
-            max_new_tokens=config.generate.max_new_tokens,
-            batch_size=config.generate.batch_size,
-            label=f"{run.key} {label}",
-        )
-        return [scored(problems[row.pid], row) for row in rationales]
-
-    before = look("before")
-    value = (
-        load_value(run.inputs["value"], dropout=0.0, features=features is not None)
-        if "value" in run.inputs
-        else value_from_policy(policy, seed=config.seed)
-    )
+    questions = splits["val"][: config.rl.eval_questions]
+    before = _look(config, run, policy, tokenizer, problems, questions, features, "before")
+    value, trained = _value_models(config, run, policy)
     rollouts, feedback = read_rollouts(run.inputs["rollouts"]), read_feedback(run.inputs["feedback"])
-    buffer = _buffer(config, problems, tokenizer, rollouts, feedback)
     arguments = trainer_arguments(config, run)
     figures = run_ppo(
         policy,
-        value.to(policy.device),
-        buffer,
+        trained,
+        _buffer(config, problems, tokenizer, rollouts, feedback),
         config.rl,
         seed=config.seed,
         features=features,
@@ -57,23 +41,70 @@ def ppo(config: Config, run: Run) -> Outputs:
         callbacks=arguments.pop("callbacks"),
         trainer_arguments=arguments,
     )
-    after = look("after")
-    files = {
-        "policy": run.folder / "policy",
-        "value": run.folder / "value",
-        "evaluation": run.folder / "evaluation.jsonl",
-    }
-    with atomic_folder(files["policy"]) as folder:
-        save_policy(policy, tokenizer, folder)
-    with atomic_folder(files["value"]) as folder:
-        value.save_pretrained(folder)
-    write_jsonl(
-        files["evaluation"],
-        [{"pid": a["pid"], "before": a, "after": b} for a, b in zip(before, after, strict=True)],
-    )
-    figures |= {f"before/{name}": value for name, value in summary(before).items()}
-    figures |= {f"after/{name}": value for name, value in summary(after).items()}
+    after = _look(config, run, policy, tokenizer, problems, questions, features, "after")
+    if not is_first():
+        return Outputs({})
+    if config.rl.share_trunk:
+        take_trunk(value.cpu(), policy)
+    figures |= {f"before/{name}": figure for name, figure in summary(before).items()}
+    figures |= {f"after/{name}": figure for name, figure in summary(after).items()}
+    files = _write(run.folder, policy, tokenizer, value, before, after)
     return Outputs(files, {**figures, **buffer_figures(rollouts, feedback)})
+
+
+def _look(
+    config: Config,
+    run: Run,
+    policy: Any,
+    tokenizer: Any,
+    problems: Mapping[str, Problem],
+    questions: Sequence[str],
+    features: Any,
+    label: str,
+) -> list[dict[str, Any]]:
+    rationales = greedy_rationales(
+        policy,
+        tokenizer,
+        examples_of(problems, questions, "QCM-E", config),
+        features,
+        max_input_tokens=config.text.max_input_tokens,
+        max_new_tokens=config.generate.max_new_tokens,
+        batch_size=config.generate.batch_size,
+        label=f"{run.key} {label}",
+    )
+    return [scored(problems[row.pid], row) for row in rationales]
+
+
+def _value_models(config: Config, run: Run, policy: Any) -> tuple[Any, Any]:
+    """The value model to be saved, and the one to be trained: the same, or its head on the policy's body."""
+    if "value" in run.inputs:
+        value: Any = load_value(run.inputs["value"], dropout=0.0, features="features" in run.inputs)
+    else:
+        value = value_from_policy(policy, seed=config.seed)
+    # Objectives that compare rationales leave the value model as it is.
+    device = policy.device if config.rl.objective == "ppo" else "cpu"
+    if config.rl.share_trunk:
+        return value, TrunkValue(policy, value.cpu().v_head).to(device)
+    return value, value.to(device)
+
+
+def _write(
+    folder: Path,
+    policy: Any,
+    tokenizer: Any,
+    value: Any,
+    before: list[dict[str, Any]],
+    after: list[dict[str, Any]],
+) -> dict[str, Path]:
+    files = {name: folder / name for name in ("policy", "value")}
+    with atomic_folder(files["policy"]) as temporary:
+        save_policy(policy, tokenizer, temporary)
+    with atomic_folder(files["value"]) as temporary:
+        value.save_pretrained(temporary)
+    files["evaluation"] = folder / "evaluation.jsonl"
+    rows = [{"pid": b["pid"], "before": b, "after": a} for b, a in zip(before, after, strict=True)]
+    write_jsonl(files["evaluation"], rows)
+    return files
 
 
 def _buffer(

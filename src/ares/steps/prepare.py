@@ -7,7 +7,7 @@ from typing import Any
 from filelock import FileLock
 from hydra.utils import get_method, instantiate
 
-from ares.store import hash_of, read_json, sha256_file, write_json
+from ares.store import Outputs, Run, hash_of, read_json, sha256_file, write_json
 from ares.types import AresError, Config, Problem
 from ares.vision.features import FeatureStore
 
@@ -54,6 +54,12 @@ def prepared(config: Config, *, make: bool) -> dict[str, Path]:
     if config.features["_target_"] is not None:
         found["features"] = _features(config, shared, data, make)
     return found
+
+
+def prepare(config: Config, run: Run) -> Outputs:
+    """Makes what `prepared` names, in a process that may use a GPU."""
+    prepared(config, make=True)
+    return Outputs({})
 
 
 def prepare_alone(config: Config) -> list[str]:

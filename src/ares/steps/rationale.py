@@ -9,6 +9,7 @@ from ares.datamodules.base import encode_examples
 from ares.evaluation.rationales import rouge_l
 from ares.models.loading import save_policy
 from ares.modules.seq2seq import fit_seq2seq
+from ares.ranks import gather, is_first
 from ares.steps.inputs import device_of, examples_of, features_of, problems_of, trainer_arguments
 from ares.store import Outputs, Run, atomic_folder
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
@@ -53,6 +54,8 @@ def fine_tune(
         callbacks=arguments.pop("callbacks"),
         trainer_arguments=arguments,
     )
+    if not is_first():
+        return Outputs({})
     folder = run.folder / "policy"
     model.config.dropout_rate = 0.0
     with atomic_folder(folder) as temporary:
@@ -67,7 +70,12 @@ def _tokenizer(config: Config, run: Run, train: Mapping[str, Example]) -> Any:
     texts = [text for example in train.values() for text in (example.prompt, example.target)]
     # The answer step's words too: the tokenizer is trained once for all steps.
     texts += [f"Answer: The answer is ({letter})." for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
-    return train_tokenizer(texts, vocab_size=config.tokenizer.vocab_size, path=run.folder / "tokenizer")
+    folder = run.folder / "tokenizer"
+    trained = (
+        train_tokenizer(texts, vocab_size=config.tokenizer.vocab_size, path=folder) if is_first() else None
+    )
+    gather(None)
+    return trained or load_tokenizer(folder)
 
 
 def _initial_policy(config: Config, run: Run, tokenizer: Any) -> Any:

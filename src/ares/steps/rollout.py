@@ -1,6 +1,8 @@
 """rollout: k sampled rationales a question with their sentences and log-probabilities, part by part."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,37 +11,61 @@ import torch
 
 from ares.datamodules.collate import pad_right
 from ares.models.generation import sample, token_logprobs
+from ares.ranks import gather, is_first, share
 from ares.steps.generation import encode_prompts, prompt_batch
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, progress
 from ares.store import Outputs, Run, read_rollouts, write_rollouts
 from ares.text.sentences import repetition_rate, sentence_spans
-from ares.types import Config, Rollout
+from ares.types import Config, Example, Rollout
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """What writes rationales, and about what: `reference` is None where the policy is its own, `prompts` ids by pid."""
+
+    policy: Any
+    reference: Any
+    tokenizer: Any
+    features: Any
+    prompts: dict[str, list[int]]
+
+    def inputs(self, pids: Sequence[str]) -> tuple[Any, ...]:
+        """The prompts of some problems as a batch on the policy's device."""
+        pad = self.tokenizer.pad_token_id
+        return prompt_batch([self.prompts[pid] for pid in pids], pids, self.features, pad, self.policy.device)
 
 
 def rollout(config: Config, run: Run) -> Outputs:
-    """Writes `rollouts/part-<n>.parquet` of 64 questions each; parts of this hash that are there stay."""
+    """Writes `rollouts/part-<n>.parquet` of 64 questions each; parts of this hash that are there stay.
+
+    Ranks share the parts, and no part depends on which rank writes it.
+    """
     problems, splits = problems_of(config, run)
+    pids = splits["train"][: config.rl.questions]
+    writer = _writer(config, run, examples_of(problems, pids, "QCM-E", config))
+    size = config.rl.questions_per_part
+    parts = [pids[start : start + size] for start in range(0, len(pids), size)]
+    paths = [run.folder / f"part-{number}.parquet" for number in range(len(parts))]
+    missing = [number for number, path in enumerate(paths) if not _made(path, run.hash)]
+    gather(None)  # all have looked before one writes
+    mine = share(missing)
+    for number in progress(mine, total=len(mine), label=run.key):
+        write_rollouts(paths[number], _part(config, run, number, parts[number], writer), run.provenance)
+    gather(None)
+    if not is_first():
+        return Outputs({})
+    for stale in set(run.folder.glob("part-*.parquet")) - set(paths):
+        stale.unlink()
+    return Outputs({"rollouts": run.folder}, _figures(read_rollouts(run.folder)))
+
+
+def _writer(config: Config, run: Run, examples: Mapping[str, Example]) -> _Writer:
     policy, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
     reference = None
     if config.rl.reference == "initial" and run.inputs["initial"].resolve() != run.inputs["policy"].resolve():
         reference, _ = policy_of(config, run.inputs["initial"], dropout=0.0)
-    pids = splits["train"][: config.rl.questions]
-    prompts = encode_prompts(
-        tokenizer, examples_of(problems, pids, "QCM-E", config), config.text.max_input_tokens
-    )
-    features = features_of(run)
-    size = config.rl.questions_per_part
-    parts = [pids[start : start + size] for start in range(0, len(pids), size)]
-    for number in progress(range(len(parts)), total=len(parts), label=run.key):
-        path = run.folder / f"part-{number}.parquet"
-        if not _made(path, run.hash):
-            rows = _part(config, run, number, parts[number], prompts, policy, reference, tokenizer, features)
-            write_rollouts(path, rows, run.provenance)
-    for stale in set(run.folder.glob("part-*.parquet")) - {
-        run.folder / f"part-{n}.parquet" for n in range(len(parts))
-    }:
-        stale.unlink()
-    return Outputs({"rollouts": run.folder}, _figures(read_rollouts(run.folder)))
+    prompts = encode_prompts(tokenizer, examples, config.text.max_input_tokens)
+    return _Writer(policy, reference, tokenizer, features_of(run), prompts)
 
 
 def _made(path: Path, digest: str) -> bool:
@@ -54,29 +80,16 @@ def part_seed(seed: int, round_number: int, part: int) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def _part(
-    config: Config,
-    run: Run,
-    number: int,
-    pids: list[str],
-    prompts: dict[str, list[int]],
-    policy: Any,
-    reference: Any,
-    tokenizer: Any,
-    features: Any,
-) -> list[Rollout]:
-    rl, pad = config.rl, tokenizer.pad_token_id
-    generator = torch.Generator(policy.device)
+def _part(config: Config, run: Run, number: int, pids: list[str], writer: _Writer) -> list[Rollout]:
+    rl = config.rl
+    generator = torch.Generator(writer.policy.device)
     generator.manual_seed(part_seed(config.seed, run.round, number) % 2**63)
     rows: list[Rollout] = []
     for start in range(0, len(pids), rl.generation_batch):
         batch = pids[start : start + rl.generation_batch]
-        ids, mask, images = prompt_batch([prompts[pid] for pid in batch], batch, features, pad, policy.device)
         responses = sample(
-            policy,
-            ids,
-            mask,
-            images,
+            writer.policy,
+            *writer.inputs(batch),
             k=rl.k,
             top_k=rl.top_k,
             top_p=rl.top_p,
@@ -84,34 +97,42 @@ def _part(
             max_new_tokens=rl.max_new_tokens,
             generator=generator,
         )
-        repeated = [pid for pid in batch for _ in range(rl.k)]
-        ids, mask, images = prompt_batch(
-            [prompts[pid] for pid in repeated], repeated, features, pad, policy.device
-        )
-        response_ids = pad_right(responses, pad).to(policy.device)
-        response_mask = pad_right([[1.0] * len(response) for response in responses], 0.0).to(policy.device)
-        with torch.no_grad():
-            logprobs = token_logprobs(policy, ids, mask, images, response_ids, response_mask).cpu()
-            ref_logprobs = logprobs
-            if reference is not None:
-                ref_logprobs = token_logprobs(reference, ids, mask, images, response_ids, response_mask).cpu()
-        for row, (pid, response) in enumerate(zip(repeated, responses, strict=True)):
-            text, spans, ends = sentence_spans(tokenizer, response, newline=config.text.newline)
-            length = len(response)
-            rows.append(
-                Rollout(
-                    row_id=f"{pid}/{row % rl.k}",
-                    pid=pid,
-                    sample=row % rl.k,
-                    text=text,
-                    token_ids=tuple(response),
-                    truncated=tokenizer.eos_token_id not in response,
-                    spans=tuple(spans),
-                    token_ends=tuple(ends),
-                    logprobs=tuple(logprobs[row, :length].tolist()),
-                    ref_logprobs=tuple(ref_logprobs[row, :length].tolist()),
-                )
+        rows += _rows(writer, batch, responses, rl.k, config.text.newline)
+    return rows
+
+
+def _rows(
+    writer: _Writer, pids: Sequence[str], responses: list[list[int]], k: int, newline: str
+) -> list[Rollout]:
+    """The responses, k for each problem, with their sentences and log-probabilities."""
+    tokenizer, device = writer.tokenizer, writer.policy.device
+    repeated = [pid for pid in pids for _ in range(k)]
+    inputs = (
+        *writer.inputs(repeated),
+        pad_right(responses, tokenizer.pad_token_id).to(device),
+        pad_right([[1.0] * len(response) for response in responses], 0.0).to(device),
+    )
+    with torch.no_grad():
+        logprobs = token_logprobs(writer.policy, *inputs).cpu()
+        reference = writer.reference
+        ref_logprobs = logprobs if reference is None else token_logprobs(reference, *inputs).cpu()
+    rows = []
+    for row, (pid, response) in enumerate(zip(repeated, responses, strict=True)):
+        text, spans, ends = sentence_spans(tokenizer, response, newline=newline)
+        rows.append(
+            Rollout(
+                row_id=f"{pid}/{row % k}",
+                pid=pid,
+                sample=row % k,
+                text=text,
+                token_ids=tuple(response),
+                truncated=tokenizer.eos_token_id not in response,
+                spans=tuple(spans),
+                token_ends=tuple(ends),
+                logprobs=tuple(logprobs[row, : len(response)].tolist()),
+                ref_logprobs=tuple(ref_logprobs[row, : len(response)].tolist()),
             )
+        )
     return rows
 
 

@@ -1,0 +1,87 @@
+"""What a step's result depends on: its settings and its inputs, wherever these come from, and the hash of both."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ares.manifest import read_manifest
+from ares.steps.plan import Step, full_plan, settings_of
+from ares.steps.prepare import source_hash
+from ares.store import hash_of, read_json, sha256_path
+from ares.types import AresError, Config
+
+
+def address(
+    root: Path,
+    config: Config,
+    step: Step,
+    source: Mapping[str, Path],
+    own: set[str],
+    manifest: Mapping[str, Any],
+) -> tuple[Any, dict[str, dict[str, str]], str]:
+    """The step's settings, its inputs (path, sha256) by name, and the hash of both.
+
+    `source`: the folders of problems and features; `own`: the paths that this stage's steps write, which `policy=`
+    does not replace. Raises AresError where an input is not there.
+    """
+    inputs = {
+        name: _input(root, config, step, name, path, manifest, own) for name, path in step.inputs.items()
+    }
+    inputs |= {"data": {"path": str(source["data"]), "sha256": source_hash(config)}}
+    if "features" in source and step.name not in ("score", "correct", "evaluate", "judge"):
+        inputs["features"] = {"path": str(source["features"]), "sha256": _features_hash(source["features"])}
+    settings = _plain(settings_of(step, config))
+    hashes = {name: value["sha256"] for name, value in inputs.items()}
+    return settings, inputs, hash_of({"settings": settings, "inputs": hashes})
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _features_hash(folder: Path) -> str:
+    return read_json(folder / "index.json")["sha256"]
+
+
+def _input(
+    root: Path, config: Config, step: Step, name: str, path: str, manifest: Mapping[str, Any], own: set[str]
+) -> dict[str, str]:
+    if name in ("policy", "initial") and config.policy and path not in own:
+        folder = _named_policy(config)
+        return {"path": str(folder.resolve()), "sha256": sha256_path(folder)}
+    maker = next(s for s in full_plan(config.rounds) if path in s.outputs.values())
+    label = next(label for label, output in maker.outputs.items() if output == path)
+    made = manifest["steps"].get(maker.key, {"outputs": {}})["outputs"].get(label)
+    if made and (root / made["path"]).exists():
+        return {"path": made["path"], "sha256": made["sha256"]}
+    stage = "ares" if maker.round > 1 else ("correct" if maker.key == "round-1/generate" else maker.name)
+    start = " or start from a policy with policy=<run or folder>" if name in ("policy", "initial") else ""
+    raise AresError(
+        f"{step.key} needs {root / path}, which is not there; make it with `python train.py stage={stage} "
+        f"run={config.run}`{start}."
+    )
+
+
+def _named_policy(config: Config) -> Path:
+    assert config.policy is not None
+    folder = Path(config.policy)
+    if (folder / "config.json").exists():
+        return folder
+    other = Path(config.paths.runs) / config.policy
+    policies = [
+        other / output["path"]
+        for entry in read_manifest(other)["steps"].values()
+        for name, output in entry["outputs"].items()
+        if name == "policy" and (other / output["path"]).exists()
+    ]
+    if not policies:
+        raise AresError(
+            f"policy={config.policy} is neither a folder with a config.json nor a run with a policy in "
+            f"{config.paths.runs}; name one of them."
+        )
+    return policies[-1]

@@ -1,0 +1,40 @@
+"""Hydra's door to `ares.sweep`: what `python train.py -m ...` runs. Hydra finds it by the name of this folder."""
+
+import sys
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class AresSweeper(Sweeper):
+    """Computes once what the jobs share, then gives the jobs that are not finished to Hydra's launcher."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Makes the launcher that `hydra/launcher` names."""
+        self.config, self.hydra_context = config, hydra_context
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Runs the sweep of a command line's overrides; mistakes are printed without a traceback, exit code 2."""
+        from ares.sweep import run_sweep
+        from ares.types import AresError
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        try:
+            return run_sweep(self.config, self.hydra_context.config_loader, self.launcher, arguments)
+        except AresError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="ares", node={"_target_": f"{__name__}.AresSweeper"}, provider="ares"
+)

@@ -1,0 +1,126 @@
+"""What a test runs in each process of a gloo group, and the group itself."""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from ares.launch import free_port
+from ares.models.loading import value_from_policy
+from ares.modules.ppo import run_ppo
+from ares.modules.sharding import whole
+from ares.types import RlConfig
+from tests.modules.test_ppo import QUIET, TinyFeatures, make_buffer, tiny_policy
+
+# Processes are forked from a server that has imported everything: a group starts in a second.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tests.distributed.on_a_rank"])
+
+
+def on_ranks(function: Callable[..., None], world: int, folder: Path, *arguments: Any) -> None:
+    """Runs `function(rank, world, folder, *arguments)` in `world` processes that find one another as ours do."""
+    port = free_port()
+    processes = [
+        _CONTEXT.Process(target=_enter, args=(function, rank, world, folder, port, arguments))
+        for rank in range(world)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(240)
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    assert codes == [0] * world
+
+
+def _enter(
+    function: Callable[..., None], rank: int, world: int, folder: Path, port: int, arguments: tuple[Any, ...]
+) -> None:
+    os.environ |= {
+        "ARES_EXCHANGE": str(folder / "exchange"),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+    torch.set_num_threads(1)
+    function(rank, world, folder, *arguments)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+class Record(pl.Callback):
+    """Each optimiser step's gradients and weights, and the rows that this rank saw in it."""
+
+    def __init__(self) -> None:
+        self.gradients: list[dict[str, torch.Tensor]] = []
+        self.weights: list[dict[str, torch.Tensor]] = []
+        self.rows: list[list[int]] = []
+        self.metrics: list[dict[str, float]] = []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_index):
+        real = batch["response_mask"].any(dim=1)
+        self.rows.append(batch["rows"][real].tolist())
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.gradients.append(
+            {n: whole(p.grad).clone() for n, p in module.named_parameters() if p.grad is not None}
+        )
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
+        if len(self.weights) < trainer.global_step:
+            self.weights.append({n: whole(p.detach()).clone() for n, p in module.named_parameters()})
+            self.metrics.append({n: float(v) for n, v in trainer.logged_metrics.items()})
+
+
+def train_ppo(
+    rank: int,
+    world: int,
+    folder: Path,
+    cases: dict[str, RlConfig],
+    questions: int,
+    with_features: bool = True,
+    sharded: bool = False,
+) -> None:
+    """PPO in float64 over the same buffer whatever the world; each rank saves its record by case."""
+    for name, rl in cases.items():
+        policy, features = tiny_policy().double(), TinyFeatures() if with_features else None
+        buffer = make_buffer(
+            policy, questions=questions, k=3, features=features, reference=tiny_policy(seed=9).double()
+        )
+        record = Record()
+        strategy: Any = pl.strategies.DDPStrategy(timeout=timedelta(seconds=120)) if world > 1 else "auto"
+        if sharded:
+            strategy = pl.strategies.ModelParallelStrategy(world, 1, save_distributed_checkpoint=False)
+        figures = run_ppo(
+            policy,
+            value_from_policy(policy),
+            buffer,
+            rl,
+            seed=0,
+            features=features,
+            checkpoints=folder / name,
+            callbacks=[record],
+            trainer_arguments={
+                **QUIET,
+                "devices": world,
+                "strategy": strategy,
+                # The sharding strategy knows no 64-true; without features nothing is left to convert.
+                "precision": "64-true" if with_features else "32-true",
+                "default_root_dir": folder,
+            },
+        )
+        kept = {"gradients": record.gradients, "weights": record.weights, "rows": record.rows}
+        kept |= {"metrics": record.metrics, "figures": figures, "train": buffer.train}
+        kept["policy"] = policy.state_dict()
+        torch.save(kept, folder / f"{name}-{rank}-{world}.pt")

@@ -1,0 +1,121 @@
+"""Who starts which ranks, and what becomes of a group one of whose processes dies."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from ares.config import folder, register_schema, to_config, validate
+from ares.launch import StepFailed, end_ranks, place_of, watch
+from ares.store import write_json
+from ares.types import AresError, Config
+
+
+def config(*overrides: str) -> Config:
+    register_schema()
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        return to_config(compose("config", overrides=["experiment=demo", *overrides]))
+
+
+DDP = ("strategy=ddp", "trainer.devices=2", "trainer.num_nodes=2")
+
+
+def test_alone_a_process_starts_all_ranks_of_its_node() -> None:
+    place = place_of(config("strategy=ddp", "trainer.devices=4"), {})
+    assert (place.first, place.count, place.world, place.others, place.leads) == (0, 4, 4, (), True)
+
+
+def test_torchrun_gives_each_process_one_rank() -> None:
+    environment = {
+        "RANK": "3",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "4",
+        "GROUP_RANK": "1",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "node0",
+    }
+    place = place_of(config(*DDP), environment)
+    assert (place.first, place.count, place.world, place.node, place.local) == (3, 1, 4, 1, 1)
+    assert not place.leads
+    leader = place_of(config(*DDP), {**environment, "RANK": "0"})
+    assert (leader.leads, leader.others, leader.address) == (True, (1, 2, 3), "node0")
+
+
+def test_srun_gives_each_process_one_rank_and_a_batch_script_does_not() -> None:
+    environment = {
+        "SLURM_NTASKS": "4",
+        "SLURM_STEP_NUM_TASKS": "4",
+        "SLURM_PROCID": "2",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "1",
+    }
+    place = place_of(config(*DDP), environment)
+    assert (place.first, place.count, place.world, place.node, place.local) == (2, 1, 4, 1, 0)
+    batch = {name: value for name, value in environment.items() if name != "SLURM_STEP_NUM_TASKS"}
+    assert place_of(config("strategy=ddp", "trainer.devices=4"), batch).count == 4
+
+
+def test_one_process_a_node_starts_its_nodes_ranks() -> None:
+    place = place_of(config(*DDP), {"NODE_RANK": "1", "MASTER_ADDR": "node0"})
+    assert (place.first, place.count, place.world, place.node) == (2, 2, 4, 1)
+    assert place_of(config(*DDP), {"NODE_RANK": "0", "MASTER_ADDR": "node0"}).others == (2,)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "8"}, "8 processes were started"),
+        ({}, "torchrun or srun"),
+    ],
+)
+def test_what_does_not_fit_is_refused(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(AresError, match=message):
+        place_of(config(*DDP), environment)
+
+
+def process(code: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", code])
+
+
+def test_a_rank_that_dies_ends_the_others_within_seconds_with_its_error(tmp_path: Path) -> None:
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    (tmp_path / "rank-5.log").write_text("out of memory\n")
+    ranks = [process(stubborn), process("raise SystemExit(3)")]
+    started = time.monotonic()
+    with pytest.raises(StepFailed, match=r"(?s)rank 5 ended with exit code 3.*out of memory"):
+        watch(ranks, 4, tmp_path, stop=lambda: None)
+    end_ranks(ranks)
+    assert time.monotonic() - started < 10
+    assert all(rank.poll() is not None for rank in ranks)
+
+
+def test_the_first_error_is_told_and_a_mistake_in_its_own_words(tmp_path: Path) -> None:
+    for rank, (at, message, mistake) in enumerate([(2.0, "lost peer", False), (1.0, "no such data", True)]):
+        told = {"rank": rank, "time": at, "mistake": mistake, "message": message}
+        write_json(tmp_path / f"error-{rank}.json", told)
+    with pytest.raises(AresError, match=r"^no such data$"):
+        watch([process("raise SystemExit(1)")], 0, tmp_path, stop=lambda: None)
+
+
+def test_a_rank_lost_elsewhere_ends_the_ones_here(tmp_path: Path) -> None:
+    ranks = [process("import time; time.sleep(600)")]
+    with pytest.raises(StepFailed, match="rank 3 of node 1"):
+        watch(ranks, 0, tmp_path, stop=lambda: "rank 3 of node 1")
+    end_ranks(ranks)
+    assert ranks[0].poll() is not None
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_strategies_for_four_gpus_are_valid_and_constructed(name: str) -> None:
+    chosen = config(
+        f"strategy={name}", "trainer.devices=4", "trainer.accelerator=gpu", "rl.micro_batch_size=8"
+    )
+    validate(chosen)
+    assert chosen.trainer.devices == 4
+    strategy = instantiate({key: value for key, value in chosen.strategy.items() if key != "name"})
+    assert type(strategy).__name__ == {"ddp": "DDPStrategy", "fsdp": "ModelParallelStrategy"}[name]
+    assert strategy._timeout.total_seconds() == 1800

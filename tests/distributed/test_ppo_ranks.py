@@ -1,0 +1,116 @@
+"""PPO on 1, 2 and 4 processes is the same PPO: gradients, weights, figures, and every row once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ares.types import RlConfig
+from tests.distributed.on_a_rank import on_ranks, train_ppo
+
+pytestmark = pytest.mark.slow
+
+# 11 questions of at most 3 rationales make 31 rows: no number of rows that ranks and batches share evenly.
+PPO = RlConfig(
+    lr=1e-3,
+    ppo_epochs=2,
+    value_warmup_epochs=1,
+    global_batch_size=16,
+    micro_batch_size=2,
+    holdout=0.0,
+    kl_coef=0.1,
+    warmup_fraction=0.0,
+)
+CASES = {
+    "ppo": PPO,
+    "reward": replace(PPO, kl_in="reward", value_warmup_epochs=0),
+    "rloo": replace(PPO, objective="rloo"),
+    "grpo": replace(PPO, objective="grpo"),
+}
+QUESTIONS = 11
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    found = tmp_path_factory.mktemp("ranks")
+    for world in (1, 2, 4):
+        (found / str(world)).mkdir()
+        on_ranks(train_ppo, world, found / str(world), CASES, QUESTIONS)
+    return found
+
+
+def records(folder: Path, name: str, world: int) -> list[dict]:
+    return [
+        torch.load(folder / str(world) / f"{name}-{rank}-{world}.pt", weights_only=True)
+        for rank in range(world)
+    ]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("world", [2, 4])
+def test_gradients_weights_and_figures_are_those_of_one_process(folder: Path, name: str, world: int) -> None:
+    [alone] = records(folder, name, 1)
+    together = records(folder, name, world)[0]
+    assert len(alone["train"]) % (world * PPO.micro_batch_size) != 0
+    assert len(alone["gradients"]) == len(together["gradients"]) >= 6 - 2 * (name != "ppo")
+    for expected, found in zip(alone["gradients"], together["gradients"], strict=True):
+        # The warm-up's policy gradients are zeros on several ranks, absent on one; they are dropped either way.
+        scale = max(g.abs().max() for g in expected.values())
+        for parameter in expected:
+            torch.testing.assert_close(
+                found[parameter], expected[parameter], rtol=1e-6, atol=1e-9 * scale, msg=parameter
+            )
+        assert not any(found[parameter].any() for parameter in found.keys() - expected.keys())
+    for expected, found in zip(alone["weights"][:5], together["weights"][:5], strict=True):
+        for parameter in expected:
+            torch.testing.assert_close(found[parameter], expected[parameter], rtol=0, atol=1e-5)
+    for expected, found in zip(alone["metrics"], together["metrics"], strict=True):
+        measured = expected.keys() - {"train/tokens_per_second"}
+        assert {n: found[n] for n in measured} == pytest.approx(
+            {n: expected[n] for n in measured}, rel=1e-5, abs=1e-7
+        )
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_every_row_is_used_exactly_once_an_epoch(folder: Path, name: str, world: int) -> None:
+    ranks = records(folder, name, world)
+    assert len({len(rank["rows"]) for rank in ranks}) == 1
+    epochs = CASES[name].ppo_epochs + (CASES[name].value_warmup_epochs if name == "ppo" else 0)
+    each = len(ranks[0]["rows"]) // epochs
+    for epoch in range(epochs):
+        seen = [
+            row
+            for rank in ranks
+            for batch in rank["rows"][epoch * each : (epoch + 1) * each]
+            for row in batch
+        ]
+        assert sorted(seen) == sorted(ranks[0]["train"])
+
+
+def test_all_ranks_end_with_the_same_weights(folder: Path) -> None:
+    first, *others = records(folder, "ppo", 4)
+    for other in others:
+        for parameter, expected in first["weights"][-1].items():
+            assert torch.equal(other["weights"][-1][parameter], expected)
+
+
+@pytest.mark.parametrize("name", ["ppo", "rloo"])
+def test_sharded_over_two_processes_it_is_the_same_ppo(folder: Path, name: str) -> None:
+    at = folder / f"sharded-{name}"
+    at.mkdir()
+    on_ranks(train_ppo, 1, at, {name: CASES[name]}, QUESTIONS, False)
+    on_ranks(train_ppo, 2, at, {f"{name}/sharded": CASES[name]}, QUESTIONS, False, True)
+    alone = torch.load(at / f"{name}-0-1.pt", weights_only=True)
+    ranks = [torch.load(at / f"{name}/sharded-{rank}-2.pt", weights_only=True) for rank in (0, 1)]
+    for expected, found in zip(alone["gradients"], ranks[0]["gradients"], strict=True):
+        scale = max(g.abs().max() for g in expected.values())
+        for parameter in expected:
+            torch.testing.assert_close(
+                found[parameter], expected[parameter], rtol=1e-6, atol=1e-9 * scale, msg=parameter
+            )
+    for rank in ranks:
+        for parameter, expected in alone["policy"].items():
+            torch.testing.assert_close(rank["policy"][parameter], expected, rtol=0, atol=1e-5)
+    assert ranks[0]["figures"] == pytest.approx(alone["figures"], rel=1e-5, abs=1e-7)

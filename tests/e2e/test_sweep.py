@@ -1,0 +1,145 @@
+"""Sweeps through the command line: what jobs share is made once, what is finished stays, what failed comes again."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ares.store import read_json
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
+
+SMALL = (
+    "experiment=demo",
+    "data.sizes={train: 32, val: 8, test: 8}",
+    "model.d_model=32",
+    "model.d_ff=64",
+    "model.layers=1",
+    "rationale.epochs=6",
+    "rationale.eval_questions=8",
+    "rl.questions_per_part=8",
+    "rl.ppo_epochs=2",
+    "rl.value_warmup_epochs=0",
+    "rl.global_batch_size=32",
+    "rl.micro_batch_size=16",
+    "rl.k=2",
+    "rl.max_new_tokens=30",
+    "rl.eval_questions=8",
+    "generate.max_new_tokens=30",
+)
+GRID = ("rl.kl_coef=0,1", "rl.clip_range=0.1,0.2")
+JOBS = [f"kl_coef={kl},clip_range={clip}" for kl in ("0", "1") for clip in ("0.1", "0.2")]
+
+
+def train(runs: Path, *arguments: str, flags: tuple[str, ...] = ("-m",), code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "train.py", *flags, *SMALL, f"paths.runs={runs}", *arguments],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env={**os.environ, "WANDB_MODE": "offline"},
+        timeout=600,
+    )
+    assert done.returncode == code, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> Path:
+    """A run with a rationale policy."""
+    runs = tmp_path_factory.mktemp("runs")
+    train(runs, "stage=rationale", flags=())
+    return runs
+
+
+@pytest.fixture
+def runs(start: Path, tmp_path: Path) -> Path:
+    """A copy of it for a sweep of its own."""
+    shutil.copytree(start, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def manifest(runs: Path, job: str) -> dict:
+    return read_json(runs / "demo/sweep" / job / "manifest.json")["steps"]
+
+
+def assert_shared_once(runs: Path, output: str) -> None:
+    assert output.count("round-1/rollouts: started") == output.count("round-1/score: started") == 1
+    assert len(list((runs / "shared").glob("rollout-*"))) == len(list((runs / "shared").glob("score-*"))) == 1
+    paid = read_json(next((runs / "shared").glob("score-*")) / "entry.json")["requests"]
+    assert paid > 0
+    assert f"Teacher requests: {paid} in 2 shared steps, once for all jobs; 0 in the 4 jobs" in output
+    rollouts = {manifest(runs, job)["round-1/ppo"]["inputs"]["rollouts"]["path"] for job in JOBS}
+    assert len(rollouts) == 1
+    policies = {manifest(runs, job)["round-1/ppo"]["outputs"]["policy"]["sha256"] for job in JOBS}
+    assert len(policies) == len(JOBS)
+
+
+def test_jobs_share_rollouts_and_teacher_and_finished_ones_are_skipped(runs: Path) -> None:
+    output = train(runs, "stage=rl", *GRID)
+    assert "0 of 4 jobs are done, 4 start now." in output
+    assert_shared_once(runs, output)
+    assert [row["job"] for row in read_json(runs / "demo/sweep/sweep.json")] == JOBS
+    assert {path.name for path in (runs / "demo/sweep").iterdir()} == {
+        *JOBS,
+        "sweep.json",
+        "sweep.md",
+        "sweep.svg",
+    }
+    shutil.rmtree(runs / "demo/sweep" / JOBS[2] / "round-1/ppo/policy")
+    again = train(runs, "stage=rl", *GRID)
+    assert "3 of 4 jobs are done, 1 start now." in again
+    assert again.count("round-1/ppo: started") == 1
+    assert "0 in the 4 jobs themselves" in again
+    assert "4 of 4 jobs are done, 0 start now." in train(runs, "stage=rl", *GRID)
+
+
+def test_a_failed_job_leaves_the_others_alone_and_is_tried_again(runs: Path) -> None:
+    bad = ("rl.lr=1e-3,1e25", "rl.log_ratio_clamp=null", "rl.gradient_clip=null")
+    output = train(runs, "stage=rl", *bad, code=2)
+    assert "1 of 2 jobs failed (lr=1e+25)" in output
+    assert "became" in output  # the loss, not finite
+    assert "Traceback" not in output.split("jobs failed")[1]
+    rows = read_json(runs / "demo/sweep/sweep.json")
+    assert [row["state"] for row in rows] == ["done", "failed"]
+    assert "1 of 2 jobs are done, 1 start now." in train(runs, "stage=rl", *bad, code=2)
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+        ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=20"),
+    ],
+    ids=["joblib", "submitit"],
+)
+def test_a_parallel_launcher_shares_as_well(runs: Path, launcher: tuple[str, ...]) -> None:
+    assert_shared_once(runs, train(runs, "stage=rl", *GRID, *launcher))
+
+
+def test_jobs_on_two_processes_each(runs: Path) -> None:
+    output = train(runs, "stage=rl", "rl.kl_coef=0,1", "strategy=ddp", "trainer.devices=2")
+    assert output.count("round-1/rollouts: started") == 1
+    assert [row["state"] for row in read_json(runs / "demo/sweep/sweep.json")] == ["done", "done"]
+
+
+def test_random_search_from_a_preset_logs_one_group_of_wandb_runs(runs: Path) -> None:
+    output = train(runs, "stage=rl", "sweep=random_ppo", "sweep.samples=2", "logger=wandb", "rl.ppo_epochs=1")
+    assert "0 of 2 jobs are done, 2 start now." in output
+    rows = read_json(runs / "demo/sweep/sweep.json")
+    assert len({row["setting"]["rl.lr"] for row in rows}) == 2
+    logs = [list((runs / "demo/sweep" / row["job"] / "wandb").glob("offline-run-*")) for row in rows]
+    assert all(len(runs_of_a_job) == 1 for runs_of_a_job in logs)
+
+
+def test_mistakes_are_told_before_anything_runs(runs: Path) -> None:
+    output = train(runs, "stage=rl", "rl.micro_batch_size=16,7,5", code=2)
+    assert output.count("no multiple of") == 2
+    assert not (runs / "demo/sweep").exists()
+    assert "add -m" in train(runs, "stage=rl", "sweep=kl_clip", flags=(), code=2)

@@ -1,0 +1,118 @@
+"""One micro-batch of PPO against the formulas, worked out from the stored numbers."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from ares.datamodules.rollouts import RolloutData
+from ares.models.generation import token_logprobs
+from ares.models.loading import value_from_policy
+from ares.modules.ppo_module import PPOModule
+from ares.modules.targets import model_inputs
+from ares.types import RlConfig
+from tests.modules.test_ppo import RL, make_buffer, tiny_policy
+
+FIRST = replace(RL, value_warmup_epochs=0)
+
+
+def module_and_batch(rl: RlConfig = FIRST, **trainer: Any) -> tuple[PPOModule, dict[str, Any]]:
+    """A module in its first epoch whose advantages and returns are random, and all rows as one batch."""
+    policy = tiny_policy().double()
+    buffer = make_buffer(policy, reference=tiny_policy(seed=9).double())
+    data = RolloutData(buffer, features=None, global_batch=len(buffer), micro=len(buffer), world=1, seed=0)
+    module = PPOModule(policy, value_from_policy(policy), data, rl)
+    settings = {"current_epoch": 0, "accumulate_grad_batches": 1, "world_size": 1, "precision": "64-true"}
+    module._trainer = SimpleNamespace(**{**settings, **trainer})  # type: ignore[assignment]
+    generator = torch.Generator().manual_seed(0)
+    module.advantages = torch.randn(buffer.mask.shape, generator=generator)
+    module.returns = torch.randn(buffer.mask.shape, generator=generator)
+    return module, data.train_dataloader().dataset[0]
+
+
+def tokens_of(module: PPOModule) -> list[tuple[float, float, float, float]]:
+    """(log-probability, the reference's, advantage, return) of every real token."""
+    buffer = module.data.buffer
+    return [
+        (
+            buffer.rows[i].logprobs[t],
+            buffer.rows[i].ref_logprobs[t],
+            float(module.advantages[i, t]),
+            float(module.returns[i, t]),
+        )
+        for i in range(len(buffer))
+        for t in range(buffer.lengths[i])
+    ]
+
+
+def test_the_first_loss_is_that_of_the_formulas():
+    rl = replace(FIRST, kl_coef=0.3, vf_coef=0.7)
+    module, batch = module_and_batch(rl)
+    loss = float(module.training_step(batch, 0).detach())
+    tokens = tokens_of(module)
+    count = len(tokens)
+    assert batch["denominator"] == count
+    policy_loss = -sum(a for *_, a, _ in tokens) / count
+    value_loss = sum((0 - g) ** 2 for *_, g in tokens) / count  # a fresh value model says 0
+    k1 = sum(p - r for p, r, *_ in tokens) / count
+    k3 = sum(math.exp(r - p) - 1 - (r - p) for p, r, *_ in tokens) / count
+    assert k3 > 0.01
+    assert loss == pytest.approx(policy_loss + 0.7 * value_loss + 0.3 * k3, rel=1e-5)
+    sums = {name: float(share) for name, share in module._sums.items()}
+    expected = {"policy_loss": policy_loss, "value_loss": value_loss, "kl_k1": k1, "kl_k3": k3}
+    assert {name: sums[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    assert sums["ratio_mean"] == pytest.approx(1, abs=1e-6)
+    assert 0 < sums["entropy"] < math.log(16)
+
+
+def test_entropy_is_that_of_the_whole_distribution():
+    module, batch = module_and_batch()
+    module.training_step(batch, 0)
+    states = module.policy.decoder_states(
+        batch["input_ids"],
+        batch["attention_mask"],
+        None,
+        torch.nn.functional.pad(batch["response_ids"], (1, 0))[:, :-1],
+    )
+    distribution = torch.distributions.Categorical(logits=module.policy.logits(states))
+    expected = distribution.entropy()[batch["response_mask"].bool()].mean()
+    assert float(module._sums["entropy"]) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_the_policys_gradient_is_that_of_the_surrogate():
+    """At the first step, where the ratio is 1: −Σ A ∇log π / N, in float64."""
+    module, batch = module_and_batch(replace(FIRST, kl_coef=0.0, vf_coef=0.0))
+    module.training_step(batch, 0).backward()
+    found = {name: p.grad.clone() for name, p in module.policy.named_parameters() if p.grad is not None}
+    module.policy.zero_grad()
+    logprobs = token_logprobs(module.policy, *model_inputs(batch))
+    advantages = module.advantages[batch["rows"], : logprobs.shape[1]]
+    (-(advantages * logprobs * batch["response_mask"]).sum() / batch["denominator"]).backward()
+    expected = {name: p.grad for name, p in module.policy.named_parameters() if p.grad is not None}
+    assert found.keys() == expected.keys()
+    scale = max(float(gradient.abs().max()) for gradient in expected.values())
+    assert scale > 1e-3
+    for name in expected:
+        # The stored log-probabilities are float32: the ratio is 1 to 1e-6.
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6 * scale, msg=name)
+
+
+def test_the_loss_undoes_the_division_by_accumulation_and_ranks():
+    plain, batch = module_and_batch()
+    expected = float(plain.training_step(batch, 0).detach())
+    for accumulate, world in ((3, 1), (1, 4), (3, 4)):
+        module, batch = module_and_batch(accumulate_grad_batches=accumulate, world_size=world)
+        loss = float(module.training_step(batch, 0).detach())
+        # Lightning divides by the first, DistributedDataParallel by the second.
+        assert loss / accumulate / world == pytest.approx(expected, rel=1e-9)
+        assert float(module._sums["loss"]) == pytest.approx(expected, rel=1e-9)
+
+
+def test_nothing_stored_takes_part_in_the_gradient():
+    module, batch = module_and_batch()
+    assert not any(batch[name].requires_grad for name in ("old_logprobs", "ref_logprobs", "response_mask"))
+    assert not module.advantages.requires_grad
+    assert not module.returns.requires_grad

@@ -1,0 +1,271 @@
+"""Wrong versions of the numerics, each with the quick test that must notice it.
+
+    python tests/mutants/mutants.py [name ...]      # or: make mutants
+
+Each mutant is one replacement in a copy of the source, against which its test runs. A mutant is killed when the test
+fails on it; the same tests pass on the source as it is, which is checked first. Exit code 1 if one survives.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old` occurs once in `file` (under src/ares) and becomes `new`; `test` is a pytest id under tests/."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTANTS = (
+    Mutant(
+        "sign of KL (k1)",
+        "rl/kl.py",
+        "return -ratio",
+        "return ratio",
+        "rl/test_kl.py::test_closed_forms",
+    ),
+    Mutant(
+        "sign of KL in the reward",
+        "datamodules/rollouts.py",
+        "self.rewards - kl_coef * penalty",
+        "self.rewards + kl_coef * penalty",
+        "datamodules/test_rollouts.py::test_rewards_and_log_probabilities_stand_on_their_tokens",
+    ),
+    Mutant(
+        "sign of KL in the loss",
+        "modules/ppo_module.py",
+        "loss + rl.kl_coef * divergence",
+        "loss - rl.kl_coef * divergence",
+        "modules/test_ppo_steps.py::test_the_first_loss_is_that_of_the_formulas",
+    ),
+    Mutant(
+        "sign of the advantage",
+        "rl/losses.py",
+        "plain = -advantages * ratio",
+        "plain = advantages * ratio",
+        "rl/test_losses.py::test_the_same_policy_gives_the_negative_mean_advantage",
+    ),
+    Mutant(
+        "the larger surrogate instead of the smaller",
+        "rl/losses.py",
+        "torch.maximum(plain, clipped), mask",
+        "torch.minimum(plain, clipped), mask",
+        "rl/test_losses.py::test_the_clipped_region_has_zero_gradient",
+    ),
+    Mutant(
+        "sign of the clip range",
+        "rl/losses.py",
+        "ratio.clamp(1 - clip_range, 1 + clip_range)",
+        "ratio.clamp(1 + clip_range, 1 - clip_range)",
+        "rl/test_losses.py::test_the_clipped_region_has_zero_gradient",
+    ),
+    Mutant(
+        "padding counted by the loss",
+        "rl/masked.py",
+        "denominator = (mask != 0).sum().clamp(min=1)",
+        "denominator = mask.numel()",
+        "rl/test_losses.py::test_padding_changes_neither_loss_nor_gradient",
+    ),
+    Mutant(
+        "mask dropped in the loss",
+        "rl/losses.py",
+        "padding = mask == 0",
+        "padding = mask < 0",
+        "rl/test_losses.py::test_padding_changes_neither_loss_nor_gradient",
+    ),
+    Mutant(
+        "mask dropped in sums",
+        "rl/masked.py",
+        "return x.masked_fill(mask == 0, 0).sum()",
+        "return x.sum()",
+        "rl/test_masked.py::test_sum_and_mean_see_real_tokens_alone",
+    ),
+    Mutant(
+        "mask dropped in whitening",
+        "rl/masked.py",
+        "real = mask != 0\n    wide",
+        "real = mask >= 0\n    wide",
+        "rl/test_masked.py::test_whitened_tokens_have_mean_0_and_std_1_and_pads_are_0",
+    ),
+    Mutant(
+        "mask dropped in KL",
+        "rl/kl.py",
+        "(ref_logprobs - logprobs).masked_fill(mask == 0, 0)",
+        "(ref_logprobs - logprobs)",
+        "rl/test_kl.py::test_padding_has_no_value_and_no_gradient",
+    ),
+    Mutant(
+        "held-out rows whitened over",
+        "modules/targets.py",
+        "masked_whiten(advantages, trained)",
+        "masked_whiten(advantages, mask)",
+        "modules/test_ppo.py::test_advantages_are_whitened_over_the_training_rows_of_the_whole_buffer",
+    ),
+    Mutant(
+        "sentence ends off by one",
+        "rl/rewards.py",
+        "index_add_(0, index, values)",
+        "index_add_(0, (index - 1).clamp(min=0), values)",
+        "rl/test_rewards.py::test_each_score_stands_on_its_sentence_end",
+    ),
+    Mutant(
+        "tokens of the sentence before",
+        "rl/rewards.py",
+        "torch.searchsorted(torch.as_tensor(ends), torch.arange(length))",
+        "torch.searchsorted(torch.as_tensor(ends), torch.arange(length), right=True)",
+        "rl/test_rewards.py::test_tokens_belong_to_the_sentence_that_they_lead_to_and_eos_to_the_last",
+    ),
+    Mutant(
+        "values off by one",
+        "rl/advantages.py",
+        "delta = rewards[:, t] + gamma * following_value - values[:, t]",
+        "delta = rewards[:, t] + gamma * values[:, t] - following_value",
+        "rl/test_advantages.py::test_gae_is_its_definition_and_padding_has_no_say",
+    ),
+    Mutant(
+        "λ left out",
+        "rl/advantages.py",
+        "following_advantage = delta + gamma * lam * following_advantage",
+        "following_advantage = delta + gamma * following_advantage",
+        "rl/test_advantages.py::test_gae_is_its_definition_and_padding_has_no_say",
+    ),
+    Mutant(
+        "the decoder reads the token it is to write",
+        "models/generation.py",
+        "return F.pad(response_ids, (1, 0), value=start_id)[:, :-1]",
+        "return response_ids",
+        "models/test_generation.py::test_logprobs_of_samples_equal_the_samplers_own",
+    ),
+    Mutant(
+        "EOS dropped from responses",
+        "models/generation.py",
+        "[token for token in row if token != config.pad_token_id]",
+        "[token for token in row if token not in (config.pad_token_id, config.eos_token_id)]",
+        "models/test_generation.py::test_order_length_and_end_of_samples",
+    ),
+    Mutant(
+        "world size left out of the loss",
+        "modules/ppo_module.py",
+        "self.trainer.accumulate_grad_batches * self.trainer.world_size",
+        "self.trainer.accumulate_grad_batches",
+        "modules/test_ppo_steps.py::test_the_loss_undoes_the_division_by_accumulation_and_ranks",
+    ),
+    Mutant(
+        "accumulation left out of the loss",
+        "modules/ppo_module.py",
+        "self.trainer.accumulate_grad_batches * self.trainer.world_size",
+        "self.trainer.world_size",
+        "modules/test_ppo_steps.py::test_the_loss_undoes_the_division_by_accumulation_and_ranks",
+    ),
+    Mutant(
+        "old log-probabilities not detached",
+        "modules/ppo_module.py",
+        '            batch["old_logprobs"],\n            old_values,',
+        "            logprobs,\n            old_values,",
+        "modules/test_ppo_steps.py::test_the_policys_gradient_is_that_of_the_surrogate",
+    ),
+    Mutant(
+        "reference and policy swapped",
+        "modules/ppo_module.py",
+        'kl_penalty(logprobs, batch["ref_logprobs"], mask',
+        'kl_penalty(batch["ref_logprobs"], logprobs, mask',
+        "modules/test_ppo_steps.py::test_the_first_loss_is_that_of_the_formulas",
+    ),
+    Mutant(
+        "denominator of the micro-batch",
+        "datamodules/rollouts.py",
+        "found += [(part, tokens) for part in parts[rank :: self.world]]",
+        "found += [(p, sum(buffer.lengths[r] for r in p)) for p in parts[rank :: self.world]]",
+        "datamodules/test_rollouts.py::test_loader_hands_out_the_denominator_of_the_whole_step",
+    ),
+    Mutant(
+        "the same order every epoch",
+        "datamodules/rollouts.py",
+        "np.random.default_rng((seed, epoch))",
+        "np.random.default_rng(seed)",
+        "datamodules/test_rollouts.py::test_the_order_changes_with_epoch_and_seed",
+    ),
+    Mutant(
+        "a rationale compared with itself",
+        "rl/advantages.py",
+        "(table.sum(0) - table) / (len(rewards) - 1)",
+        "table.mean(0)",
+        "rl/test_advantages.py::test_rloo_on_a_case_worked_by_hand",
+    ),
+)
+
+
+def run_tests(source: Path, tests: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs tests against the package in `source`."""
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            *(f"tests/{t}" for t in tests),
+        ],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def mutate(mutant: Mutant, source: Path) -> None:
+    """Applies a mutant to a copy of the source; raises ValueError where its place is not found once."""
+    path = source / "ares" / mutant.file
+    text = path.read_text(encoding="utf-8")
+    if text.count(mutant.old) != 1:
+        raise ValueError(f"{mutant.name}: {mutant.file} holds {text.count(mutant.old)} times {mutant.old!r}")
+    path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+
+
+def main() -> int:
+    """Prints who killed what; returns the exit code."""
+    chosen = [m for m in MUTANTS if not sys.argv[1:] or m.name in sys.argv[1:]]
+    tests = list(dict.fromkeys(mutant.test for mutant in chosen))
+    untouched = run_tests(REPOSITORY / "src", tests)
+    if untouched.returncode:
+        print(untouched.stdout)
+        return 1
+    print(f"{len(tests)} tests pass on the source as it is", flush=True)
+    survivors = []
+    for mutant in chosen:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "src"
+            shutil.copytree(REPOSITORY / "src", source)
+            shutil.copytree(REPOSITORY / "conf", Path(folder) / "conf")
+            mutate(mutant, source)
+            started = time.monotonic()
+            # 1: tests failed; anything else (collection, usage) proves nothing.
+            killed = run_tests(source, [mutant.test]).returncode == 1
+        survivors += [] if killed else [mutant.name]
+        seconds = time.monotonic() - started
+        print(
+            f"{'killed  ' if killed else 'SURVIVED'} {mutant.name}  [{mutant.test}] {seconds:.0f} s",
+            flush=True,
+        )
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants killed")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
