@@ -26,6 +26,10 @@ Claim = Literal["claimed", "taken", "too dear"]
 T = TypeVar("T")
 
 
+class OverCap(AresError):
+    """No money is left to repeat a request that may have been paid for."""
+
+
 class Ledger:
     """The ledger at `path`, made if absent. One object serves one event loop; processes open their own.
 
@@ -114,7 +118,7 @@ class Ledger:
     async def reserve(self, usd: float) -> None:
         """Sets money aside for sending again what may have been paid for; raises AresError over the cap."""
         if self.max_usd is not None and not await self.run(partial(self._reserve, usd=usd)):
-            raise AresError(
+            raise OverCap(
                 f"teacher.max_usd={self.max_usd} leaves nothing to repeat a lost request; raise teacher.max_usd and "
                 "give the same command again to go on."
             )
@@ -137,9 +141,8 @@ class Ledger:
             try:
                 reply = await send(request)
             except BaseException as error:
-                # Unless it is known to be free, a request under way may have been paid for.
-                free = isinstance(error, Unanswered) and not error.paid
-                await self.run(partial(self._release, request.hash, owner, worst if free else 0.0))
+                refund = worst if _is_free(error) else 0.0
+                await self.run(partial(self._release, request.hash, owner, refund))
                 raise
             return await self.run(partial(self._record, request=request, reply=reply, worst=worst))
         finally:
@@ -215,3 +218,10 @@ class Ledger:
 
 def _extend(db: sqlite3.Connection, rows: list[tuple[float, str, str]]) -> None:
     db.executemany("UPDATE requests SET lease_until = ? WHERE hash = ? AND owner = ?", rows)
+
+
+def _is_free(error: BaseException) -> bool:
+    """Whether a request that ended in this cannot have been paid for; one that was cancelled can."""
+    if isinstance(error, Unanswered):
+        return not error.paid
+    return isinstance(error, AresError) and not isinstance(error, OverCap)
