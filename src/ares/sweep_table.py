@@ -14,7 +14,7 @@ COLUMNS = {
     "score before": ("ppo", "before/score_per_sentence"),
     "KL (k3)": ("ppo", "train/kl_k3"),
     "repetition": ("ppo", "after/repetition"),
-    "accuracy": ("evaluate", "AVG"),
+    "accuracy": ("evaluate", "accuracy/AVG"),
 }
 _ROW, _NAME, _BAR, _TEXT = 22, 300, 150, 60
 
