@@ -120,6 +120,10 @@ class Seq2SeqData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The validation rows, longest prompts last."""
-        order = sorted(range(len(self.val)), key=lambda row: len(self.val[row].input_ids))
+        return self.in_order(self.val)
+
+    def in_order(self, rows: Sequence[Encoded]) -> DataLoader[Any]:
+        """Rows in batches of `eval_batch`, longest prompts last."""
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row].input_ids))
         steps = [[order[i : i + self.eval_batch]] for i in range(0, len(order), self.eval_batch)]
-        return DataLoader(_Batches(self.val, steps, self.features, self.pad_id), batch_size=None)
+        return DataLoader(_Batches(rows, steps, self.features, self.pad_id), batch_size=None)
