@@ -56,6 +56,7 @@ def on(data: Path, *more: str):
         "strategy=single",
         "trainer.accelerator=cpu",
         "logger=csv",
+        *([] if any(override.startswith("teacher=") for override in more) else ["teacher=reference"]),
         *more,
     )
 
@@ -160,8 +161,9 @@ def test_keys_are_present_or_not_and_never_shown(data: Path, monkeypatch: pytest
 
 def test_memory_and_disk_are_compared_with_what_there_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     huge = on(data, "model=large", "generate.batch_size=100000")
-    [(status, text)] = found(huge, "memory")
+    status, text = found(huge, "memory")[0]
     assert (status, "790 M weights" in text) == ("problem", True)
+    assert "large ddp" in found(huge, "memory")[1][1]
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
     assert found(on(data), "disk")[0][0] == "problem"
 

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
+from ares.config import folder, options
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
 from ares.types import Config
@@ -126,6 +129,24 @@ def check_memory(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "memory", text)
+    yield Finding(
+        "ok", "memory", f"of other runs, the largest step: {', '.join(_alternatives(config, steps))}"
+    )
+
+
+def _alternatives(config: Config, steps: Sequence[str]) -> Iterator[str]:
+    """GiB a device by model and strategy, with the models' own batch sizes."""
+    for name in options("model"):
+        settings = OmegaConf.load(folder() / "model" / f"{name}.yaml")
+        other = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config), settings))
+        assert isinstance(other, Config)
+        model = model_of(other)
+        if model is None:
+            continue
+        for strategy in options("strategy"):
+            other.strategy = {"name": strategy}
+            most = max(gib for step, gib in memory_of(other, model).items() if step in steps)
+            yield f"{name} {strategy} {most:.1f}"
 
 
 def check_disk(config: Config, steps: Sequence[str]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from ares.store import read_json, sha256_path, write_json
 from ares.types import AresError
 from ares.vision.encoders import chosen_device
 from ares.vision.images import open_image
-from ares.vision.reading import Unreadable, absent_images, read_batches, refuse_unreadable
+from ares.vision.reading import Unreadable, absent_images, image_bar, read_batches, refuse_unreadable
 
 DEFAULT_PROMPT = "Write a detailed description."  # for models that cannot do without one
 
@@ -149,15 +149,11 @@ def _caption_all(
     progress: bool,
 ) -> tuple[dict[str, str], dict[Path, str]]:
     """Captions by file, and why files have none; each batch is in the journal before the next begins."""
-    from tqdm import tqdm
-
     found = _resumed(journal, fingerprint)
     todo = [file for file in files if str(file) not in found]
     unreadable: dict[Path, str] = {}
     batches = read_batches(todo, open_image, batch_size=batch_size, workers=workers)
-    bar = tqdm(
-        total=len(files), initial=len(files) - len(todo), desc="captions", unit="image", disable=not progress
-    )
+    bar = image_bar("captions", done=len(files) - len(todo), total=len(files), shown=progress)
     with journal.open("a", encoding="utf-8") as lines:
         for start, batch in zip(range(0, len(todo), batch_size), batches, strict=True):
             read = dict(zip(todo[start : start + batch_size], batch, strict=True))

@@ -11,7 +11,7 @@ from numpy.lib.format import open_memmap
 from ares.store import hash_of, read_json, sha256_file, write_json
 from ares.vision.encoders import Encoder
 from ares.vision.features import release
-from ares.vision.reading import Unreadable, absent_images, read_batches, refuse_unreadable
+from ares.vision.reading import Unreadable, absent_images, image_bar, read_batches, refuse_unreadable
 
 
 def extract_features(
@@ -80,25 +80,12 @@ def _write_rows(
     progress: bool,
 ) -> dict[int, str]:
     """Encodes what is not yet encoded; returns why rows could not be."""
-    from tqdm import tqdm
-
     folder.mkdir(parents=True, exist_ok=True)
     key = hash_of([[str(path) for path in paths], fingerprint, list(shape)])
     file, done, corrupt = _resumed(folder, key)
-    mode = (
-        {"mode": "r+"}
-        if file.exists()
-        else {"mode": "w+", "dtype": np.float32, "shape": (len(paths), *shape)}
-    )
-    features = open_memmap(file, **mode)  # type: ignore[arg-type]
+    features = _opened(file, (len(paths), *shape))
     todo = [*sorted(corrupt), *range(done, len(paths))]
-    bar = tqdm(
-        total=len(paths),
-        initial=len(paths) - len(todo),
-        desc="image features",
-        unit="image",
-        disable=not progress,
-    )
+    bar = image_bar("image features", done=len(paths) - len(todo), total=len(paths), shown=progress)
     batches = read_batches([paths[row] for row in todo], encoder.read, batch_size=batch_size, workers=workers)
     for start, batch in zip(range(0, len(todo), batch_size), batches, strict=True):
         found = dict(zip(todo[start : start + batch_size], batch, strict=True))
@@ -114,6 +101,12 @@ def _write_rows(
         bar.update(len(batch))
     bar.close()
     return corrupt
+
+
+def _opened(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    if file.exists():
+        return open_memmap(file, mode="r+")
+    return open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
 
 
 def _resumed(folder: Path, key: str) -> tuple[Path, int, dict[int, str]]:

@@ -42,6 +42,13 @@ def read_batches(
     yield from DataLoader(files, batch_size=batch_size, num_workers=min(workers, len(paths)), collate_fn=list)
 
 
+def image_bar(label: str, *, done: int, total: int, shown: bool) -> Any:
+    """A bar that shows how many images are done, how fast, and when the rest will be."""
+    from tqdm import tqdm
+
+    return tqdm(desc=label, initial=done, total=total, unit="image", disable=not shown, dynamic_ncols=True)
+
+
 def absent_images(images: Mapping[str, Path], on_corrupt: str) -> dict[str, str]:
     """Why problems have no image, by pid; with `on_corrupt="refuse"` an AresError if there is one."""
     if on_corrupt not in ("refuse", "skip"):
