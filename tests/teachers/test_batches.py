@@ -152,8 +152,8 @@ def test_an_intent_whose_batch_never_came_to_be_is_submitted(loopback, problem, 
     away.close()
     with Ledger(path) as ledger:
         teacher = batched(away, ledger)
-        teacher.patience = Patience(deadline=0.1, timeout=0.1, first=0.02)
-        batches._UPLOAD, upload = 0.1, batches._UPLOAD
+        teacher.patience = Patience(deadline=1.0, first=0.02)
+        batches._UPLOAD, upload = 1.0, batches._UPLOAD
 
         async def main():
             jobs = (teacher.score(problem(str(n)), RATIONALES) for n in range(20))

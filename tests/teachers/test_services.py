@@ -22,7 +22,7 @@ BROKEN = ["reset", "malformed", "not_json"]
 
 
 def claude(server, **changes) -> AnthropicTeacher:
-    settings = {"model": "claude-haiku-5-5", "base_url": server.url, "prices": PRICES, "timeout": 1.0}
+    settings = {"model": "claude-haiku-5-5", "base_url": server.url, "prices": PRICES, "timeout": 20.0}
     teacher = AnthropicTeacher(**{**settings, **changes})
     teacher.patience = Patience(
         timeout=teacher.patience.timeout, deadline=teacher.patience.deadline, first=0.02
@@ -31,7 +31,12 @@ def claude(server, **changes) -> AnthropicTeacher:
 
 
 def gpt(server, **changes) -> OpenAITeacher:
-    settings = {"model": "claude-haiku-5-5", "base_url": f"{server.url}/v1", "prices": PRICES, "timeout": 1.0}
+    settings = {
+        "model": "claude-haiku-5-5",
+        "base_url": f"{server.url}/v1",
+        "prices": PRICES,
+        "timeout": 20.0,
+    }
     teacher = OpenAITeacher(**{**settings, **changes})
     teacher.patience = Patience(
         timeout=teacher.patience.timeout, deadline=teacher.patience.deadline, first=0.02
@@ -83,8 +88,8 @@ def test_score_correct_and_judge(make, prompt, loopback, problem):
 @BOTH
 @pytest.mark.parametrize("fault", [*TRANSPORT, *BROKEN])
 def test_faults_that_pass(make, fault, loopback, problem):
-    server = loopback(script=[fault, fault], hang=3, drip=0.2, retry_after=0.05)
-    teacher = make(server, timeout=0.4)
+    server = loopback(script=[fault, fault], hang=10, drip=0.2, retry_after=0.05)
+    teacher = make(server, timeout=1.0 if fault in ("slow_drip", "time_out") else 20.0)
     assert [len(part) for part in scores(run(teacher, teacher.score(problem(), RATIONALES)))] == [2, 1, 3]
     assert server.outcomes["ok"] == 1
     assert server.outcomes[fault] == 2
@@ -159,7 +164,7 @@ def test_an_uncapped_retry_after_meets_our_own_deadline(make, loopback, problem)
 def test_a_used_up_rate_limit_holds_all_requests_back(loopback, problem):
     from datetime import UTC, datetime, timedelta
 
-    reset = (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()
+    reset = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
     limit = "anthropic-ratelimit-requests"
     server = loopback(headers={f"{limit}-remaining": "0", f"{limit}-reset": reset})
     teacher = claude(server, concurrency=1)
@@ -170,7 +175,7 @@ def test_a_used_up_rate_limit_holds_all_requests_back(loopback, problem):
         await teacher.score(problem("2"), RATIONALES)
         return time.monotonic() - started
 
-    assert 0.3 < run(teacher, main()) < 3
+    assert 0.3 < run(teacher, main()) < 6
 
 
 def test_what_never_passes_is_quarantined_and_an_absent_service_stops(loopback, problem, tmp_path):
@@ -178,13 +183,14 @@ def test_what_never_passes_is_quarantined_and_an_absent_service_stops(loopback, 
     [result] = run(teacher, teacher.score(problem(), RATIONALES[:1]))
     assert isinstance(result.scores, FeedbackError)
     assert "400" in result.scores.reason
-    broken = claude(loopback(script=["malformed"] * 99), deadline=0.3)
+    broken = claude(loopback(script=["malformed"] * 99))
+    broken.patience = Patience(first=0.01, attempts=3)
     [result] = run(broken, broken.score(problem(), RATIONALES[:1]))
     assert "broken reply" in result.scores.reason
     server = loopback()
     server.close()
     with Ledger(tmp_path / "ledger", payer="run", max_usd=1.0) as ledger:
-        away = claude(server, deadline=0.3, ledger=ledger)
+        away = claude(server, deadline=2.0, ledger=ledger)
         with pytest.raises(AresError, match="does not answer"):
             run(away, away.score(problem(), RATIONALES))
         assert ledger.spent() == 0  # nobody was reached, so nothing can have been paid for

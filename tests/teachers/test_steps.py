@@ -14,6 +14,7 @@ from ares.run import _write_config
 from ares.steps.asking import check_teacher, make_teacher
 from ares.steps.correct import correct
 from ares.steps.judge import judge
+from ares.steps.plan import full_plan, select, settings_of
 from ares.steps.score import score
 from ares.store import (
     Run,
@@ -267,3 +268,27 @@ def test_a_whole_run_with_claude_keeps_its_key_to_itself(loopback, tmp_path):
     assert not [path for path in files if server.key.encode() in path.read_bytes()]
     manifest = json.loads((tmp_path / "runs/demo/manifest.json").read_text())
     assert manifest["steps"]["round-1/score"]["usd"] > 0
+
+
+def test_judge_is_a_stage_of_its_own_and_hashes_what_it_compares_with(loopback, inputs):
+    config = config_of(inputs, loopback(), "stage=judge")
+    [step] = select(full_plan(1), config.stage.name, config.stage.steps)
+    assert step.outputs == {"verdicts": "final/verdicts.parquet"}
+    assert "judge" not in {other.name for other in select(full_plan(1), "ares", [])}
+    before = settings_of(step, config)
+    assert before["teacher"]["fingerprint"]["model"] == "claude-haiku-5-5"
+    write_rationales(inputs / "others.parquet", [Rationale("1", "Other.", (1,), False)])
+    assert settings_of(step, config) != before
+    config.judge.against = None
+    with pytest.raises(AresError, match=r"judge\.against"):
+        settings_of(step, config)
+
+
+def test_how_requests_are_sent_does_not_change_a_steps_hash(loopback, inputs):
+    server = loopback()
+    [step] = select(full_plan(1), "score", ["score"])
+    plain = settings_of(step, config_of(inputs, server))
+    for override in ("concurrency=3", "max_usd=1", "batch=true", "max_quarantine=0.5", "timeout=1"):
+        assert settings_of(step, config_of(inputs, server, f"teacher.{override}")) == plain
+    for override in ("model=claude-sonnet-5-5", "group=1", "options.thinking=null", "structured=false"):
+        assert settings_of(step, config_of(inputs, server, f"teacher.{override}")) != plain

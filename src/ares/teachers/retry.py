@@ -104,7 +104,7 @@ def failure_of(error: Exception, sdk: ModuleType) -> Failure:
         return Failure(f"a broken connection ({error.__cause__ or error})", passing=True, paid=True)
     if isinstance(error, sdk.APIError | ValueError):
         # A reply that is no JSON, or not of the expected form: JSONDecodeError, ValidationError ...
-        return Failure(f"a broken reply ({type(error).__name__})", passing=True, paid=True)
+        return Failure(f"a broken reply ({type(error).__name__}: {error})"[:300], passing=True, paid=True)
     raise error
 
 
