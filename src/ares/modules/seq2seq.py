@@ -135,20 +135,7 @@ def fit_seq2seq(
         eval_batch=eval_batch,
         seed=seed,
     )
-    if is_first():
-        print(
-            batch_table(
-                f"fine-tuning for {metric}",
-                rows=len(train),
-                global_batch=fit.global_batch_size,
-                micro=micro,
-                accumulate=data.accumulate,
-                world=devices,
-                steps=data.steps_per_epoch(),
-                epochs=fit.epochs,
-            ),
-            flush=True,
-        )
+    _tell_batches(data, fit, metric, devices)
     pl.seed_everything(seed, verbose=False)
     module = Seq2SeqModule(
         model,
@@ -159,13 +146,8 @@ def fit_seq2seq(
         metric=metric,
         seed=seed,
     )
-    # Made at the end of the epoch: a checkpoint made in validation would resume inside it.
-    each: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     validated = min(fit.eval_every_epochs, fit.epochs)
-    best = ModelCheckpoint(
-        checkpoints, filename="best", monitor=metric, mode="max", every_n_epochs=validated, **each
-    )
-    latest = ModelCheckpoint(checkpoints, filename="last", **each)
+    best, latest = _checkpoints(checkpoints, metric, validated)
     trainer = pl.Trainer(
         max_epochs=fit.epochs,
         accumulate_grad_batches=data.accumulate,
@@ -182,7 +164,28 @@ def fit_seq2seq(
     if best.best_model_path:
         state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state)
-    figures = {metric: float(best.best_model_score or 0.0)}
-    if "loss" in trainer.callback_metrics:
-        figures["loss"] = float(trainer.callback_metrics["loss"])
-    return figures
+    loss = trainer.callback_metrics.get("loss")
+    return {metric: float(best.best_model_score or 0.0)} | ({} if loss is None else {"loss": float(loss)})
+
+
+def _tell_batches(data: Seq2SeqData, fit: FitConfig | LoraConfig, metric: str, devices: int) -> None:
+    if is_first():
+        table = batch_table(
+            f"fine-tuning for {metric}",
+            rows=len(data.train),
+            global_batch=fit.global_batch_size,
+            micro=data.micro,
+            accumulate=data.accumulate,
+            world=devices,
+            steps=data.steps_per_epoch(),
+            epochs=fit.epochs,
+        )
+        print(table, flush=True)
+
+
+def _checkpoints(folder: Path, metric: str, every: int) -> tuple[ModelCheckpoint, ModelCheckpoint]:
+    """The best validation's, looked for each `every` epochs, and the latest epoch's."""
+    # Made at the end of the epoch: a checkpoint made in validation would resume inside it.
+    each: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(folder, filename="best", monitor=metric, mode="max", every_n_epochs=every, **each)
+    return best, ModelCheckpoint(folder, filename="last", **each)
