@@ -18,7 +18,7 @@ def job(root: Path, shared: Path, score: float, requests: int) -> None:
             "metrics": {
                 "after/score_per_sentence": score,
                 "before/score_per_sentence": 0.5,
-                "train/kl_k3": 0.02,
+                "train/kl_k1": -0.02,
                 "after/repetition": 0.0,
             },
         },
@@ -41,7 +41,7 @@ def test_jobs_by_figures_and_what_the_teacher_was_asked(tmp_path: Path) -> None:
         "state",
         "score",
         "score before",
-        "KL (k3)",
+        "KL (-k1)",
         "repetition",
         "accuracy",
         "seconds",

@@ -8,13 +8,14 @@ from typing import Any
 from ares.manifest import read_manifest
 from ares.store import atomic_path, read_json, write_json
 
-# Figures of a job by column: the steps that may have them, and their names there.
+# Figures of a job by column: the steps that may have them, their names there, and the sign to show them with.
 COLUMNS = {
-    "score": ("ppo", "after/score_per_sentence"),
-    "score before": ("ppo", "before/score_per_sentence"),
-    "KL (k3)": ("ppo", "train/kl_k3"),
-    "repetition": ("ppo", "after/repetition"),
-    "accuracy": ("evaluate", "accuracy/AVG"),
+    "score": ("ppo", "after/score_per_sentence", 1),
+    "score before": ("ppo", "before/score_per_sentence", 1),
+    # On rollouts of the reference this is KL(reference || policy). The mean of k3 can hang on a single token there.
+    "KL (-k1)": ("ppo", "train/kl_k1", -1),
+    "repetition": ("ppo", "after/repetition", 1),
+    "accuracy": ("evaluate", "accuracy/AVG", 1),
 }
 _ROW, _NAME, _BAR, _TEXT = 22, 300, 150, 60
 
@@ -42,9 +43,9 @@ def _requests(folder: str) -> int:
     return read_json(Path(folder) / "entry.json")["requests"]
 
 
-def _figure(steps: Mapping[str, Any], step: str, name: str) -> float | None:
+def _figure(steps: Mapping[str, Any], step: str, name: str, sign: int) -> float | None:
     found = [e["metrics"].get(name) for key, e in steps.items() if key.endswith(f"/{step}")]
-    return found[-1] if found else None
+    return None if not found or found[-1] is None else sign * found[-1]
 
 
 def write_sweep(folder: Path, rows: Sequence[dict[str, Any]]) -> str:
