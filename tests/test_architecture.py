@@ -12,14 +12,14 @@ SOURCE = REPOSITORY / "src" / "ares"
 # A module may import from its own layer's packages only if they are its own, and from any layer before it.
 LAYERS = (
     {"types"},
-    {"data", "text", "vision", "rl", "store", "ranks"},
+    {"data", "text", "vision", "rl", "store", "ranks", "commands"},
     {"models"},
     {"teachers"},
     {"datamodules", "evaluation"},
     {"modules"},
     {"steps", "report"},
     {"launch", "config", "manifest", "changes"},
-    {"meeting", "addressing", "shared"},
+    {"meeting", "addressing", "shared", "overrides"},
     {"run"},
     {"worker", "search", "sweep_table"},
     {"sweep"},

@@ -2,6 +2,7 @@
 
 import re
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,15 +11,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from ares.config import (
-    GROUPS,
     folder,
     options,
-    problems_with,
     register_schema,
     to_config,
     validate,
     warnings_of,
 )
+from ares.overrides import GROUPS, problems_of, problems_with
 from ares.types import AresError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -101,12 +101,34 @@ def test_a_correct_command_line_has_no_problems() -> None:
         ("rl.k=1.5", "1.5"),
         ("data.rot=x", "'data.root'"),
         ("~rl.k=4", "cannot be removed"),
+        ("model.layers=abc", "must be a number"),
     ],
 )
 def test_each_mistake_is_named_with_a_suggestion(override: str, suggestion: str) -> None:
     problems = problems_with([override])
     assert len(problems) == 1
     assert suggestion in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stage", "rl"], "'stage' is not of the form key=value"),
+        (["rl.kl_coef=0.1,0.2"], "add -m"),
+        (["experiment=demo", "teacher.model=x"], "the teacher that is chosen has no key 'model'"),
+        (["experiment=demo", "data.sizes={train: 4, vall: 4}"], "vall"),
+    ],
+)
+def test_what_hydra_would_tell_is_told_in_a_sentence(arguments: list[str], message: str) -> None:
+    problems = problems_of(arguments)
+    assert message in problems[0]
+    assert "\n" not in problems[0]
+
+
+def test_flags_of_hydra_and_sweeps_are_no_mistakes() -> None:
+    assert problems_of(["--cfg", "job", "experiment=demo"]) == []
+    assert problems_of(["-m", "stage=rl", "experiment=demo", "rl.kl_coef=0.1,0.2"]) == []
+    assert problems_of(["--help", "whatever"]) == []
 
 
 def test_three_mistakes_give_three_messages_and_exit_code_2() -> None:
@@ -135,6 +157,17 @@ def test_help_and_configuration_are_quick(flag: list[str]) -> None:
         (["rl.kl_in=lost"], "'loss'"),
         (["rl.objective=grpo", "rl.k=1"], "rl.k=2"),
         (["rl.holdout=1.5"], "between"),
+        (["evaluate.split=tset"], "'test'"),
+        (["trainer.accelerator=tpuu"], "choose from"),
+        (["trainer.threads=0"], "at least 1, or null"),
+        (["sft.eval_every_epochs=0"], "at least 1"),
+        (["rl.lr=0"], "above 0"),
+        (["rl.clip_range=-1"], "above 0"),
+        (["rl.gradient_clip=0"], "above 0"),
+        (["rl.kl_coef=-1"], "negative"),
+        (["rl.questions=-3"], "at least 1, or null"),
+        (["doctor.stage=rll"], "'rl'"),
+        (["run=shared"], "another name"),
         (["rl.global_batch_size=10", "rl.micro_batch_size=4"], "no multiple"),
         (["trainer.devices=2"], "strategy=ddp"),
         (["strategy=fsdp", "rl.share_trunk=true"], "whole models"),
@@ -195,5 +228,10 @@ def test_a_missing_upstream_artefact_is_one_sentence_with_the_command(tmp_path) 
         f"paths.runs={tmp_path}",
     )
     assert done.returncode == 2, done.stderr
-    assert "python train.py stage=rationale run=demo" in done.stderr
     assert "Traceback" not in done.stderr
+    # What it says to type is what was typed, the stage apart, and works.
+    [typed] = re.findall(r"`python (train\.py .*?)`", done.stderr)
+    assert set(shlex.split(typed)[1:]) >= {"stage=rationale", "experiment=demo", f"paths.runs={tmp_path}"}
+    assert "stage=ppo" not in typed
+    again = train(*shlex.split(typed)[1:], "--cfg", "job")
+    assert again.returncode == 0, again.stderr

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from ares.config import folder, register_schema, to_config
 from ares.launch import Place
-from ares.manifest import read_manifest
+from ares.manifest import output_of, read_manifest
 from ares.run import is_finished, run_stage
 from ares.steps.plan import full_plan
 from ares.store import Outputs, Run, sha256_path
@@ -175,11 +176,63 @@ def _policy(tmp_path: Path) -> str:
     policy.mkdir()
     (policy / "config.json").write_text("{}")
     (tmp_path / "runs/demo/round-1/rollouts").mkdir(parents=True)
-    manifest = {
-        "steps": {"round-1/rollouts": {"outputs": {"rollouts": {"path": "round-1/rollouts", "sha256": "0"}}}}
-    }
+    root = tmp_path / "runs/demo"
+    rollouts = output_of(root / "round-1/rollouts", root)
+    manifest = {"steps": {"round-1/rollouts": {"outputs": {"rollouts": rollouts}}}}
     (tmp_path / "runs/demo/manifest.json").write_text(json.dumps(manifest))
     return str(policy)
+
+
+def test_an_altered_output_is_refused_and_made_again_when_asked(tmp_path, calls, capsys) -> None:
+    run_stage(config(tmp_path))
+    feedback = tmp_path / "runs/demo/round-1/feedback.parquet"
+    whole = feedback.read_text()
+    os.utime(feedback, (1, 1))  # touched, not altered
+    calls.clear()
+    run_stage(config(tmp_path))
+    assert calls == []
+    feedback.write_text("edited")
+    with pytest.raises(AresError, match=r"round-1/score was made with another its output feedback, altered"):
+        run_stage(config(tmp_path))
+    with pytest.raises(AresError, match=r"feedback\.parquet was altered since round-1/score made it"):
+        run_stage(config(tmp_path, "stage=ppo", "stage.steps=[ppo]"))
+    assert calls == []
+    run_stage(config(tmp_path, "on_change=rerun"))
+    assert calls == ["round-1/score"]
+    assert feedback.read_text() == whole
+
+
+def test_a_part_that_is_gone_is_noticed(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    (tmp_path / "runs/demo/round-1/rollouts/config.json").unlink()
+    with pytest.raises(AresError, match=r"its output rollouts, altered since"):
+        run_stage(config(tmp_path))
+
+
+def test_a_killed_rerun_is_not_taken_for_what_it_replaced(tmp_path, calls, capsys) -> None:
+    run_stage(config(tmp_path))
+    calls_fail.key = "round-1/ppo"
+    with pytest.raises(Killed):
+        run_stage(config(tmp_path, "rl.kl_coef=0.9", "on_change=rerun"))
+    calls_fail.key = None
+    calls.clear()
+    run_stage(config(tmp_path))
+    assert calls[0] == "round-1/ppo"
+    assert "nothing to do" not in capsys.readouterr().out
+
+
+def test_a_refused_change_leaves_the_saved_configuration(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    saved = (tmp_path / "runs/demo/config.yaml").read_text()
+    with pytest.raises(AresError, match="clip_range"):
+        run_stage(config(tmp_path, "rl.clip_range=0.1"))
+    assert (tmp_path / "runs/demo/config.yaml").read_text() == saved
+
+
+def test_the_lock_ends_with_the_run(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    with FileLock(tmp_path / "runs/demo/.lock", timeout=0):
+        pass
 
 
 def test_with_several_devices_device_steps_run_in_groups_and_the_orchestrator_joins_none(

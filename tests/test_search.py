@@ -5,7 +5,7 @@ from statistics import fmean
 
 import pytest
 
-from ares.config import problems_with
+from ares.overrides import problems_with
 from ares.search import settings_of
 from ares.sweep import name_of
 from ares.types import AresError

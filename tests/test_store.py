@@ -9,12 +9,14 @@ from ares.store import (
     read_corrections,
     read_feedback,
     read_json,
+    read_jsonl,
     read_rationales,
     read_rollouts,
     sha256_path,
     write_corrections,
     write_feedback,
     write_json,
+    write_jsonl,
     write_rationales,
     write_rollouts,
 )
@@ -112,3 +114,9 @@ def test_every_carrier_reads_back_as_written(tmp_path) -> None:
     ]
     write_corrections(tmp_path / "c.parquet", corrections)
     assert read_corrections(tmp_path / "c.parquet") == corrections
+
+
+def test_lines_end_at_newlines_alone(tmp_path) -> None:
+    rows = [{"text": "a\u2028b\u2029c\u0085d\re"}, {"text": "f"}]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert read_jsonl(tmp_path / "rows.jsonl") == rows

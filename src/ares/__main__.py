@@ -7,7 +7,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ares.config import folder, problems_with, register_schema, to_config, validate, warnings_of
+from ares.config import folder, register_schema, to_config, validate, warnings_of
+from ares.overrides import problems_of
 from ares.types import AresError
 
 
@@ -44,8 +45,7 @@ def run(cfg: DictConfig) -> None:
 
 def main() -> None:
     """The entry of `train.py`, `python -m ares` and the console script."""
-    overrides = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
-    problems = problems_with(overrides)
+    problems = problems_of(sys.argv[1:])
     if problems:
         print("\n".join(f"error: {problem}" for problem in problems), file=sys.stderr)
         raise SystemExit(2)

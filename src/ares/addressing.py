@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ares.manifest import read_manifest
+from ares.commands import command
+from ares.manifest import is_unaltered, read_manifest
 from ares.steps.plan import Step, full_plan, settings_of
 from ares.steps.prepare import source_hash
 from ares.store import hash_of, read_json, sha256_path
@@ -58,13 +59,24 @@ def _input(
     label = next(label for label, output in maker.outputs.items() if output == path)
     made = manifest["steps"].get(maker.key, {"outputs": {}})["outputs"].get(label)
     if made and (root / made["path"]).exists():
-        return {"path": made["path"], "sha256": made["sha256"]}
-    stage = "ares" if maker.round > 1 else ("correct" if maker.key == "round-1/generate" else maker.name)
+        if is_unaltered(root, made):
+            return {"path": made["path"], "sha256": made["sha256"]}
+        if config.on_change == "keep":
+            return {"path": made["path"], "sha256": sha256_path(root / made["path"])}
+        raise AresError(
+            f"{root / made['path']} was altered since {maker.key} made it; make it again with "
+            f"`{command(_stage(maker), run=config.run, on_change='rerun')}`, or take it as it is with on_change=keep."
+        )
     start = " or start from a policy with policy=<run or folder>" if name in ("policy", "initial") else ""
     raise AresError(
-        f"{step.key} needs {root / path}, which is not there; make it with `python train.py stage={stage} "
-        f"run={config.run}`{start}."
+        f"{step.key} needs {root / path}, which is not there; make it with "
+        f"`{command(_stage(maker), run=config.run)}`{start}."
     )
+
+
+def _stage(maker: Step) -> str:
+    """The stage that makes what a step makes."""
+    return "ares" if maker.round > 1 else ("correct" if maker.key == "round-1/generate" else maker.name)
 
 
 def _named_policy(config: Config) -> Path:

@@ -1,6 +1,6 @@
 """What differs between a finished step and the configuration, told to the user."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ares.steps.plan import Step, full_plan
@@ -13,8 +13,13 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for name, item in value.items() for k, v in _flatten(item, f"{prefix}{name}.").items()}
 
 
-def difference(done: Mapping[str, Any], settings: Any, inputs: Mapping[str, Mapping[str, str]]) -> str:
-    """The settings and inputs that differ from those that a step was made with."""
+def difference(
+    done: Mapping[str, Any],
+    settings: Any,
+    inputs: Mapping[str, Mapping[str, str]],
+    altered: Sequence[str] = (),
+) -> str:
+    """The settings and inputs that differ from those that a step was made with, and its outputs altered since."""
     before, now = _flatten(done["settings"]), _flatten(settings)
     changed = [
         f"{key} ({before.get(key)} → {now.get(key)})"
@@ -27,23 +32,22 @@ def difference(done: Mapping[str, Any], settings: Any, inputs: Mapping[str, Mapp
         for name in sorted(old.keys() | inputs.keys())
         if old.get(name, {}).get("sha256") != inputs.get(name, {}).get("sha256")
     ]
+    changed += [f"its output {name}, altered since" for name in altered]
     return ", ".join(changed) or "the program"
 
 
 def refusal(
     step: Step,
     config: Config,
-    done: Mapping[str, Any],
-    settings: Any,
-    inputs: Mapping[str, Mapping[str, str]],
     manifest: Mapping[str, Any],
+    changed: str,
 ) -> str:
-    """Why a finished step is not touched, what would become invalid, and what to type."""
+    """Why a finished step is not touched (`changed`: see `difference`), what would become invalid, and what to type."""
     keys = [other.key for other in full_plan(config.rounds)]
     after = keys[keys.index(step.key) + 1 :] if step.key in keys else []
     later = [key for key in after if key in manifest["steps"]]
     invalid = f" and everything made from it ({', '.join(later)})" if later else ""
     return (
-        f"run={config.run}: {step.key} was made with another {difference(done, settings, inputs)}; it{invalid} would be "
+        f"run={config.run}: {step.key} was made with another {changed}; it{invalid} would be "
         "invalid. Use another run=<name>, on_change=rerun to make it again, or on_change=keep to keep it."
     )

@@ -1,24 +1,15 @@
-"""The configuration's schema, and every complaint about it: all mistakes at once, each with what to type instead."""
+"""The configuration's schema, and what is impossible in a composed one: all of it at once, with what to type instead."""
 
 import difflib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from ares.types import AresError, Config
-
-GROUPS = ("stage", "data", "model", "features", "teacher", "strategy", "logger", "experiment", "sweep")
-# Free-form blocks: their keys are those of the files of the group.
-FREE_FORM = ("data", "model", "features", "teacher", "strategy")
 
 
 def register_schema() -> None:
@@ -40,17 +31,13 @@ def to_config(cfg: DictConfig) -> Config:
     return cast(Config, OmegaConf.to_object(typed))
 
 
-# --------------------------------------------------------------------------------------------------
-# The command line, before Hydra sees it
-# --------------------------------------------------------------------------------------------------
-
-
 def options(group: str) -> list[str]:
     """The files of a configuration group, without their ending."""
     return sorted(path.stem for path in (folder() / group).glob("*.yaml"))
 
 
-def _suggest(word: str, candidates: Sequence[str]) -> str:
+def suggest(word: str, candidates: Sequence[str]) -> str:
+    """` Did you mean …?` for a misspelt word, empty where nothing is near."""
     # A misspelt last part is likelier than a wrong block: compare whole keys and, failing that, last parts.
     close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
     if not close:
@@ -58,102 +45,6 @@ def _suggest(word: str, candidates: Sequence[str]) -> str:
         close = [tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], tails, n=1)]
     return f" Did you mean {close[0]!r}?" if close else ""
 
-
-def _schema_keys(block: Any, prefix: str = "") -> Iterator[str]:
-    for item in fields(block):
-        value = item.type
-        key = prefix + item.name
-        yield key
-        if isinstance(value, type) and is_dataclass(value):
-            yield from _schema_keys(value, key + ".")
-
-
-def _yaml_keys(node: Any, prefix: str) -> Iterator[str]:
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield f"{prefix}{name}"
-            yield from _yaml_keys(value, f"{prefix}{name}.")
-
-
-def known_keys() -> list[str]:
-    """Every key that an override may name: the schema's and those of the free-form groups' files."""
-    keys = set(_schema_keys(Config))
-    for group in FREE_FORM:
-        for option in options(group):
-            path = folder() / group / f"{option}.yaml"
-            node = OmegaConf.to_container(OmegaConf.load(path))
-            if "@package _global_" in path.read_text():
-                node = node[group]  # type: ignore[index, call-overload]
-            keys.update(_yaml_keys(node, f"{group}."))
-    return sorted(keys)
-
-
-def _values(override: Override) -> list[Any]:
-    if not override.is_sweep_override():
-        return [override.value()]
-    if override.is_discrete_sweep():
-        return list(override.sweep_iterator())
-    interval = override.value()
-    return [interval.start, interval.end]  # type: ignore[union-attr]
-
-
-def _problem_with_group(override: Override) -> str | None:
-    group = override.key_or_group
-    for value in _values(override):
-        names = value if isinstance(value, list) else [value]
-        for name in names:
-            if name is not None and str(name) not in options(group):
-                choices = ", ".join(options(group))
-                return f"{group}={name}: there is no such {group}; choose from {choices}.{_suggest(str(name), options(group))}"
-    return None
-
-
-def _problem_with_value(override: Override) -> str | None:
-    key = override.key_or_group
-    if key.split(".")[0] in FREE_FORM:
-        return None
-    for value in _values(override):
-        if isinstance(value, str) and "${" in value:
-            continue
-        try:
-            node = OmegaConf.structured(Config)
-            OmegaConf.update(node, key, value)
-        except OmegaConfBaseException as error:
-            return f"{key}={value}: {str(error).splitlines()[0]}."
-    return None
-
-
-def problems_with(overrides: Sequence[str]) -> list[str]:
-    """One sentence for each mistake in a command line's overrides (`key=value`); none if there is none."""
-    found: list[str] = []
-    keys = known_keys()
-    for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException:
-            found.append(
-                f"{text!r} is not of the form key=value.{_suggest(text, [f'--{w}' for w in ('help', 'cfg')])}"
-            )
-            continue
-        key = override.key_or_group
-        if key.split(".")[0] == "hydra" or key.startswith("hydra/"):
-            continue
-        if key in GROUPS:
-            problem = _problem_with_group(override)
-        elif override.is_delete():
-            problem = f"{text}: keys cannot be removed; give another value."
-        elif key not in keys:
-            problem = f"{text}: there is no key {key!r}.{_suggest(key, [*keys, *GROUPS])}"
-        else:
-            problem = _problem_with_value(override)
-        if problem:
-            found.append(problem)
-    return found
-
-
-# --------------------------------------------------------------------------------------------------
-# The composed configuration
-# --------------------------------------------------------------------------------------------------
 
 _CHOICES = {
     "on_change": ("refuse", "rerun", "keep"),
@@ -170,6 +61,9 @@ _CHOICES = {
     "correct.on_quarantine": ("drop", "keep_own"),
     "logger.name": ("csv", "wandb"),
     "trainer.precision": ("32-true", "bf16-mixed", "bf16-true"),
+    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda"),
+    "evaluate.split": ("train", "val", "test"),
+    "judge.split": ("train", "val", "test"),
 }
 _AT_LEAST_ONE = (
     "rounds",
@@ -180,17 +74,32 @@ _AT_LEAST_ONE = (
     "rl.ppo_epochs",
     "rl.global_batch_size",
     "rl.micro_batch_size",
-    "rationale.epochs",
-    "rationale.micro_batch_size",
-    "sft.epochs",
-    "sft.micro_batch_size",
-    "lora.epochs",
-    "lora.micro_batch_size",
+    *(f"{block}.{key}" for block in ("rationale", "sft", "lora") for key in ("epochs", "micro_batch_size")),
+    *(
+        f"{block}.{key}"
+        for block in ("rationale", "sft", "lora")
+        for key in ("eval_every_epochs", "max_output_tokens")
+    ),
     "lora.r",
+    "text.max_input_tokens",
     "generate.max_new_tokens",
     "generate.batch_size",
     "trainer.devices",
     "trainer.num_nodes",
+)
+# Where null is allowed it means none, or the default.
+_AT_LEAST_ONE_OR_NULL = ("rl.questions", "trainer.threads", "sweep.samples")
+_POSITIVE = ("rl.lr", "rationale.lr", "sft.lr", "lora.lr", "rl.clip_range", "rl.temperature", "rl.adam_eps")
+_POSITIVE_OR_NULL = (
+    "rl.value_lr",
+    "rl.gradient_clip",
+    "rl.target_kl",
+    "rl.value_clip_range",
+    "rl.log_ratio_clamp",
+)
+_NOT_NEGATIVE = (
+    *("rl.kl_coef", "rl.vf_coef", "rl.value_warmup_epochs", "rl.top_k", "rl.eval_questions", "rl.lora.r"),
+    *(f"{block}.weight_decay" for block in ("rationale", "rl", "sft", "lora")),
 )
 _RANGES = {
     "rl.holdout": (0.0, 0.9),
@@ -215,19 +124,27 @@ def _impossible_values(config: Config) -> Iterator[str]:
     for key, choices in _CHOICES.items():
         value = _get(config, key)
         if value not in choices and not (key == "trainer.precision" and str(value).startswith("16")):
-            yield f"{key}={value}: choose from {', '.join(choices)}.{_suggest(str(value), choices)}"
+            yield f"{key}={value}: choose from {', '.join(choices)}.{suggest(str(value), choices)}"
     for key in _AT_LEAST_ONE:
         if _get(config, key) < 1:
             yield f"{key}={_get(config, key)}: it must be at least 1."
     for key, (low, high) in _RANGES.items():
         if not low <= _get(config, key) <= high:
             yield f"{key}={_get(config, key)}: it must lie between {low} and {high}."
-    if config.sweep.samples is not None and config.sweep.samples < 1:
-        yield f"sweep.samples={config.sweep.samples}: it must be at least 1, or null for every combination."
-    if config.rl.lora.r < 0:
-        yield f"rl.lora.r={config.rl.lora.r}: it must be 0 (all weights are trained) or more."
-    if config.rl.temperature <= 0:
-        yield f"rl.temperature={config.rl.temperature}: it must be above 0."
+    for key in (*_AT_LEAST_ONE_OR_NULL, *_POSITIVE, *_POSITIVE_OR_NULL, *_NOT_NEGATIVE):
+        value = _get(config, key)
+        if value is None and key in (*_AT_LEAST_ONE_OR_NULL, *_POSITIVE_OR_NULL):
+            continue
+        if key in _AT_LEAST_ONE_OR_NULL and value < 1:
+            yield f"{key}={value}: it must be at least 1, or null."
+        elif key in (*_POSITIVE, *_POSITIVE_OR_NULL) and value <= 0:
+            yield f"{key}={value}: it must be above 0."
+        elif value < 0:
+            yield f"{key}={value}: it must not be negative."
+    if config.doctor.stage not in options("stage"):
+        yield f"doctor.stage={config.doctor.stage}: there is no such stage.{suggest(config.doctor.stage, options('stage'))}"
+    if not config.run.strip("/") or Path(config.run).parts[0] == "shared":
+        yield f"run={config.run}: choose another name; `shared` in paths.runs is what runs have in common."
 
 
 def _impossible_combinations(config: Config) -> Iterator[str]:

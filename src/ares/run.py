@@ -6,8 +6,8 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,21 @@ from omegaconf import OmegaConf
 from ares.addressing import address
 from ares.changes import difference, refusal
 from ares.launch import DEVICE_STEPS, Place, check_devices, place_of, run_in_group
-from ares.manifest import is_whole, read_manifest, recorded, versions, write_entry
+from ares.manifest import (
+    drop_entry,
+    is_unaltered,
+    is_whole,
+    output_of,
+    read_manifest,
+    versions,
+    write_entry,
+)
 from ares.meeting import Leader, follow
 from ares.shared import share
 from ares.steps.asking import TEACHER_STEPS, check_teacher
 from ares.steps.plan import SHARED, Step, full_plan, select
 from ares.steps.prepare import prepared
-from ares.store import Outputs, Run, atomic_path, sha256_path
+from ares.store import Outputs, Run, atomic_path
 from ares.types import AresError, Config
 
 # Runs a step, in this process or in a group of its own: (config, run, the step's name).
@@ -99,7 +107,6 @@ def _run_steps(root: Path, config: Config, place: Place, leader: Leader, shared_
     if any(step.name in TEACHER_STEPS and step.key not in made for step in steps):
         check_teacher(config)  # before hours of training, not after them
     source = _source(root, config, place)
-    _write_config(root, config)
     own = {path for step in steps_of(config) for path in step.outputs.values()}
     ran = [_run_step(root, config, step, source, own, perform) for step in steps]
     if shared_only:
@@ -149,7 +156,8 @@ def _finish_wandb() -> None:
         sys.modules["wandb"].finish()
 
 
-def _lock(root: Path) -> AbstractContextManager[Any]:
+@contextmanager
+def _lock(root: Path) -> Iterator[None]:
     lock = FileLock(root / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -157,7 +165,10 @@ def _lock(root: Path) -> AbstractContextManager[Any]:
         raise AresError(
             f"{root} is being written by another process; wait for it, or choose another run=<name>."
         ) from None
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _write_config(root: Path, config: Config) -> None:
@@ -177,14 +188,17 @@ def _run_step(
     settings, inputs, digest = address(root, config, step, source, own, manifest)
     done = manifest["steps"].get(step.key)
     if done and is_whole(root, done):
-        if done["hash"] == digest:
+        altered = [n for n, output in done["outputs"].items() if not is_unaltered(root, output)]
+        if done["hash"] == digest and not altered:
             print(f"{step.key}: done")
             return False
         if config.on_change == "keep":
-            print(f"{step.key}: kept, though {difference(done, settings, inputs)} differs")
+            print(f"{step.key}: kept, though {difference(done, settings, inputs, altered)} differs")
             return False
         if config.on_change == "refuse":
-            raise AresError(refusal(step, config, done, settings, inputs, manifest))
+            raise AresError(refusal(step, config, manifest, difference(done, settings, inputs, altered)))
+    _write_config(root, config)
+    drop_entry(root, step.key)
     shared = bool(config.sweep.of) and step.key in SHARED
     folder = (
         Path(config.paths.runs).resolve() / "shared" / f"{step.name}-{digest[:16]}"
@@ -210,10 +224,7 @@ def _execute(
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     made = perform(run.config, run, step.name)
     seconds = time.monotonic() - clock
-    outputs = {
-        name: {"path": recorded(path, run.root), "sha256": sha256_path(path)}
-        for name, path in made.files.items()
-    }
+    outputs = {name: output_of(path, run.root) for name, path in made.files.items()}
     print(f"{step.key}: {_summary(made)}{seconds:.1f} s", flush=True)
     return {
         "hash": run.hash,

@@ -6,9 +6,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ares.config import problems_with, to_config, validate
+from ares.config import to_config, validate
 from ares.launch import place_of
 from ares.manifest import read_manifest
+from ares.overrides import problems_with
 from ares.run import is_finished, run_folder, run_stage
 from ares.search import Setting, settings_of
 from ares.sweep_table import job_row, write_sweep

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ares.commands import command
 from ares.evaluation.judge import combine, win_rates
 from ares.steps.asking import Quarantine, ask_all, teacher_of
 from ares.steps.estimate import dry_run
@@ -50,8 +51,8 @@ def other_rationales(config: Config) -> Path:
     path = Path(config.paths.runs) / against / "final" / f"rationales-{config.judge.split}.parquet"
     if not path.is_file():
         raise AresError(
-            f"judge.against={against} is no file, and {path} is not there; make it with `python train.py "
-            f"stage=generate run={against}`."
+            f"judge.against={against} is no file, and {path} is not there; make it with "
+            f"`{command('generate', run=against)}`."
         )
     return path
 

@@ -7,6 +7,7 @@ from typing import Any
 from filelock import FileLock
 from hydra.utils import get_method, instantiate
 
+from ares.commands import command
 from ares.store import Outputs, Run, hash_of, read_json, sha256_file, write_json
 from ares.types import AresError, Config, Problem
 from ares.vision.features import FeatureStore
@@ -155,8 +156,8 @@ def _features(config: Config, shared: Path, data: Path, make: bool) -> Path:
     folder = shared / f"features-{_features_key(config, settings)}"
     if not (folder / "prepared.json").exists() and not make:
         raise AresError(
-            f"The image features of data={config.data['name']} are not extracted yet; make them with `python train.py "
-            f"stage=prepare data={config.data['name']} features={config.features['name']}`, or do without images: features=none."
+            f"The image features of data={config.data['name']} are not extracted yet; make them with "
+            f"`{command('prepare')}`, or do without images: features=none."
         )
     with _making(folder) as whole:
         if not whole:
