@@ -103,7 +103,7 @@ def _write_rows(
     return corrupt
 
 
-def _opened(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _opened(file: Path, shape: tuple[int, ...]) -> np.memmap:
     if file.exists():
         return open_memmap(file, mode="r+")
     return open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
