@@ -79,7 +79,9 @@ def work(folder: Path) -> None:
     index = json.loads((folder / "index.json").read_text())
     rows = [Encoded(pid, (5,) * 30 + (1,), (6,) * 20 + (1,)) for pid in index["rows"]]
     data = Seq2SeqData(rows, [], features=store, pad_id=0, micro=8, accumulate=1, eval_batch=8, seed=0)
-    config = FusionT5Config(vocab_size=40, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4)  # type: ignore[call-arg]
+    config = FusionT5Config(
+        vocab_size=40, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4, decoder_start_token_id=0
+    )  # type: ignore[call-arg]
     model = T5ForMultimodalGeneration(config)
     optimizer = torch.optim.AdamW(model.parameters())
     peak = 0.0
