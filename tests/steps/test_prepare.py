@@ -68,9 +68,10 @@ def test_a_fetch_killed_between_its_two_files_goes_on(
 
     root, runs = tmp_path / "data", tmp_path / "runs"
     config = composed(runs, f"data.root={root}", f"data.hub={hub}", "features=none")
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr("ares.data.hub.write_json", killed)
-        prepare_alone(config)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_alone(config)
     assert (root / "pid_splits.json").is_file()
     assert prepare_alone(config)[0].startswith("problems: 3 (train 3, val 0, test 0)")
 
