@@ -66,7 +66,7 @@ def test_patches_of_any_size_and_mode(tmp_path):
     ("kind", "place", "damage", "reason"),
     [
         ("PNG", 11, b"\0", "Truncated IHDR"),  # a ValueError of PIL's
-        ("PNG", 37, b"\x80\0\0\0", "broken PNG"),  # a SyntaxError: the name of the second chunk
+        ("PNG", 36, b"\0", "broken PNG"),  # a SyntaxError: the length of the second chunk
         ("BMP", 20, b"\xff", "exceeds limit"),  # a DecompressionBombError: the width
         ("JPEG", 0, b"\0", "cannot identify"),
     ],
