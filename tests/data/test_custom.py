@@ -114,3 +114,31 @@ def test_repeated_pids_and_torn_lines(tmp_path: Path) -> None:
 def test_no_such_file(root: str | None) -> None:
     with pytest.raises(AresError, match=r"neither a \.jsonl or \.parquet file nor a folder"):
         read_custom(root)
+
+
+def test_files_that_hold_no_problems(tmp_path: Path) -> None:
+    latin = tmp_path / "problems.jsonl"
+    latin.write_bytes(json.dumps(LEAST).encode() + b'\n{"pid": "\xe9"}\n')
+    with pytest.raises(AresError, match="row 2 is not UTF-8"):
+        read_custom(latin)
+    latin.write_text("\n")
+    with pytest.raises(AresError, match="holds no problems"):
+        read_custom(latin)
+    table = tmp_path / "mine.parquet"
+    pq.write_table(pa.Table.from_pylist([FULL]), table)
+    table.write_bytes(table.read_bytes()[:-9])
+    with pytest.raises(AresError, match=r"mine\.parquet is no readable parquet file"):
+        read_custom(table)
+
+
+@pytest.mark.parametrize("withheld", [None, float("nan")])
+def test_withheld_answers_make_a_column_of_floats(tmp_path: Path, withheld: float | None) -> None:
+    answers = pa.array([1.0, withheld], pa.float64())
+    rows = [{**LEAST, "pid": pid, "choices": ["x", "y"]} for pid in "ab"]
+    pq.write_table(pa.Table.from_pylist(rows).append_column("answer", answers), tmp_path / "mine.parquet")
+    found = [problem.answer for problem in read_custom(tmp_path / "mine.parquet")[0].values()]
+    assert found == [1, None]
+    assert isinstance(found[0], int)
+    half = write(tmp_path / "half.jsonl", {**rows[0], "answer": 0.5})
+    with pytest.raises(AresError, match='field "answer" is a number; make it the index'):
+        read_custom(half)

@@ -149,3 +149,33 @@ def test_another_data_set_is_refused(tmp_path: Path) -> None:
         fetch_hub(str(source), tmp_path / "root", progress=False)
     with pytest.raises(AresError, match=r"cannot be read.*data\.hub=<folder>"):
         fetch_hub("no/such-dataset", tmp_path / "root", progress=False)
+
+
+def test_without_rows_in_a_known_split_nothing_is_written(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    unknown = write(tmp_path / "unknown", features=False, dev=[SCIENCEQA])
+    with pytest.raises(AresError, match="no rows in a split called train, validation, val, test"):
+        fetch_hub(str(unknown), root, progress=False)
+    empty = write(tmp_path / "empty", features=False, train=[])
+    with pytest.raises(AresError, match="no rows"):
+        fetch_hub(str(empty), root, progress=False)
+    assert not root.exists()
+
+
+def test_a_split_without_rows_beside_others(tmp_path: Path) -> None:
+    source = write(tmp_path / "hub", features=False, train=[SCIENCEQA], test=[])
+    fetch_hub(str(source), tmp_path / "root", progress=False)
+    assert read_scienceqa(tmp_path / "root")[1] == {"train": ["train-0"], "val": [], "test": []}
+
+
+def test_torn_files_and_torn_answers_are_one_sentence(tmp_path: Path) -> None:
+    source = write(tmp_path / "hub", features=False, train=[AOKVQA])
+    [file] = source.rglob("*.parquet")
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(AresError, match="cannot be read"):
+        fetch_hub(str(source), tmp_path / "root", progress=False)
+    for number, answers in enumerate(("['c', ", "c", "3")):
+        rows = [{**AOKVQA, "direct_answers": answers}]
+        source = write(tmp_path / f"answers-{number}", features=False, train=rows)
+        with pytest.raises(AresError, match=r'question q1, field "direct_answers" is no list'):
+            fetch_hub(str(source), tmp_path / "root", progress=False)

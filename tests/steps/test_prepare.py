@@ -12,6 +12,7 @@ from PIL import Image
 
 from ares.config import folder, register_schema, to_config
 from ares.steps.prepare import prepare_alone, prepared, source_hash
+from ares.store import write_json
 from ares.types import AresError
 from ares.vision.features import FeatureStore
 
@@ -55,6 +56,24 @@ def test_from_nothing_to_features(hub: Path, tmp_path: Path) -> None:
     assert FeatureStore(found["features"]).get(["train-1"]).any()
     # Data that are there are never fetched again.
     prepare_alone(composed(runs, f"data.root={root}", "data.hub=/nowhere"))
+
+
+def test_a_fetch_killed_between_its_two_files_goes_on(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, value: object) -> None:
+        if path.name == "problems.json":
+            raise KeyboardInterrupt
+        write_json(path, value)
+
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    config = composed(runs, f"data.root={root}", f"data.hub={hub}", "features=none")
+    with monkeypatch.context() as patched:
+        patched.setattr("ares.data.hub.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_alone(config)
+    assert (root / "pid_splits.json").is_file()
+    assert prepare_alone(config)[0].startswith("problems: 3 (train 3, val 0, test 0)")
 
 
 def test_new_captions_change_the_data_but_not_the_features(hub: Path, tmp_path: Path) -> None:

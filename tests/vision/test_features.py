@@ -62,6 +62,24 @@ def test_patches_of_any_size_and_mode(tmp_path):
     assert np.allclose(found[2, :, :192], -1.0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "place", "damage", "reason"),
+    [
+        ("PNG", 11, b"\0", "Truncated IHDR"),  # a ValueError of PIL's
+        ("PNG", 36, b"\0", "broken PNG"),  # a SyntaxError: the length of the second chunk
+        ("BMP", 20, b"\xff", "exceeds limit"),  # a DecompressionBombError: the width
+        ("JPEG", 0, b"\0", "cannot identify"),
+    ],
+)
+def test_damaged_files_are_one_sentence(tmp_path, kind, place, damage, reason):
+    file = tmp_path / "image"
+    Image.new("RGB", (12, 12), "red").save(file, kind)
+    data = file.read_bytes()
+    file.write_bytes(data[:place] + damage + data[place + len(damage) :])
+    with pytest.raises(AresError, match=rf"image is no readable image \(.*{reason}.*replace the file"):
+        PatchEncoder().read(file)
+
+
 def test_patch_size_must_divide_the_image():
     with pytest.raises(AresError, match=r"image_size=60 .*patch_size=16"):
         PatchEncoder(image_size=60)

@@ -98,6 +98,18 @@ def test_arrays_and_maps_that_do_not_belong_together(tmp_path, name_map):
         import_features(tmp_path / "none.npy", name_map, tmp_path / "features")
 
 
+def test_what_is_no_array_of_numbers(tmp_path, name_map):
+    (tmp_path / "empty.npy").write_bytes(b"")
+    np.save(tmp_path / "whole.npy", values(3, 4, 5))
+    (tmp_path / "torn.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:200])
+    np.save(tmp_path / "text.npy", np.array([["a", "b"]] * 3))
+    with (tmp_path / "several.npy").open("wb") as file:
+        np.savez(file, a=values(3, 4, 5))
+    for name in ("empty", "torn", "text", "several"):
+        with pytest.raises(AresError, match=rf"{name}\.npy is no plain array of numbers"):
+            import_features(tmp_path / f"{name}.npy", name_map, tmp_path / "features")
+
+
 MEASURE = """
 import resource, sys
 from pathlib import Path

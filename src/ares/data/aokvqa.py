@@ -102,12 +102,12 @@ def _wrong(row: Any) -> Iterator[str]:
 
 
 def _problem(row: Mapping[str, Any], split: str, coco: Path, captions: Mapping[str, str]) -> Problem:
-    pid = row["question_id"]
+    pid, answer = row["question_id"], row.get("correct_choice_idx")
     return Problem(
         pid=pid,
         question=row["question"],
         choices=tuple(row["choices"]),
-        answer=row.get("correct_choice_idx"),
+        answer=None if answer is None else int(answer),
         hint="",
         caption=captions.get(pid, ""),
         lecture="",

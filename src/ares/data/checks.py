@@ -68,7 +68,9 @@ def _wrong_choices(choices: Any, answer: Any) -> Iterator[str]:
         yield f'field "choices" has {len(choices)} choices; at most {MAX_CHOICES} (A to Z) can be answered.'
     if answer is None:
         return
-    if isinstance(answer, bool) or not isinstance(answer, int):
+    # A column with withheld answers is one of floats where pandas wrote it.
+    integral = isinstance(answer, int) or (isinstance(answer, float) and answer.is_integer())
+    if isinstance(answer, bool) or not integral:
         yield f'field "answer" is {kind(answer)}; make it the index of a choice, or null where it is withheld.'
     elif not 0 <= answer < len(choices):
         yield f'field "answer" is {answer}, out of range: it must be 0 to {len(choices) - 1}.'

@@ -1,6 +1,7 @@
 """Reads a data set of one's own: a JSONL or parquet file with one problem a row, the fields those of `Problem`."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,11 @@ def read_custom(
     Raises AresError that lists the first mistakes with their row numbers, counted from 1.
     """
     path = _file(root)
-    rows = list(_rows(path))
+    rows = [(number, _without_nan(row)) for number, row in _rows(path)]
+    if not rows:
+        raise AresError(
+            f"{path} holds no problems; write one object a line, or name another file: data.root=<file>."
+        )
     found = [f"{path}: row {number}, {clause}" for number, row in rows for clause in _wrong(row)]
     if not found:
         found = list(_repeated(path, rows))
@@ -57,17 +62,36 @@ def _file(root: Path | str | None) -> Path:
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     """The rows with their numbers: lines of JSONL, rows of parquet."""
     if path.suffix == ".parquet":
-        yield from enumerate(read_table(path), start=1)
+        yield from enumerate(_table(path), start=1)
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:
-                    yield number, json.loads(line)
+                    yield number, json.loads(line.decode("utf-8"))
                 except json.JSONDecodeError as error:
                     raise AresError(
                         f"{path}: row {number} is not valid JSON ({error.msg}); write one object a line."
                     ) from None
+                except UnicodeDecodeError:
+                    raise AresError(f"{path}: row {number} is not UTF-8; save the file as UTF-8.") from None
+
+
+def _table(path: Path) -> list[dict[str, Any]]:
+    from pyarrow import ArrowException
+
+    try:
+        return read_table(path)
+    except (ArrowException, OSError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise AresError(f"{path} is no readable parquet file ({reason}); write it again.") from None
+
+
+def _without_nan(row: Any) -> Any:
+    """A row as JSON would have it: pandas writes NaN where nothing is."""
+    if not isinstance(row, dict):
+        return row
+    return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in row.items()}
 
 
 def _wrong(row: Any) -> Iterator[str]:
@@ -103,7 +127,7 @@ def _problem(row: dict[str, Any], folder: Path, captions: dict[str, str]) -> Pro
     return Problem(
         pid=row["pid"],
         choices=tuple(row["choices"]),
-        answer=row.get("answer"),
+        answer=None if row.get("answer") is None else int(row["answer"]),
         caption=row.get("caption") or captions.get(row["pid"], ""),
         image=folder / row["image"] if row.get("image") else None,
         split=row["split"],

@@ -2,7 +2,7 @@
 
 import ast
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ def fetch_hub(source: str, root: Path | str, *, progress: bool = True) -> None:
     parquet files. ScienceQA's copy has no problem ids: a problem is called `<split>-<row>`, rows counted from
     0. Killed, it writes only the images that are missing; the JSON files come last.
 
-    Raises AresError where the data set cannot be read or is neither of the two.
+    Raises AresError where the data set cannot be read, is neither of the two, or has no rows in a known split.
     """
     from tqdm import tqdm
 
@@ -35,13 +35,18 @@ def fetch_hub(source: str, root: Path | str, *, progress: bool = True) -> None:
                     f"{source} is neither ScienceQA nor A-OKVQA: it lacks the columns {', '.join(_COLUMNS)}."
                 )
             pid = row.get("question_id") or f"{split}-{number}"
-            problem = _aokvqa(row) if "question_id" in row else _scienceqa(row)
+            problem = _aokvqa(source, row) if "question_id" in row else _scienceqa(row)
             problems[pid] = {
                 **problem,
                 "image": _write_image(root / "images" / pid, row["image"]),
                 "split": split,
             }
             splits[split].append(pid)
+    if not problems:
+        raise AresError(
+            f"{source} has no rows in a split called {', '.join(_HUB_SPLITS)}; rename its parquet files "
+            "(train-0.parquet, ...), or name another data set: data.hub=<hub id or folder>."
+        )
     write_json(root / "pid_splits.json", splits)
     write_json(root / "problems.json", problems)
 
@@ -52,24 +57,43 @@ def _splits(source: str) -> dict[str, Iterator[Mapping[str, Any]]]:
 
     try:
         found: Any = _local(Path(source)) or datasets.load_dataset(source)
+        known = {_HUB_SPLITS[name]: _undecoded(found[name]) for name in found if name in _HUB_SPLITS}
     except Exception as error:  # the library raises whatever the network, the disk or the format gave it
-        raise AresError(
-            f"{source} cannot be read ({str(error).splitlines()[0]}); check the name and the connection, or download "
-            "its parquet files and name their folder with data.hub=<folder>."
-        ) from error
-    return {_HUB_SPLITS[name]: _undecoded(found[name]) for name in found if name in _HUB_SPLITS}
+        raise _unreadable(source, error) from error
+    return {split: _read(source, rows) for split, rows in known.items()}
+
+
+def _read(source: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The rows, which are read as they are asked for."""
+    try:
+        yield from rows
+    except Exception as error:  # as above
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(source: str, error: Exception) -> AresError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return AresError(
+        f"{source} cannot be read ({reason}); check the name and the connection, or download its parquet files and "
+        "name their folder with data.hub=<folder>."
+    )
 
 
 def _local(folder: Path) -> dict[str, Any]:
     """The parquet files of a folder, read as they are; a download is kept in the hub's cache, which resumes it."""
     import datasets
+    import pyarrow.parquet as pq
 
     files: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else ():
-        files.setdefault(path.name.removesuffix(".parquet").split("-")[0], []).append(str(path))
+        paths = files.setdefault(path.name.removesuffix(".parquet").split("-")[0], [])
+        if pq.read_metadata(path).num_rows:  # the library cannot read a file without rows
+            paths.append(str(path))
     # Split by split: a column that one of them withholds has another type there.
     return {
         split: datasets.load_dataset("parquet", data_files=paths, split="train", streaming=True)
+        if paths
+        else ()
         for split, paths in files.items()
     }
 
@@ -77,7 +101,7 @@ def _local(folder: Path) -> dict[str, Any]:
 def _undecoded(rows: Any) -> Any:
     import datasets
 
-    if isinstance((rows.features or {}).get("image"), datasets.Image):
+    if isinstance((getattr(rows, "features", None) or {}).get("image"), datasets.Image):
         return rows.cast_column("image", datasets.Image(decode=False))
     return rows
 
@@ -90,17 +114,29 @@ def _scienceqa(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _aokvqa(row: Mapping[str, Any]) -> dict[str, Any]:
-    direct = row.get("direct_answers") or []
+def _aokvqa(source: str, row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "question": row["question"],
         "choices": list(row["choices"]),
         "answer": row.get("correct_choice_idx"),
         "rationales": list(row.get("rationales") or []),
-        # The hub's copy has the list as its Python text.
-        "direct_answers": list(ast.literal_eval(direct) if isinstance(direct, str) else direct),
+        "direct_answers": _direct_answers(source, row),
         "difficult": bool(row.get("difficult_direct_answer")),
     }
+
+
+def _direct_answers(source: str, row: Mapping[str, Any]) -> list[Any]:
+    found = row.get("direct_answers") or []
+    if isinstance(found, str):  # the hub's copy has the list as its Python text
+        try:
+            found = ast.literal_eval(found)
+        except (SyntaxError, ValueError):
+            found = None
+    if not isinstance(found, list | tuple):
+        raise AresError(
+            f'{source}: question {row["question_id"]}, field "direct_answers" is no list of texts; repair the row.'
+        )
+    return list(found)
 
 
 def _write_image(folder: Path, image: Mapping[str, Any] | None) -> str | None:

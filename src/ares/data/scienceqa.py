@@ -56,7 +56,7 @@ def _read_layout(
         problems[pid] = Problem(
             pid=pid,
             choices=tuple(row["choices"]),
-            answer=row["answer"],
+            answer=None if row["answer"] is None else int(row["answer"]),
             caption=texts.get(pid, ""),
             image=images(split, pid, row["image"]) if row.get("image") else None,
             split=split,

@@ -1,12 +1,15 @@
 """What a checkpoint's weights are called and shaped, read without loading them, and how old names become ours."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from transformers.utils.hub import cached_file
 
 from ares.store import read_json
+from ares.types import AresError
 
 _WEIGHT_FILES = (
     "model.safetensors",
@@ -46,6 +49,34 @@ def checkpoint_patch_dim(path: str | Path, **where: Any) -> int | None:
     """D of `encoder.image_dense.weight` (d_model, D) in a checkpoint (a folder or hub id), None without one."""
     shape = checkpoint_shapes(path, **where).get("encoder.image_dense.weight")
     return None if shape is None else shape[1]
+
+
+@contextmanager
+def opening(problem: str, remedy: str) -> Iterator[None]:
+    """Turns whatever a checkpoint raises inside into the AresError `<problem> (<why>); <remedy>.`"""
+    try:
+        yield
+    except AresError:
+        raise
+    except Exception as error:  # a torn or foreign file fails in as many ways as there are formats
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise AresError(f"{problem} ({reason}); {remedy}.") from error
+
+
+def read_weights(file: Path) -> dict[str, Any]:
+    """The tensors of a safetensors or pickled file by name, on the CPU; raises AresError where it holds none."""
+    import torch
+    from safetensors.torch import load_file
+
+    with opening(f"The weights in {file} cannot be loaded", "copy the file again"):
+        found = (
+            load_file(file)
+            if file.suffix == ".safetensors"
+            else torch.load(file, map_location="cpu", weights_only=True)
+        )
+        if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
+            raise TypeError("it holds something else than tensors by name")
+        return found
 
 
 def _shapes(file: str) -> dict[str, tuple[int, ...]]:

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ares.models.checkpoints import checkpoint_shapes, our_name
+from ares.models.checkpoints import checkpoint_shapes, opening, our_name, read_weights
 from ares.models.fusion import FUSION_MODULES, FusionT5Config
 from ares.models.t5 import T5ForMultimodalGeneration, T5ForMultimodalValue
 from ares.types import AresError
+
+_REMEDY = "give a folder with config.json and the weights of a T5, or the id of one that can be downloaded"
 
 
 def check_precision(precision: str) -> None:
@@ -145,15 +147,10 @@ def save_policy(model: T5ForMultimodalGeneration, tokenizer: Any, folder: str | 
 def _open(cls: Any, path: str | Path, dropout: float, seed: int, dtype: str) -> tuple[Any, dict[str, Any]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
+        with opening(f"The model in {path} cannot be loaded", _REMEDY):
             model, info = cls.from_pretrained(
                 str(path), dropout_rate=dropout, dtype=getattr(torch, dtype), output_loading_info=True
             )
-        except (OSError, RuntimeError) as error:
-            raise AresError(
-                f"The model in {path} cannot be loaded ({str(error).splitlines()[0]}); give a folder with config.json "
-                "and the weights of a T5, or the id of one that can be downloaded."
-            ) from error
     # Weights as loaded lie in the file's own, unaligned memory: slower, and rounded differently by some kernels.
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
@@ -161,13 +158,16 @@ def _open(cls: Any, path: str | Path, dropout: float, seed: int, dtype: str) -> 
 
 
 def _open_old_value(file: Path, dropout: float, dtype: str) -> tuple[T5ForMultimodalValue, set[str]]:
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    state = read_weights(file)
     # The original's value model carries a language-model head that it never uses.
     state = {our_name(name): tensor for name, tensor in state.items() if not name.startswith("lm_head")}
-    patch_dim = state["encoder.image_dense.weight"].shape[1]
-    config = FusionT5Config.from_pretrained(file.parent, dropout_rate=dropout, patch_dim=patch_dim)
-    model = T5ForMultimodalValue(config)
-    missing, _ = model.load_state_dict(state, strict=False)
+    if "encoder.image_dense.weight" not in state:
+        raise _lacks(file, ["encoder.image_dense.weight"])
+    with opening(f"The value model in {file} cannot be loaded", _REMEDY):
+        patch_dim = state["encoder.image_dense.weight"].shape[1]
+        config = FusionT5Config.from_pretrained(file.parent, dropout_rate=dropout, patch_dim=patch_dim)
+        model = T5ForMultimodalValue(config)
+        missing, _ = model.load_state_dict(state, strict=False)
     return model.to(getattr(torch, dtype)).eval(), set(missing)
 
 

@@ -1,6 +1,6 @@
 """prepare: problems, captions and image features as files, made once for all runs that use the same ones."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from ares.vision.features import FeatureStore
 # What the settings of a group say to this step rather than to the reader or the encoder.
 _NOT_THE_READERS = ("name", "_target_", "root", "hub", "sizes", "captioner")
 _NOT_THE_ENCODERS = ("name", "path", "arrays", "name_map", "batch_size", "workers", "on_corrupt")
-_SOURCES = ("problems.json", "pid_splits.json", "aokvqa_v1p0_*.json", "problems.jsonl", "problems.parquet")
+_PROBLEMS = ("problems.json", "aokvqa_v1p0_*.json", "problems.jsonl", "problems.parquet")
+_SOURCES = (*_PROBLEMS, "pid_splits.json")
 
 
 def read_problems(data: Mapping[str, Any], root: Path) -> tuple[dict[str, Problem], dict[str, list[str]]]:
@@ -84,20 +85,21 @@ def prepare_alone(config: Config) -> list[str]:
     return lines
 
 
-def _source_files(root: Path) -> list[Path]:
+def _source_files(root: Path, names: Iterable[str] = _SOURCES) -> list[Path]:
     if root.is_file():
         return [root]
-    return sorted(path for name in _SOURCES for path in root.glob(name))
+    return sorted(path for name in names for path in root.glob(name))
 
 
 def _source(config: Config, make: bool) -> Path:
     root, hub = Path(config.data["root"]), config.data.get("hub")
-    if not _source_files(root) and make and hub:
+    # By the problems alone: a fetch that was killed may have left the splits, which it writes first.
+    if not _source_files(root, _PROBLEMS) and make and hub:
         from ares.data.hub import fetch_hub
 
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".hub.lock"):
-            if not _source_files(root):
+            if not _source_files(root, _PROBLEMS):
                 fetch_hub(hub, root)
     if not root.exists():
         fetch = (

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ares.types import AresError
 
@@ -15,7 +15,7 @@ def open_image(path: Path, size: int | None = None) -> Image.Image:
     try:
         with Image.open(path) as file:
             image = file.convert("RGBA")
-    except (UnidentifiedImageError, OSError) as error:
+    except Exception as error:  # a damaged file fails in as many ways as there are formats
         raise AresError(f"{path} is no readable image ({error}); replace the file.") from error
     # Drawings with a transparent background are meant for a white page.
     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

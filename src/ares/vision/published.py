@@ -72,9 +72,14 @@ def _mapped(path: Path) -> Any:
         raise AresError(f"features.arrays={path} is not a file; give the path of vit.pth, detr.npy, ...")
     if path.suffix == ".npy":
         try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
             raise AresError(f"{path} is no plain array of numbers ({error}); it is not read.") from None
+        if not isinstance(found, np.ndarray) or found.dtype.kind not in "iuf":
+            raise AresError(
+                f"{path} is no plain array of numbers (it holds text or objects); it is not read."
+            )
+        return found
     return _mapped_tensor(path)
 
 
