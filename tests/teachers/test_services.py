@@ -208,6 +208,47 @@ def test_a_refused_key_stops_and_is_not_shown(make, loopback, problem, monkeypat
     assert caught.value.__cause__ is None
 
 
+@BOTH
+def test_a_key_that_was_read_from_a_file_works(make, loopback, problem, monkeypatch):
+    server = loopback()
+    monkeypatch.setenv("ANTHROPIC_API_KEY", f"{server.key}\n")
+    monkeypatch.setenv("OPENAI_API_KEY", f" {server.key}\r\n")
+    teacher = make(server)
+    assert None not in scores(run(teacher, teacher.score(problem(), RATIONALES)))
+    assert teacher.key == server.key
+
+
+@BOTH
+@pytest.mark.parametrize("key", ["sk-one\nsk-two", "sk-\u00fc", "sk-\x7f"])
+def test_a_key_that_fits_into_no_header_is_refused_and_not_shown(make, key, loopback, problem, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", key)
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    server = loopback()
+    teacher = make(server)
+    for ask in (teacher.check, lambda: run(teacher, teacher.score(problem(), RATIONALES))):
+        with pytest.raises(AresError, match="_API_KEY holds characters") as caught:
+            ask()
+        assert "sk-" not in str(caught.value)
+    assert server.hashes == []
+
+
+@BOTH
+def test_a_key_is_cut_out_in_every_form(make, loopback):
+    teacher = make(loopback())
+    teacher.key = "sk-a\\b'c"
+    for form in (teacher.key, repr(teacher.key), repr(f"Bearer {teacher.key}".encode())):
+        assert "sk-a" not in teacher.redacted(f"Illegal header value {form}")
+
+
+@BOTH
+def test_what_cannot_be_sent_is_not_taken_for_lost(make, loopback, problem, tmp_path):
+    with Ledger(tmp_path / "ledger", payer="run", max_usd=1.0) as ledger:
+        teacher = make(loopback(), base_url="nowhere/v1", ledger=ledger)
+        with pytest.raises(AresError, match=r"cannot send any request.*teacher\.base_url"):
+            run(teacher, teacher.score(problem(), RATIONALES))
+        assert ledger.spent() == 0
+
+
 def test_no_key_is_one_sentence(monkeypatch):
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

@@ -1,12 +1,11 @@
 """Any OpenAI-compatible endpoint as the Teacher: a local vLLM or Ollama, or a service."""
 
-import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ares.teachers.chat import ChatTeacher
+from ares.teachers.chat import ChatTeacher, key_in
 from ares.teachers.messages import Reply
 from ares.types import AresError
 
@@ -32,7 +31,7 @@ class OpenAITeacher(ChatTeacher):
             raise AresError(
                 f"teacher={self.name} needs the openai package; install it with `pip install 'ares[openai]'`."
             )
-        if self.base_url is None and not os.environ.get(KEY):
+        if not key_in(KEY) and self.base_url is None:
             raise AresError(
                 f"teacher={self.name} needs a key: set the environment variable {KEY}, or name a local server with "
                 "teacher.base_url=http://localhost:8000/v1."
@@ -51,7 +50,7 @@ class OpenAITeacher(ChatTeacher):
             self.check()
             from openai import AsyncOpenAI
 
-            self.key = os.environ.get(KEY)
+            self.key = key_in(KEY)
             self._client = AsyncOpenAI(
                 api_key=self.key or "none",
                 base_url=self.base_url,
