@@ -83,13 +83,14 @@ def parse_grouped_scores(text: str, counts: Sequence[int]) -> list[list[float] |
 
     Read as keys `<rationale>.<sentence>` counted from 1, or as JSON rows `{"id": <key>, "score": <score>}`;
     else as one part a rationale: under headings `Rationale <i>`, or as many objects or JSON lists as there
-    are rationales. A part that cannot be read is a
-    FeedbackError in its place and leaves the others alone; where the parts cannot be told apart, all are
-    errors.
+    are rationales. A part that cannot be read is a FeedbackError in its place and leaves the others alone;
+    where the parts cannot be told apart, or keys tell that they are counted otherwise, all are errors.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     numbered = _numbered_entries(text)
     if numbered:
+        if foreign := [f"{i}.{j}" for i, j, _ in numbered if not (1 <= i <= len(counts) and j >= 1)]:
+            return [FeedbackError(f"there is no sentence {foreign[0]}")] * len(counts)
         return [_numbered_scores(numbered, i, count) for i, count in enumerate(counts, start=1)]
     parts = json_parts(text)
     if len(parts) != len(counts):
