@@ -318,6 +318,37 @@ def test_options_and_schema_are_sent_and_enter_the_hash(problem):
     assert len(hashes) == 4
 
 
+def test_an_endpoint_enters_the_hash_of_its_requests(problem, monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    urls = (None, "http://localhost:1/v1", "http://localhost:2/v1")
+
+    def asked(url):
+        teacher = OpenAITeacher(model="qwen", base_url=url)
+        [(_, request)] = teacher.score_requests(problem(), RATIONALES)
+        assert "endpoint" not in teacher.arguments(request.payload)
+        return request.hash, str(teacher.fingerprint())
+
+    for values in zip(*map(asked, urls), strict=True):
+        assert len(set(values)) == 3
+    assert asked("http://localhost:1/v1/") == asked("http://localhost:1/v1")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1/v1")
+    assert asked(None) == asked("http://localhost:1/v1")
+    # Where Claude is reached does not decide what it replies.
+    claudes = [AnthropicTeacher(model="claude-haiku-5-5", base_url=url) for url in urls]
+    assert len({teacher.score_requests(problem(), RATIONALES)[0][1].hash for teacher in claudes}) == 1
+
+
+def test_a_reasoning_model_gets_its_own_limit_and_no_temperature(problem):
+    options = {"options": {"temperature": None}, "limit": "max_completion_tokens"}
+    teacher = OpenAITeacher(model="o9", **options)
+    payload = teacher.score_payload(problem(), RATIONALES)
+    sent = teacher.arguments(payload)
+    assert sent["max_completion_tokens"] == payload["max_tokens"]
+    assert not {"max_tokens", "extra_body"} & sent.keys()
+    with pytest.raises(AresError, match=r"teacher\.limit=tokens: choose from"):
+        OpenAITeacher(model="o9", limit="tokens")
+
+
 def test_a_cap_is_never_passed_and_the_rest_comes_when_it_is_raised(loopback, problem, tmp_path):
     server = loopback(latency=0.02)
     path = tmp_path / "ledger.sqlite"
