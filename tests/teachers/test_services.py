@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from ares.teachers.anthropic import AnthropicTeacher
 from ares.teachers.ledger import Ledger
+from ares.teachers.messages import Reply
 from ares.teachers.openai import OpenAITeacher
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.retry import Patience
@@ -117,6 +119,19 @@ def test_a_wrong_count_is_asked_about_once_more(make, loopback, problem):
     assert len(hashes) == 2  # what could be read at once stays
 
 
+@pytest.mark.parametrize("prompt", ["default", "paper"])
+def test_a_correction_that_repeats_its_prompt_is_quarantined(prompt, problem, monkeypatch):
+    teacher = AnthropicTeacher(model="claude-haiku-5-5", prompt=prompt, group=1)
+
+    async def echo(request):
+        said = json.dumps({"final_rationale": request.payload["text"].split("\n\n")[0]})
+        return Reply(said, 1, 1, None)
+
+    monkeypatch.setattr(teacher, "send", echo)
+    result = run(teacher, teacher.correct(problem(), "Ice melts.", ["Ice melts."]))
+    assert isinstance(result.text, FeedbackError)
+
+
 @BOTH
 @pytest.mark.parametrize("fault", ["wrong_count", "refusal", "max_tokens"])
 def test_after_one_repair_comes_quarantine(make, fault, loopback, problem):
@@ -134,8 +149,6 @@ def test_a_cut_off_reply_is_asked_for_with_more_room(loopback, problem):
     server = loopback()
     teacher = claude(server)
     payload = teacher.score_payload(problem(), RATIONALES)
-    from ares.teachers.messages import Reply
-
     again = teacher.repair_payload(payload, Reply("{", 1, 1, None, stop="max_tokens"), "cut off")
     assert again == {**payload, "max_tokens": 2 * payload["max_tokens"]}
 

@@ -98,6 +98,10 @@ class Teacher(ABC):
         """The scores in a reply, one entry a rationale, in the order in which they were asked about."""
         return parse_grouped_scores(text, [len(sentences) for sentences in rationales])
 
+    def read_correction(self, text: str) -> str:
+        """The repaired rationale in a reply; raises FeedbackError."""
+        return parse_correction(text)
+
     @property
     def priced(self) -> bool:
         """Whether it is known what requests cost."""
@@ -169,7 +173,7 @@ class Teacher(ABC):
     async def correct(self, problem: Problem, rationale: str, sentences: Sequence[str]) -> CorrectResult:
         """Repairs a rationale; `sentences` are those of `rationale`, in order, without `Solution:`."""
         request = self.request("correct", self.correct_payload(problem, rationale, sentences))
-        [(text, request_hash)] = await self._answer(request, _single(parse_correction))
+        [(text, request_hash)] = await self._answer(request, _single(self.read_correction))
         return CorrectResult(text, request_hash)
 
     async def judge(self, problem: Problem, first: str, second: str) -> JudgeResult:

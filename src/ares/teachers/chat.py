@@ -12,7 +12,7 @@ from ares.teachers import paper, prompts
 from ares.teachers.base import Teacher
 from ares.teachers.images import Picture, picture
 from ares.teachers.messages import Reply, Request
-from ares.teachers.parsing import FeedbackError
+from ares.teachers.parsing import FeedbackError, parse_correction
 from ares.teachers.prompts import Prompt
 from ares.teachers.retry import Brake, Failure, Patience, failure_of, persist
 from ares.types import AresError, Problem
@@ -95,6 +95,10 @@ class ChatTeacher(Teacher):
     ) -> list[list[float] | FeedbackError]:
         """The scores as the prompt's form asks for them."""
         return self.form.read_scores(text, rationales)
+
+    def read_correction(self, text: str) -> str:
+        """The repaired rationale, which repeats nothing of the prompt's form; raises FeedbackError."""
+        return parse_correction(text, self.form.ECHO)
 
     def fingerprint(self) -> dict[str, Any]:
         """Its model, prompt and all else that enters requests."""
