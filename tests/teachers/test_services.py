@@ -310,8 +310,42 @@ def test_large_and_foreign_images_are_made_to_fit(problem, tmp_path):
     data = base64.b64decode(teacher.arguments(payload)["messages"][0]["content"][0]["source"]["data"])
     assert Image.open(io.BytesIO(data)).size == (1568, 784)
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(AresError, match=r"text\.png"):
+    with pytest.raises(AresError, match=r"text\.png is no image; replace"):
         teacher.score_payload(problem(image=tmp_path / "text.png"), RATIONALES[:1])
+
+
+def _bomb(path, monkeypatch):
+    Image.new("RGB", (400, 400)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+
+
+def _value_error(path, monkeypatch):
+    path.write_bytes(b"P5 4 x 255\n")
+
+
+def _cut(path, monkeypatch):
+    buffer = io.BytesIO()
+    Image.effect_noise((2000, 2000), 90).save(buffer, "PNG")
+    path.write_bytes(buffer.getvalue()[:5000])
+
+
+@pytest.mark.parametrize("spoil", [_bomb, _value_error, _cut])
+def test_an_image_that_cannot_be_read_is_no_request_but_a_reason(spoil, problem, tmp_path, monkeypatch):
+    path = tmp_path / "image.png"
+    spoil(path, monkeypatch)
+    teacher = AnthropicTeacher(model="claude-haiku-5-5")
+    shown = problem(image=path)
+
+    async def main():
+        *scored, empty = await teacher.score(shown, [*RATIONALES, []])
+        correction = await teacher.correct(shown, "Ice.", ["Ice."])
+        verdict = await teacher.judge(shown, "Ice.", "No.")
+        return [*(result.scores for result in scored), correction.text, verdict.winner], empty
+
+    found, empty = run(teacher, main())
+    assert {type(item) for item in found} == {FeedbackError}
+    assert all(str(path) in item.reason and "<" not in item.reason for item in found)
+    assert empty.scores == []
 
 
 def test_options_and_schema_are_sent_and_enter_the_hash(problem):
