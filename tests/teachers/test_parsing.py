@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ares.teachers import paper, prompts
 from ares.teachers.parsing import (
     FeedbackError,
     parse_correction,
@@ -176,6 +177,12 @@ def test_a_missing_or_extra_score_spoils_its_own_rationale_only():
     assert kinds(parse_grouped_scores(twice, [2, 1])) == ["error", [0.3]]
 
 
+@pytest.mark.parametrize("ids", ["0.1 0.2 1.1 1.2", "2.1 2.2 3.1 3.2", "1.1 1.2 2.0 2.1", "1.1 1.2 2.1 2.2 3.1"])
+def test_sentences_counted_otherwise_are_not_guessed(ids):
+    rows = [{"id": name, "score": 0.5} for name in ids.split()]
+    assert kinds(parse_grouped_scores(json.dumps({"scores": rows}), [2, 2])) == ["error"] * 2
+
+
 def test_parts_that_cannot_be_told_apart_are_all_errors():
     assert kinds(parse_grouped_scores(GROUPED["objects"], [2, 1, 1])) == ["error"] * 3
     assert kinds(parse_grouped_scores("I cannot do that.", [2, 1])) == ["error"] * 2
@@ -240,10 +247,46 @@ def test_corrections_as_json_keep_any_character():
         "Your task involves reviewing a set.\noriginal_rationale:{x}, final_rationale:{}",
         "final_rationale:{original_rationale}",
         "The rationale is fine as it is.",
+        "final_rationale:{I’m sorry, but I can’t help with that.}",
+        "final_rationale:{As a language model, I cannot help.}",
+        "final_rationale:{I won't do that.}",
+        "final_rationale:{I won’t do that.}",
+        "final_rationale:{I will not be able to correct this rationale because the image is missing.}",
+        "final_rationale:{Solution: I cannot help.}",
+        "final_rationale:{N/A}",
+        "final_rationale:{N/A.}",
     ],
 )
 def test_unusable_corrections(text):
     reason(lambda: parse_correction(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Will it melt? Ice will not melt here, so I will say no.",
+        "In the question: the choices are far apart. The answer is no.",
+        "As an icicle, it cannot flow.",
+        "Na is sodium.",
+        "It’s a solid.",
+    ],
+)
+def test_what_only_resembles_a_refusal_or_an_echo_is_kept(text):
+    for form in (prompts, paper):
+        assert parse_correction(json.dumps({"final_rationale": text}), form.ECHO) == text
+
+
+@pytest.mark.parametrize("form", [prompts, paper], ids=["default", "paper"])
+@pytest.mark.parametrize("rationale", ["Ice is cold.", ""])
+def test_no_part_of_the_prompt_is_a_correction(form, rationale, problem):
+    asked = form.correct(problem(), rationale, has_image=True).text
+    described = "Question:" + asked.split("Question:")[-1].split("\n\n")[0]
+    parts = [asked.split("\n\n")[0], described, asked]
+    if not rationale and form is prompts:
+        parts.append("(none: write a short one)")
+    for part in parts:
+        text = json.dumps({"final_rationale": part})
+        assert "form" in reason(lambda t=text: parse_correction(t, form.ECHO))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from ares.teachers.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.replay import ReplayTeacher, read_folders, record
 from ares.types import AresError
@@ -83,6 +84,17 @@ def test_another_recording_is_another_fingerprint(folders):
     before = ReplayTeacher(str(folders)).fingerprint()
     (folders / "0" / "p0" / "7" / "output_from_llm.txt").write_text("{}")
     assert ReplayTeacher(str(folders)).fingerprint() != before
+
+
+def test_recordings_on_one_ledger_keep_their_own_replies(problem, tmp_path):
+    found = []
+    for name, score in (("a", 0.25), ("b", 0.75), ("a", 0.25)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text(json.dumps(record("score", "1", f'{{"1.1": {score}}}', sentences=["Yes."])))
+        with Ledger(tmp_path / "ledger") as ledger:
+            teacher = ReplayTeacher(str(path), ledger=ledger)
+            found.append((scored(teacher, problem(), [["Yes."]]), teacher.usage.cached))
+    assert found == [([[0.25]], 0), ([[0.75]], 0), ([[0.25]], 1)]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from ares.teachers.anthropic import AnthropicTeacher
 from ares.teachers.ledger import Ledger
+from ares.teachers.messages import Reply
 from ares.teachers.openai import OpenAITeacher
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.retry import Patience
@@ -117,6 +119,19 @@ def test_a_wrong_count_is_asked_about_once_more(make, loopback, problem):
     assert len(hashes) == 2  # what could be read at once stays
 
 
+@pytest.mark.parametrize("prompt", ["default", "paper"])
+def test_a_correction_that_repeats_its_prompt_is_quarantined(prompt, problem, monkeypatch):
+    teacher = AnthropicTeacher(model="claude-haiku-5-5", prompt=prompt, group=1)
+
+    async def echo(request):
+        said = json.dumps({"final_rationale": request.payload["text"].split("\n\n")[0]})
+        return Reply(said, 1, 1, None)
+
+    monkeypatch.setattr(teacher, "send", echo)
+    result = run(teacher, teacher.correct(problem(), "Ice melts.", ["Ice melts."]))
+    assert isinstance(result.text, FeedbackError)
+
+
 @BOTH
 @pytest.mark.parametrize("fault", ["wrong_count", "refusal", "max_tokens"])
 def test_after_one_repair_comes_quarantine(make, fault, loopback, problem):
@@ -134,8 +149,6 @@ def test_a_cut_off_reply_is_asked_for_with_more_room(loopback, problem):
     server = loopback()
     teacher = claude(server)
     payload = teacher.score_payload(problem(), RATIONALES)
-    from ares.teachers.messages import Reply
-
     again = teacher.repair_payload(payload, Reply("{", 1, 1, None, stop="max_tokens"), "cut off")
     assert again == {**payload, "max_tokens": 2 * payload["max_tokens"]}
 
@@ -208,6 +221,47 @@ def test_a_refused_key_stops_and_is_not_shown(make, loopback, problem, monkeypat
     assert caught.value.__cause__ is None
 
 
+@BOTH
+def test_a_key_that_was_read_from_a_file_works(make, loopback, problem, monkeypatch):
+    server = loopback()
+    monkeypatch.setenv("ANTHROPIC_API_KEY", f"{server.key}\n")
+    monkeypatch.setenv("OPENAI_API_KEY", f" {server.key}\r\n")
+    teacher = make(server)
+    assert None not in scores(run(teacher, teacher.score(problem(), RATIONALES)))
+    assert teacher.key == server.key
+
+
+@BOTH
+@pytest.mark.parametrize("key", ["sk-one\nsk-two", "sk-\u00fc", "sk-\x7f"])
+def test_a_key_that_fits_into_no_header_is_refused_and_not_shown(make, key, loopback, problem, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", key)
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    server = loopback()
+    teacher = make(server)
+    for ask in (teacher.check, lambda: run(teacher, teacher.score(problem(), RATIONALES))):
+        with pytest.raises(AresError, match="_API_KEY holds characters") as caught:
+            ask()
+        assert "sk-" not in str(caught.value)
+    assert server.hashes == []
+
+
+@BOTH
+def test_a_key_is_cut_out_in_every_form(make, loopback):
+    teacher = make(loopback())
+    teacher.key = "sk-a\\b'c"
+    for form in (teacher.key, repr(teacher.key), repr(f"Bearer {teacher.key}".encode())):
+        assert "sk-a" not in teacher.redacted(f"Illegal header value {form}")
+
+
+@BOTH
+def test_what_cannot_be_sent_is_not_taken_for_lost(make, loopback, problem, tmp_path):
+    with Ledger(tmp_path / "ledger", payer="run", max_usd=1.0) as ledger:
+        teacher = make(loopback(), base_url="nowhere/v1", ledger=ledger)
+        with pytest.raises(AresError, match=r"cannot send any request.*teacher\.base_url"):
+            run(teacher, teacher.score(problem(), RATIONALES))
+        assert ledger.spent() == 0
+
+
 def test_no_key_is_one_sentence(monkeypatch):
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -256,8 +310,42 @@ def test_large_and_foreign_images_are_made_to_fit(problem, tmp_path):
     data = base64.b64decode(teacher.arguments(payload)["messages"][0]["content"][0]["source"]["data"])
     assert Image.open(io.BytesIO(data)).size == (1568, 784)
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(AresError, match=r"text\.png"):
+    with pytest.raises(AresError, match=r"text\.png is no image; replace"):
         teacher.score_payload(problem(image=tmp_path / "text.png"), RATIONALES[:1])
+
+
+def _bomb(path, monkeypatch):
+    Image.new("RGB", (400, 400)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+
+
+def _value_error(path, monkeypatch):
+    path.write_bytes(b"P5 4 x 255\n")
+
+
+def _cut(path, monkeypatch):
+    buffer = io.BytesIO()
+    Image.effect_noise((2000, 2000), 90).save(buffer, "PNG")
+    path.write_bytes(buffer.getvalue()[:5000])
+
+
+@pytest.mark.parametrize("spoil", [_bomb, _value_error, _cut])
+def test_an_image_that_cannot_be_read_is_no_request_but_a_reason(spoil, problem, tmp_path, monkeypatch):
+    path = tmp_path / "image.png"
+    spoil(path, monkeypatch)
+    teacher = AnthropicTeacher(model="claude-haiku-5-5")
+    shown = problem(image=path)
+
+    async def main():
+        *scored, empty = await teacher.score(shown, [*RATIONALES, []])
+        correction = await teacher.correct(shown, "Ice.", ["Ice."])
+        verdict = await teacher.judge(shown, "Ice.", "No.")
+        return [*(result.scores for result in scored), correction.text, verdict.winner], empty
+
+    found, empty = run(teacher, main())
+    assert {type(item) for item in found} == {FeedbackError}
+    assert all(str(path) in item.reason and "<" not in item.reason for item in found)
+    assert empty.scores == []
 
 
 def test_options_and_schema_are_sent_and_enter_the_hash(problem):
@@ -275,6 +363,37 @@ def test_options_and_schema_are_sent_and_enter_the_hash(problem):
         assert sent.get("extra_body") == changes.get("options")
         assert ("output_config" in sent) is teacher.structured
     assert len(hashes) == 4
+
+
+def test_an_endpoint_enters_the_hash_of_its_requests(problem, monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    urls = (None, "http://localhost:1/v1", "http://localhost:2/v1")
+
+    def asked(url):
+        teacher = OpenAITeacher(model="qwen", base_url=url)
+        [(_, request)] = teacher.score_requests(problem(), RATIONALES)
+        assert "endpoint" not in teacher.arguments(request.payload)
+        return request.hash, str(teacher.fingerprint())
+
+    for values in zip(*map(asked, urls), strict=True):
+        assert len(set(values)) == 3
+    assert asked("http://localhost:1/v1/") == asked("http://localhost:1/v1")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1/v1")
+    assert asked(None) == asked("http://localhost:1/v1")
+    # Where Claude is reached does not decide what it replies.
+    claudes = [AnthropicTeacher(model="claude-haiku-5-5", base_url=url) for url in urls]
+    assert len({teacher.score_requests(problem(), RATIONALES)[0][1].hash for teacher in claudes}) == 1
+
+
+def test_a_reasoning_model_gets_its_own_limit_and_no_temperature(problem):
+    options = {"options": {"temperature": None}, "limit": "max_completion_tokens"}
+    teacher = OpenAITeacher(model="o9", **options)
+    payload = teacher.score_payload(problem(), RATIONALES)
+    sent = teacher.arguments(payload)
+    assert sent["max_completion_tokens"] == payload["max_tokens"]
+    assert not {"max_tokens", "extra_body"} & sent.keys()
+    with pytest.raises(AresError, match=r"teacher\.limit=tokens: choose from"):
+        OpenAITeacher(model="o9", limit="tokens")
 
 
 def test_a_cap_is_never_passed_and_the_rest_comes_when_it_is_raised(loopback, problem, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,27 @@ def test_quarantined_rows_are_counted_and_take_no_part(loopback, inputs):
     assert all(row.scores is None and row.reason and row.request_hash for row in quarantined)
     assert made.metrics["quarantined"] == len(quarantined) / 60
     assert len(read_jsonl(inputs / "run" / "feedback-quarantine.jsonl")) == len(quarantined)
+
+
+@pytest.mark.parametrize("step", [score, correct, judge])
+def test_a_corrupt_image_quarantines_its_own_question_only(step, loopback, inputs, capsys):
+    image = inputs / "data" / "images" / "2" / "image.png"
+    image.parent.mkdir(parents=True)
+    image.write_text("no image")
+    problems = json.loads((inputs / "data" / "problems.json").read_text())
+    problems["2"]["image"] = "image.png"
+    write_json(inputs / "data" / "problems.json", problems)
+    server = loopback()
+    do(step, inputs, server, "teacher.max_quarantine=0.1")
+    [path] = (inputs / "run").glob("*-quarantine.jsonl")
+    rows = read_jsonl(path)
+    assert {re.split(r"[/,]", row["id"])[0] for row in rows} == {"2"}
+    assert all("image.png is no image" in row["reason"] for row in rows)
+    asked = (QUESTIONS - 1) * (2 if step is judge else 1)
+    assert len(server.hashes) == asked
+    with pytest.raises(SystemExit):
+        do(step, inputs, server, "teacher.dry_run=true")
+    assert f"0 to send, 100.0% of {asked} " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("policy", ["drop", "keep_own"])

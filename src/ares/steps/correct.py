@@ -1,10 +1,13 @@
 """correct: repeated sentences go, then the Teacher repairs the greedy rationales of the train split."""
 
+from functools import partial
+
 from ares.steps.asking import Quarantine, ask_all, teacher_of
-from ares.steps.estimate import dry_run
+from ares.steps.estimate import askable, dry_run
 from ares.steps.inputs import problems_of
 from ares.store import Outputs, Run, read_rationales, write_corrections
 from ares.teachers.base import Teacher
+from ares.teachers.messages import Request
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts import strip_solution
 from ares.text.sentences import remove_repeated_sentences, split_sentences
@@ -24,8 +27,7 @@ def correct(config: Config, run: Run) -> Outputs:
     teacher = teacher_of(config, run)
     if config.teacher["dry_run"]:
         asked = [(problems[row.pid], _bare(row)) for row in rationales]
-        payloads = [teacher.correct_payload(problem, bare, _sentences(bare)) for problem, bare in asked]
-        dry_run(teacher, [teacher.request("correct", payload) for payload in payloads], run.key)
+        dry_run(teacher, askable(partial(_requests, teacher), asked), run.key)
     quarantine = Quarantine(config.teacher["max_quarantine"], len(rationales))
     try:
         found = _correct_all(teacher, problems, rationales, quarantine, run.key)
@@ -62,6 +64,11 @@ def _correct_all(
 
     ask_all(teacher, [one(row) for row in rationales], label)
     return [found[row.pid] for row in rationales]
+
+
+def _requests(teacher: Teacher, asked: tuple[Problem, str]) -> list[Request]:
+    problem, bare = asked
+    return [teacher.request("correct", teacher.correct_payload(problem, bare, _sentences(bare)))]
 
 
 def _bare(row: Rationale) -> str:

@@ -1,12 +1,15 @@
 """A dry run: what a step's requests would cost and how long they would take, without sending them."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import NoReturn, TypeVar
 
 from ares.teachers.base import Teacher
-from ares.teachers.messages import Request
+from ares.teachers.messages import Request, Unaskable
 from ares.types import AresError
+
+T = TypeVar("T")
 
 _SAMPLE = 20  # requests whose tokens the service counts, to correct our own estimate
 _SECONDS = 3.0  # of one request, where none of this kind has been timed
@@ -34,6 +37,15 @@ def dry_run(teacher: Teacher, requests: Sequence[Request], label: str) -> NoRetu
     print(f"  time      {seconds / 60:.1f} min at concurrency {teacher.concurrency} ({speed})")
     teacher.ledger.close()
     raise SystemExit(0)
+
+
+def askable(make: Callable[[T], Iterable[Request]], items: Iterable[T]) -> list[Request]:
+    """The requests of all items but those that none can be made of, which a step quarantines."""
+    found: list[Request] = []
+    for item in items:
+        with suppress(Unaskable):
+            found += make(item)
+    return found
 
 
 async def _calibrated(teacher: Teacher, requests: Sequence[Request]) -> tuple[float, int]:

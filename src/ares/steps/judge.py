@@ -1,14 +1,16 @@
 """judge: the Teacher compares this run's rationales (a) with another run's (b), in both orders."""
 
+from functools import partial
 from pathlib import Path
 
 from ares.commands import command
 from ares.evaluation.judge import combine, win_rates
 from ares.steps.asking import Quarantine, ask_all, teacher_of
-from ares.steps.estimate import dry_run
+from ares.steps.estimate import askable, dry_run
 from ares.steps.inputs import problems_of
 from ares.store import Outputs, Run, read_rationales, write_verdicts
 from ares.teachers.base import Teacher
+from ares.teachers.messages import Request
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts import strip_solution
 from ares.types import AresError, Config, Problem, Verdict
@@ -26,9 +28,7 @@ def judge(config: Config, run: Run) -> Outputs:
     pairs = [(problem, _bare(a), _bare(b)) for problem, a, b in both[: config.judge.questions]]
     teacher = teacher_of(config, run)
     if config.teacher["dry_run"]:
-        payloads = [teacher.judge_payload(problem, a, b) for problem, a, b in pairs]
-        payloads += [teacher.judge_payload(problem, b, a) for problem, a, b in pairs]
-        dry_run(teacher, [teacher.request("judge", payload) for payload in payloads], run.key)
+        dry_run(teacher, askable(partial(_requests, teacher), pairs), run.key)
     quarantine = Quarantine(config.teacher["max_quarantine"], 2 * len(pairs))
     try:
         verdicts = _judge_all(teacher, pairs, quarantine, run.key)
@@ -59,6 +59,12 @@ def other_rationales(config: Config) -> Path:
 
 def _bare(text: str) -> str:
     return strip_solution([text])[0]
+
+
+def _requests(teacher: Teacher, pair: Pair) -> list[Request]:
+    problem, a, b = pair
+    orders = ((a, b), (b, a))
+    return [teacher.request("judge", teacher.judge_payload(problem, *order)) for order in orders]
 
 
 def _judge_all(teacher: Teacher, pairs: list[Pair], quarantine: Quarantine, label: str) -> list[Verdict]:

@@ -1,13 +1,14 @@
 """score: the Teacher scores every sentence of every rollout."""
 
+from functools import partial
 from itertools import groupby
 
 from ares.steps.asking import Quarantine, ask_all, teacher_of
-from ares.steps.estimate import dry_run
+from ares.steps.estimate import askable, dry_run
 from ares.steps.inputs import problems_of
 from ares.store import Outputs, Run, read_rollouts, write_feedback
 from ares.teachers.base import Teacher
-from ares.teachers.messages import ScoreResult
+from ares.teachers.messages import Request, ScoreResult
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts import strip_solution
 from ares.types import AresError, Config, Feedback, Problem, Rollout
@@ -23,10 +24,7 @@ def score(config: Config, run: Run) -> Outputs:
         raise AresError(f"{run.inputs['rollouts']} holds questions outside the train split; roll out again.")
     teacher = teacher_of(config, run)
     if config.teacher["dry_run"]:
-        requests = [
-            request for item in groups for _, request in teacher.score_requests(item[0], _asked(item[1]))
-        ]
-        dry_run(teacher, requests, run.key)
+        dry_run(teacher, askable(partial(_requests, teacher), groups), run.key)
     quarantine = Quarantine(config.teacher["max_quarantine"], len(rollouts))
     try:
         feedback = _score_all(teacher, groups, quarantine, run.key)
@@ -53,6 +51,10 @@ def _score_all(
 
     ask_all(teacher, [one(*item) for item in groups], label)
     return [row for problem, _ in groups for row in found[problem.pid]]
+
+
+def _requests(teacher: Teacher, group: tuple[Problem, list[Rollout]]) -> list[Request]:
+    return [request for _, request in teacher.score_requests(group[0], _asked(group[1]))]
 
 
 def _asked(rows: list[Rollout]) -> list[list[str]]:

@@ -1,13 +1,12 @@
 """Claude as the Teacher, through the Messages API, one request at a time or in Message Batches."""
 
-import os
 import typing
 from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ares.teachers.batches import Batches
-from ares.teachers.chat import ChatTeacher
+from ares.teachers.chat import ChatTeacher, key_in
 from ares.teachers.messages import Reply, Request
 from ares.types import AresError
 
@@ -46,7 +45,7 @@ class AnthropicTeacher(ChatTeacher):
 
     def check(self) -> list[str]:
         """Raises AresError without a key; warns of a model that the SDK does not know."""
-        if not os.environ.get(KEY):
+        if not key_in(KEY):
             raise AresError(
                 f"teacher={self.name} needs a key: set the environment variable {KEY}, or use teacher=reference, which "
                 "is offline and free."
@@ -70,7 +69,7 @@ class AnthropicTeacher(ChatTeacher):
             from anthropic import AsyncAnthropic
 
             self.check()
-            self.key = os.environ[KEY]
+            self.key = key_in(KEY)
             self._client = AsyncAnthropic(
                 api_key=self.key, base_url=self.base_url, max_retries=0, timeout=self.patience.timeout
             )

@@ -22,6 +22,7 @@ from ares.teachers.messages import (
     ScoreResult,
     Stopped,
     Unanswered,
+    Unaskable,
     Usage,
 )
 from ares.teachers.parsing import FeedbackError, parse_correction, parse_grouped_scores, parse_verdict
@@ -98,6 +99,10 @@ class Teacher(ABC):
         """The scores in a reply, one entry a rationale, in the order in which they were asked about."""
         return parse_grouped_scores(text, [len(sentences) for sentences in rationales])
 
+    def read_correction(self, text: str) -> str:
+        """The repaired rationale in a reply; raises FeedbackError."""
+        return parse_correction(text)
+
     @property
     def priced(self) -> bool:
         """Whether it is known what requests cost."""
@@ -151,6 +156,11 @@ class Teacher(ABC):
 
     async def score(self, problem: Problem, rationales: Sequence[Sequence[str]]) -> list[ScoreResult]:
         """Scores a question's rationales, without `Solution:` (see `prompts`)."""
+        try:
+            requests = self.score_requests(problem, rationales)
+        except Unaskable as error:
+            reason = FeedbackError(str(error))
+            return [ScoreResult(reason if sentences else [], "") for sentences in rationales]
         results = [ScoreResult([], "") for _ in rationales]
 
         async def one(group: list[int], request: Request) -> None:
@@ -160,21 +170,26 @@ class Teacher(ABC):
                 results[index] = ScoreResult(scores, request_hash)
 
         # All come to their end before an error is passed on: replies that are paid for are recorded.
-        asked = [one(*item) for item in self.score_requests(problem, rationales)]
-        for outcome in await asyncio.gather(*asked, return_exceptions=True):
+        for outcome in await asyncio.gather(*(one(*item) for item in requests), return_exceptions=True):
             if outcome is not None:
                 raise outcome
         return results
 
     async def correct(self, problem: Problem, rationale: str, sentences: Sequence[str]) -> CorrectResult:
         """Repairs a rationale; `sentences` are those of `rationale`, in order, without `Solution:`."""
-        request = self.request("correct", self.correct_payload(problem, rationale, sentences))
-        [(text, request_hash)] = await self._answer(request, _single(parse_correction))
+        try:
+            request = self.request("correct", self.correct_payload(problem, rationale, sentences))
+        except Unaskable as error:
+            return CorrectResult(FeedbackError(str(error)), "")
+        [(text, request_hash)] = await self._answer(request, _single(self.read_correction))
         return CorrectResult(text, request_hash)
 
     async def judge(self, problem: Problem, first: str, second: str) -> JudgeResult:
         """Compares two rationales; ask in both orders to see whether the order decides."""
-        request = self.request("judge", self.judge_payload(problem, first, second))
+        try:
+            request = self.request("judge", self.judge_payload(problem, first, second))
+        except Unaskable as error:
+            return JudgeResult(FeedbackError(str(error)), "")
         [(winner, request_hash)] = await self._answer(request, _single(parse_verdict))
         return JudgeResult(winner, request_hash)
 

@@ -1,8 +1,10 @@
 """What Teachers behind a chat API share: prompts, images, one objection to a bad reply, patience and prices."""
 
 import math
+import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from ares.teachers import paper, prompts
 from ares.teachers.base import Teacher
 from ares.teachers.images import Picture, picture
 from ares.teachers.messages import Reply, Request
-from ares.teachers.parsing import FeedbackError
+from ares.teachers.parsing import FeedbackError, parse_correction
 from ares.teachers.prompts import Prompt
 from ares.teachers.retry import Brake, Failure, Patience, failure_of, persist
 from ares.types import AresError, Problem
@@ -94,6 +96,10 @@ class ChatTeacher(Teacher):
         """The scores as the prompt's form asks for them."""
         return self.form.read_scores(text, rationales)
 
+    def read_correction(self, text: str) -> str:
+        """The repaired rationale, which repeats nothing of the prompt's form; raises FeedbackError."""
+        return parse_correction(text, self.form.ECHO)
+
     def fingerprint(self) -> dict[str, Any]:
         """Its model, prompt and all else that enters requests."""
         return {
@@ -164,11 +170,18 @@ class ChatTeacher(Teacher):
                 f"{error.status_code}: {message[:300]}"
             ) from None
         found = failure_of(error, sdk)
-        return Failure(self.redacted(found.reason), found.passing, found.away, found.paid, found.after)
+        if found.local:
+            raise AresError(
+                f"teacher={self.name} cannot send any request ({self.redacted(found.reason)}); correct "
+                "teacher.base_url or the key."
+            ) from None
+        return replace(found, reason=self.redacted(found.reason))
 
     def redacted(self, text: str) -> str:
-        """A message without the key."""
-        return text.replace(self.key, "<key>") if self.key else text
+        """A message without the key, which may stand there as Python writes strings."""
+        for form in (self.key, repr(self.key)[1:-1]) if self.key else ():
+            text = text.replace(form, "<key>")
+        return text
 
     # Money
 
@@ -197,6 +210,14 @@ class ChatTeacher(Teacher):
         texts = (payload["text"], payload.get("replied", ""), payload.get("objection", ""))
         text = sum(len(part.encode()) for part in texts) + len(str(payload["schema"] or ""))
         return self.usd(text + image_tokens(payload) + _SLACK, payload["max_tokens"])
+
+
+def key_in(variable: str) -> str | None:
+    """The key in an environment variable, None without one; raises AresError where it fits into no header."""
+    key = os.environ.get(variable, "").strip()  # read from a file it ends in a newline
+    if not (key.isascii() and key.isprintable()):
+        raise AresError(f"{variable} holds characters that no key has; set it again, without line breaks.")
+    return key or None
 
 
 def image_tokens(payload: Mapping[str, Any]) -> int:

@@ -3,11 +3,11 @@
 import base64
 import hashlib
 import io
-import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
+from ares.teachers.messages import Unaskable
 from ares.types import AresError
 
 LONGEST_SIDE = 1568  # pixels; larger images are shrunk by the service, which bills and shows no more
@@ -25,11 +25,6 @@ class Picture:
     width: int
     height: int
 
-    @property
-    def tokens(self) -> int:
-        """What the image counts as: one token for 750 pixels."""
-        return math.ceil(self.width * self.height / 750)
-
     def base64(self) -> str:
         """The bytes that are sent."""
         return base64.b64encode(_encoded(self.path)[0]).decode()
@@ -37,7 +32,7 @@ class Picture:
 
 @cache
 def picture(path: Path) -> Picture:
-    """The image in a file; raises AresError where it is none."""
+    """The image in a file; raises Unaskable where it is none."""
     data, media_type, (width, height) = _encoded(path)
     return Picture(path, hashlib.sha256(data).hexdigest(), media_type, width, height)
 
@@ -46,14 +41,24 @@ def picture(path: Path) -> Picture:
 def _encoded(path: Path) -> tuple[bytes, str, tuple[int, int]]:
     from PIL import Image, UnidentifiedImageError
 
+    try:
+        return _fitted(path)
+    except UnidentifiedImageError:
+        raise Unaskable(f"{path} is no image; replace the file.") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise Unaskable(f"{path} is no readable image ({error}); replace the file.") from None
+    except AresError as error:
+        raise Unaskable(str(error)) from None
+
+
+def _fitted(path: Path) -> tuple[bytes, str, tuple[int, int]]:
+    from PIL import Image
+
     from ares.vision.images import open_image
 
-    try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as file:
-            kind, size = file.format or "", file.size
-    except (UnidentifiedImageError, OSError) as error:
-        raise AresError(f"{path} is no readable image ({error}); replace the file.") from None
+    data = path.read_bytes()
+    with Image.open(io.BytesIO(data)) as file:
+        kind, size = file.format or "", file.size
     if kind in MEDIA_TYPES and max(size) <= LONGEST_SIDE and len(data) <= LARGEST_FILE:
         return data, MEDIA_TYPES[kind], size
     image = open_image(path)

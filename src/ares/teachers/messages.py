@@ -54,6 +54,10 @@ class Stopped(AresError):
     """A request that was not sent because the step is coming to an early end."""
 
 
+class Unaskable(AresError):
+    """A question that no request can be made of, such as one whose image cannot be read."""
+
+
 @dataclass(frozen=True)
 class ScoreResult:
     """The scores in [0, 1] of one rationale's sentences; without sentences none, and no request."""

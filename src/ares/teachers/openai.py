@@ -6,24 +6,37 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ares.teachers.chat import ChatTeacher
+from ares.teachers.chat import ChatTeacher, key_in
 from ares.teachers.messages import Reply
-from ares.types import AresError
+from ares.teachers.prompts import Prompt
+from ares.types import AresError, Problem
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 KEY = "OPENAI_API_KEY"
 _STOPS = {"content_filter": "refusal", "length": "max_tokens"}
+_LIMITS = ("max_tokens", "max_completion_tokens")
 
 
 class OpenAITeacher(ChatTeacher):
-    """A chat model at `base_url`, which ends in /v1; None is OpenAI's own. The key comes from OPENAI_API_KEY
-    only; local servers need none."""
+    """A chat model at `base_url`, which ends in /v1; None is OpenAI's own, or OPENAI_BASE_URL, as the SDK has
+    it. The key comes from OPENAI_API_KEY only; local servers need none. `limit` is what the endpoint calls the
+    longest reply: max_tokens, or max_completion_tokens (OpenAI's reasoning models)."""
 
-    def __init__(self, *, name: str = "openai", base_url: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        name: str = "openai",
+        base_url: str | None = None,
+        limit: str = "max_tokens",
+        **settings: Any,
+    ) -> None:
+        if limit not in _LIMITS:
+            raise AresError(f"teacher.limit={limit}: choose from {', '.join(_LIMITS)}.")
         super().__init__(name=name, **settings)
-        self.base_url = base_url
+        self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL", "")).rstrip("/") or None
+        self.limit = limit
         self._client: AsyncOpenAI | None = None
 
     def check(self) -> list[str]:
@@ -32,12 +45,16 @@ class OpenAITeacher(ChatTeacher):
             raise AresError(
                 f"teacher={self.name} needs the openai package; install it with `pip install 'ares[openai]'`."
             )
-        if self.base_url is None and not os.environ.get(KEY):
+        if not key_in(KEY) and self.base_url is None:
             raise AresError(
                 f"teacher={self.name} needs a key: set the environment variable {KEY}, or name a local server with "
                 "teacher.base_url=http://localhost:8000/v1."
             )
         return []
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Its model, prompt, endpoint and all else that enters requests."""
+        return {**super().fingerprint(), **self._endpoint()}
 
     def sdk(self) -> ModuleType:
         """openai."""
@@ -51,7 +68,7 @@ class OpenAITeacher(ChatTeacher):
             self.check()
             from openai import AsyncOpenAI
 
-            self.key = os.environ.get(KEY)
+            self.key = key_in(KEY)
             self._client = AsyncOpenAI(
                 api_key=self.key or "none",
                 base_url=self.base_url,
@@ -75,13 +92,20 @@ class OpenAITeacher(ChatTeacher):
         if "replied" in payload:
             messages.append({"role": "assistant", "content": payload["replied"]})
             messages.append({"role": "user", "content": payload["objection"]})
-        found = {"model": payload["model"], "max_tokens": payload["max_tokens"], "messages": messages}
+        found = {"model": payload["model"], self.limit: payload["max_tokens"], "messages": messages}
         if payload["schema"]:
             schema = {"name": "answer", "strict": True, "schema": payload["schema"]}
             found["response_format"] = {"type": "json_schema", "json_schema": schema}
         if payload["options"]:
             found["extra_body"] = payload["options"]
         return found
+
+    def _payload(self, problem: Problem, prompt: Prompt) -> dict[str, Any]:
+        return {**super()._payload(problem, prompt), **self._endpoint()}
+
+    def _endpoint(self) -> dict[str, str]:
+        # Two servers may give one name to different models.
+        return {"endpoint": self.base_url} if self.base_url else {}
 
     def reply(self, completion: Any) -> Reply:
         """The text, tokens and price of a completion; raises ValueError where it is none."""

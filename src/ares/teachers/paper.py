@@ -3,18 +3,24 @@
 One rationale a request; the sentences come back as the keys of hand-written JSON, and must be the same ones.
 """
 
+import re
 from collections.abc import Sequence
 
 from ares.teachers.parsing import FeedbackError, parse_scores
 from ares.teachers.prompts import CHARACTERS_PER_TOKEN, Prompt, judge, objection
 from ares.types import Problem
 
-__all__ = ["GROUPED", "NAME", "VERSION", "correct", "judge", "objection", "read_scores", "score"]
+__all__ = ["ECHO", "GROUPED", "NAME", "VERSION", "correct", "judge", "objection", "read_scores", "score"]
 
 NAME = "paper"
 VERSION = "paper-1"
 GROUPED = False
 _TOKENS_PER_ENTRY = 10
+# What a reply holds that repeats the prompt instead of answering it.
+ECHO = re.compile(
+    r"follow below 7 rules|preserve any (correct )?original rationales|\bquestion:.*\boptions:.*\banswer:",
+    re.IGNORECASE,
+)
 
 _SCORE = (
     "There exists a set comprising {parts} for a Question. The reasoning process used to deduce the answer is "

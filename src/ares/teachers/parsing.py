@@ -29,10 +29,11 @@ _NUMBERED_KEY = re.compile(r"(\d+)\.(\d+)", re.ASCII)
 _HEADING = re.compile(r"^[\s#*\"{_-]*rationale[\s_#*]*(\d+)[\"*:.)\s]*", re.IGNORECASE | re.MULTILINE)
 _FINAL_KEY = re.compile(r"[\"'*]*final[_ ]rationale[\"'*]*\s*:\s*", re.IGNORECASE)
 _REFUSAL = re.compile(
-    r"(i('m| am) (sorry|unable|not able|afraid)|sorry\b|i apologi[sz]e"
-    r"|i (cannot|can't|can not|could not|couldn't)\b"
-    r"|i (do not|don't) (see|have)\b|unfortunately,? (i|there|the image)"
-    r"|as an ai\b|there is no (image|rationale|text))",
+    r"(solution:\s*)?"
+    r"(i('m| am) (sorry|unable|not (able|going|comfortable)|afraid)|(my )?(sorry|apologies)\b|i (must )?apologi[sz]e"
+    r"|i (cannot|can't|can not|could not|couldn't|will not|won't|would not|wouldn't|must decline|decline)\b"
+    r"|i (do not|don't|did not|didn't) (see|have)\b|unfortunately,? (i|there|the image)"
+    r"|as an? (ai|(large )?language model|assistant)\b|there is no (image|rationale|text)|n/?a\W*$)",
     re.IGNORECASE,
 )
 _ECHO = re.compile(
@@ -83,13 +84,14 @@ def parse_grouped_scores(text: str, counts: Sequence[int]) -> list[list[float] |
 
     Read as keys `<rationale>.<sentence>` counted from 1, or as JSON rows `{"id": <key>, "score": <score>}`;
     else as one part a rationale: under headings `Rationale <i>`, or as many objects or JSON lists as there
-    are rationales. A part that cannot be read is a
-    FeedbackError in its place and leaves the others alone; where the parts cannot be told apart, all are
-    errors.
+    are rationales. A part that cannot be read is a FeedbackError in its place and leaves the others alone;
+    where the parts cannot be told apart, or keys tell that they are counted otherwise, all are errors.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     numbered = _numbered_entries(text)
     if numbered:
+        if foreign := [f"{i}.{j}" for i, j, _ in numbered if not (1 <= i <= len(counts) and j >= 1)]:
+            return [FeedbackError(f"there is no sentence {foreign[0]}")] * len(counts)
         return [_numbered_scores(numbered, i, count) for i, count in enumerate(counts, start=1)]
     parts = json_parts(text)
     if len(parts) != len(counts):
@@ -174,11 +176,12 @@ def _score(value: str) -> float:
 # --------------------------------------------------------------------------------------------------
 
 
-def parse_correction(text: str) -> str:
+def parse_correction(text: str, echo: re.Pattern[str] | None = None) -> str:
     """The repaired rationale, on one line, from a reply `final_rationale: {...}` or JSON with this key.
 
     Of several, the last one counts. Raises FeedbackError for a reply without it, an empty one, one that is
-    cut off, a refusal, and one that names or repeats the question instead of answering it.
+    cut off, a refusal, and one that names or repeats the question instead of answering it; `echo` is found in
+    what only the question says.
     """
     value = _json_final(text)
     if value is None:
@@ -189,9 +192,9 @@ def parse_correction(text: str) -> str:
     value = " ".join(value.split())
     if not re.search(r"\w", value):
         raise FeedbackError("the final rationale is empty")
-    if _ECHO.search(value):
+    if _ECHO.search(value) or (echo and echo.search(value)):
         raise FeedbackError("the reply speaks of the question's form instead of answering it")
-    if _REFUSAL.match(value):
+    if _REFUSAL.match(value.replace("’", "'")):
         raise FeedbackError("the Teacher refused")
     return value
 

@@ -5,6 +5,7 @@ text and one bad rationale does not spoil its siblings (`parsing.parse_grouped_s
 same for all requests: a service that compiles them does so once.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,13 @@ GROUPED = True  # several rationales may share a request
 PREFIX = "Solution:"
 CHARACTERS_PER_TOKEN = 4  # of English text, about
 _TOKENS_PER_SCORE = 16
+_NO_RATIONALE = "(none: write a short one)"
+# What a reply holds that repeats the prompt instead of answering it.
+ECHO = re.compile(
+    rf"below is a question\b|a student's rationale|{re.escape(_NO_RATIONALE)}|reply with json only|bring in no outside"
+    r"|\bquestion:.*\bchoices:.*\banswer:",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ def correct(problem: Problem, rationale: str, has_image: bool) -> Prompt:
         "- correct wrong sentences by what the question, hint, choices and answer say instead of removing them;\n"
         "- complete what is cut off, mend the grammar, and drop repetitions;\n"
         "- end at the given answer, and bring in no outside knowledge.\n\n"
-        f"{describe(problem)}\n\nRationale: {rationale or '(none: write a short one)'}\n\n"
+        f"{describe(problem)}\n\nRationale: {rationale or _NO_RATIONALE}\n\n"
         'Reply with JSON only: {"final_rationale": "..."}'
     )
     return Prompt(text, 64 + len(rationale) // CHARACTERS_PER_TOKEN, CORRECTION)

@@ -7,6 +7,7 @@ A file has one JSON object a line: `kind` (score, correct, judge), `pid`, what w
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,11 +91,17 @@ class ReplayTeacher(Teacher):
 
     def fingerprint(self) -> dict[str, Any]:
         """Its version and what the recording holds."""
+        return {"name": self.name, "version": VERSION, "recording": self._recording}
+
+    @cached_property
+    def _recording(self) -> str:
         self.check()
-        return {"name": self.name, "version": VERSION, "recording": sha256_path(self.path)}
+        return sha256_path(self.path)
 
     def _payload(self, kind: str, pid: str, content: list[Any]) -> dict[str, Any]:
-        return {"pid": pid, "content": content, "key": hash_of([kind, pid, content])}
+        # Another recording may hold other replies to the same question.
+        key = hash_of([kind, pid, content])
+        return {"pid": pid, "content": content, "key": key, "recording": self._recording}
 
 
 def record(kind: str, pid: str, reply: str, **asked: Any) -> dict[str, Any]:

@@ -42,7 +42,8 @@ class Patience:
 class Failure:
     """One failed attempt: `passing` ones are tried again; `away` says that the service answers nobody.
 
-    `paid`: the reply may have been generated. `after`: seconds that the service asks to wait.
+    `paid`: the reply may have been generated. `after`: seconds that the service asks to wait. `local`: nothing
+    was sent, since no request can be.
     """
 
     reason: str
@@ -50,6 +51,7 @@ class Failure:
     away: bool = False
     paid: bool = False
     after: float | None = None
+    local: bool = False
 
 
 class Brake:
@@ -93,6 +95,8 @@ def failure_of(error: Exception, sdk: ModuleType) -> Failure:
     """What an exception of `anthropic` or `openai` (which share their names) means for a request."""
     if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout"):
         return Failure(f"no connection ({error.__cause__ or error})", passing=True, away=True)
+    if type(error.__cause__).__name__ in ("LocalProtocolError", "UnsupportedProtocol", "InvalidURL"):
+        return Failure(str(error.__cause__), passing=False, local=True)
     if isinstance(error, TimeoutError | sdk.APITimeoutError):
         return Failure("no reply in time", passing=True, paid=True)
     if isinstance(error, sdk.APIStatusError):
