@@ -30,6 +30,7 @@ from ares.manifest import (
 from ares.meeting import Leader, follow
 from ares.shared import share
 from ares.steps.asking import TEACHER_STEPS, check_teacher
+from ares.steps.inputs import log_figures
 from ares.steps.plan import SHARED, Step, full_plan, select
 from ares.steps.prepare import prepared
 from ares.store import Outputs, Run, atomic_path
@@ -212,6 +213,8 @@ def _run_step(
         return _execute(run, step, settings, inputs, perform)
 
     write_entry(root, step.key, share(folder, step.key, execute) if shared else execute())
+    if not shared:
+        log_figures(config, root, read_manifest(root)["steps"])
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     return True
 

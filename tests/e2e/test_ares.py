@@ -18,6 +18,7 @@ from ares.store import (
     read_rationales,
     read_rollouts,
 )
+from tests.wandb_record import messages
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -145,38 +146,18 @@ def test_killed_between_rollout_parts_it_goes_on_and_ends_the_same(runs: Path, t
 
 
 def test_wandb_offline_logs_the_same_names_as_csv(tmp_path: Path) -> None:
-    from wandb.proto import wandb_internal_pb2
-
     folders = {
         name: str(tmp_path / name) for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
     }
     train(tmp_path, "stage=rationale", "logger=wandb", WANDB_API_KEY="", WANDB_MODE="offline", **folders)
     [log] = (tmp_path / "demo/wandb").glob("offline-run-*/run-*.wandb")
     names = set()
-    for payload in records(log.read_bytes()):
-        record = wandb_internal_pb2.Record.FromString(payload)
+    for record in messages(log):
         names |= {item.key or ".".join(item.nested_key) for item in record.history.item}
     header = (tmp_path / "demo/logs/rationale/metrics.csv").read_text().splitlines()[0].split(",")
     csv_names = {name for name in header if name not in ("step", "epoch") and not name.endswith("/epoch")}
     assert csv_names == {"rationale/loss", "rationale/lr", "rationale/val/rouge_l"}
     assert csv_names <= names
-
-
-def records(data: bytes) -> list[bytes]:
-    """The records of a LevelDB-framed log behind its 7-byte header: blocks of 32 KiB, chunks of (crc, length, type)."""
-    found, part, position = [], b"", 7
-    while position + 7 <= len(data):
-        left = 32768 - position % 32768
-        if left < 7:
-            position += left
-            continue
-        length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
-        part += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):
-            found.append(part)
-            part = b""
-    return found
 
 
 def test_bad_data_are_one_sentence(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ares.store import read_json
+from tests.wandb_record import run_and_summary
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -136,6 +137,10 @@ def test_random_search_from_a_preset_logs_one_group_of_wandb_runs(runs: Path) ->
     assert len({row["setting"]["rl.lr"] for row in rows}) == 2
     logs = [list((runs / "demo/sweep" / row["job"] / "wandb").glob("offline-run-*")) for row in rows]
     assert all(len(runs_of_a_job) == 1 for runs_of_a_job in logs)
+    for row, [log] in zip(rows, logs, strict=True):
+        run, summary = run_and_summary(next(log.glob("run-*.wandb")))
+        assert run["group"] == "demo"
+        assert summary["round-1/ppo/after/score_per_sentence"] == row["figures"]["score"]
 
 
 def test_mistakes_are_told_before_anything_runs(runs: Path) -> None:

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.utils import instantiate
 
 from ares.models.loading import load_policy
+from ares.ranks import is_first
 from ares.steps.prepare import read_problems
 from ares.store import Run
 from ares.text.prompts import build_example
@@ -101,31 +103,56 @@ def logs_folder(run_root: Path, key: str) -> Path:
 
 
 def loggers_of(config: Config, run: Run) -> list[Any]:
-    """A CSV logger always, so that the report has its curves; Weights & Biases beside it when asked for."""
-    from pytorch_lightning.loggers import CSVLogger, WandbLogger
+    """A CSV logger always, so that the report has its curves; Weights & Biases beside it when asked for.
+
+    The curves of a fit that is resumed go on; those of one that starts afresh begin anew.
+    """
+    from ares.steps.curves import CurveLogger
 
     folder = logs_folder(run.root, run.key)
-    found: list[Any] = [
-        CSVLogger(folder.parent, name=folder.name, version="", prefix=run.key, flush_logs_every_n_steps=20)
-    ]
-    if config.logger.name == "wandb":
-        found.append(
-            WandbLogger(
-                project=config.logger.project,
-                entity=config.logger.entity,
-                group=config.logger.group,
-                name=config.run,
-                id=wandb_id(run.root),
-                resume="allow",
-                offline=not os.environ.get("WANDB_API_KEY"),
-                save_dir=str(run.root),
-                prefix=run.key,
-                config={"run": config.run, "step": run.key, "seed": config.seed},
-            )
-        )
-    for logger in found:
-        logger.LOGGER_JOIN_CHAR = "/"  # round-1/ppo/train/kl_k3, not round-1/ppo-train/kl_k3
-    return found
+    if is_first() and not (run.checkpoints / "last.ckpt").exists():
+        (folder / "metrics.csv").unlink(missing_ok=True)
+    curves = CurveLogger(
+        folder.parent, name=folder.name, version="", prefix=run.key, flush_logs_every_n_steps=20
+    )
+    return [curves, wandb_logger(config, run.root, run.key)] if config.logger.name == "wandb" else [curves]
+
+
+def wandb_logger(config: Config, root: Path, prefix: str) -> Any:
+    """The run folder's wandb run, with the whole configuration; offline without a key. It is begun on first use."""
+    from pytorch_lightning.loggers import WandbLogger
+
+    logger = WandbLogger(
+        project=config.logger.project,
+        entity=config.logger.entity,
+        group=config.logger.group,
+        name=config.run,
+        id=wandb_id(root),
+        resume="allow",
+        offline=not os.environ.get("WANDB_API_KEY"),
+        save_dir=str(root),
+        prefix=prefix,
+        config=asdict(config),
+    )
+    logger.LOGGER_JOIN_CHAR = "/"
+    return logger
+
+
+def log_figures(config: Config, root: Path, steps: Mapping[str, Mapping[str, Any]]) -> None:
+    """Puts the figures of a manifest's `steps` into the summary of the wandb run, where there is one.
+
+    In the summary, because a curve of the same name may stand beside it.
+    """
+    if config.logger.name != "wandb":
+        return
+    figures = {
+        f"{key}/{name}": value for key, step in steps.items() for name, value in step["metrics"].items()
+    }
+    wandb_logger(config, root, "").experiment.summary.update(figures)
+    if config.trainer.devices * config.trainer.num_nodes > 1:
+        import wandb
+
+        wandb.finish()  # the next step's first rank writes the same run
 
 
 def wandb_id(root: Path) -> str:

@@ -1,0 +1,182 @@
+"""Every option of PPO reaches the place where it counts: what it changes, against the formula worked out here."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from ares.models.generation import token_logprobs
+from ares.models.loading import value_from_policy
+from ares.modules.targets import epoch_targets, model_inputs
+from ares.types import RlConfig
+from tests.modules.test_ppo import RL, make_buffer, tiny_policy, train
+from tests.modules.test_ppo_steps import FIRST, module_and_batch
+
+# --------------------------------------------------------------------------------------------------
+# The loss of a policy that has moved away from the rollouts
+# --------------------------------------------------------------------------------------------------
+
+
+def clamp(x: float, low: float, high: float) -> float:
+    return max(low, min(high, x))
+
+
+def expected_losses(tokens: list[tuple[float, ...]], rl: RlConfig) -> dict[str, float]:
+    """The means over (log ratio, advantage, return, old value) of tokens; the value model says 0."""
+    policy_loss = value_loss = clipped = 0.0
+    for log_ratio, advantage, target, old_value in tokens:
+        if rl.log_ratio_clamp is not None:
+            log_ratio = clamp(log_ratio, -rl.log_ratio_clamp, rl.log_ratio_clamp)
+        ratio = math.exp(log_ratio)
+        near = clamp(ratio, 1 - rl.clip_range, 1 + rl.clip_range)
+        policy_loss -= min(ratio * advantage, near * advantage)
+        clipped += near * advantage < ratio * advantage
+        error = target**2
+        if rl.value_clip_range is not None:
+            error = max(
+                error,
+                (old_value + clamp(-old_value, -rl.value_clip_range, rl.value_clip_range) - target) ** 2,
+            )
+        value_loss += error
+    count = len(tokens)
+    return {
+        "policy_loss": policy_loss / count,
+        "value_loss": value_loss / count,
+        "clip_fraction": clipped / count,
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"clip_range": 0.05},
+        {"clip_range": 0.4},
+        {"value_clip_range": 0.1},
+        {"log_ratio_clamp": None},
+        {"log_ratio_clamp": 0.3},
+        {"vf_coef": 0.3},
+    ],
+    ids=str,
+)
+def test_the_loss_of_a_policy_that_has_moved(changes: dict[str, Any]) -> None:
+    rl = replace(FIRST, kl_coef=0.0, log_ratio_clamp=1.0)
+    rl = replace(rl, **changes)
+    module, batch = module_and_batch(rl, current_epoch=1)
+    generator = torch.Generator().manual_seed(1)
+    mask = batch["response_mask"].bool()
+    noise = torch.randn(mask.shape, generator=generator)
+    with torch.no_grad():
+        logprobs = token_logprobs(module.policy, *model_inputs(batch))
+    batch["old_logprobs"] = logprobs + noise
+    module.old_values = torch.randn(module.returns.shape, generator=generator)
+    of = [
+        table[batch["rows"], : mask.shape[1]][mask].tolist() for table in (module.advantages, module.returns)
+    ]
+    old_values = module.old_values[batch["rows"], : mask.shape[1]][mask].tolist()
+    tokens = list(zip((-noise[mask]).tolist(), *of, old_values, strict=True))
+    loss = float(module.training_step(batch, 0).detach())
+    expected = expected_losses(tokens, rl)
+    assert 0 < expected["clip_fraction"] < 1
+    found = {name: float(module._sums[name]) for name in expected}
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert loss == pytest.approx(expected["policy_loss"] + rl.vf_coef * expected["value_loss"], rel=1e-5)
+
+
+# --------------------------------------------------------------------------------------------------
+# What an epoch aims at
+# --------------------------------------------------------------------------------------------------
+
+
+def advantage(rewards: list[float], values: list[float], t: int, gamma: float, lam: float) -> float:
+    """Σ (γλ)^l δ_{t+l}, term by term."""
+    after = [*values[1:], 0.0]
+    return sum(
+        (gamma * lam) ** (s - t) * (rewards[s] + gamma * after[s] - values[s]) for s in range(t, len(rewards))
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"gamma": 0.7}, {"lam": 0.5}, {"whiten": False}, {"whiten": False, "gamma": 0.8, "lam": 0.6}],
+    ids=str,
+)
+def test_advantages_and_returns_of_an_epoch(changes: dict[str, Any]) -> None:
+    rl = replace(RL, **changes)
+    buffer = make_buffer(tiny_policy(), questions=3)
+    values = torch.randn(buffer.mask.shape, generator=torch.Generator().manual_seed(2)) * buffer.mask
+    advantages, returns = epoch_targets(buffer, buffer.rewards, values, rl, warming_up=False)
+    real = buffer.mask.bool()
+    expected = torch.tensor(
+        [
+            advantage(buffer.rewards[i, :length].tolist(), values[i, :length].tolist(), t, rl.gamma, rl.lam)
+            for i, length in enumerate(buffer.lengths)
+            for t in range(length)
+        ]
+    )
+    torch.testing.assert_close(returns[real], expected + values[real], rtol=1e-5, atol=1e-5)
+    if rl.whiten:
+        expected = (expected - expected.mean()) / expected.std(correction=0)
+    torch.testing.assert_close(advantages[real], expected, rtol=1e-4, atol=1e-5)
+
+
+# --------------------------------------------------------------------------------------------------
+# The first step of the optimiser
+# --------------------------------------------------------------------------------------------------
+
+
+class FirstStep(pl.Callback):
+    """The weights before and after the first step, and the gradients that it took, by name."""
+
+    def __init__(self) -> None:
+        self.before: dict[str, torch.Tensor] = {}
+        self.after: dict[str, torch.Tensor] = {}
+        self.gradients: dict[str, torch.Tensor] = {}
+
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        self.before = {name: p.detach().clone() for name, p in module.named_parameters()}
+        self.gradients = {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        self.after = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"lr": 3e-3},
+        {"value_lr": 2e-3},
+        {"adam_eps": 0.5},
+        {"weight_decay": 3.0},
+        {"gradient_clip": 1e-2, "adam_eps": 0.5},
+    ],
+    ids=str,
+)
+def test_the_first_step_is_adamws(tmp_path, changes: dict[str, Any]) -> None:
+    """p − lr·w·p − lr·g/(|g| + eps): Adam's first moments, corrected, are the gradient itself."""
+    settings = replace(RL, value_warmup_epochs=0, ppo_epochs=1, global_batch_size=64, gradient_clip=None)
+    rl = replace(settings, **changes)
+    policy, step = tiny_policy().double(), FirstStep()
+    buffer = make_buffer(policy, reference=tiny_policy(seed=9).double())
+    train(policy, buffer, tmp_path, rl, value=value_from_policy(policy), callbacks=[step])
+    norms = {
+        model: math.sqrt(
+            sum(float(g.square().sum()) for n, g in step.gradients.items() if n.startswith(model))
+        )
+        for model in ("policy", "value")
+    }
+    for name, gradient in step.gradients.items():
+        model = name.split(".")[0]
+        rate = rl.lr if model == "policy" or rl.value_lr is None else rl.value_lr
+        decay = 0.0 if "layer_norm" in name or "bias" in name else rl.weight_decay
+        if rl.gradient_clip is not None:
+            gradient = gradient * min(1.0, rl.gradient_clip / norms[model])
+        before = step.before[name]
+        expected = before * (1 - rate * decay) - rate * gradient / (gradient.abs() + rl.adam_eps)
+        torch.testing.assert_close(step.after[name], expected, rtol=1e-5, atol=1e-7, msg=name)

@@ -1,0 +1,73 @@
+"""Curves survive a resumed fit, and wandb gets what a run is judged by."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from ares.config import folder, register_schema, to_config
+from ares.steps.inputs import log_figures, loggers_of
+from ares.steps.report import read_curves
+from ares.store import Run
+from ares.types import Config
+from tests.wandb_record import run_and_summary
+
+
+def configured(*overrides: str) -> Config:
+    register_schema()
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        return to_config(compose("config", overrides=["experiment=demo", *overrides]))
+
+
+def log_steps(run: Run, steps: range, *, epoch: int, new: str | None = None) -> None:
+    [logger] = loggers_of(run.config, run)
+    logger.save()  # as Lightning does when a fit begins
+    for step in steps:
+        logger.log_metrics({"train/loss": 10.0 * epoch + step, **({new: 1.0} if new else {})}, step=step)
+        logger.save()
+    logger.finalize("success")
+
+
+def test_the_curves_of_a_resumed_fit_go_on(tmp_path: Path) -> None:
+    run = Run(tmp_path, "round-1/ppo", tmp_path / "round-1/ppo", 1, configured(), "0123456789abcdef")
+    path = tmp_path / "logs/round-1/ppo/metrics.csv"
+    run.checkpoints.mkdir(parents=True)
+    log_steps(run, range(5), epoch=0)
+    (run.checkpoints / "last.ckpt").touch()
+    log_steps(run, range(3, 6), epoch=1, new="train/entropy")
+    curves = read_curves(path)
+    assert curves["round-1/ppo/train/loss"] == [[0, 0], [1, 1], [2, 2], [3, 13], [4, 14], [5, 15]]
+    assert [step for step, _ in curves["round-1/ppo/train/entropy"]] == [3, 4, 5]
+    # A fit that was killed behind its end logs nothing and loses nothing.
+    before = path.read_text()
+    log_steps(run, range(0), epoch=2)
+    assert path.read_text() == before
+    # Without a checkpoint it starts afresh.
+    (run.checkpoints / "last.ckpt").unlink()
+    log_steps(run, range(2, 4), epoch=3)
+    assert read_curves(path) == {"round-1/ppo/train/loss": [[2, 32], [3, 33]]}
+
+
+def test_wandb_gets_the_figures_of_every_step_and_the_configuration(tmp_path: Path, monkeypatch) -> None:
+    import wandb
+
+    for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    config = configured("logger=wandb", "rl.kl_coef=0.25", "logger.group=search")
+    steps = {
+        "round-1/ppo": {"metrics": {"after/score_per_sentence": 0.75, "after/repetition": 0.125}},
+        "final/evaluate": {"metrics": {"accuracy/AVG": 62.5}},
+    }
+    log_figures(replace(config, logger=replace(config.logger, name="csv")), tmp_path, steps)
+    assert not (tmp_path / "wandb").exists()
+    log_figures(config, tmp_path, steps)
+    wandb.teardown()  # returns when the file is whole
+    [log] = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    run, summary = run_and_summary(log)
+    assert run["group"] == "search"
+    assert run["config"]["rl"]["kl_coef"] == pytest.approx(0.25)
+    expected = {f"{key}/{name}": v for key, step in steps.items() for name, v in step["metrics"].items()}
+    assert {name: summary[name] for name in expected} == expected
