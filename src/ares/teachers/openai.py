@@ -43,7 +43,7 @@ class OpenAITeacher(ChatTeacher):
         """Raises AresError without the package, or without a key where the endpoint needs one."""
         if find_spec("openai") is None:
             raise AresError(
-                f"teacher={self.name} needs the openai package; install it with `pip install 'ares[openai]'`."
+                f"teacher={self.name} needs the openai package; install it with `uv pip install -e '.[openai]'`."
             )
         if not key_in(KEY) and self.base_url is None:
             raise AresError(
