@@ -14,7 +14,8 @@ from ares.config import folder, register_schema, to_config
 from ares.doctor import doctor, examine
 from ares.doctor.requirements import GIB, disk_of, memory_of, model_of, teacher_tokens, teacher_usd
 from ares.steps.prepare import prepare_alone
-from ares.types import AresError
+from ares.types import AresError, Problem
+from benchmarks.ppo_memory import options
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXT = dict.fromkeys(
@@ -200,6 +201,70 @@ def test_training_holds_four_copies_of_the_weights_and_ddp_five() -> None:
     half = composed("model=large", "strategy=single", "trainer.precision=bf16-true")
     assert memory_of(half, model)["rationale"] < 0.7 * memory_of(single, model)["rationale"]
     assert disk_of(single, model, ["rationale", "ppo"]) == pytest.approx(9 * weights)
+
+
+@pytest.mark.parametrize(
+    ("option", "overrides"),
+    [
+        ("defaults", []),
+        ("rl.objective=rloo or grpo", ["rl.objective=grpo"]),
+        ("rl.share_trunk=true", ["rl.share_trunk=true"]),
+        ("rl.lora.r=64", ["rl.lora.r=64"]),
+        ("rl.share_trunk=true rl.lora.r=64", ["rl.share_trunk=true", "rl.lora.r=64"]),
+        ("strategy=fsdp trainer.devices=4", ["strategy=fsdp", "trainer.devices=4"]),
+    ],
+)
+@pytest.mark.parametrize("size", ["base", "large"])
+def test_memory_of_ppo_is_that_of_the_models_themselves(size: str, option: str, overrides: list[str]) -> None:
+    single = [] if option.startswith("strategy") else ["strategy=single"]
+    config = composed(f"model={size}", *single, *overrides, "rl.micro_batch_size=0")
+    counted = options(size)[option]
+    assert memory_of(config, model_of(config))["ppo"] == pytest.approx(counted, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "score", "correct"),
+    [
+        # A request: 500 + (30 + 6 + 4) / 4 = 510 tokens; a rationale: 80 / 4 = 20 tokens, 2 sentences of 10.
+        ({}, (2, 2 * (510 + 4 * 20), 2 * 4 * 20), (2, 2 * (510 + 20), 2 * 20)),
+        ({"group": 1}, (8, 2 * 4 * (510 + 20), 2 * 4 * 20), (2, 2 * (510 + 20), 2 * 20)),
+        # The paper's replies repeat what they are about.
+        ({"group": 1, "prompt": "paper"}, (8, 2 * 4 * 530, 2 * 4 * 40), (2, 2 * 530, 2 * 40)),
+    ],
+)
+def test_tokens_of_the_teacher_by_hand(
+    teacher: dict[str, object], score: tuple[int, int, int], correct: tuple[int, int, int]
+) -> None:
+    config = composed("model=tiny", "rl.k=4")
+    config.teacher = {"name": "anthropic", "model": "m", **teacher}
+    fields = dict.fromkeys(Problem.__dataclass_fields__, "")
+    problem = Problem(
+        **{
+            **fields,
+            "question": "q" * 30,
+            "hint": "h" * 6,
+            "choices": ("c" * 2,) * 2,
+            "lecture": "l" * 4000,
+            "solution": ("s" * 39 + ".") * 2,
+            "image": None,
+        }
+    )
+    tokens = teacher_tokens(config, {"a": problem, "b": problem}, ["a", "b"], ["score", "correct"])
+    assert tokens == {"score": score, "correct": correct}
+    config.teacher["prices"] = {"m": {"input": 1.0, "output": 5.0}}
+    price = (score[1] + correct[1] + 5 * (score[2] + correct[2])) / 1e6
+    assert teacher_usd(config, tokens) == pytest.approx(price)
+    config.teacher["batch"] = True
+    assert teacher_usd(config, tokens) == pytest.approx(price / 2)
+
+
+def test_the_place_of_the_ledger(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    places = {"new/ledger.sqlite": "ok", "file/ledger.sqlite": "problem", "file": "ok", "data": "problem"}
+    for place, status in places.items():
+        config = on(data, "doctor.stage=score", f"paths.ledger={tmp_path / place}")
+        assert [s for s, _ in found(config, "ledger")] == [status], place
 
 
 def test_cost_of_the_teacher_follows_questions_rationales_and_prices(data: Path) -> None:

@@ -134,3 +134,33 @@ def test_skipped_images_are_named(hub: Path, tmp_path: Path) -> None:
     lines = prepare_alone(composed(runs, f"data.root={root}", "features.on_corrupt=skip"))
     assert "features: 16 x 784 of 1 problems" in lines[1]
     assert "skipped: problem train-2" in lines[2]
+
+
+def test_other_images_make_other_features(hub: Path, tmp_path: Path) -> None:
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    config = composed(runs, f"data.root={root}", f"data.hub={hub}")
+    prepare_alone(config)
+    before = FeatureStore(prepared(config, make=False)["features"])
+    before.get(["train-1"])
+    Image.new("RGB", (80, 64), "white").save(root / "images/train-2/image.png")
+    with pytest.raises(AresError, match="of other images than there are now"):
+        prepared(config, make=False)
+    prepare_alone(config)
+    after = FeatureStore(prepared(config, make=False)["features"])
+    assert np.array_equal(after.get(["train-1"]), before.get(["train-1"]))
+    assert np.allclose(after.get(["train-2"])[..., :768], 1.0)
+    assert after.sha256 != before.sha256
+
+
+def test_features_without_some_images_need_the_consent_of_every_run(hub: Path, tmp_path: Path) -> None:
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    prepare_alone(composed(runs, f"data.root={root}", f"data.hub={hub}", "features=none"))
+    whole = (root / "images/train-2/image.png").read_bytes()
+    (root / "images/train-2/image.png").write_bytes(b"broken")
+    prepare_alone(composed(runs, f"data.root={root}", "features.on_corrupt=skip"))
+    config = composed(runs, f"data.root={root}")
+    for make in (True, False):
+        with pytest.raises(AresError, match=r"leave out 1 problems' images \(.*on_corrupt=skip"):
+            prepared(config, make=make)
+    (root / "images/train-2/image.png").write_bytes(whole)
+    assert "features: 16 x 784 of 2 problems" in prepare_alone(config)[1]

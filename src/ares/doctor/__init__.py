@@ -5,7 +5,14 @@ from omegaconf import OmegaConf
 from ares.config import folder, options
 from ares.doctor.artefacts import check_checkpoints, check_data, check_features
 from ares.doctor.findings import Finding
-from ares.doctor.machine import check_devices, check_disk, check_environment, check_keys, check_memory
+from ares.doctor.machine import (
+    check_devices,
+    check_disk,
+    check_environment,
+    check_keys,
+    check_ledger,
+    check_memory,
+)
 from ares.doctor.spending import check_teacher
 from ares.types import AresError, Config
 
@@ -37,6 +44,7 @@ def examine(config: Config) -> list[Finding]:
         *check_checkpoints(config, steps, patch_dim),
         *check_memory(config, steps),
         *check_disk(config, steps),
+        *check_ledger(config, steps),
         *check_teacher(config, steps, problems, splits),
     ]
 

@@ -125,7 +125,10 @@ def check_memory(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
         }
         keys = ", ".join(blocks.get(step, f"{step}.micro_batch_size") for step in over)
         yield Finding(
-            "problem", "memory", text, f"make {keys} smaller, or trainer.precision=bf16-true, or the model"
+            "problem",
+            "memory",
+            text,
+            f"make {keys} smaller, or trainer.precision=bf16-true, or the model; for ppo see docs/memory.md",
         )
     else:
         yield Finding("ok", "memory", text)
@@ -144,7 +147,8 @@ def _alternatives(config: Config, steps: Sequence[str]) -> Iterator[str]:
         if model is None:
             continue
         for strategy in options("strategy"):
-            other.strategy = {"name": strategy}
+            group = OmegaConf.load(folder() / "strategy" / f"{strategy}.yaml")
+            other.strategy, other.trainer.devices = {"name": strategy}, group.trainer.devices
             most = max(gib for step, gib in memory_of(other, model).items() if step in steps)
             yield f"{name} {strategy} {most:.1f}"
 
@@ -164,6 +168,23 @@ def check_disk(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
         yield Finding("problem", "disk", text, "make room, or name another place: paths.runs=<folder>")
     else:
         yield Finding("ok", "disk", text)
+
+
+def check_ledger(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
+    """Whether the Teacher's replies can be written at `paths.ledger`."""
+    if not {"score", "correct", "judge"} & set(steps):
+        return
+    place = Path(config.paths.ledger).resolve()
+    there = next(path for path in (place, *place.parents) if path.exists())
+    remedy = "name another place: paths.ledger=<file>"
+    if place.is_dir():
+        yield Finding("problem", "ledger", f"{place} is a folder", remedy)
+    elif there not in (place, *filter(Path.is_dir, place.parents)):
+        yield Finding("problem", "ledger", f"{there} is a file, {place} cannot be made below it", remedy)
+    elif not os.access(there, os.W_OK):
+        yield Finding("problem", "ledger", f"{there} cannot be written", remedy)
+    else:
+        yield Finding("ok", "ledger", str(place))
 
 
 def _gpus() -> list[tuple[str, int]]:

@@ -9,12 +9,14 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from ares.teachers.anthropic import BATCH_PRICE
 from ares.types import Config, Problem
 
 GIB = 2**30
 # flan-alpaca with its fusion, head untied (Chung et al. 2022, table 1, and 145 x 1024 patches).
 _KNOWN = {"base": 251_907_840, "large": 790_496_256}
 _SHAPES = {"base": (768, 24), "large": (1024, 48)}  # d_model, encoder and decoder layers
+_ADAPTER_OF_RANK_1 = 0.1 / 64  # of the weights: on all linear layers, rank 64 adds a tenth
 _CHARACTERS_PER_TOKEN = 4
 _INSTRUCTION_TOKENS = 500  # of a request to the Teacher, beside question and rationales
 _IMAGE_TOKENS = 1000
@@ -59,45 +61,74 @@ def _local(folder: Path) -> Model | None:
     return Model(sum(prod(shape) for shape in shapes.values()), width, layers, vocabulary)
 
 
+@dataclass(frozen=True)
+class _Passes:
+    """Bytes of what a pass over `rows` prompts of `read` tokens and responses of `written` tokens holds.
+
+    Activations by Korthikanti et al. 2022: 34 numbers of the model's width a token and layer.
+    """
+
+    model: Model
+    read: int
+    number: int  # bytes of one
+
+    def activations(self, rows: int, written: int) -> int:
+        # Encoder layers see the prompt, decoder layers the response.
+        tokens = rows * (self.read + written) / 2
+        return int(tokens * self.model.layers * 34 * self.model.width * self.number)
+
+    def logits(self, rows: int, written: int) -> int:
+        return 3 * rows * written * self.model.vocabulary * 4
+
+    def cache(self, rows: int, written: int) -> int:
+        return rows * (self.read + written) * self.model.layers * self.model.width * self.number
+
+
 def memory_of(config: Config, model: Model) -> dict[str, float]:
-    """GiB a device by step. Training holds weights, gradients and AdamW's two moments, DDP a copy of the gradients;
-    activations by Korthikanti et al. 2022 (34 numbers of the model's width a token and layer), and the logits thrice.
+    """GiB a device by step. Training holds weights and, where they are trained, gradients, AdamW's two moments and,
+    with more than one device, a copy of the gradients; activations and thrice the logits come on top.
     """
     number = 2 if config.trainer.precision == "bf16-true" else 4
-    copies = 5 if config.strategy["name"] == "ddp" else 4
     weights = model.parameters * number
-    read = config.text.max_input_tokens
+    # Only ppo is sharded by fsdp; steps that train one model use ddp then.
+    copies = 4 if config.strategy["name"] == "single" else 5
+    passes = _Passes(model, config.text.max_input_tokens, number)
 
-    def activations(rows: int, written: int) -> int:
-        # Encoder layers see the prompt, decoder layers the response.
-        return int(rows * (read + written) / 2 * model.layers * 34 * model.width * number)
-
-    def logits(rows: int, written: int) -> int:
-        return 3 * rows * written * model.vocabulary * 4
-
-    def fit(rows: int, written: int) -> int:
-        return copies * weights + activations(rows, written) + logits(rows, written)
-
-    def cache(rows: int, written: int) -> int:
-        return rows * (read + written) * model.layers * model.width * number
+    def fit(trained: float, rows: int, written: int) -> float:
+        held = weights + (copies - 1) * trained
+        return held + passes.activations(rows, written) + passes.logits(rows, written)
 
     rl, sft, lora, first = config.rl, config.sft, config.lora, config.rationale
     found = {
-        "rationale": fit(first.micro_batch_size, first.max_output_tokens),
+        "rationale": fit(weights, first.micro_batch_size, first.max_output_tokens),
         "rollout": (2 if config.rounds > 1 else 1) * weights
-        + cache(rl.generation_batch * rl.k, rl.max_new_tokens),
-        # The value model has no logits.
-        "ppo": 2 * copies * weights
-        + 2 * activations(rl.micro_batch_size, rl.max_new_tokens)
-        + logits(rl.micro_batch_size, rl.max_new_tokens),
-        "sft": fit(sft.micro_batch_size, sft.max_output_tokens),
-        "generate": weights + cache(config.generate.batch_size, config.generate.max_new_tokens),
-        # The adapter is a tenth of the weights, with gradients and moments of its own.
-        "lora": 1.4 * weights
-        + activations(lora.micro_batch_size, lora.max_output_tokens)
-        + logits(lora.micro_batch_size, lora.max_output_tokens),
+        + passes.cache(rl.generation_batch * rl.k, rl.max_new_tokens),
+        "ppo": _ppo(config, passes, weights, copies),
+        "sft": fit(weights, sft.micro_batch_size, sft.max_output_tokens),
+        "generate": weights + passes.cache(config.generate.batch_size, config.generate.max_new_tokens),
+        # An adapter's weights are as many as those of it that are trained.
+        "lora": _adapter(weights, lora.r)
+        + fit(_adapter(weights, lora.r), lora.micro_batch_size, lora.max_output_tokens),
     }
     return {step: value / GIB for step, value in found.items()}
+
+
+def _adapter(weights: int, rank: int) -> float:
+    """The bytes of an adapter on all linear layers."""
+    return _ADAPTER_OF_RANK_1 * rank * weights
+
+
+def _ppo(config: Config, passes: _Passes, weights: int, copies: int) -> float:
+    """The bytes that ppo holds on a device by its options, as docs/memory.md lists them."""
+    rl = config.rl
+    # rloo and grpo train no value model; with a shared trunk it is a head on the policy. It has no logits.
+    models = 1 if rl.share_trunk or rl.objective != "ppo" else 2
+    adapter, devices = _adapter(weights, rl.lora.r), 1
+    if config.strategy["name"] == "fsdp":
+        copies, devices = 4, config.trainer.devices * config.trainer.num_nodes
+    each = weights + copies * adapter if rl.lora.r else copies * weights
+    rows, written = rl.micro_batch_size, rl.max_new_tokens
+    return models * (each / devices + passes.activations(rows, written)) + passes.logits(rows, written)
 
 
 def disk_of(config: Config, model: Model, steps: Sequence[str]) -> float:
@@ -115,27 +146,29 @@ def teacher_tokens(
 ) -> dict[str, tuple[int, int, int]]:
     """Requests, input and output tokens by step, if rationales are as long as the gold ones."""
     asked = {"score": list(pids)[: config.rl.questions], "correct": list(pids)}
+    # The paper's replies repeat the rationale that they are about.
+    repeats = 1 if config.teacher.get("prompt") == "paper" else 0
+    grouped = str(config.teacher.get("group", "k")) == "k"
     found = {}
     for step in ("score", "correct"):
         if step not in steps:
             continue
+        rationales = config.rl.k if step == "score" else 1
+        each = 1 if grouped else rationales  # requests a question
         sent = received = 0
         for pid in asked[step]:
             problem = problems[pid]
-            rationale = len(problem.solution) // _CHARACTERS_PER_TOKEN
-            sent += _INSTRUCTION_TOKENS + _question_tokens(problem, config)
-            sent += rationale * (config.rl.k if step == "score" else 1)
-            sentences = max(1, problem.solution.count(".")) * config.rl.k
-            received += sentences * _TOKENS_PER_SCORE if step == "score" else rationale
-        requests = len(asked[step]) * config.rounds
+            length = len(problem.solution) // _CHARACTERS_PER_TOKEN
+            sent += each * (_INSTRUCTION_TOKENS + _question_tokens(problem, config)) + rationales * length
+            answer = max(1, problem.solution.count(".")) * _TOKENS_PER_SCORE if step == "score" else length
+            received += rationales * (answer + repeats * length)
+        requests = each * len(asked[step]) * config.rounds
         found[step] = (requests, sent * config.rounds, received * config.rounds)
     return found
 
 
 def _question_tokens(problem: Problem, config: Config) -> int:
-    text = sum(
-        map(len, (problem.question, problem.hint, problem.lecture, problem.solution, *problem.choices))
-    )
+    text = sum(map(len, (problem.question, problem.hint, *problem.choices)))
     image = _IMAGE_TOKENS if problem.image and config.teacher["name"] in _IMAGE_READERS else 0
     return text // _CHARACTERS_PER_TOKEN + image
 
@@ -147,4 +180,9 @@ def teacher_usd(config: Config, tokens: Mapping[str, tuple[int, int, int]]) -> f
     price: Any = (config.teacher.get("prices") or {}).get(config.teacher.get("model"))
     if not price:
         return None
-    return sum(sent * price["input"] + got * price["output"] for _, sent, got in tokens.values()) / 1e6
+    discount = BATCH_PRICE if config.teacher.get("batch") else 1.0
+    return (
+        discount
+        * sum(sent * price["input"] + got * price["output"] for _, sent, got in tokens.values())
+        / 1e6
+    )

@@ -1,5 +1,6 @@
 """prepare: problems, captions and image features as files, made once for all runs that use the same ones."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -156,16 +157,47 @@ def _features(config: Config, shared: Path, data: Path, make: bool) -> Path:
         return Path(config.features["path"]).resolve()
     settings = {key: value for key, value in config.features.items() if key not in _NOT_THE_ENCODERS}
     folder = shared / f"features-{_features_key(config, settings)}"
-    if not (folder / "prepared.json").exists() and not make:
+    images = _stamp(config, data)
+    if not make and _made_of(folder) != images:
         raise AresError(
-            f"The image features of data={config.data['name']} are not extracted yet; make them with "
-            f"`{command('prepare')}`, or do without images: features=none."
+            f"The image features of data={config.data['name']} are not extracted yet, or of other images than there are now; "
+            f"make them with `{command('prepare')}`, or do without images: features=none."
         )
-    with _making(folder) as whole:
-        if not whole:
+    with _making(folder):
+        if _made_of(folder) != images:
+            (folder / "prepared.json").unlink(missing_ok=True)
             _make_features(config, settings, data, folder)
-            write_json(folder / "prepared.json", settings)
+            write_json(folder / "prepared.json", {**settings, "images": images})
+    _check_skipped(config, folder)
     return folder
+
+
+def _stamp(config: Config, data: Path) -> str:
+    """What shows that images were added, repaired or removed: where each is, and its size (0 if absent).
+
+    It is no part of the folder's name: after a repair an interrupted extraction goes on in the same folder.
+    """
+    if config.features.get("arrays") or config.data["name"] == "sample":
+        return "those of the key"  # by which the folder is named
+    images = set(_images(config, data).values())
+    return hash_of(
+        sorted([os.path.relpath(path, data), path.stat().st_size if path.is_file() else 0] for path in images)
+    )
+
+
+def _made_of(folder: Path) -> str | None:
+    """The stamp of the images that the features in a folder were made of, None where there are none."""
+    made = folder / "prepared.json"
+    return read_json(made).get("images") if made.exists() else None
+
+
+def _check_skipped(config: Config, folder: Path) -> None:
+    skipped = FeatureStore(folder).skipped
+    if skipped and config.features.get("on_corrupt") == "refuse":
+        raise AresError(
+            f"The image features in {folder} leave out {len(skipped)} problems' images ({next(iter(skipped.values()))}); "
+            "repair the images and run stage=prepare again, or do without them: features.on_corrupt=skip."
+        )
 
 
 def _features_key(config: Config, settings: Mapping[str, Any]) -> str:
