@@ -210,6 +210,25 @@ def test_a_dry_run_tells_and_sends_nothing(loopback, inputs, capsys):
     assert "0 to send, 100.0% of 30" in capsys.readouterr().out
 
 
+def test_a_dry_run_of_batches_tells_no_minutes(loopback, inputs, capsys):
+    server = loopback()
+    with pytest.raises(SystemExit):
+        do(score, inputs, server, "teacher.dry_run=true", "teacher.batch=true")
+    text = capsys.readouterr().out
+    assert "time      within 24 hours, by Message Batches" in text
+    assert " min" not in text
+    # A reply that waited in a batch says nothing of how long one alone takes.
+    do(score, inputs, server)
+    db = sqlite3.connect(inputs / "ledger.sqlite")
+    db.execute("UPDATE requests SET batch = 'b', asked = asked - 80000")
+    db.execute("DELETE FROM requests WHERE rowid % 2")
+    db.commit()
+    db.close()
+    with pytest.raises(SystemExit):
+        do(score, inputs, server, "teacher.dry_run=true")
+    assert "min at concurrency 16 (at 3 s a request)" in capsys.readouterr().out
+
+
 def test_a_dry_run_without_a_price_or_a_key_prints_tokens(loopback, inputs, capsys, monkeypatch):
     monkeypatch.delenv("ANTHROPIC_API_KEY")
     with pytest.raises(SystemExit):

@@ -44,6 +44,7 @@ class Teacher(ABC):
     """
 
     shuffled = False
+    waits = False  # whether replies come in batches, within a day
 
     def __init__(
         self,

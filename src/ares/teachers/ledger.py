@@ -90,10 +90,11 @@ class Ledger:
             lambda db: sum(usd for name in hashes for (usd,) in db.execute(query, (name, self.step)))
         )
 
-    def pace(self, teacher: str, prompt_version: str, kind: str) -> tuple[float, float] | None:
-        """Mean output tokens and seconds of such requests that took one attempt; None if there are none."""
+    def pace(self, teacher: str, prompt_version: str, kind: str) -> tuple[float, float | None] | None:
+        """Mean output tokens and seconds of such requests that took one attempt; None if there are none. Those
+        in batches have no pace."""
         query = (
-            "SELECT avg(output_tokens), avg(replied - asked) FROM requests WHERE reply IS NOT NULL"
+            "SELECT avg(output_tokens), avg(CASE WHEN batch IS NULL THEN replied - asked END) FROM requests WHERE reply IS NOT NULL"
             " AND attempts = 1 AND teacher = ? AND prompt_version = ? AND kind = ?"
         )
         row = self._db.now(lambda db: db.execute(query, (teacher, prompt_version, kind)).fetchone())
