@@ -2,7 +2,6 @@
 
 import typing
 from collections.abc import Mapping
-from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +81,8 @@ class AnthropicTeacher(ChatTeacher):
         for twice."""
         if self.batches:
             return await self.batches.send(request)
-        if self.ledger and await self.ledger.run(partial(is_under_way, request_hash=request.hash)):
+        waits = self.ledger is not None and await self.ledger.run(lambda db: is_under_way(db, request.hash))
+        if waits:
             raise AresError(
                 "These requests are in a Message Batch of an earlier run, which is paid for; give the same command "
                 "with teacher.batch=true to wait for its results."
