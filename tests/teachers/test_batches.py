@@ -15,6 +15,7 @@ from ares.teachers.anthropic import AnthropicTeacher
 from ares.teachers.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.retry import Patience
+from ares.types import AresError
 
 RATIONALES = [["Ice is cold.", "So yes."], ["No."]]
 PRICES = {"claude-haiku-5-5": {"input": 1.0, "output": 5.0}}
@@ -143,6 +144,48 @@ def test_a_killed_process_leaves_a_batch_that_is_found(moment, loopback, problem
     assert [len(result.scores) for result in found] == [2, 1] * 20
     assert submitted(server) == [20]
     assert teacher.usage.requests == 20
+
+
+def test_a_batch_under_way_is_not_paid_for_again_by_requests_alone(loopback, problem, tmp_path):
+    server = loopback(batch_seconds=2.0)
+    path = tmp_path / "ledger"
+    child = subprocess.Popen([sys.executable, "-c", CHILD, server.url, str(path), "."], env=os.environ)
+    deadline = time.monotonic() + 60
+    while not submitted(server) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+
+    def alone(pid):
+        with Ledger(path) as ledger:
+            teacher = AnthropicTeacher(
+                model="claude-haiku-5-5", base_url=server.url, prices=PRICES, ledger=ledger
+            )
+            return asyncio.run(teacher.score(problem(pid), RATIONALES))
+
+    with pytest.raises(AresError, match=r"teacher\.batch=true"):
+        alone("0")
+    assert server.hashes == []
+    assert len(alone("new")) == 2  # in no batch
+    ask(server, path, problem)
+    assert len(alone("0")) == 2
+    assert len(server.hashes) == 1
+
+
+def test_what_came_back_from_its_batches_without_a_reply_may_be_asked_alone(loopback, problem, tmp_path):
+    server = loopback(batch_faults=0.5)
+    found, _ = ask(server, tmp_path / "ledger", problem, 40)
+    assert any(isinstance(result.scores, FeedbackError) for result in found)
+    with Ledger(tmp_path / "ledger") as ledger:
+        teacher = AnthropicTeacher(
+            model="claude-haiku-5-5", base_url=server.url, prices=PRICES, ledger=ledger
+        )
+
+        async def main():
+            return await asyncio.gather(*(teacher.score(problem(str(n)), RATIONALES) for n in range(40)))
+
+        assert all(isinstance(result.scores, list) for part in asyncio.run(main()) for result in part)
+    assert 0 < len(server.hashes) < 20
 
 
 def test_an_intent_whose_batch_never_came_to_be_is_submitted(loopback, problem, tmp_path):

@@ -253,6 +253,14 @@ def test_network_file_systems(tmp_path, path, network):
     assert is_network_path(Path(path), MOUNTS) is network
 
 
+def test_a_link_into_a_network_file_system_is_one(tmp_path):
+    (tmp_path / "share").mkdir()
+    (tmp_path / "runs").symlink_to(tmp_path / "share")
+    mounts = f"{MOUNTS}server:/x {tmp_path.resolve()}/share nfs4 rw 0 0\n"
+    assert is_network_path(tmp_path / "runs" / "ledger.sqlite", mounts)
+    assert not is_network_path(tmp_path / "elsewhere" / "ledger.sqlite", mounts)
+
+
 def test_journal_by_file_system(tmp_path, monkeypatch):
     def journal(ledger) -> str:
         return ledger._db.now(lambda db: db.execute("PRAGMA journal_mode").fetchone()[0])
@@ -275,6 +283,13 @@ def test_a_foreign_file_is_refused(tmp_path):
     db.close()
     with pytest.raises(AresError, match="version 99"):
         Ledger(tmp_path / "newer")
+
+
+def test_a_place_where_no_ledger_can_be_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "ledger", tmp_path / "file" / "deep" / "ledger", tmp_path):
+        with pytest.raises(AresError, match=r"cannot be used as a ledger.*paths\.ledger"):
+            Ledger(place)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -351,6 +366,41 @@ def test_a_killed_process_leaves_its_reservation_behind(path):
         gone = "elsewhere/pid:[1]|7|x"
         ledger._db.now(lambda db: ledger._claim(db, REQUEST, gone, 0.25))
         assert ledger.spent() == 0.25
+
+
+def test_what_is_lost_counts_against_a_cap_that_comes_later(path):
+    with Ledger(path, payer="run") as ledger:
+        ledger._db.now(lambda db: ledger._claim(db, requests(1)[0], "elsewhere/pid:[1]|7|x", 0.25))
+    with Ledger(path, payer="run") as ledger:
+        asyncio.run(ledger.reserve(0.125))
+        asyncio.run(ledger.ask(REQUEST, Sender(), worst=0.5))
+        asyncio.run(ledger.ask(requests(2)[1], Sender()))  # of unknown price
+    with Ledger(path, payer="run", max_usd=1.0) as ledger:
+        assert ledger.spent() == 0.25 + 0.125 + 2 * REPLY.usd
+
+
+def test_what_a_step_has_paid_outlives_its_processes(path):
+    asked = requests(3)
+    hashes = [request.hash for request in asked]
+    for first, last in ((0, 1), (0, 3)):
+        with Ledger(path, step="a/score") as ledger:
+            for request in asked[first:last]:
+                asyncio.run(ledger.ask(request, Sender(), worst=0.5))
+            assert ledger.paid(hashes) == last * REPLY.usd
+            assert ledger.paid(hashes[:1]) == REPLY.usd
+    with Ledger(path, step="b/score") as ledger:
+        asyncio.run(ledger.ask(asked[0], Sender()))
+        assert ledger.paid(hashes) == 0
+
+
+def test_a_ledger_of_version_2_is_brought_up_to_date(path):
+    Ledger(path).close()
+    db = sqlite3.connect(path)
+    db.executescript("ALTER TABLE requests DROP COLUMN step; PRAGMA user_version = 2;")
+    db.close()
+    with Ledger(path, step="a") as ledger:
+        asyncio.run(ledger.ask(REQUEST, Sender()))
+        assert ledger.paid([REQUEST.hash]) == REPLY.usd
 
 
 def test_a_ledger_of_version_1_is_brought_up_to_date(path):

@@ -177,7 +177,9 @@ def test_a_missing_or_extra_score_spoils_its_own_rationale_only():
     assert kinds(parse_grouped_scores(twice, [2, 1])) == ["error", [0.3]]
 
 
-@pytest.mark.parametrize("ids", ["0.1 0.2 1.1 1.2", "2.1 2.2 3.1 3.2", "1.1 1.2 2.0 2.1", "1.1 1.2 2.1 2.2 3.1"])
+@pytest.mark.parametrize(
+    "ids", ["0.1 0.2 1.1 1.2", "2.1 2.2 3.1 3.2", "1.1 1.2 2.0 2.1", "1.1 1.2 2.1 2.2 3.1"]
+)
 def test_sentences_counted_otherwise_are_not_guessed(ids):
     rows = [{"id": name, "score": 0.5} for name in ids.split()]
     assert kinds(parse_grouped_scores(json.dumps({"scores": rows}), [2, 2])) == ["error"] * 2

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,15 @@ def do(step, inputs: Path, server, *overrides: str):
     return step(config, run_of(inputs, config))
 
 
+def priced(inputs: Path) -> float:
+    """The recorded tokens at the price of claude-haiku-5-5, US dollars."""
+    db = sqlite3.connect(inputs / "ledger.sqlite")
+    [tokens] = db.execute("SELECT sum(input_tokens), sum(output_tokens), count(reply) FROM requests")
+    db.close()
+    assert tokens[2] == QUESTIONS
+    return (0.10 * tokens[0] + 0.50 * tokens[1]) / 1e6
+
+
 def test_score_correct_and_judge(loopback, inputs):
     server = loopback()
     made = do(score, inputs, server)
@@ -99,7 +110,8 @@ def test_score_correct_and_judge(loopback, inputs):
     assert [row.status for row in feedback[:2]] == ["ok", "empty"]
     assert all(len(row.scores) == 2 for row in feedback if row.status == "ok")
     assert made.requests == QUESTIONS
-    assert made.usd == pytest.approx(made.usd)
+    assert made.usd == pytest.approx(priced(inputs))
+    assert made.usd > 0
     assert made.metrics["empty"] == pytest.approx(1 / 60)
     do(correct, inputs, server)
     corrections = read_corrections(inputs / "run" / "corrections.parquet")
@@ -115,19 +127,22 @@ def test_a_question_asked_again_costs_nothing(loopback, inputs):
     server = loopback()
     do(score, inputs, server, "teacher.group=1")
     assert len(server.hashes) == 59
-    made = do(score, inputs, server, "teacher.group=1", "teacher.concurrency=3")
+    config = config_of(inputs, server, "teacher.group=1", "teacher.concurrency=3")
+    made = score(config, replace(run_of(inputs, config), folder=inputs / "other"))
     assert (made.requests, made.usd) == (0, 0.0)
     assert len(server.hashes) == 59
 
 
 def test_too_much_quarantine_stops_early_and_says_why(loopback, inputs):
     server = loopback(content_script=["wrong_count", "wrong_count"])
-    with pytest.raises(AresError, match=r"max_quarantine=0\.02 allows: 1 scores for 2 sentences"):
+    with pytest.raises(AresError, match=r"max_quarantine=0\.02 allows: 1 scores for 2 sentences") as caught:
         do(score, inputs, server, "teacher.group=1", "teacher.concurrency=1")
     assert len(server.hashes) < 12  # two rows of 60 are too many; nobody waits for the rest
     assert not (inputs / "run" / "feedback.parquet").exists()
     rows = read_jsonl(inputs / "run" / "feedback-quarantine.jsonl")
     assert {"id", "reason", "reply", "request_hash"} == rows[0].keys()
+    for way in (f"{inputs}/run/feedback-quarantine.jsonl", "raise teacher.max_quarantine", "teacher.model"):
+        assert way in str(caught.value)
     assert rows[0]["reply"].startswith('{"scores"')
 
 
@@ -195,6 +210,25 @@ def test_a_dry_run_tells_and_sends_nothing(loopback, inputs, capsys):
     assert "0 to send, 100.0% of 30" in capsys.readouterr().out
 
 
+def test_a_dry_run_of_batches_tells_no_minutes(loopback, inputs, capsys):
+    server = loopback()
+    with pytest.raises(SystemExit):
+        do(score, inputs, server, "teacher.dry_run=true", "teacher.batch=true")
+    text = capsys.readouterr().out
+    assert "time      within 24 hours, by Message Batches" in text
+    assert " min" not in text
+    # A reply that waited in a batch says nothing of how long one alone takes.
+    do(score, inputs, server)
+    db = sqlite3.connect(inputs / "ledger.sqlite")
+    db.execute("UPDATE requests SET batch = 'b', asked = asked - 80000")
+    db.execute("DELETE FROM requests WHERE rowid % 2")
+    db.commit()
+    db.close()
+    with pytest.raises(SystemExit):
+        do(score, inputs, server, "teacher.dry_run=true")
+    assert "min at concurrency 16 (at 3 s a request)" in capsys.readouterr().out
+
+
 def test_a_dry_run_without_a_price_or_a_key_prints_tokens(loopback, inputs, capsys, monkeypatch):
     monkeypatch.delenv("ANTHROPIC_API_KEY")
     with pytest.raises(SystemExit):
@@ -228,6 +262,7 @@ def test_a_cap_stops_the_step_and_a_higher_one_resumes_it(loopback, inputs):
     assert 0 < paid < QUESTIONS
     made = do(score, inputs, server, "teacher.max_usd=1")
     assert made.requests == QUESTIONS - paid
+    assert made.usd == pytest.approx(priced(inputs))  # what was paid before the stop, too
     assert len(set(server.hashes)) == len(server.hashes) == QUESTIONS
 
 

@@ -30,7 +30,9 @@ def make_teacher(config: Config, ledger: Ledger | None = None) -> Teacher:
 
 def teacher_of(config: Config, run: Run) -> Teacher:
     """The configured Teacher on the ledger that all runs share; this run pays."""
-    ledger = Ledger(config.paths.ledger, payer=str(run.root), max_usd=config.teacher["max_usd"])
+    ledger = Ledger(
+        config.paths.ledger, payer=str(run.root), step=str(run.folder), max_usd=config.teacher["max_usd"]
+    )
     return make_teacher(config, ledger)
 
 
@@ -50,8 +52,10 @@ def check_teacher(config: Config) -> None:
 
 @dataclass
 class Quarantine:
-    """The replies that could not be used, of `total` rows in all; `limit` is the share that is put up with."""
+    """The replies that could not be used, of `total` rows in all, for the file at `path`; `limit` is the share
+    that is put up with."""
 
+    path: Path
     limit: float
     total: int
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -66,24 +70,27 @@ class Quarantine:
             reasons = "; ".join(f"{reason} ({count})" for reason, count in common)
             raise AresError(
                 f"{len(self.rows)} of {self.total} replies of the Teacher cannot be used, more than "
-                f"teacher.max_quarantine={self.limit} allows: {reasons}."
+                f"teacher.max_quarantine={self.limit} allows: {reasons}; see them in {self.path}, then raise "
+                "teacher.max_quarantine or choose another teacher.model, and give the same command again."
             )
 
-    def write(self, path: Path) -> None:
+    def write(self) -> None:
         """One line each, with reason and raw reply; no file where there is none."""
-        path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
         if self.rows:
-            write_jsonl(path, sorted(self.rows, key=lambda row: row["id"]))
+            write_jsonl(self.path, sorted(self.rows, key=lambda row: row["id"]))
 
 
-def ask_all(teacher: Teacher, jobs: Sequence[Coroutine[Any, Any, None]], label: str) -> None:
-    """Runs the jobs together, with a bar of how many are done, when the rest will be, and the money spent.
+def ask_all(teacher: Teacher, jobs: Sequence[Coroutine[Any, Any, None]], label: str) -> float:
+    """Runs the jobs together, with a bar of how many are done, when the rest will be, and the money spent;
+    returns what the step has paid for the replies (US dollars), before it was last stopped, too.
 
     After an AresError nothing more is sent, what is under way comes to its end and into the ledger, and the
     error is passed on.
     """
     try:
         asyncio.run(_ask_all(teacher, jobs, label))
+        return teacher.ledger.paid(teacher.usage.answered) if teacher.ledger else teacher.usage.usd
     finally:
         if teacher.ledger:
             teacher.ledger.close()

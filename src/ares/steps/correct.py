@@ -28,17 +28,18 @@ def correct(config: Config, run: Run) -> Outputs:
     if config.teacher["dry_run"]:
         asked = [(problems[row.pid], _bare(row)) for row in rationales]
         dry_run(teacher, askable(partial(_requests, teacher), asked), run.key)
-    quarantine = Quarantine(config.teacher["max_quarantine"], len(rationales))
+    rejected = run.folder / "corrections-quarantine.jsonl"
+    quarantine = Quarantine(rejected, config.teacher["max_quarantine"], len(rationales))
     try:
-        found = _correct_all(teacher, problems, rationales, quarantine, run.key)
+        found, usd = _correct_all(teacher, problems, rationales, quarantine, run.key)
     finally:
-        quarantine.write(run.folder / "corrections-quarantine.jsonl")
+        quarantine.write()
     figures = _figures(found)
     if config.correct.on_quarantine == "keep_own":
         found = [_kept(row) for row in found]
     path = run.folder / "corrections.parquet"
     write_corrections(path, found, run.provenance)
-    return Outputs({"corrections": path}, figures, usd=teacher.usage.usd, requests=teacher.usage.requests)
+    return Outputs({"corrections": path}, figures, usd=usd, requests=teacher.usage.requests)
 
 
 def _correct_all(
@@ -47,7 +48,7 @@ def _correct_all(
     rationales: list[Rationale],
     quarantine: Quarantine,
     label: str,
-) -> list[Correction]:
+) -> tuple[list[Correction], float]:
     found: dict[str, Correction] = {}
 
     async def one(row: Rationale) -> None:
@@ -62,8 +63,8 @@ def _correct_all(
         else:
             found[row.pid] = Correction(*own, result.text, "ok", request_hash=result.request_hash)
 
-    ask_all(teacher, [one(row) for row in rationales], label)
-    return [found[row.pid] for row in rationales]
+    usd = ask_all(teacher, [one(row) for row in rationales], label)
+    return [found[row.pid] for row in rationales], usd
 
 
 def _requests(teacher: Teacher, asked: tuple[Problem, str]) -> list[Request]:

@@ -26,17 +26,23 @@ def dry_run(teacher: Teacher, requests: Sequence[Request], label: str) -> NoRetu
     inputs = round(ratio * sum(tokens for tokens, _ in expected))
     outputs = round(pace[0] * len(asked)) if pace else sum(tokens for _, tokens in expected)
     usd = teacher.usd(inputs, outputs)
-    seconds = (pace[1] if pace else _SECONDS) * len(asked) / teacher.concurrency
     cached = 1 - len(asked) / max(1, len({request.hash for request in requests}))
     print(f"{label}: dry run, teacher={teacher.name}")
     print(f"  requests  {len(asked)} to send, {cached:.1%} of {len(requests)} are in the ledger")
     source = f"by {counted} that the service counted" if counted else "estimated"
     print(f"  tokens    {inputs} in ({source}), {outputs} out ({'as before' if pace else 'estimated'})")
     print(f"  price     {'unknown: conf/prices.yaml' if usd is None else f'{usd:.2f} USD, repairs apart'}")
-    speed = "as before" if pace else f"at {_SECONDS:.0f} s a request"
-    print(f"  time      {seconds / 60:.1f} min at concurrency {teacher.concurrency} ({speed})")
+    print(f"  time      {_time(teacher, len(asked), pace[1] if pace else None)}")
     teacher.ledger.close()
     raise SystemExit(0)
+
+
+def _time(teacher: Teacher, requests: int, timed: float | None) -> str:
+    if teacher.waits:
+        return "within 24 hours, by Message Batches"
+    minutes = (timed or _SECONDS) * requests / teacher.concurrency / 60
+    speed = "as before" if timed else f"at {_SECONDS:.0f} s a request"
+    return f"{minutes:.1f} min at concurrency {teacher.concurrency} ({speed})"
 
 
 def askable(make: Callable[[T], Iterable[Request]], items: Iterable[T]) -> list[Request]:

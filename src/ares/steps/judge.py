@@ -29,16 +29,15 @@ def judge(config: Config, run: Run) -> Outputs:
     teacher = teacher_of(config, run)
     if config.teacher["dry_run"]:
         dry_run(teacher, askable(partial(_requests, teacher), pairs), run.key)
-    quarantine = Quarantine(config.teacher["max_quarantine"], 2 * len(pairs))
+    rejected = run.folder / "verdicts-quarantine.jsonl"
+    quarantine = Quarantine(rejected, config.teacher["max_quarantine"], 2 * len(pairs))
     try:
-        verdicts = _judge_all(teacher, pairs, quarantine, run.key)
+        verdicts, usd = _judge_all(teacher, pairs, quarantine, run.key)
     finally:
-        quarantine.write(run.folder / "verdicts-quarantine.jsonl")
+        quarantine.write()
     path = run.folder / "verdicts.parquet"
     write_verdicts(path, verdicts, run.provenance)
-    return Outputs(
-        {"verdicts": path}, win_rates(verdicts), usd=teacher.usage.usd, requests=teacher.usage.requests
-    )
+    return Outputs({"verdicts": path}, win_rates(verdicts), usd=usd, requests=teacher.usage.requests)
 
 
 def other_rationales(config: Config) -> Path:
@@ -67,7 +66,9 @@ def _requests(teacher: Teacher, pair: Pair) -> list[Request]:
     return [teacher.request("judge", teacher.judge_payload(problem, *order)) for order in orders]
 
 
-def _judge_all(teacher: Teacher, pairs: list[Pair], quarantine: Quarantine, label: str) -> list[Verdict]:
+def _judge_all(
+    teacher: Teacher, pairs: list[Pair], quarantine: Quarantine, label: str
+) -> tuple[list[Verdict], float]:
     found: dict[str, Verdict] = {}
 
     async def one(problem: Problem, a: str, b: str) -> None:
@@ -78,5 +79,5 @@ def _judge_all(teacher: Teacher, pairs: list[Pair], quarantine: Quarantine, labe
             if isinstance(result.winner, FeedbackError):
                 quarantine.add(f"{problem.pid}, {name}", result.winner, result.request_hash)
 
-    ask_all(teacher, [one(*pair) for pair in pairs], label)
-    return [found[problem.pid] for problem, _, _ in pairs]
+    usd = ask_all(teacher, [one(*pair) for pair in pairs], label)
+    return [found[problem.pid] for problem, _, _ in pairs], usd

@@ -25,21 +25,20 @@ def score(config: Config, run: Run) -> Outputs:
     teacher = teacher_of(config, run)
     if config.teacher["dry_run"]:
         dry_run(teacher, askable(partial(_requests, teacher), groups), run.key)
-    quarantine = Quarantine(config.teacher["max_quarantine"], len(rollouts))
+    rejected = run.folder / "feedback-quarantine.jsonl"
+    quarantine = Quarantine(rejected, config.teacher["max_quarantine"], len(rollouts))
     try:
-        feedback = _score_all(teacher, groups, quarantine, run.key)
+        feedback, usd = _score_all(teacher, groups, quarantine, run.key)
     finally:
-        quarantine.write(run.folder / "feedback-quarantine.jsonl")
+        quarantine.write()
     path = run.folder / "feedback.parquet"
     write_feedback(path, feedback, run.provenance)
-    return Outputs(
-        {"feedback": path}, _figures(feedback), usd=teacher.usage.usd, requests=teacher.usage.requests
-    )
+    return Outputs({"feedback": path}, _figures(feedback), usd=usd, requests=teacher.usage.requests)
 
 
 def _score_all(
     teacher: Teacher, groups: list[tuple[Problem, list[Rollout]]], quarantine: Quarantine, label: str
-) -> list[Feedback]:
+) -> tuple[list[Feedback], float]:
     found: dict[str, list[Feedback]] = {}
 
     async def one(problem: Problem, rows: list[Rollout]) -> None:
@@ -49,8 +48,8 @@ def _score_all(
             if isinstance(result.scores, FeedbackError):
                 quarantine.add(row.row_id, result.scores, result.request_hash)
 
-    ask_all(teacher, [one(*item) for item in groups], label)
-    return [row for problem, _ in groups for row in found[problem.pid]]
+    usd = ask_all(teacher, [one(*item) for item in groups], label)
+    return [row for problem, _ in groups for row in found[problem.pid]], usd
 
 
 def _requests(teacher: Teacher, group: tuple[Problem, list[Rollout]]) -> list[Request]:

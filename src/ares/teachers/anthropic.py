@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ares.teachers.batches import Batches
+from ares.teachers.batches import Batches, is_under_way
 from ares.teachers.chat import ChatTeacher, key_in
 from ares.teachers.messages import Reply, Request
 from ares.types import AresError
@@ -42,6 +42,7 @@ class AnthropicTeacher(ChatTeacher):
         self.batches = Batches(self) if batch else None
         if batch:
             self.discount = BATCH_PRICE
+            self.waits = True
 
     def check(self) -> list[str]:
         """Raises AresError without a key; warns of a model that the SDK does not know."""
@@ -76,8 +77,17 @@ class AnthropicTeacher(ChatTeacher):
         return self._client
 
     async def send(self, request: Request) -> Reply:
-        """Sends a request until it is answered, alone or in a batch."""
-        return await (self.batches.send(request) if self.batches else super().send(request))
+        """Sends a request until it is answered, alone or in a batch; raises AresError for one that would be paid
+        for twice."""
+        if self.batches:
+            return await self.batches.send(request)
+        waits = self.ledger is not None and await self.ledger.run(lambda db: is_under_way(db, request.hash))
+        if waits:
+            raise AresError(
+                "These requests are in a Message Batch of an earlier run, which is paid for; give the same command "
+                "with teacher.batch=true to wait for its results."
+            )
+        return await super().send(request)
 
     async def call(self, payload: Mapping[str, Any]) -> Reply:
         """Sends a request once; raises what the SDK raises, ValueError for a reply of another form."""

@@ -44,6 +44,7 @@ class Teacher(ABC):
     """
 
     shuffled = False
+    waits = False  # whether replies come in batches, within a day
 
     def __init__(
         self,
@@ -220,7 +221,7 @@ class Teacher(ABC):
             reply = await self._send(request)
         except Unanswered as error:
             return None, [error] * count
-        self.usage.add(reply)
+        self.usage.add(request.hash, reply)
         found = [FeedbackError(STOPS[reply.stop])] * count if reply.stop else read(reply.text)
         for item in found:
             if isinstance(item, FeedbackError):

@@ -29,6 +29,7 @@ Asked = dict[str, tuple[Request, asyncio.Future[Reply]]]
 MOST_REQUESTS, MOST_BYTES = 100_000, 200_000_000  # of one batch, by the API's documentation
 _ROUNDS = 3  # a request that fails, expires or is missing goes into so many batches
 _CLOCKS = 600  # seconds by which the service's clock may differ from ours
+_KEPT = 29 * 86400  # seconds that the service keeps results
 _UPLOAD = 600.0  # seconds that a batch's creation may take
 
 
@@ -145,6 +146,9 @@ class Batches:
             elif result.result.type == "errored" and _is_final(result.result.error):
                 reason = self.teacher.redacted(str(result.result.error.error.message))[:300]
                 future.set_exception(Unanswered(reason))
+        replied = {key for key, (_, future) in asked.items() if future.done() and not _has_failed(future)}
+        failed = [key for key in asked if key not in replied]
+        await self._ledger.run(partial(_free, name=name, hashes=failed))
 
     async def _results(self, name: str) -> list[Any]:
         """The results of a batch, once it has ended."""
@@ -186,6 +190,10 @@ def _cut(asked: Asked, arguments: Callable[[Request], Mapping[str, Any]]) -> Ite
         yield part
 
 
+def _has_failed(future: asyncio.Future[Reply]) -> bool:
+    return future.cancelled() or future.exception() is not None
+
+
 def _is_final(error: Any) -> bool:
     return error.error.type == "invalid_request_error"
 
@@ -195,6 +203,22 @@ def _seconds(moment: datetime | str) -> float:
 
 
 # Operations on the ledger's file
+
+
+def is_under_way(db: sqlite3.Connection, request_hash: str) -> bool:
+    """Whether a batch holds a request and its result has not been looked at, but may still be there."""
+    query = (
+        "SELECT 1 FROM requests JOIN batches ON key = batch WHERE hash = ? AND reply IS NULL AND created > ?"
+    )
+    return db.execute(query, (request_hash, time.time() - _KEPT)).fetchone() is not None
+
+
+def _free(db: sqlite3.Connection, name: str, hashes: Iterable[str]) -> None:
+    """Notes that a batch has no reply to these requests."""
+    query = (
+        "UPDATE requests SET batch = NULL WHERE hash = ? AND batch IN (SELECT key FROM batches WHERE id = ?)"
+    )
+    db.executemany(query, [(request_hash, name) for request_hash in hashes])
 
 
 def _unfinished(db: sqlite3.Connection, hashes: Iterable[str]) -> list[tuple[str, str | None]]:

@@ -28,7 +28,7 @@ def is_network_path(path: Path, mounts: str | None = None) -> bool:
     if mounts is None:
         table = Path("/proc/mounts")
         mounts = table.read_text() if table.exists() else ""
-    path = path.absolute()
+    path = path.resolve()  # a link may lead elsewhere
     found = [line.split()[1:3] for line in mounts.splitlines() if len(line.split()) >= 3]
     holding = [
         (len(point), kind) for point, kind in found if path.is_relative_to(point.replace("\\040", " "))

@@ -34,8 +34,8 @@ class Ledger:
     """The ledger at `path`, made if absent. One object serves one event loop; processes open their own.
 
     `lease` is how many seconds a silent asker blocks the others, `poll` how often these look. What is spent
-    counts for `payer`, who spends no more than `max_usd` in all (None: no cap). Raises AresError for a file
-    that is no ledger of this version.
+    counts for `payer`, who spends no more than `max_usd` in all (None: no cap); `step` is what it asks for.
+    Raises AresError for a file that is no ledger of this version.
     """
 
     def __init__(
@@ -45,17 +45,18 @@ class Ledger:
         lease: float = 60.0,
         poll: float = 0.2,
         payer: str = "",
+        step: str = "",
         max_usd: float | None = None,
     ) -> None:
         self.path = Path(path)
         self.lease, self.poll = lease, poll
-        self.payer, self.max_usd = payer, max_usd
+        self.payer, self.step, self.max_usd = payer, step, max_usd
         self._leases: dict[str, str] = {}  # owner → request hash, of what this object has under way
         self._renewal: asyncio.Task[None] | None = None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = Database(self.path, prepare)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, OSError) as error:
             raise AresError(
                 f"{self.path} cannot be used as a ledger ({error}); move it away or set paths.ledger."
             ) from None
@@ -82,10 +83,18 @@ class Ledger:
         """What the payer has spent (US dollars), with what is reserved for open and lost requests."""
         return self._db.now(self._spent)
 
-    def pace(self, teacher: str, prompt_version: str, kind: str) -> tuple[float, float] | None:
-        """Mean output tokens and seconds of such requests that took one attempt; None if there are none."""
+    def paid(self, hashes: Iterable[str]) -> float:
+        """What `step` has paid for the replies to these requests (US dollars), in this process or an earlier one."""
+        query = "SELECT usd FROM requests WHERE hash = ? AND step = ? AND usd IS NOT NULL"
+        return self._db.now(
+            lambda db: sum(usd for name in hashes for (usd,) in db.execute(query, (name, self.step)))
+        )
+
+    def pace(self, teacher: str, prompt_version: str, kind: str) -> tuple[float, float | None] | None:
+        """Mean output tokens and seconds of such requests that took one attempt; None if there are none. Those
+        in batches have no pace."""
         query = (
-            "SELECT avg(output_tokens), avg(replied - asked) FROM requests WHERE reply IS NOT NULL"
+            "SELECT avg(output_tokens), avg(CASE WHEN batch IS NULL THEN replied - asked END) FROM requests WHERE reply IS NOT NULL"
             " AND attempts = 1 AND teacher = ? AND prompt_version = ? AND kind = ?"
         )
         row = self._db.now(lambda db: db.execute(query, (teacher, prompt_version, kind)).fetchone())
@@ -99,9 +108,9 @@ class Ledger:
         up, so that the next asker may try. Raises AresError where the cap leaves no room for `worst`.
         """
         owner = f"{host()}|{os.getpid()}|{uuid.uuid4().hex}"
-        if self.max_usd is None:
-            worst = 0.0
-        assert worst is not None, "a cap needs a price"
+        # Reserved without a cap, too: one that is set later counts what a killed process has lost.
+        assert worst is not None or self.max_usd is None, "a cap needs a price"
+        worst = worst or 0.0
         while True:
             found = await self.run(partial(self._claim, request=request, owner=owner, worst=worst))
             if isinstance(found, Reply):
@@ -117,7 +126,7 @@ class Ledger:
 
     async def reserve(self, usd: float) -> None:
         """Sets money aside for sending again what may have been paid for; raises AresError over the cap."""
-        if self.max_usd is not None and not await self.run(partial(self._reserve, usd=usd)):
+        if not await self.run(partial(self._reserve, usd=usd)):
             raise OverCap(
                 f"teacher.max_usd={self.max_usd} leaves nothing to repeat a lost request; raise teacher.max_usd and "
                 "give the same command again to go on."
@@ -168,12 +177,12 @@ class Ledger:
         payload = json.dumps(request.payload, ensure_ascii=False, sort_keys=True)
         db.execute(
             "INSERT INTO requests"
-            " (hash, kind, teacher, prompt_version, payload, asked, attempts, owner, lease_until)"
-            " VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?) ON CONFLICT (hash) DO UPDATE SET"
-            " attempts = attempts + 1, owner = excluded.owner, lease_until = excluded.lease_until",
+            " (hash, kind, teacher, prompt_version, payload, asked, attempts, owner, lease_until, step)"
+            " VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET attempts = attempts + 1,"
+            " owner = excluded.owner, lease_until = excluded.lease_until, step = excluded.step",
             (
                 *(request.hash, request.kind, request.teacher, request.prompt_version),
-                *(payload, now, owner, now + self.lease),
+                *(payload, now, owner, now + self.lease, self.step),
             ),
         )
         return "claimed"

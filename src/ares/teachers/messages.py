@@ -1,7 +1,7 @@
 """What goes to a Teacher and comes back: requests, replies, results, and the count of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -84,16 +84,19 @@ class JudgeResult:
 
 @dataclass
 class Usage:
-    """What a Teacher was asked so far: `requests` were sent, `cached` came from the ledger."""
+    """What a Teacher was asked so far: `requests` were sent, `cached` came from the ledger; `answered` are the
+    hashes of both."""
 
     requests: int = 0
     cached: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     usd: float = 0.0
+    answered: set[str] = field(default_factory=set)
 
-    def add(self, reply: Reply) -> None:
+    def add(self, request_hash: str, reply: Reply) -> None:
         """Counts one reply; a cached one cost nothing."""
+        self.answered.add(request_hash)
         if reply.cached:
             self.cached += 1
             return

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ares.teachers.messages import Reply
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 TABLES = """
 CREATE TABLE IF NOT EXISTS requests (
     hash           TEXT PRIMARY KEY,
@@ -25,7 +25,8 @@ CREATE TABLE IF NOT EXISTS requests (
     output_tokens  INTEGER,
     usd            REAL,                       -- NULL also where the price is unknown
     stop           TEXT,                       -- why the reply is none: refusal, max_tokens
-    batch          TEXT                        -- key of the last batch that held it
+    batch          TEXT,                       -- key of the last batch that held it
+    step           TEXT                        -- who paid for it: the folder of a run's step
 ) STRICT
 """
 BATCHES = """
@@ -47,14 +48,13 @@ CREATE TABLE IF NOT EXISTS spending (          -- per payer (a run): paid, and r
 def prepare(db: sqlite3.Connection) -> None:
     """Makes the tables, or brings those of an earlier version up to this one."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version not in (0, 1, SCHEMA_VERSION):
+    if version not in range(SCHEMA_VERSION + 1):
         raise sqlite3.DatabaseError(f"version {version}, this is version {SCHEMA_VERSION}")
     db.execute(TABLES)
     db.execute(SPENDING)
     db.execute(BATCHES)
-    if version == 1:
-        for column in ("stop", "batch"):
-            db.execute(f"ALTER TABLE requests ADD COLUMN {column} TEXT")
+    for column in {1: ("stop", "batch", "step"), 2: ("step",)}.get(version, ()):
+        db.execute(f"ALTER TABLE requests ADD COLUMN {column} TEXT")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
