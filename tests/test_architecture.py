@@ -19,7 +19,7 @@ LAYERS = (
     {"modules"},
     {"steps", "report"},
     {"launch", "config", "manifest", "changes"},
-    {"meeting", "addressing", "shared"},
+    {"meeting", "addressing", "shared", "devices"},
     {"run"},
     {"worker", "search", "sweep_table"},
     {"sweep"},
