@@ -19,7 +19,7 @@ LAYERS = (
     {"modules"},
     {"steps", "report"},
     {"launch", "config", "manifest", "changes"},
-    {"meeting", "addressing", "shared", "overrides"},
+    {"meeting", "addressing", "shared", "overrides", "devices"},
     {"run"},
     {"worker", "search", "sweep_table"},
     {"sweep"},

@@ -5,10 +5,11 @@ from statistics import fmean
 
 import pytest
 
+from ares import sweep
 from ares.overrides import problems_with
 from ares.search import settings_of
-from ares.sweep import name_of
-from ares.types import AresError
+from ares.sweep import name_of, names_of
+from ares.types import AresError, Config, SweepConfig
 
 
 def test_every_combination_in_the_order_of_the_command_line() -> None:
@@ -67,3 +68,29 @@ def test_a_jobs_folder_is_named_by_what_it_sets() -> None:
     assert name_of((("rl.kl_coef", "0.1"), ("rl.clip_range", "0.2"))) == "kl_coef=0.1,clip_range=0.2"
     assert name_of((("sft.lr", "1"), ("rl.lr", "2"))) == "sft.lr=1,rl.lr=2"
     assert name_of((("data.root", "/a b/c"),)) == "root=_a_b_c"
+
+
+def test_two_spellings_of_a_value_are_one_job() -> None:
+    _, settings = settings_of(["rl.kl_coef=0.1,1e-1,0.2", "rl.objective=ppo,grpo,ppo"], samples=None, seed=0)
+    assert [tuple(dict(s).values()) for s in settings] == [
+        (kl, objective) for kl in ("0.1", "0.2") for objective in ("ppo", "grpo")
+    ]
+
+
+def test_settings_that_would_share_a_folder_get_two() -> None:
+    settings = [(("data.root", value),) for value in ("a/b", "a_b", "c")]
+    names = names_of(settings)
+    assert len(set(names)) == 3
+    assert names[2] == "root=c"
+    assert names == [*names_of(settings[:2]), "root=c"]
+
+
+def test_what_the_jobs_miss_is_to_be_made_in_the_run_that_they_start_from(monkeypatch) -> None:
+    def run_stage(config: Config, *, shared_only: bool) -> None:
+        raise AresError(f"runs/{config.run}/x is not there; make it with `python train.py run={config.run}`.")
+
+    monkeypatch.setattr(sweep, "run_stage", run_stage)
+    job = Config(run="demo/sweep/kl_coef=0.1,clip_range=0.1", sweep=SweepConfig(of="demo"))
+    with pytest.raises(AresError) as error:
+        sweep._make_shared(job)
+    assert str(error.value) == "runs/demo/x is not there; make it with `python train.py run=demo`."

@@ -187,6 +187,15 @@ def warnings_of(config: Config) -> list[str]:
             f"rl.top_k={config.rl.top_k}, rl.top_p={config.rl.top_p}: samples come from a filtered policy while "
             "PPO's probabilities are unfiltered; rl.top_k=0 rl.top_p=1.0 makes them agree."
         )
+    if config.rl.temperature != 1.0:
+        found.append(
+            f"rl.temperature={config.rl.temperature}: samples come from a sharper or flatter policy than the one "
+            "PPO's probabilities are of; rl.temperature=1.0 makes them agree."
+        )
+    if config.rounds > 1 and config.stage.name != "ares":
+        found.append(
+            f"rounds={config.rounds}: stage={config.stage.name} runs round 1 alone; stage=ares runs all."
+        )
     own_reference = config.rl.reference == "round" or config.rounds == 1
     if config.rl.kl_in == "reward" and config.rl.kl_coef > 0 and own_reference:
         found.append(

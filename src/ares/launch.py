@@ -62,6 +62,9 @@ def place_of(config: Config, environment: Mapping[str, str] = os.environ) -> Pla
     world = devices * nodes
     started = _started(environment, devices)
     if started is not None and started.world > 1:
+        if started.world == nodes and devices > 1 and started.local == 0:
+            # One process a node, which starts its node's ranks.
+            return _of_node(started.first, devices, nodes, started.address)
         if started.world != world:
             raise AresError(
                 f"{started.world} processes were started and trainer.devices={devices} x trainer.num_nodes={nodes} "
@@ -75,9 +78,12 @@ def place_of(config: Config, environment: Mapping[str, str] = os.environ) -> Pla
             f"trainer.num_nodes={nodes}: start the same command on every node with torchrun or srun, or with NODE_RANK "
             "and MASTER_ADDR set."
         )
-    node = int(environment["NODE_RANK"])
-    firsts = tuple(range(devices, world, devices))
-    return Place(node * devices, devices, world, node, 0, devices, firsts, environment["MASTER_ADDR"])
+    return _of_node(int(environment["NODE_RANK"]), devices, nodes, environment["MASTER_ADDR"])
+
+
+def _of_node(node: int, devices: int, nodes: int, address: str) -> Place:
+    firsts = tuple(range(devices, devices * nodes, devices))
+    return Place(node * devices, devices, devices * nodes, node, 0, devices, firsts, address)
 
 
 def _started(environment: Mapping[str, str], devices: int) -> Place | None:
@@ -92,30 +98,6 @@ def _started(environment: Mapping[str, str], devices: int) -> Place | None:
     rank, world, node, local = (int(environment.get(name, 0)) for name in names[:4])
     per_node = int(environment.get(names[4], devices))
     return Place(rank, 1, world, node, local, per_node, tuple(range(1, world)), address)
-
-
-def visible_gpus() -> int:
-    """The number of CUDA devices this process may use; counted without a CUDA context."""
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def check_devices(config: Config) -> None:
-    """Raises AresError, with the command that works here, where more devices are asked for than can be used."""
-    asked = config.trainer.devices
-    if asked == 1 or config.trainer.accelerator == "cpu":
-        return
-    gpus = visible_gpus()
-    if gpus < asked:
-        works = f"python train.py stage={config.stage.name} data={config.data['name']} model={config.model['name']}"
-        works += f" trainer.devices={gpus}" if gpus > 1 else " strategy=single"
-        there = f"{gpus} GPU{'s' if gpus != 1 else ''}"
-        raise AresError(
-            f"trainer.devices={asked} asks for {asked} GPUs and {there} can be seen; run `{works}"
-            f"{'' if gpus else ' trainer.accelerator=cpu'}` on this machine."
-        )
 
 
 # --------------------------------------------------------------------------------------------------

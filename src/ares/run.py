@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 
 from ares.addressing import address
 from ares.changes import difference, refusal
-from ares.launch import DEVICE_STEPS, Place, check_devices, place_of, run_in_group
+from ares.devices import check_devices
+from ares.launch import DEVICE_STEPS, Place, place_of, run_in_group
 from ares.manifest import (
     drop_entry,
     is_unaltered,

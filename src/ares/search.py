@@ -38,8 +38,18 @@ def settings_of(
         raise AresError(
             f"{', '.join(intervals)}: an interval has no end of values; draw some with sweep.samples=<number>."
         )
-    lists = [[(key, text) for text in override.sweep_string_iterator()] for key, override in swept.items()]
+    lists = [[(key, text) for text in _distinct(override)] for key, override in swept.items()]
     return fixed, list(itertools.product(*lists))
+
+
+def _distinct(override: Override) -> list[str]:
+    # By their values: 0.1 and 1e-1 are one job.
+    texts = list(override.sweep_string_iterator())
+    values = [value if isinstance(value, int | float) else None for value in override.sweep_iterator()]
+    found: dict[object, str] = {}
+    for text, value in zip(texts, values, strict=True):
+        found.setdefault(text if value is None else value, text)
+    return list(found.values())
 
 
 def draws(swept: dict[str, Override], samples: int, seed: int) -> list[Setting]:

@@ -12,6 +12,7 @@ from ares.manifest import read_manifest
 from ares.overrides import problems_with
 from ares.run import is_finished, run_folder, run_stage
 from ares.search import Setting, settings_of
+from ares.store import hash_of
 from ares.sweep_table import job_row, write_sweep
 from ares.types import AresError, Config
 
@@ -40,7 +41,7 @@ def run_sweep(master: DictConfig, loader: Any, launcher: Any, arguments: list[st
     for job in jobs:
         if not is_finished(job.config):
             print(f"{job.name}: what it shares with other jobs")
-            run_stage(job.config, shared_only=True)
+            _make_shared(job.config)
     waiting = [job for job in jobs if not is_finished(job.config)]
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are done, {len(waiting)} start now.", flush=True)
     results: list[Any] = []
@@ -65,6 +66,17 @@ def run_sweep(master: DictConfig, loader: Any, launcher: Any, arguments: list[st
     return results
 
 
+def _make_shared(config: Config) -> None:
+    try:
+        run_stage(config, shared_only=True)
+    except AresError as error:
+        message = str(error)
+        if f"run={config.run}" not in message and f"run='{config.run}'" not in message:
+            raise
+        # What a job misses is to be made in the run that the jobs start from.
+        raise AresError(message.replace(config.run, str(config.sweep.of))) from None
+
+
 def jobs_of(master: DictConfig, loader: Any, arguments: Sequence[str]) -> list[Job]:
     """The jobs of a command line. Raises AresError with every mistake in any of them."""
     config = _composed(loader, master, [text for text in arguments if not _is_swept(text)])
@@ -74,8 +86,7 @@ def jobs_of(master: DictConfig, loader: Any, arguments: Sequence[str]) -> list[J
     fixed, settings = settings_of([*params, *arguments], samples=config.sweep.samples, seed=config.sweep.seed)
     common = [*fixed, *_what_all_get(config)]
     jobs, mistakes = [], []
-    for setting in settings:
-        name = name_of(setting)
+    for setting, name in zip(settings, names_of(settings), strict=True):
         run = f"{config.run}/sweep/{name}"
         overrides = [*common, *(f"{key}={value}" for key, value in setting), f"run='{run}'"]
         jobs.append(Job(name, setting, overrides, _composed(loader, master, overrides)))
@@ -86,6 +97,15 @@ def jobs_of(master: DictConfig, loader: Any, arguments: Sequence[str]) -> list[J
     if mistakes:
         raise AresError("\n".join(mistakes))
     return jobs
+
+
+def names_of(settings: Sequence[Setting]) -> list[str]:
+    """Each job's folder; those that would share one end in a hash of what they set."""
+    names = [name_of(setting) for setting in settings]
+    return [
+        name if names.count(name) == 1 else f"{name}-{hash_of([list(pair) for pair in setting])[:6]}"
+        for name, setting in zip(names, settings, strict=True)
+    ]
 
 
 def name_of(setting: Setting) -> str:

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from ares.config import folder, register_schema, to_config, validate
+from ares.devices import command_for
 from ares.launch import StepFailed, end_ranks, place_of, watch
 from ares.store import write_json
 from ares.types import AresError, Config
@@ -63,6 +64,34 @@ def test_one_process_a_node_starts_its_nodes_ranks() -> None:
     place = place_of(config(*DDP), {"NODE_RANK": "1", "MASTER_ADDR": "node0"})
     assert (place.first, place.count, place.world, place.node) == (2, 2, 4, 1)
     assert place_of(config(*DDP), {"NODE_RANK": "0", "MASTER_ADDR": "node0"}).others == (2,)
+
+
+def test_srun_with_one_task_a_node_starts_the_nodes_ranks() -> None:
+    srun = {
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_PROCID": "1",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "1",
+    }
+    four = ("strategy=ddp", "trainer.devices=4", "trainer.num_nodes=2", "rl.micro_batch_size=8")
+    place = place_of(config(*four), srun)
+    assert (place.first, place.count, place.world, place.node, place.local) == (4, 4, 8, 1, 0)
+    leader = place_of(config(*four), {**srun, "SLURM_PROCID": "0", "SLURM_NODEID": "0"})
+    assert (leader.leads, leader.others) == (True, (4,))
+    with pytest.raises(AresError, match="2 processes were started"):  # two on one node
+        place_of(config(*four), {**srun, "SLURM_LOCALID": "1", "SLURM_NODEID": "0"})
+
+
+def test_the_command_that_works_keeps_what_was_given_and_validates() -> None:
+    asked = ["experiment=paper_scienceqa_base", "run=mine", "trainer.devices=4"]
+    register_schema()
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        chosen = to_config(compose("config", overrides=asked))
+        told = command_for(chosen, 3).split()
+        assert "run=mine" in told
+        assert "trainer.devices=2" in told  # three share no batch of 256
+        validate(to_config(compose("config", overrides=told[2:])))
+        validate(to_config(compose("config", overrides=command_for(chosen, 1).split()[2:])))
 
 
 @pytest.mark.parametrize(

@@ -91,3 +91,34 @@ def test_a_follower_that_loses_a_rank_tells_the_leader(tmp_path: Path, monkeypat
     thread.join(20)
     assert "killed by SIGKILL" in str(errors[0])
     assert "killed by SIGKILL" in str(leader.failure(exchange))
+
+
+def test_a_follower_ends_when_its_leader_is_gone_and_waits_for_one_that_is_idle(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(meeting, "_BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(meeting, "_SILENT_SECONDS", 2.0)
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            follow(tmp_path, Place(first=1, world=2))
+        except AresError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    leader = Leader(tmp_path, (1,))
+    thread.join(5)  # nothing to do for longer than it may be silent
+    assert thread.is_alive()
+    leader.ended.set()  # as if killed
+    thread.join(20)
+    assert "no sign of life" in str(errors[0])
+
+
+def test_a_follower_whose_leader_never_comes_ends(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(meeting, "_MEET_SECONDS", 0.5)
+    write_json(tmp_path / "call.json", {"word": "old"})
+    (tmp_path / "alive").touch()
+    with pytest.raises(AresError, match="no sign of life"):
+        follow(tmp_path, Place(first=1, world=2))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ares.models.t5 import FusionT5Config, T5ForMultimodalGeneration
+from ares.modules.adapter import adapt, merge
 from ares.modules.lora import add_adapter, target_modules
 
 
@@ -47,6 +48,28 @@ def test_every_adapter_tensor_gets_a_gradient_within_two_steps() -> None:
         moved |= {name for name, p in trainable.items() if p.grad is not None and p.grad.abs().sum() > 0}
         optimizer.step()
     assert moved == set(trainable)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_merged_adapter_of_the_papers_targets_says_what_it_said_before(tied: bool) -> None:
+    model = small(tie_word_embeddings=tied)
+    if not tied:
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    adapter = adapt(model, r=4, alpha=8, targets="paper", features=True)
+    assert any("lm_head.lora_" in name for name, _ in model.named_parameters()) != tied
+    torch.manual_seed(1)
+    model.double()
+    for name, parameter in model.named_parameters():
+        # What adapts mha_layer has no effect, so that training leaves it at 0.
+        if "lora_" in name and "mha_layer" not in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    batch = {"input_ids": torch.randint(2, 40, (3, 7)), "image_features": torch.randn(3, 3, 6).double()}
+    batch["labels"] = torch.randint(2, 40, (3, 5))
+    with torch.no_grad():
+        before = model.eval()(**batch).logits
+        merge(adapter, {})
+        after = model(**batch).logits
+    torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow

@@ -412,9 +412,19 @@ def test_a_rewarded_kind_of_sentence_becomes_likely(tmp_path):
 def test_rollouts_of_another_policy_are_refused(tmp_path):
     policy = tiny_policy()
     before = weights(policy)
-    with pytest.raises(RuntimeError, match="roll out afresh"):
+    with pytest.raises(AresError, match="roll out afresh"):
         train(policy, make_buffer(tiny_policy(seed=1)), tmp_path)
     assert same(weights(policy), before)
+
+
+def test_a_single_token_of_another_policy_is_refused(tmp_path):
+    policy = tiny_policy()
+    buffer = make_buffer(policy, questions=16, k=8)
+    tokens = sum(buffer.lengths)
+    buffer.logprobs[3, 0] += 0.02
+    assert 0.02 / tokens < 1e-4  # the mean alone would let it pass
+    with pytest.raises(AresError, match=r"0\.02 at most"):
+        train(policy, buffer, tmp_path, replace(RL, global_batch_size=256, micro_batch_size=256))
 
 
 def test_dropout_is_refused(tmp_path):
@@ -429,7 +439,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):
     with torch.no_grad():
         value.v_head[2].bias.fill_(float("nan"))
     before = weights(policy)
-    with pytest.raises(RuntimeError, match="loss became nan at step 0"):
+    with pytest.raises(AresError, match="loss became nan at step 0"):
         train(policy, make_buffer(policy), tmp_path, replace(RL, value_warmup_epochs=0), value=value)
     assert same(weights(policy), before)
 
@@ -442,6 +452,6 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(tmp_path):
             next(module.policy.parameters()).grad[0, 0] = float("inf")
 
     before = weights(policy)
-    with pytest.raises(RuntimeError, match=r"policy's gradient became (inf|nan)"):
+    with pytest.raises(AresError, match=r"policy's gradient became (inf|nan)"):
         train(policy, make_buffer(policy), tmp_path, replace(RL, value_warmup_epochs=0), callbacks=[Spoil()])
     assert same(weights(policy), before)

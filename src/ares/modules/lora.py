@@ -14,9 +14,16 @@ def target_modules(model: nn.Module, targets: str, *, features: bool) -> list[st
     """The names of the linear layers to adapt.
 
     `all`: every linear layer except lm_head, v_head and mha_layer and, without image features, the unused
-    fusion layers. `paper`: the original's list, which holds lm_head and mha_layer.out_proj too.
+    fusion layers. `paper`: the original's list, which holds lm_head, unless it is tied to the embedding, and
+    mha_layer.out_proj too.
     """
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    # An adapter merged into a tied head would change the embedding as well.
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and id(module.weight) not in embeddings
+    ]
     if targets == "paper":
         return [name for name in linear if not name.startswith("v_head")]
     excluded = _NEVER if features else f"{_NEVER}|{_FUSION}"

@@ -39,8 +39,8 @@ def run_ppo(
 
     A checkpoint of every epoch is written to `checkpoints`/last.ckpt; one found there is resumed from, which
     ends in the same weights. `trainer_arguments` go to the Trainer (accelerator, devices, precision, logger, …).
-    Raises AresError for a model with dropout, RuntimeError where the rollouts are not the policy's or a loss or
-    gradient is not finite.
+    Raises AresError for a model with dropout, and where the rollouts are not the policy's or a loss or gradient is
+    not finite.
     """
     _refuse_dropout(policy, value)
     pl.seed_everything(seed, verbose=False)

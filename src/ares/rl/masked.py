@@ -22,6 +22,15 @@ def sum_over_ranks(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
     return total
 
 
+def max_over_ranks(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
+    """The element-wise maximum of `x` (any shape) over the processes of `group`, as `sum_over_ranks` sums."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return x
+    largest = x.detach().clone()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=group)
+    return largest
+
+
 def masked_sum(x: Tensor, mask: Tensor) -> Tensor:
     """The sum of `x` (B, T) over positions where `mask` (B, T) is not 0: a scalar of x's dtype."""
     return x.masked_fill(mask == 0, 0).sum()
