@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ares.steps import ppo, rollout, score
+from ares.evaluation.judge import win_rates
+from ares.steps import correct, evaluate, generate, ppo, rollout, score
+from ares.store import Run
+from ares.types import Config, EvaluateConfig, Prediction, Problem, Rationale
 from tests.modules.test_ppo import RL, Watch, make_buffer, tiny_policy, train
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -42,13 +45,48 @@ def test_figures_of_the_evaluation() -> None:
     assert names_in("ppo: greedy") == expected | set(ppo.buffer_figures([], []))
 
 
+def names_of_step(step: str) -> set[str]:
+    line = next(line for line in PAGE.splitlines() if line.startswith(f"| {step} |"))
+    return set(re.findall(r"`([^`]+)`", line.split("|")[2]))
+
+
 @pytest.mark.parametrize(
     ("step", "names"),
-    [("rollout", set(rollout._figures([]))), ("score", set(score._figures([])))],
+    [
+        ("rollout", set(rollout._figures([]))),
+        ("score", set(score._figures([]))),
+        ("correct", set(correct._figures([]))),
+        ("judge", set(win_rates([]))),
+    ],
 )
 def test_other_steps(step: str, names: set[str]) -> None:
-    line = next(line for line in PAGE.splitlines() if line.startswith(f"| {step} |"))
-    assert set(re.findall(r"`([^`]+)`", line.split("|")[2])) == names
+    assert names_of_step(step) == names
+
+
+REST = ("", "", "", "A fern is one.", None, "test", "natural science", "", "", "", "grade1", "")
+PROBLEM = Problem("1", "Which is a plant?", ("fern", "rock"), 0, *REST, direct_answers=("fern",))
+
+
+def test_evaluate(tmp_path: Path, monkeypatch) -> None:
+    config = Config(evaluate=EvaluateConfig(similarity_model="x"))
+    monkeypatch.setattr(evaluate, "problems_of", lambda config, run: ({"1": PROBLEM}, {"test": ["1"]}))
+    monkeypatch.setattr(evaluate, "read_predictions", lambda path: [Prediction("1", "", "", 0, True)])
+    monkeypatch.setattr(evaluate, "read_rationales", lambda path: [Rationale("1", "It is.", (1,), False)])
+    monkeypatch.setattr(evaluate, "similarity", lambda *_, model: 1.0)
+    inputs = {"predictions": tmp_path, "rationales-test": tmp_path}
+    made = evaluate.evaluate(config, Run(tmp_path, "final/evaluate", tmp_path, 0, config, "", inputs))
+    assert {re.sub("accuracy/.*", "accuracy/<category>", name) for name in made.metrics} == names_of_step(
+        "evaluate"
+    )
+
+
+def test_generate(tmp_path: Path, monkeypatch) -> None:
+    splits = {split: ["1"] for split in ("train", "val", "test")}
+    monkeypatch.setattr(generate, "problems_of", lambda config, run: ({"1": PROBLEM}, splits))
+    rationales = [Rationale("1", "It is.", (1,), False)]
+    monkeypatch.setattr(generate, "_writer", lambda *_: lambda split, pids: rationales)
+    made = generate.generate(Config(), Run(tmp_path, "final/generate", tmp_path, 0, Config(), "", {}))
+    assert {re.sub("^[a-z]+/", "<split>/", name) for name in made.metrics} == names_of_step("generate")
 
 
 def test_every_name_has_a_meaning() -> None:

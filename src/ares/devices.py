@@ -39,14 +39,14 @@ def command_for(config: Config, gpus: int) -> str:
         f"teacher={config.teacher['name']}",
         f"run={config.run}",
     ]
-    replaced = ("trainer.devices=", "trainer.accelerator=")
+    replaced = ["trainer.devices=", "trainer.accelerator="]
     devices = next((count for count in range(gpus, 1, -1) if _fits(config, count)), 1)
     if devices == 1:
         changes = ["strategy=single", "trainer.devices=1", *([] if gpus else ["trainer.accelerator=cpu"])]
-        replaced = (*replaced, "strategy=")
+        replaced.append("strategy=")
     else:
         changes = [f"trainer.devices={devices}"]
-    kept = [text for text in given if not text.startswith(replaced)]
+    kept = [text for text in given if not text.startswith(tuple(replaced))]
     return shlex.join(["python", "train.py", *kept, *changes])
 
 
