@@ -4,6 +4,7 @@ import os
 import shlex
 from dataclasses import replace
 
+from ares.commands import typed
 from ares.config import validate
 from ares.types import AresError, Config
 
@@ -32,7 +33,7 @@ def check_devices(config: Config) -> None:
 
 def command_for(config: Config, gpus: int) -> str:
     """The command line as it was given, but with as many devices, of `gpus`, as its batches can be shared by."""
-    given = _overrides() or [
+    given = typed() or [
         f"stage={config.stage.name}",
         f"data={config.data['name']}",
         f"model={config.model['name']}",
@@ -48,12 +49,6 @@ def command_for(config: Config, gpus: int) -> str:
         changes = [f"trainer.devices={devices}"]
     kept = [text for text in given if not text.startswith(tuple(replaced))]
     return shlex.join(["python", "train.py", *kept, *changes])
-
-
-def _overrides() -> list[str]:
-    from hydra.core.hydra_config import HydraConfig
-
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def _fits(config: Config, devices: int) -> bool:

@@ -64,6 +64,7 @@ def test_wandb_gets_the_figures_of_every_step_and_the_configuration(tmp_path: Pa
     log_figures(replace(config, logger=replace(config.logger, name="csv")), tmp_path, steps)
     assert not (tmp_path / "wandb").exists()
     log_figures(config, tmp_path, steps)
+    wandb.finish()
     wandb.teardown()  # returns when the file is whole
     [log] = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     run, summary = run_and_summary(log)
