@@ -25,6 +25,7 @@ from ares.data.sample import Oracle
 from ares.datamodules.collate import Features
 from ares.evaluation.statistics import paired_bootstrap
 from ares.models.loading import load_policy
+from ares.schema import Config
 from ares.steps.generation import greedy_rationales
 from ares.steps.inputs import examples_of
 from ares.steps.lora import predict
@@ -32,7 +33,7 @@ from ares.steps.prepare import prepared, read_problems
 from ares.store import read_feedback, read_json, read_jsonl, read_rationales, read_rollouts
 from ares.text.sentences import repetition_rate
 from ares.text.tokenizers import load_tokenizer
-from ares.types import Config, Problem
+from ares.types import Problem
 from ares.vision.features import FeatureStore
 
 

@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCE = REPOSITORY / "src" / "ares"
 # A module may import from its own layer's packages only if they are its own, and from any layer before it.
 LAYERS = (
-    {"types"},
+    {"types", "schema"},
     {"data", "text", "vision", "rl", "store", "ranks", "commands"},
     {"models"},
     {"teachers"},

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from ares.evaluation.judge import win_rates
+from ares.schema import Config, EvaluateConfig
 from ares.steps import correct, evaluate, generate, ppo, rollout, score
 from ares.store import Run
-from ares.types import Config, EvaluateConfig, Prediction, Problem, Rationale
+from ares.types import Prediction, Problem, Rationale
 from tests.modules.test_ppo import RL, Watch, make_buffer, tiny_policy, train
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")

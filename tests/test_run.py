@@ -13,9 +13,10 @@ from ares.config import folder, register_schema, to_config
 from ares.launch import Place
 from ares.manifest import output_of, read_manifest
 from ares.run import is_finished, run_stage
+from ares.schema import Config
 from ares.steps.plan import full_plan
 from ares.store import Outputs, Run, sha256_path
-from ares.types import AresError, Config
+from ares.types import AresError
 
 STEPS = ("rationale", "rollout", "score", "ppo", "generate", "correct", "sft", "lora", "evaluate")
 

@@ -7,9 +7,10 @@ import pytest
 
 from ares import sweep
 from ares.overrides import problems_with
+from ares.schema import Config, SweepConfig
 from ares.search import settings_of
 from ares.sweep import name_of, names_of
-from ares.types import AresError, Config, SweepConfig
+from ares.types import AresError
 
 
 def test_every_combination_in_the_order_of_the_command_line() -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 from ares.commands import command
 from ares.manifest import is_unaltered, read_manifest
+from ares.schema import Config
 from ares.steps.plan import Step, full_plan, settings_of
 from ares.steps.prepare import source_hash
 from ares.store import hash_of, read_json, sha256_path
-from ares.types import AresError, Config
+from ares.types import AresError
 
 
 def address(

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ares.schema import Config
 from ares.steps.plan import Step, full_plan
-from ares.types import Config
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

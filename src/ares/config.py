@@ -1,4 +1,4 @@
-"""The configuration's schema, and what is impossible in a composed one: all of it at once, with what to type instead."""
+"""The schema as Hydra sees it, and what is impossible in a composed configuration: all at once, with what to type instead."""
 
 import difflib
 import math
@@ -9,7 +9,8 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from ares.types import AresError, Config
+from ares.schema import Config
+from ares.types import AresError
 
 
 def register_schema() -> None:

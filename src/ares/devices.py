@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from ares.commands import typed
 from ares.config import validate
-from ares.types import AresError, Config
+from ares.schema import Config
+from ares.types import AresError
 
 
 def visible_gpus() -> int:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ares.ranks import EXCHANGE
+from ares.schema import Config
 from ares.store import Outputs, Run, read_json, write_json
-from ares.types import AresError, Config
+from ares.types import AresError
 
 DEVICE_STEPS = ("prepare", "rationale", "rollout", "ppo", "generate", "sft", "lora")
 _POLL_SECONDS = 0.1

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ares.config import folder, options, register_schema, suggest
-from ares.types import Config
+from ares.schema import Config
 
 GROUPS = ("stage", "data", "model", "features", "teacher", "strategy", "logger", "experiment", "sweep")
 # Free-form blocks: their keys are those of the files of the group.

@@ -29,13 +29,14 @@ from ares.manifest import (
     write_entry,
 )
 from ares.meeting import Leader, follow
+from ares.schema import Config
 from ares.shared import share
 from ares.steps.asking import TEACHER_STEPS, check_teacher
 from ares.steps.inputs import log_figures
 from ares.steps.plan import SHARED, Step, full_plan, select
 from ares.steps.prepare import prepared
 from ares.store import Outputs, Run, atomic_path
-from ares.types import AresError, Config
+from ares.types import AresError
 
 # Runs a step, in this process or in a group of its own: (config, run, the step's name).
 Perform = Callable[[Config, Run, str], Outputs]

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ares.types import AresError, Config, Correction, Feedback, Prediction, Rationale, Rollout, Span, Verdict
+from ares.schema import Config
+from ares.types import AresError, Correction, Feedback, Prediction, Rationale, Rollout, Span, Verdict
 
 
 def _sync(path: Path) -> None:

@@ -11,10 +11,11 @@ from ares.launch import place_of
 from ares.manifest import read_manifest
 from ares.overrides import problems_with
 from ares.run import is_finished, run_folder, run_stage
+from ares.schema import Config
 from ares.search import Setting, settings_of
 from ares.store import hash_of
 from ares.sweep_table import job_row, write_sweep
-from ares.types import AresError, Config
+from ares.types import AresError
 
 
 @dataclass(frozen=True)

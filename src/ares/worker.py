@@ -14,8 +14,9 @@ from omegaconf import OmegaConf
 
 from ares.config import to_config
 from ares.ranks import EXCHANGE, gather, is_first, rank
+from ares.schema import Config
 from ares.store import Outputs, Run, read_json, write_json
-from ares.types import AresError, Config
+from ares.types import AresError
 
 
 def main() -> None:

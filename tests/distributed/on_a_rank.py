@@ -14,7 +14,7 @@ from ares.launch import free_port
 from ares.models.loading import value_from_policy
 from ares.modules.ppo import run_ppo
 from ares.modules.sharding import whole
-from ares.types import RlConfig
+from ares.schema import RlConfig
 from tests.modules.test_ppo import QUIET, TinyFeatures, make_buffer, tiny_policy
 
 # Processes are forked from a server that has imported everything: a group starts in a second.

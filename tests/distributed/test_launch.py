@@ -12,8 +12,9 @@ from hydra.utils import instantiate
 from ares.config import folder, register_schema, to_config, validate
 from ares.devices import command_for
 from ares.launch import StepFailed, end_ranks, place_of, watch
+from ares.schema import Config
 from ares.store import write_json
-from ares.types import AresError, Config
+from ares.types import AresError
 
 
 def config(*overrides: str) -> Config:

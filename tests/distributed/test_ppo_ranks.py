@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ares.types import RlConfig
+from ares.schema import RlConfig
 from tests.distributed.on_a_rank import on_ranks, train_ppo
 
 pytestmark = pytest.mark.slow

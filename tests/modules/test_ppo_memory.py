@@ -10,7 +10,7 @@ from ares.models.loading import value_from_policy
 from ares.models.trunk import TrunkValue, take_trunk
 from ares.modules.adapter import adapt, merge
 from ares.modules.targets import model_inputs
-from ares.types import RlLoraConfig
+from ares.schema import RlLoraConfig
 from tests.modules.test_ppo import (
     RL,
     TinyFeatures,

@@ -11,7 +11,7 @@ import torch
 from ares.models.generation import token_logprobs
 from ares.models.loading import value_from_policy
 from ares.modules.targets import epoch_targets, model_inputs
-from ares.types import RlConfig
+from ares.schema import RlConfig
 from tests.modules.test_ppo import RL, make_buffer, tiny_policy, train
 from tests.modules.test_ppo_steps import FIRST, module_and_batch
 

@@ -13,7 +13,7 @@ from ares.models.generation import token_logprobs
 from ares.models.loading import value_from_policy
 from ares.modules.ppo_module import PPOModule
 from ares.modules.targets import model_inputs
-from ares.types import RlConfig
+from ares.schema import RlConfig
 from tests.modules.test_ppo import RL, make_buffer, tiny_policy
 
 FIRST = replace(RL, value_warmup_epochs=0)

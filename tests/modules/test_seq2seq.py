@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from ares.datamodules.base import Encoded
 from ares.models.t5 import FusionT5Config, T5ForMultimodalGeneration
 from ares.modules.seq2seq import fit_seq2seq
-from ares.types import FitConfig
+from ares.schema import FitConfig
 
 
 class Digits:

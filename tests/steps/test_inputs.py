@@ -7,10 +7,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from ares.config import folder, register_schema, to_config
+from ares.schema import Config
 from ares.steps.inputs import log_figures, loggers_of
 from ares.steps.report import read_curves
 from ares.store import Run
-from ares.types import Config
 from tests.wandb_record import run_and_summary
 
 

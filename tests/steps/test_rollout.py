@@ -11,11 +11,12 @@ from hydra import compose, initialize_config_dir
 from ares.config import folder, register_schema, to_config
 from ares.models.generation import token_logprobs
 from ares.models.loading import build_policy, load_policy, save_policy
+from ares.schema import Config
 from ares.steps import ppo, rollout
 from ares.steps.rollout import part_seed
 from ares.store import Run, read_rollouts
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
-from ares.types import Config, Feedback, Problem, Rollout
+from ares.types import Feedback, Problem, Rollout
 
 SIZES = {"d_model": 16, "d_ff": 32, "d_kv": 8, "layers": 1, "heads": 2, "patch_dim": 3, "patch_num": 2}
 

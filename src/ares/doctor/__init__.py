@@ -14,7 +14,8 @@ from ares.doctor.machine import (
     check_memory,
 )
 from ares.doctor.spending import check_teacher
-from ares.types import AresError, Config
+from ares.schema import Config
+from ares.types import AresError
 
 
 def doctor(config: Config) -> list[str]:

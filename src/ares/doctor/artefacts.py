@@ -7,8 +7,9 @@ from typing import Any
 
 from ares.doctor.findings import Finding
 from ares.models.checkpoints import checkpoint_patch_dim, checkpoint_shapes
+from ares.schema import Config
 from ares.steps.prepare import prepared, read_problems
-from ares.types import AresError, Config, Problem
+from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
 
 Problems = dict[str, Problem]

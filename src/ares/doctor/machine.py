@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from ares.config import folder, options
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
-from ares.types import Config
+from ares.schema import Config
 
 DEVICE_STEPS = ("rationale", "rollout", "ppo", "generate", "sft", "lora", "prepare")
 _KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "WANDB_API_KEY", "HF_TOKEN")

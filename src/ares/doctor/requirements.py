@@ -9,8 +9,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from ares.schema import Config
 from ares.teachers.anthropic import BATCH_PRICE
-from ares.types import Config, Problem
+from ares.types import Problem
 
 GIB = 2**30
 # flan-alpaca with its fusion, head untied (Chung et al. 2022, table 1, and 145 x 1024 patches).

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import teacher_tokens, teacher_usd
-from ares.types import Config, Problem
+from ares.schema import Config
+from ares.types import Problem
 
 
 def check_teacher(

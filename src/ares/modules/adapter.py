@@ -11,7 +11,7 @@ from torch import nn
 
 from ares.models.trunk import TrunkValue
 from ares.modules.lora import target_modules
-from ares.types import RlLoraConfig
+from ares.schema import RlLoraConfig
 
 
 @contextmanager

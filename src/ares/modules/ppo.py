@@ -20,7 +20,8 @@ from ares.modules.batching import batch_table
 from ares.modules.ppo_module import PPOModule
 from ares.modules.sharding import whole_again
 from ares.ranks import is_first
-from ares.types import AresError, RlConfig
+from ares.schema import RlConfig
+from ares.types import AresError
 
 
 def run_ppo(

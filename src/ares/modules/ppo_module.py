@@ -27,7 +27,8 @@ from ares.modules.targets import buffer_values, epoch_targets, model_inputs, val
 from ares.rl.kl import kl_penalty
 from ares.rl.losses import ppo_loss
 from ares.rl.masked import masked_mean, max_over_ranks, sum_over_ranks
-from ares.types import AresError, RlConfig
+from ares.schema import RlConfig
+from ares.types import AresError
 
 TRAIN, HELDOUT = "train/", "heldout/"
 # How far float32 may be from what wrote the rollouts: on average, and, in a batch of another shape, at one token.

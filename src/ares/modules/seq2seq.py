@@ -15,7 +15,7 @@ from ares.models.generation import generate_greedy
 from ares.modules.batching import batch_table
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
 from ares.ranks import gather, is_first
-from ares.types import FitConfig, LoraConfig
+from ares.schema import FitConfig, LoraConfig
 
 # (references, hypotheses) -> a figure to maximise
 Score = Callable[[Sequence[str], Sequence[str]], float]

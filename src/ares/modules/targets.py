@@ -11,7 +11,7 @@ from ares.models.generation import values
 from ares.rl.advantages import gae, monte_carlo_returns, sibling_advantages
 from ares.rl.losses import explained_variance
 from ares.rl.masked import masked_whiten, sum_over_ranks
-from ares.types import RlConfig
+from ares.schema import RlConfig
 
 
 def model_inputs(batch: dict[str, Any]) -> tuple[Any, ...]:

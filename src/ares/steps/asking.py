@@ -10,11 +10,12 @@ from typing import Any
 
 from hydra.utils import get_class
 
+from ares.schema import Config
 from ares.store import Run, write_jsonl
 from ares.teachers.base import Teacher
 from ares.teachers.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
-from ares.types import AresError, Config
+from ares.types import AresError
 
 TEACHER_STEPS = ("score", "correct", "judge")
 # Settings of the group that are not the Teacher's own, and decide no reply.

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from ares.schema import Config
 from ares.steps.asking import Quarantine, ask_all, teacher_of
 from ares.steps.estimate import askable, dry_run
 from ares.steps.inputs import problems_of
@@ -11,7 +12,7 @@ from ares.teachers.messages import Request
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts import strip_solution
 from ares.text.sentences import remove_repeated_sentences, split_sentences
-from ares.types import AresError, Config, Correction, Problem, Rationale
+from ares.types import AresError, Correction, Problem, Rationale
 
 
 def correct(config: Config, run: Run) -> Outputs:

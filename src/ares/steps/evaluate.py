@@ -8,9 +8,10 @@ from ares.evaluation.answers import (
     vqa_accuracy,
 )
 from ares.evaluation.rationales import bleu, rouge_l, similarity
+from ares.schema import Config
 from ares.steps.inputs import problems_of
 from ares.store import Outputs, Run, read_predictions, read_rationales, write_json
-from ares.types import AresError, Config
+from ares.types import AresError
 
 
 def evaluate(config: Config, run: Run) -> Outputs:

@@ -6,10 +6,11 @@ from typing import Any
 from ares.evaluation.answers import accuracy_table, failed_extractions
 from ares.evaluation.published import write_published
 from ares.models.export import export_policy, export_value
+from ares.schema import Config
 from ares.steps.inputs import examples_of
 from ares.steps.prepare import prepared, read_problems
 from ares.store import read_json, read_predictions, read_rationales
-from ares.types import AresError, Config
+from ares.types import AresError
 
 
 def export(config: Config) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ares.commands import command
 from ares.evaluation.judge import combine, win_rates
+from ares.schema import Config
 from ares.steps.asking import Quarantine, ask_all, teacher_of
 from ares.steps.estimate import askable, dry_run
 from ares.steps.inputs import problems_of
@@ -13,7 +14,7 @@ from ares.teachers.base import Teacher
 from ares.teachers.messages import Request
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts import strip_solution
-from ares.types import AresError, Config, Problem, Verdict
+from ares.types import AresError, Problem, Verdict
 
 Pair = tuple[Problem, str, str]
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ares.schema import Config
 from ares.steps.asking import make_teacher
 from ares.steps.judge import other_rationales
 from ares.store import sha256_file
-from ares.types import Config
 
 ROLLOUT_KEYS = (
     "questions",

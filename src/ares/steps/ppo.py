@@ -10,6 +10,7 @@ from ares.models.loading import load_value, save_policy, value_from_policy
 from ares.models.trunk import TrunkValue, take_trunk
 from ares.modules.ppo import run_ppo
 from ares.ranks import is_first
+from ares.schema import Config
 from ares.steps.generation import encode_prompts, greedy_rationales
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, trainer_arguments
 from ares.store import Outputs, Run, atomic_folder, read_feedback, read_rollouts, write_jsonl
@@ -17,7 +18,7 @@ from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts import strip_solution
 from ares.teachers.reference import ReferenceTeacher
 from ares.text.sentences import repetition_rate, split_sentences
-from ares.types import Config, Feedback, Problem, Rationale, Rollout
+from ares.types import Feedback, Problem, Rationale, Rollout
 
 
 def ppo(config: Config, run: Run) -> Outputs:

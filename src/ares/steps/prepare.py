@@ -9,8 +9,9 @@ from filelock import FileLock
 from hydra.utils import get_method, instantiate
 
 from ares.commands import command
+from ares.schema import Config
 from ares.store import Outputs, Run, hash_of, read_json, sha256_file, write_json
-from ares.types import AresError, Config, Problem
+from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
 
 # What the settings of a group say to this step rather than to the reader or the encoder.

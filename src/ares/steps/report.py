@@ -7,11 +7,12 @@ from typing import Any
 
 from ares.evaluation.statistics import paired_bootstrap
 from ares.report.page import render_report
+from ares.schema import Config
 from ares.steps.inputs import logs_folder
 from ares.steps.ppo import scored
 from ares.steps.prepare import prepared, read_problems
 from ares.store import hash_of, read_json, read_jsonl, read_rationales, write_json
-from ares.types import AresError, Config, Problem
+from ares.types import AresError, Problem
 
 
 def report(config: Config, root: Path) -> Path:

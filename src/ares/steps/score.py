@@ -3,6 +3,7 @@
 from functools import partial
 from itertools import groupby
 
+from ares.schema import Config
 from ares.steps.asking import Quarantine, ask_all, teacher_of
 from ares.steps.estimate import askable, dry_run
 from ares.steps.inputs import problems_of
@@ -11,7 +12,7 @@ from ares.teachers.base import Teacher
 from ares.teachers.messages import Request, ScoreResult
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts import strip_solution
-from ares.types import AresError, Config, Feedback, Problem, Rollout
+from ares.types import AresError, Feedback, Problem, Rollout
 
 
 def score(config: Config, run: Run) -> Outputs:

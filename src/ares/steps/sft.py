@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
+from ares.schema import Config
 from ares.steps.inputs import examples_of, policy_of, problems_of
 from ares.steps.rationale import fine_tune
 from ares.store import Outputs, Run, read_corrections
-from ares.types import AresError, Config, Example
+from ares.types import AresError, Example
 
 
 def sft(config: Config, run: Run) -> Outputs:
