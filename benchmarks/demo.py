@@ -30,7 +30,8 @@ from ares.steps.generation import greedy_rationales
 from ares.steps.inputs import examples_of
 from ares.steps.lora import predict
 from ares.steps.prepare import prepared, read_problems
-from ares.store import read_feedback, read_json, read_jsonl, read_rationales, read_rollouts
+from ares.store import read_json, read_jsonl
+from ares.tables import read_feedback, read_rationales, read_rollouts
 from ares.text.sentences import repetition_rate
 from ares.text.tokenizers import load_tokenizer
 from ares.types import Problem

@@ -25,8 +25,10 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 
 from ares.config import folder, register_schema, to_config
+from ares.step import Run
 from ares.steps.score import score
-from ares.store import Run, read_feedback, sha256_file, write_json, write_rollouts
+from ares.store import sha256_file, write_json
+from ares.tables import read_feedback, write_rollouts
 from ares.types import Rollout, Span
 
 REPOSITORY = Path(__file__).resolve().parents[1]

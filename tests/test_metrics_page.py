@@ -7,8 +7,8 @@ import pytest
 
 from ares.evaluation.judge import win_rates
 from ares.schema import Config, EvaluateConfig
+from ares.step import Run
 from ares.steps import correct, evaluate, generate, ppo, rollout, score
-from ares.store import Run
 from ares.types import Prediction, Problem, Rationale
 from tests.modules.test_ppo import RL, Watch, make_buffer, tiny_policy, train
 

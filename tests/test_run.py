@@ -14,8 +14,9 @@ from ares.launch import Place
 from ares.manifest import output_of, read_manifest
 from ares.run import is_finished, run_stage
 from ares.schema import Config
+from ares.step import Outputs, Run
 from ares.steps.plan import full_plan
-from ares.store import Outputs, Run, sha256_path
+from ares.store import sha256_path
 from ares.types import AresError
 
 STEPS = ("rationale", "rollout", "score", "ppo", "generate", "correct", "sft", "lora", "evaluate")

@@ -6,21 +6,13 @@ from ares.store import (
     atomic_folder,
     atomic_path,
     hash_of,
-    read_corrections,
-    read_feedback,
     read_json,
     read_jsonl,
-    read_rationales,
-    read_rollouts,
     sha256_path,
-    write_corrections,
-    write_feedback,
     write_json,
     write_jsonl,
-    write_rationales,
-    write_rollouts,
 )
-from ares.types import AresError, Correction, Feedback, Rationale, Rollout, Span
+from ares.types import AresError
 
 
 class Killed(Exception):
@@ -86,34 +78,6 @@ def test_bad_json_names_file_and_line(tmp_path) -> None:
         read_json(tmp_path / "x.json")
     write_json(tmp_path / "y.json", {"ä": 1})
     assert read_json(tmp_path / "y.json") == {"ä": 1}
-
-
-def test_every_carrier_reads_back_as_written(tmp_path) -> None:
-    rollout = Rollout(
-        "1/0", "1", 0, "Ja. No.", (5, 6, 1), False, (Span(0, 3), Span(4, 7)), (0, 1), (-1.0,) * 3, (-2.0,) * 3
-    )
-    for number in (0, 1, 10, 2):
-        write_rollouts(
-            tmp_path / f"part-{number}.parquet", [Rollout(**{**vars(rollout), "row_id": f"{number}/0"})]
-        )
-    assert [r.row_id for r in read_rollouts(tmp_path)] == ["0/0", "1/0", "2/0", "10/0"]
-    assert Rollout(**{**vars(read_rollouts(tmp_path)[1])}) == Rollout(**{**vars(rollout), "row_id": "1/0"})
-    feedback = [
-        Feedback("1/0", (0.5, 1.0), "ok", "", "abc"),
-        Feedback("1/1", None, "quarantined", "two scores", "x"),
-        Feedback("1/2", (), "empty"),
-    ]
-    write_feedback(tmp_path / "f.parquet", feedback, {"ares.hash": "h"})
-    assert read_feedback(tmp_path / "f.parquet") == feedback
-    rationales = [Rationale("1", "Text.", (3, 1), False), Rationale("2", "", (), True)]
-    write_rationales(tmp_path / "r.parquet", rationales)
-    assert read_rationales(tmp_path / "r.parquet") == rationales
-    corrections = [
-        Correction("1", "a", "a", "b", "ok"),
-        Correction("2", "a", "a", None, "quarantined", "refused", "h"),
-    ]
-    write_corrections(tmp_path / "c.parquet", corrections)
-    assert read_corrections(tmp_path / "c.parquet") == corrections
 
 
 def test_lines_end_at_newlines_alone(tmp_path) -> None:

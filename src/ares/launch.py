@@ -18,7 +18,8 @@ from typing import Any
 
 from ares.ranks import EXCHANGE
 from ares.schema import Config
-from ares.store import Outputs, Run, read_json, write_json
+from ares.step import Outputs, Run
+from ares.store import read_json, write_json
 from ares.types import AresError
 
 DEVICE_STEPS = ("prepare", "rationale", "rollout", "ppo", "generate", "sft", "lora")

@@ -1,11 +1,9 @@
 """Runs a stage's steps in a run folder: skips what is done, resumes what is not, refuses what changed."""
 
 import importlib
-import logging
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,13 +27,15 @@ from ares.manifest import (
     write_entry,
 )
 from ares.meeting import Leader, follow
+from ares.notices import quieten
 from ares.schema import Config
 from ares.shared import share
+from ares.step import Outputs, Run
 from ares.steps.asking import TEACHER_STEPS, check_teacher
 from ares.steps.inputs import log_figures
 from ares.steps.plan import SHARED, Step, full_plan, select
 from ares.steps.prepare import prepared
-from ares.store import Outputs, Run, atomic_path
+from ares.store import atomic_path
 from ares.types import AresError
 
 # Runs a step, in this process or in a group of its own: (config, run, the step's name).
@@ -133,24 +133,6 @@ def _source(root: Path, config: Config, place: Place) -> dict[str, Path]:
         # Features are extracted on a GPU, which this process leaves alone; one process does it.
         run_in_group(config, Run(root, "prepare", root, 0, config, ""), "prepare", Place())
         return prepared(config, make=False)
-
-
-def quieten() -> None:
-    """Hides libraries' notices that a user of this suite can do nothing about."""
-    for name in (
-        "pytorch_lightning",
-        "pytorch_lightning.utilities.rank_zero",
-        "lightning_fabric.utilities.rank_zero",
-    ):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    for message in (
-        ".*does not have many workers.*",
-        ".*sync_dist=True.*",
-        ".*tie_word_embeddings.*",
-        ".*isinstance.*LeafSpec.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)
 
 
 def _finish_wandb() -> None:

@@ -13,9 +13,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ares.config import to_config
+from ares.notices import quieten
 from ares.ranks import EXCHANGE, gather, is_first, rank
 from ares.schema import Config
-from ares.store import Outputs, Run, read_json, write_json
+from ares.step import Outputs, Run
+from ares.store import read_json, write_json
 from ares.types import AresError
 
 
@@ -63,10 +65,9 @@ def run_task(task: dict[str, Any], exchange: Path) -> None:
 
 
 def _prepare_process(config: Config) -> None:
-    from ares.run import quieten
+    import torch
 
     quieten()
-    import torch
 
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)

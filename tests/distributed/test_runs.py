@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from ares.launch import free_port
-from ares.store import read_feedback, read_json, read_rollouts
+from ares.store import read_json
+from ares.tables import read_feedback, read_rollouts
 from tests.distributed import slow_teacher
 
 REPOSITORY = Path(__file__).resolve().parents[2]

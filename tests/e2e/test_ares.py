@@ -10,14 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ares.store import (
-    read_corrections,
-    read_feedback,
-    read_json,
-    read_predictions,
-    read_rationales,
-    read_rollouts,
-)
+from ares.store import read_json
+from ares.tables import read_corrections, read_feedback, read_predictions, read_rationales, read_rollouts
 from tests.wandb_record import messages
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -8,9 +8,9 @@ from hydra import compose, initialize_config_dir
 
 from ares.config import folder, register_schema, to_config
 from ares.schema import Config
+from ares.step import Run
 from ares.steps.inputs import log_figures, loggers_of
 from ares.steps.report import read_curves
-from ares.store import Run
 from tests.wandb_record import run_and_summary
 
 

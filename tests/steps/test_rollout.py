@@ -12,9 +12,10 @@ from ares.config import folder, register_schema, to_config
 from ares.models.generation import token_logprobs
 from ares.models.loading import build_policy, load_policy, save_policy
 from ares.schema import Config
+from ares.step import Run
 from ares.steps import ppo, rollout
 from ares.steps.rollout import part_seed
-from ares.store import Run, read_rollouts
+from ares.tables import read_rollouts
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
 from ares.types import Feedback, Problem, Rollout
 

@@ -14,21 +14,14 @@ from hydra import compose, initialize_config_dir
 
 from ares.config import folder, register_schema, to_config
 from ares.run import _write_config
+from ares.step import Run
 from ares.steps.asking import check_teacher, make_teacher
 from ares.steps.correct import correct
 from ares.steps.judge import judge
 from ares.steps.plan import full_plan, select, settings_of
 from ares.steps.score import score
-from ares.store import (
-    Run,
-    read_corrections,
-    read_feedback,
-    read_jsonl,
-    read_verdicts,
-    write_json,
-    write_rationales,
-    write_rollouts,
-)
+from ares.store import read_jsonl, write_json
+from ares.tables import read_corrections, read_feedback, read_verdicts, write_rationales, write_rollouts
 from ares.types import AresError, Rationale, Rollout, Span
 
 REPOSITORY = Path(__file__).resolve().parents[2]

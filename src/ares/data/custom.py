@@ -8,7 +8,7 @@ from typing import Any
 
 from ares.data.captions import read_captions
 from ares.data.checks import TEXT_FIELDS, problems_with, wrong_texts
-from ares.store import read_table
+from ares.tables import read_table
 from ares.types import SPLITS, AresError, Problem
 
 FILES = ("problems.jsonl", "problems.parquet")

@@ -11,7 +11,8 @@ from typing import Any
 from hydra.utils import get_class
 
 from ares.schema import Config
-from ares.store import Run, write_jsonl
+from ares.step import Run
+from ares.store import write_jsonl
 from ares.teachers.base import Teacher
 from ares.teachers.ledger import Ledger
 from ares.teachers.parsing import FeedbackError

@@ -9,8 +9,10 @@ from ares.evaluation.answers import (
 )
 from ares.evaluation.rationales import bleu, rouge_l, similarity
 from ares.schema import Config
+from ares.step import Outputs, Run
 from ares.steps.inputs import problems_of
-from ares.store import Outputs, Run, read_predictions, read_rationales, write_json
+from ares.store import write_json
+from ares.tables import read_predictions, read_rationales
 from ares.types import AresError
 
 

@@ -9,7 +9,8 @@ from ares.models.export import export_policy, export_value
 from ares.schema import Config
 from ares.steps.inputs import examples_of
 from ares.steps.prepare import prepared, read_problems
-from ares.store import read_json, read_predictions, read_rationales
+from ares.store import read_json
+from ares.tables import read_predictions, read_rationales
 from ares.types import AresError
 
 

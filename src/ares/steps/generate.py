@@ -9,9 +9,10 @@ from typing import TypeAlias
 from ares.evaluation.published import read_published
 from ares.ranks import is_first
 from ares.schema import Config
+from ares.step import Outputs, Run
 from ares.steps.generation import greedy_rationales
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of
-from ares.store import Outputs, Run, write_rationales
+from ares.tables import write_rationales
 from ares.text.sentences import repetition_rate
 from ares.text.tokenizers import load_tokenizer
 from ares.types import Problem, Rationale

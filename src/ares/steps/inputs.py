@@ -11,8 +11,8 @@ from hydra.utils import instantiate
 from ares.models.loading import load_policy
 from ares.ranks import is_first
 from ares.schema import Config
+from ares.step import Run
 from ares.steps.prepare import read_problems
-from ares.store import Run
 from ares.text.prompts import build_example
 from ares.text.tokenizers import load_tokenizer
 from ares.types import Example, Problem

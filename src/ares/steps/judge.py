@@ -6,10 +6,11 @@ from pathlib import Path
 from ares.commands import command
 from ares.evaluation.judge import combine, win_rates
 from ares.schema import Config
+from ares.step import Outputs, Run
 from ares.steps.asking import Quarantine, ask_all, teacher_of
 from ares.steps.estimate import askable, dry_run
 from ares.steps.inputs import problems_of
-from ares.store import Outputs, Run, read_rationales, write_verdicts
+from ares.tables import read_rationales, write_verdicts
 from ares.teachers.base import Teacher
 from ares.teachers.messages import Request
 from ares.teachers.parsing import FeedbackError

@@ -9,9 +9,11 @@ from ares.modules.lora import add_adapter
 from ares.modules.seq2seq import fit_seq2seq
 from ares.ranks import is_first
 from ares.schema import Config
+from ares.step import Outputs, Run
 from ares.steps.generation import greedy_rationales
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, trainer_arguments
-from ares.store import Outputs, Run, atomic_folder, read_rationales, write_json, write_predictions
+from ares.store import atomic_folder, write_json
+from ares.tables import read_rationales, write_predictions
 from ares.types import Prediction, Problem
 
 

@@ -11,9 +11,11 @@ from ares.models.trunk import TrunkValue, take_trunk
 from ares.modules.ppo import run_ppo
 from ares.ranks import is_first
 from ares.schema import Config
+from ares.step import Outputs, Run
 from ares.steps.generation import encode_prompts, greedy_rationales
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, trainer_arguments
-from ares.store import Outputs, Run, atomic_folder, read_feedback, read_rollouts, write_jsonl
+from ares.store import atomic_folder, write_jsonl
+from ares.tables import read_feedback, read_rollouts
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts import strip_solution
 from ares.teachers.reference import ReferenceTeacher

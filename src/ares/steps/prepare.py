@@ -10,7 +10,8 @@ from hydra.utils import get_method, instantiate
 
 from ares.commands import command
 from ares.schema import Config
-from ares.store import Outputs, Run, hash_of, read_json, sha256_file, write_json
+from ares.step import Outputs, Run
+from ares.store import hash_of, read_json, sha256_file, write_json
 from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
 

@@ -11,8 +11,9 @@ from ares.models.loading import save_policy
 from ares.modules.seq2seq import fit_seq2seq
 from ares.ranks import gather, is_first
 from ares.schema import Config, FitConfig
+from ares.step import Outputs, Run
 from ares.steps.inputs import device_of, examples_of, features_of, problems_of, trainer_arguments
-from ares.store import Outputs, Run, atomic_folder
+from ares.store import atomic_folder
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
 from ares.types import Example
 

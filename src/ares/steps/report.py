@@ -11,7 +11,8 @@ from ares.schema import Config
 from ares.steps.inputs import logs_folder
 from ares.steps.ppo import scored
 from ares.steps.prepare import prepared, read_problems
-from ares.store import hash_of, read_json, read_jsonl, read_rationales, write_json
+from ares.store import hash_of, read_json, read_jsonl, write_json
+from ares.tables import read_rationales
 from ares.types import AresError, Problem
 
 

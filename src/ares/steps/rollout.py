@@ -13,9 +13,10 @@ from ares.datamodules.collate import pad_right
 from ares.models.generation import sample, token_logprobs
 from ares.ranks import gather, is_first, share
 from ares.schema import Config
+from ares.step import Outputs, Run
 from ares.steps.generation import encode_prompts, prompt_batch
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, progress
-from ares.store import Outputs, Run, read_rollouts, write_rollouts
+from ares.tables import read_rollouts, write_rollouts
 from ares.text.sentences import repetition_rate, sentence_spans
 from ares.types import Example, Rollout
 

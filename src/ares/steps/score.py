@@ -4,10 +4,11 @@ from functools import partial
 from itertools import groupby
 
 from ares.schema import Config
+from ares.step import Outputs, Run
 from ares.steps.asking import Quarantine, ask_all, teacher_of
 from ares.steps.estimate import askable, dry_run
 from ares.steps.inputs import problems_of
-from ares.store import Outputs, Run, read_rollouts, write_feedback
+from ares.tables import read_rollouts, write_feedback
 from ares.teachers.base import Teacher
 from ares.teachers.messages import Request, ScoreResult
 from ares.teachers.parsing import FeedbackError

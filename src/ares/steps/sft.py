@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from ares.schema import Config
+from ares.step import Outputs, Run
 from ares.steps.inputs import examples_of, policy_of, problems_of
 from ares.steps.rationale import fine_tune
-from ares.store import Outputs, Run, read_corrections
+from ares.tables import read_corrections
 from ares.types import AresError, Example
 
 
