@@ -32,7 +32,7 @@ class TokenizerConfig:
 
 @dataclass
 class FitConfig:
-    """A supervised fine-tuning (rationale, sft). Batch sizes: global, and per device and step."""
+    """A supervised fine-tuning (rationale, sft, lora). Batch sizes: global, and per device and step."""
 
     epochs: int = 20
     lr: float = 8e-5
@@ -123,23 +123,16 @@ class CorrectConfig:
 
 
 @dataclass
-class LoraConfig:
+class LoraConfig(FitConfig):
+    """The fine-tuning of an adapter of rank `r` on the `targets`; `dropout` is the adapter's."""
+
     r: int = 64
     alpha: int = 128
     dropout: float = 0.05
     targets: str = "all"
-    epochs: int = 20
-    lr: float = 8e-5
     global_batch_size: int = 16
     micro_batch_size: int = 16
-    warmup_fraction: float = 0.0
-    decay: str = "constant"
-    weight_decay: float = 0.01
-    adam_beta2: float = 0.999
-    gradient_clip: float | None = 1.0
     max_output_tokens: int = 64
-    eval_questions: int = 200
-    eval_every_epochs: int = 1
 
 
 @dataclass

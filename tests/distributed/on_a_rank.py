@@ -110,9 +110,9 @@ def train_ppo(
             seed=0,
             features=features,
             checkpoints=folder / name,
-            callbacks=[record],
             trainer_arguments={
                 **QUIET,
+                "callbacks": [record],
                 "devices": world,
                 "strategy": strategy,
                 # The sharding strategy knows no 64-true; without features nothing is left to convert.

@@ -128,8 +128,7 @@ def train(
         seed=seed,
         features=features,
         checkpoints=folder,
-        trainer_arguments={**QUIET, "default_root_dir": folder},
-        callbacks=list(callbacks),
+        trainer_arguments={**QUIET, "default_root_dir": folder, "callbacks": list(callbacks)},
     )
 
 

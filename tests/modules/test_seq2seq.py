@@ -59,8 +59,12 @@ def fit(network, folder: Path, epochs: int = 1, *, callbacks=(), train=None, **c
         eval_batch=4,
         seed=3,
         checkpoints=folder / "checkpoints",
-        callbacks=callbacks,
-        trainer_arguments={"accelerator": "cpu", "logger": False, "enable_progress_bar": False},
+        trainer_arguments={
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_progress_bar": False,
+            "callbacks": callbacks,
+        },
     )
 
 

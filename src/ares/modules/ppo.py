@@ -5,12 +5,11 @@ the buffer stays as it is and is visited `ppo_epochs` times, so that optimisatio
 are Lightning's. The log-probabilities of the reference travel with the rollouts; no reference model is held.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
 from ares.datamodules.collate import Features
@@ -34,19 +33,18 @@ def run_ppo(
     features: Features | None,
     checkpoints: Path,
     trainer_arguments: dict[str, Any],
-    callbacks: Sequence[Callback] = (),
 ) -> dict[str, float]:
     """Trains policy and value model in place (on their device, eval mode afterwards); returns the last figures.
 
     A checkpoint of every epoch is written to `checkpoints`/last.ckpt; one found there is resumed from, which
-    ends in the same weights. `trainer_arguments` go to the Trainer (accelerator, devices, precision, logger, …).
+    ends in the same weights. `trainer_arguments` go to the Trainer (accelerator, devices, precision, callbacks, …).
     Raises AresError for a model with dropout, and where the rollouts are not the policy's or a loss or gradient is
     not finite.
     """
     _refuse_dropout(policy, value)
     pl.seed_everything(seed, verbose=False)
     warmup = rl.value_warmup_epochs if rl.objective == "ppo" else 0
-    trainer = _trainer(checkpoints, warmup + rl.ppo_epochs, trainer_arguments, callbacks)
+    trainer = _trainer(checkpoints, warmup + rl.ppo_epochs, trainer_arguments)
     data = RolloutData(
         buffer,
         features=features,
@@ -59,17 +57,7 @@ def run_ppo(
     if is_first():
         print(_batch_table(data, warmup, rl), flush=True)
     last = checkpoints / "last.ckpt"
-    models = [policy, value]
-    devices = [next(model.parameters()).device for model in models]
-    with adapted(models, rl.lora, features=features is not None), whole_again(models, trainer) as trained:
-        module = PPOModule(trained[0], trained[1], data, rl)
-        # Dropout is off by its rate; eval mode would only make Lightning warn.
-        module.train()
-        trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
-    # Lightning leaves a model on the CPU.
-    for model, device in zip(models, devices, strict=True):
-        model.to(device).eval()
-    return module.figures
+    return _fit([policy, value], data, rl, trainer, str(last) if last.exists() else None)
 
 
 def _refuse_dropout(policy: nn.Module, value: nn.Module) -> None:
@@ -78,18 +66,33 @@ def _refuse_dropout(policy: nn.Module, value: nn.Module) -> None:
             raise AresError(f"The {name} has dropout, which spoils PPO's ratios; load it with dropout 0.")
 
 
-def _trainer(
-    checkpoints: Path, epochs: int, arguments: dict[str, Any], callbacks: Sequence[Callback]
-) -> pl.Trainer:
+def _fit(
+    models: list[Any], data: RolloutData, rl: RlConfig, trainer: pl.Trainer, checkpoint: str | None
+) -> dict[str, float]:
+    devices = [next(model.parameters()).device for model in models]
+    with (
+        adapted(models, rl.lora, features=data.features is not None),
+        whole_again(models, trainer) as trained,
+    ):
+        module = PPOModule(trained[0], trained[1], data, rl)
+        # Dropout is off by its rate; eval mode would only make Lightning warn.
+        module.train()
+        trainer.fit(module, data, ckpt_path=checkpoint)
+    # Lightning leaves a model on the CPU.
+    for model, device in zip(models, devices, strict=True):
+        model.to(device).eval()
+    return module.figures
+
+
+def _trainer(checkpoints: Path, epochs: int, arguments: dict[str, Any]) -> pl.Trainer:
     keep = ModelCheckpoint(
         checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
     return pl.Trainer(
-        **{**arguments, "log_every_n_steps": 1},
+        **{**arguments, "log_every_n_steps": 1, "callbacks": [keep, *arguments.get("callbacks", ())]},
         max_epochs=epochs,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
-        callbacks=[keep, *callbacks],
     )
 
 

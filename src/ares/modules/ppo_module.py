@@ -142,9 +142,8 @@ class PPOModule(pl.LightningModule):
             loss = loss + rl.kl_coef * divergence
         share = mask.sum() / denominator
         self._add({name: metrics[name] * share for name in ("clip_fraction", "approx_kl", "ratio_mean")})
-        self._add({"policy_loss": metrics["policy_loss"]})
-        if self.value is not None:
-            self._add({"value_loss": metrics["value_loss"]})
+        losses = ("policy_loss",) if self.value is None else ("policy_loss", "value_loss")
+        self._add({name: metrics[name] for name in losses})
         return loss
 
     def _values(self, batch: dict[str, Any], states: Tensor) -> Tensor:

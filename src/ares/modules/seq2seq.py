@@ -6,7 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +15,7 @@ from ares.models.generation import generate_greedy
 from ares.modules.batching import batch_table
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
 from ares.ranks import gather, is_first
-from ares.schema import FitConfig, LoraConfig
+from ares.schema import FitConfig
 
 # (references, hypotheses) -> a figure to maximise
 Score = Callable[[Sequence[str], Sequence[str]], float]
@@ -28,7 +28,7 @@ class Seq2SeqModule(pl.LightningModule):
         self,
         model: nn.Module,
         tokenizer: Any,
-        fit: FitConfig | LoraConfig,
+        fit: FitConfig,
         *,
         total_steps: int,
         score: Score,
@@ -108,7 +108,7 @@ def fit_seq2seq(
     tokenizer: Any,
     train: Sequence[Encoded],
     val: Sequence[Encoded],
-    fit: FitConfig | LoraConfig,
+    fit: FitConfig,
     *,
     score: Score,
     metric: str,
@@ -118,7 +118,6 @@ def fit_seq2seq(
     seed: int,
     checkpoints: Path,
     trainer_arguments: dict[str, Any],
-    callbacks: Sequence[Callback] = (),
 ) -> dict[str, float]:
     """Trains `model` in place and leaves the weights of its best validation in it.
 
@@ -137,38 +136,49 @@ def fit_seq2seq(
     )
     _tell_batches(data, fit, metric, devices)
     pl.seed_everything(seed, verbose=False)
-    module = Seq2SeqModule(
-        model,
-        tokenizer,
-        fit,
-        total_steps=fit.epochs * data.steps_per_epoch(),
-        score=score,
-        metric=metric,
-        seed=seed,
-    )
-    validated = min(fit.eval_every_epochs, fit.epochs)
-    best, latest = _checkpoints(checkpoints, metric, validated)
-    trainer = pl.Trainer(
-        max_epochs=fit.epochs,
-        accumulate_grad_batches=data.accumulate,
-        gradient_clip_val=fit.gradient_clip,
-        reload_dataloaders_every_n_epochs=1,
-        check_val_every_n_epoch=validated,
-        num_sanity_val_steps=0,
-        callbacks=[best, latest, *callbacks],
-        use_distributed_sampler=False,
-        **trainer_arguments,
-    )
-    last = checkpoints / "last.ckpt"
-    trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
-    if best.best_model_path:
-        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-        module.load_state_dict(state)
+    steps = fit.epochs * data.steps_per_epoch()
+    module = Seq2SeqModule(model, tokenizer, fit, total_steps=steps, score=score, metric=metric, seed=seed)
+    best, last = _checkpoints(checkpoints, metric, fit)
+    trainer = _trainer(fit, data.accumulate, [best, last], trainer_arguments)
+    _fit_and_take_best(trainer, module, data, best, checkpoints / "last.ckpt")
     loss = trainer.callback_metrics.get("loss")
     return {metric: float(best.best_model_score or 0.0)} | ({} if loss is None else {"loss": float(loss)})
 
 
-def _tell_batches(data: Seq2SeqData, fit: FitConfig | LoraConfig, metric: str, devices: int) -> None:
+def _fit_and_take_best(
+    trainer: pl.Trainer, module: Seq2SeqModule, data: Seq2SeqData, best: ModelCheckpoint, last: Path
+) -> None:
+    trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
+    if best.best_model_path:
+        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+        module.load_state_dict(state)
+
+
+def _trainer(
+    fit: FitConfig, accumulate: int, checkpoints: list[ModelCheckpoint], arguments: dict[str, Any]
+) -> pl.Trainer:
+    return pl.Trainer(
+        **{**arguments, "callbacks": [*checkpoints, *arguments.get("callbacks", ())]},
+        max_epochs=fit.epochs,
+        accumulate_grad_batches=accumulate,
+        gradient_clip_val=fit.gradient_clip,
+        reload_dataloaders_every_n_epochs=1,
+        check_val_every_n_epoch=min(fit.eval_every_epochs, fit.epochs),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def _checkpoints(folder: Path, metric: str, fit: FitConfig) -> tuple[ModelCheckpoint, ModelCheckpoint]:
+    """The best validation's and the latest epoch's."""
+    every = min(fit.eval_every_epochs, fit.epochs)
+    # Made at the end of the epoch: a checkpoint made in validation would resume inside it.
+    each: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(folder, filename="best", monitor=metric, mode="max", every_n_epochs=every, **each)
+    return best, ModelCheckpoint(folder, filename="last", **each)
+
+
+def _tell_batches(data: Seq2SeqData, fit: FitConfig, metric: str, devices: int) -> None:
     if is_first():
         table = batch_table(
             f"fine-tuning for {metric}",
@@ -181,11 +191,3 @@ def _tell_batches(data: Seq2SeqData, fit: FitConfig | LoraConfig, metric: str, d
             epochs=fit.epochs,
         )
         print(table, flush=True)
-
-
-def _checkpoints(folder: Path, metric: str, every: int) -> tuple[ModelCheckpoint, ModelCheckpoint]:
-    """The best validation's, looked for each `every` epochs, and the latest epoch's."""
-    # Made at the end of the epoch: a checkpoint made in validation would resume inside it.
-    each: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
-    best = ModelCheckpoint(folder, filename="best", monitor=metric, mode="max", every_n_epochs=every, **each)
-    return best, ModelCheckpoint(folder, filename="last", **each)

@@ -47,17 +47,20 @@ def ppo_loss(
     policy_loss = masked_mean(torch.maximum(plain, clipped), mask, denominator=denominator)
     squares = value_squares(values, old_values, returns, value_clip_range)
     value_loss = masked_mean(squares, mask, denominator=denominator)
-    loss = policy_loss + vf_coef * value_loss
     with torch.no_grad():
-        metrics = {
-            "policy_loss": policy_loss.detach(),
-            "value_loss": value_loss.detach(),
-            "clip_fraction": masked_mean((clipped > plain).to(ratio.dtype), mask),
-            "approx_kl": masked_mean(ratio - 1 - log_ratio, mask),
-            "ratio_mean": masked_mean(ratio, mask),
-            "explained_variance": explained_variance(values, returns, mask),
-        }
-    return loss, metrics
+        metrics = _ratio_metrics(log_ratio, clipped > plain, mask)
+        metrics["explained_variance"] = explained_variance(values, returns, mask)
+    metrics |= {"policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()}
+    return policy_loss + vf_coef * value_loss, metrics
+
+
+def _ratio_metrics(log_ratio: Tensor, is_clipped: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    ratio = log_ratio.exp()
+    return {
+        "clip_fraction": masked_mean(is_clipped.to(ratio.dtype), mask),
+        "approx_kl": masked_mean(ratio - 1 - log_ratio, mask),
+        "ratio_mean": masked_mean(ratio, mask),
+    }
 
 
 def value_squares(

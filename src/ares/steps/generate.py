@@ -10,8 +10,8 @@ from ares.evaluation.published import read_published
 from ares.ranks import is_first
 from ares.schema import Config
 from ares.step import Outputs, Run
-from ares.steps.generation import greedy_rationales
-from ares.steps.inputs import examples_of, features_of, policy_of, problems_of
+from ares.steps.generation import rationales_of
+from ares.steps.inputs import policy_of, problems_of
 from ares.tables import write_rationales
 from ares.text.sentences import repetition_rate
 from ares.text.tokenizers import load_tokenizer
@@ -43,19 +43,9 @@ def generate(config: Config, run: Run) -> Outputs:
 def _writer(config: Config, run: Run, problems: Mapping[str, Problem]) -> Source:
     """Generates the rationales of a split with the policy."""
     model, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
-    features = features_of(run)
 
     def write(split: str, pids: list[str]) -> list[Rationale]:
-        return greedy_rationales(
-            model,
-            tokenizer,
-            examples_of(problems, pids, "QCM-E", config),
-            features,
-            max_input_tokens=config.text.max_input_tokens,
-            max_new_tokens=config.generate.max_new_tokens,
-            batch_size=config.generate.batch_size,
-            label=f"{run.key} {split}",
-        )
+        return rationales_of(config, run, model, tokenizer, [problems[pid] for pid in pids], split)
 
     return write
 

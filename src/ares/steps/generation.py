@@ -8,8 +8,10 @@ from torch import Tensor
 from ares.datamodules.collate import collate_prompts
 from ares.models.generation import generate_greedy
 from ares.ranks import gather, share
-from ares.steps.inputs import progress
-from ares.types import Example, Rationale
+from ares.schema import Config
+from ares.step import Run
+from ares.steps.inputs import examples_of, features_of, progress
+from ares.types import Example, Problem, Rationale
 
 
 def prompt_batch(
@@ -69,3 +71,20 @@ def greedy_rationales(
         for pid, text, response, truncated in rows
     }
     return [found[pid] for pid in examples]
+
+
+def rationales_of(
+    config: Config, run: Run, policy: Any, tokenizer: Any, problems: Sequence[Problem], label: str
+) -> list[Rationale]:
+    """The policy's greedy rationales of problems, in their order, generated as `generate` is configured."""
+    by_pid = {problem.pid: problem for problem in problems}
+    return greedy_rationales(
+        policy,
+        tokenizer,
+        examples_of(by_pid, by_pid, "QCM-E", config),
+        features_of(run),
+        max_input_tokens=config.text.max_input_tokens,
+        max_new_tokens=config.generate.max_new_tokens,
+        batch_size=config.generate.batch_size,
+        label=f"{run.key} {label}",
+    )

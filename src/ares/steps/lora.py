@@ -1,20 +1,20 @@
 """lora: an adapter on the rationale model answers each question given the model's own rationale."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from ares.datamodules.base import encode_examples
 from ares.evaluation.answers import extract_answer, leaderboard, letter_to_index
 from ares.modules.lora import add_adapter
-from ares.modules.seq2seq import fit_seq2seq
 from ares.ranks import is_first
-from ares.schema import Config
+from ares.schema import Config, LoraConfig
 from ares.step import Outputs, Run
+from ares.steps.fitting import fit_examples
 from ares.steps.generation import greedy_rationales
-from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, trainer_arguments
+from ares.steps.inputs import examples_of, features_of, policy_of, problems_of
 from ares.store import atomic_folder, write_json
 from ares.tables import read_rationales, write_predictions
-from ares.types import Prediction, Problem
+from ares.types import Example, Prediction, Problem, Rationale
 
 
 def lora(config: Config, run: Run) -> Outputs:
@@ -28,94 +28,67 @@ def lora(config: Config, run: Run) -> Outputs:
         for split in ("train", "val", "test")
     }
     policy, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
-    block = config.lora
-    model = add_adapter(
+    model = _with_adapter(policy, config.lora, features=features_of(run) is not None)
+    known = {split: [pid for pid in splits[split] if problems[pid].answer is not None] for split in splits}
+
+    def examples(split: str, pids: Sequence[str]) -> dict[str, Example]:
+        return examples_of(problems, pids, "QCMG-A", config, own[split])
+
+    train = examples("train", known["train"])
+    val = examples("val", known["val"][: config.lora.eval_questions])
+    figures = fit_examples(
+        config, run, config.lora, model, tokenizer, train, val, score=answer_accuracy, metric="val/accuracy"
+    )
+    withheld = bool(splits["test"]) and not known["test"]
+    predictions = {}
+    for split in sorted({config.evaluate.split, *(["test"] if withheld else [])}):
+        outputs = _answers(config, run, model, tokenizer, examples(split, splits[split]), split)
+        predictions[split] = [predict(problems[row.pid], own[split][row.pid], row.text) for row in outputs]
+    if not is_first():
+        return Outputs({})
+    scored = predictions[config.evaluate.split]
+    figures["accuracy"] = 100 * sum(row.correct for row in scored) / max(1, len(known[config.evaluate.split]))
+    files = {"adapter": run.folder / "adapter", "predictions": run.folder / "predictions.jsonl"}
+    with atomic_folder(files["adapter"]) as folder:
+        model.save_pretrained(folder)
+    write_predictions(files["predictions"], scored)
+    if withheld:
+        files["leaderboard"] = run.folder / "leaderboard.json"
+        _write_leaderboard(files["leaderboard"], problems, predictions["test"])
+    return Outputs(files, figures)
+
+
+def _with_adapter(policy: Any, block: LoraConfig, *, features: bool) -> Any:
+    return add_adapter(
         policy,
         r=block.r,
         alpha=block.alpha,
         dropout=block.dropout,
         targets=block.targets,
-        features=features_of(run) is not None,
-    )
-    figures = _fit(config, run, model, tokenizer, problems, splits, own)
-    withheld = bool(splits["test"]) and all(problems[pid].answer is None for pid in splits["test"])
-    predictions = {
-        split: _predictions(
-            config, run, model, tokenizer, split, [problems[pid] for pid in splits[split]], own[split]
-        )
-        for split in dict.fromkeys((config.evaluate.split, *(["test"] if withheld else [])))
-    }
-    if not is_first():
-        return Outputs({})
-    with atomic_folder(run.folder / "adapter") as folder:
-        model.save_pretrained(folder)
-    files = {"adapter": run.folder / "adapter", "predictions": run.folder / "predictions.jsonl"}
-    scored = predictions[config.evaluate.split]
-    write_predictions(files["predictions"], scored)
-    known = [p for p in scored if problems[p.pid].answer is not None]
-    figures["accuracy"] = 100 * sum(p.correct for p in known) / max(1, len(known))
-    if withheld:
-        asked = {pid: problems[pid] for pid in splits["test"]}
-        files["leaderboard"] = run.folder / "leaderboard.json"
-        write_json(files["leaderboard"], leaderboard(asked, {p.pid: p.answer for p in predictions["test"]}))
-    return Outputs(files, figures)
-
-
-def _fit(
-    config: Config,
-    run: Run,
-    model: Any,
-    tokenizer: Any,
-    problems: Mapping[str, Problem],
-    splits: Mapping[str, list[str]],
-    own: Mapping[str, Mapping[str, str]],
-) -> dict[str, float]:
-    def labelled(split: str, count: int | None = None) -> dict[str, Any]:
-        pids = [pid for pid in splits[split] if problems[pid].answer is not None][:count]
-        return examples_of(problems, pids, "QCMG-A", config, own[split])
-
-    block = config.lora
-    lengths = {"max_input_tokens": config.text.max_input_tokens, "max_output_tokens": block.max_output_tokens}
-    arguments = trainer_arguments(config, run)
-    return fit_seq2seq(
-        model,
-        tokenizer,
-        encode_examples(tokenizer, labelled("train"), **lengths),
-        encode_examples(tokenizer, labelled("val", block.eval_questions), **lengths),
-        block,
-        score=answer_accuracy,
-        metric="val/accuracy",
-        features=features_of(run),
-        devices=config.trainer.devices * config.trainer.num_nodes,
-        eval_batch=config.generate.batch_size,
-        seed=config.seed,
-        checkpoints=run.checkpoints,
-        callbacks=arguments.pop("callbacks"),
-        trainer_arguments=arguments,
+        features=features,
     )
 
 
-def _predictions(
-    config: Config,
-    run: Run,
-    model: Any,
-    tokenizer: Any,
-    split: str,
-    problems: Sequence[Problem],
-    own: Mapping[str, str],
-) -> list[Prediction]:
-    by_pid = {problem.pid: problem for problem in problems}
-    outputs = greedy_rationales(
+def _answers(
+    config: Config, run: Run, model: Any, tokenizer: Any, examples: Mapping[str, Example], split: str
+) -> list[Rationale]:
+    return greedy_rationales(
         model,
         tokenizer,
-        examples_of(by_pid, by_pid, "QCMG-A", config, own),
+        examples,
         features_of(run),
         max_input_tokens=config.text.max_input_tokens,
         max_new_tokens=config.lora.max_output_tokens,
         batch_size=config.generate.batch_size,
         label=f"{run.key} {split}",
     )
-    return [predict(by_pid[output.pid], own[output.pid], output.text) for output in outputs]
+
+
+def _write_leaderboard(
+    path: Path, problems: Mapping[str, Problem], predictions: Sequence[Prediction]
+) -> None:
+    answers = {row.pid: row.answer for row in predictions}
+    write_json(path, leaderboard({pid: problems[pid] for pid in answers}, answers))
 
 
 def predict(problem: Problem, rationale: str, output: str) -> Prediction:

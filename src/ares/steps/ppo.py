@@ -1,7 +1,7 @@
 """ppo: reinforcement learning over the scored rollouts, then a look at what it changed on held-out problems."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ares.modules.ppo import run_ppo
 from ares.ranks import is_first
 from ares.schema import Config
 from ares.step import Outputs, Run
-from ares.steps.generation import encode_prompts, greedy_rationales
+from ares.steps.generation import encode_prompts, rationales_of
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, trainer_arguments
 from ares.store import atomic_folder, write_jsonl
 from ares.tables import read_feedback, read_rollouts
@@ -27,24 +27,26 @@ def ppo(config: Config, run: Run) -> Outputs:
     """Writes `policy/`, `value/` and `evaluation.jsonl`: greedy rationales of val before and after, with scores."""
     problems, splits = problems_of(config, run)
     policy, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
-    features = features_of(run)
-    questions = splits["val"][: config.rl.eval_questions]
-    before = _look(config, run, policy, tokenizer, problems, questions, features, "before")
+    questions = [problems[pid] for pid in splits["val"][: config.rl.eval_questions]]
+
+    def look(label: str) -> list[dict[str, Any]]:
+        rows = rationales_of(config, run, policy, tokenizer, questions, label)
+        return [scored(problem, row) for problem, row in zip(questions, rows, strict=True)]
+
+    before = look("before")
     value, trained = _value_models(config, run, policy)
     rollouts, feedback = read_rollouts(run.inputs["rollouts"]), read_feedback(run.inputs["feedback"])
-    arguments = trainer_arguments(config, run)
     figures = run_ppo(
         policy,
         trained,
         _buffer(config, problems, tokenizer, rollouts, feedback),
         config.rl,
         seed=config.seed,
-        features=features,
+        features=features_of(run),
         checkpoints=run.checkpoints,
-        callbacks=arguments.pop("callbacks"),
-        trainer_arguments=arguments,
+        trainer_arguments=trainer_arguments(config, run),
     )
-    after = _look(config, run, policy, tokenizer, problems, questions, features, "after")
+    after = look("after")
     if not is_first():
         return Outputs({})
     if config.rl.share_trunk:
@@ -53,29 +55,6 @@ def ppo(config: Config, run: Run) -> Outputs:
     figures |= {f"after/{name}": figure for name, figure in summary(after).items()}
     files = _write(run.folder, policy, tokenizer, value, before, after)
     return Outputs(files, {**figures, **buffer_figures(rollouts, feedback)})
-
-
-def _look(
-    config: Config,
-    run: Run,
-    policy: Any,
-    tokenizer: Any,
-    problems: Mapping[str, Problem],
-    questions: Sequence[str],
-    features: Any,
-    label: str,
-) -> list[dict[str, Any]]:
-    rationales = greedy_rationales(
-        policy,
-        tokenizer,
-        examples_of(problems, questions, "QCM-E", config),
-        features,
-        max_input_tokens=config.text.max_input_tokens,
-        max_new_tokens=config.generate.max_new_tokens,
-        batch_size=config.generate.batch_size,
-        label=f"{run.key} {label}",
-    )
-    return [scored(problems[row.pid], row) for row in rationales]
 
 
 def _value_models(config: Config, run: Run, policy: Any) -> tuple[Any, Any]:

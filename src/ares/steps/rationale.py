@@ -5,14 +5,13 @@ from typing import Any
 
 from hydra.utils import get_method
 
-from ares.datamodules.base import encode_examples
 from ares.evaluation.rationales import rouge_l
 from ares.models.loading import save_policy
-from ares.modules.seq2seq import fit_seq2seq
 from ares.ranks import gather, is_first
 from ares.schema import Config, FitConfig
 from ares.step import Outputs, Run
-from ares.steps.inputs import device_of, examples_of, features_of, problems_of, trainer_arguments
+from ares.steps.fitting import fit_examples
+from ares.steps.inputs import device_of, examples_of, features_of, problems_of
 from ares.store import atomic_folder
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
 from ares.types import Example
@@ -38,23 +37,8 @@ def fine_tune(
     val: Mapping[str, Example],
 ) -> Outputs:
     """Fits a policy to rationales and saves it with dropout 0, as RL and generation want it."""
-    lengths = {"max_input_tokens": config.text.max_input_tokens, "max_output_tokens": fit.max_output_tokens}
-    arguments = trainer_arguments(config, run)
-    figures = fit_seq2seq(
-        model,
-        tokenizer,
-        encode_examples(tokenizer, train, **lengths),
-        encode_examples(tokenizer, val, **lengths),
-        fit,
-        score=rouge_l,
-        metric="val/rouge_l",
-        features=features_of(run),
-        devices=config.trainer.devices * config.trainer.num_nodes,
-        eval_batch=config.generate.batch_size,
-        seed=config.seed,
-        checkpoints=run.checkpoints,
-        callbacks=arguments.pop("callbacks"),
-        trainer_arguments=arguments,
+    figures = fit_examples(
+        config, run, fit, model, tokenizer, train, val, score=rouge_l, metric="val/rouge_l"
     )
     if not is_first():
         return Outputs({})

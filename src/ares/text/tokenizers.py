@@ -30,16 +30,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, path: Path) -> Pre
     Raises:
         AresError: `vocab_size` does not hold the special tokens and the characters.
     """
-    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, fuse_unk=True))
-    # The normalizer prepends the space of the first word: unlike the pre-tokenizer it does so before a space too.
-    tokenizer.normalizer = normalizers.Prepend(SPACE)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="never"),
-            pre_tokenizers.Split(Regex(rf"{SPACE}?\([A-Z]\)|\d|[^\w{SPACE}]"), behavior="isolated"),
-        ]
-    )
-    tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
+    tokenizer = _untrained()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
@@ -61,6 +52,20 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, path: Path) -> Pre
     )
     fast.save_pretrained(path)
     return fast
+
+
+def _untrained() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, fuse_unk=True))
+    # The normalizer prepends the space of the first word: unlike the pre-tokenizer it does so before a space too.
+    tokenizer.normalizer = normalizers.Prepend(SPACE)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="never"),
+            pre_tokenizers.Split(Regex(rf"{SPACE}?\([A-Z]\)|\d|[^\w{SPACE}]"), behavior="isolated"),
+        ]
+    )
+    tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
+    return tokenizer
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
