@@ -33,6 +33,21 @@ def follower(folder: Path, first: int) -> threading.Thread:
     return thread
 
 
+def failing_follower(folder: Path) -> tuple[threading.Thread, list[BaseException]]:
+    """A follower in a thread, and the error that ended it."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            follow(folder, Place(first=1, world=2))
+        except (AresError, StepFailed) as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, errors
+
+
 def test_followers_take_part_in_every_task_until_they_are_dismissed(tmp_path: Path, started) -> None:
     threads = [follower(tmp_path, first) for first in (1, 2)]
     leader = Leader(tmp_path, (1, 2))
@@ -75,16 +90,7 @@ def test_a_follower_that_loses_a_rank_tells_the_leader(tmp_path: Path, monkeypat
     monkeypatch.setattr(meeting, "watch", lose)
     exchange = tmp_path / "exchange"
     exchange.mkdir()
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            follow(tmp_path, Place(first=1, world=2))
-        except StepFailed as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    thread, errors = failing_follower(tmp_path)
     leader = Leader(tmp_path, (1,))
     assert leader.failure(exchange) is None
     leader.announce({"exchange": str(exchange), "port": 1})
@@ -98,16 +104,7 @@ def test_a_follower_ends_when_its_leader_is_gone_and_waits_for_one_that_is_idle(
 ) -> None:
     monkeypatch.setattr(meeting, "_BEAT_SECONDS", 0.1)
     monkeypatch.setattr(meeting, "_SILENT_SECONDS", 2.0)
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            follow(tmp_path, Place(first=1, world=2))
-        except AresError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    thread, errors = failing_follower(tmp_path)
     leader = Leader(tmp_path, (1,))
     thread.join(5)  # nothing to do for longer than it may be silent
     assert thread.is_alive()

@@ -6,22 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ares.schema import RlConfig
 from tests.distributed.on_a_rank import on_ranks, train_ppo
+from tests.modules.test_ppo import RL
 
 pytestmark = pytest.mark.slow
 
 # 11 questions of at most 3 rationales make 31 rows: no number of rows that ranks and batches share evenly.
-PPO = RlConfig(
-    lr=1e-3,
-    ppo_epochs=2,
-    value_warmup_epochs=1,
-    global_batch_size=16,
-    micro_batch_size=2,
-    holdout=0.0,
-    kl_coef=0.1,
-    warmup_fraction=0.0,
-)
+PPO = replace(RL, lr=1e-3, global_batch_size=16, micro_batch_size=2, kl_coef=0.1, decay="linear")
 CASES = {
     "ppo": PPO,
     "reward": replace(PPO, kl_in="reward", value_warmup_epochs=0),
@@ -47,6 +38,17 @@ def records(folder: Path, name: str, world: int) -> list[dict]:
     ]
 
 
+def assert_same_gradients(together: dict, alone: dict) -> None:
+    for expected, found in zip(alone["gradients"], together["gradients"], strict=True):
+        scale = max(g.abs().max() for g in expected.values())
+        for parameter in expected:
+            torch.testing.assert_close(
+                found[parameter], expected[parameter], rtol=1e-6, atol=1e-9 * scale, msg=parameter
+            )
+        # The warm-up's policy gradients are zeros on several ranks, absent on one; they are dropped either way.
+        assert not any(found[parameter].any() for parameter in found.keys() - expected.keys())
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("world", [2, 4])
 def test_gradients_weights_and_figures_are_those_of_one_process(folder: Path, name: str, world: int) -> None:
@@ -54,14 +56,7 @@ def test_gradients_weights_and_figures_are_those_of_one_process(folder: Path, na
     together = records(folder, name, world)[0]
     assert len(alone["train"]) % (world * PPO.micro_batch_size) != 0
     assert len(alone["gradients"]) == len(together["gradients"]) >= 6 - 2 * (name != "ppo")
-    for expected, found in zip(alone["gradients"], together["gradients"], strict=True):
-        # The warm-up's policy gradients are zeros on several ranks, absent on one; they are dropped either way.
-        scale = max(g.abs().max() for g in expected.values())
-        for parameter in expected:
-            torch.testing.assert_close(
-                found[parameter], expected[parameter], rtol=1e-6, atol=1e-9 * scale, msg=parameter
-            )
-        assert not any(found[parameter].any() for parameter in found.keys() - expected.keys())
+    assert_same_gradients(together, alone)
     for expected, found in zip(alone["weights"][:5], together["weights"][:5], strict=True):
         for parameter in expected:
             torch.testing.assert_close(found[parameter], expected[parameter], rtol=0, atol=1e-5)
@@ -104,12 +99,7 @@ def test_sharded_over_two_processes_it_is_the_same_ppo(folder: Path, name: str) 
     on_ranks(train_ppo, 2, at, {f"{name}/sharded": CASES[name]}, QUESTIONS, False, True)
     alone = torch.load(at / f"{name}-0-1.pt", weights_only=True)
     ranks = [torch.load(at / f"{name}/sharded-{rank}-2.pt", weights_only=True) for rank in (0, 1)]
-    for expected, found in zip(alone["gradients"], ranks[0]["gradients"], strict=True):
-        scale = max(g.abs().max() for g in expected.values())
-        for parameter in expected:
-            torch.testing.assert_close(
-                found[parameter], expected[parameter], rtol=1e-6, atol=1e-9 * scale, msg=parameter
-            )
+    assert_same_gradients(ranks[0], alone)
     for rank in ranks:
         for parameter, expected in alone["policy"].items():
             torch.testing.assert_close(rank["policy"][parameter], expected, rtol=0, atol=1e-5)

@@ -39,6 +39,21 @@ def test_original_checkpoint_gives_the_recorded_outputs(original, recorded):
 
 
 @torch.no_grad()
+def test_with_the_originals_attention_the_outputs_are_equal_to_1e_5(shared, recorded):
+    golden = shared / "golden" / "model_untied"
+    model = T5ForMultimodalGeneration.from_pretrained(golden, attn_implementation="eager")
+    assert model.encoder.config._attn_implementation == "eager"
+    output = model(**inputs(recorded))
+    at_columns = output.logits[:, :, recorded["out/logits_cols"]]
+    for ours, name in (
+        (output.encoder_last_hidden_state, "encoder_last_hidden_state"),
+        (at_columns, "logits_at_cols"),
+        (output.logits[0, :12], "logits_full_row0"),
+    ):
+        torch.testing.assert_close(ours, recorded[f"out/{name}"], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
 def test_without_features_the_encoder_is_plain_t5(original, recorded):
     encoded = original.encoder(recorded["in/input_ids"], recorded["in/attention_mask"]).last_hidden_state
     assert far(encoded, recorded["out/encoder_text_hidden_before_fusion"]) <= 1e-5
