@@ -118,7 +118,7 @@ def test_ticks(low: float, high: float, whole: bool, expected: list[float]) -> N
         (0.123456, "0.1235"),
         (-0.5, "−0.5"),
         (-3, "−3"),
-        (0.00001234, "1.234e-05"),
+        (-0.00001234, "−1.234e−05"),
     ],
 )
 def test_number(value: float | None, text: str) -> None:

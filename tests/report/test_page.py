@@ -252,13 +252,14 @@ def test_score_style_is_symmetric_about_neutral() -> None:
     assert score_style(float("nan"))["kind"] == "unscored"
 
 
-def test_charts_drop_prefix_and_empty_curves() -> None:
+def test_charts_drop_prefix_empty_curves_and_single_values() -> None:
     charts = charts_of(
         {
             "round-1/ppo": {
-                "round-1/ppo-kl": [[0, 1]],
-                "round-1/ppo/loss": [[0, 1]],
-                "round-1/ppoX": [[0, 1]],
+                "round-1/ppo-kl": [[0, 1], [1, 2]],
+                "round-1/ppo/loss": [[0, 1], [1, 2]],
+                "round-1/ppoX": [[0, 1], [1, 2]],
+                "round-1/ppo/rows": [[0, 580]],
             },
             "sft": {"loss": [], "nan": [[0, float("nan")]]},
         }
@@ -278,8 +279,8 @@ def test_data_uri(tmp_path: Path) -> None:
 
 def test_flat_and_duration() -> None:
     assert flat({"a": {"b": {"c": 1}}, "d": None}) == {"a.b.c": "1", "d": "–"}
-    texts = ["0.3 s", "59.9 s", "1 min 0 s", "3 min 12 s", "2 h 5 min"]
-    assert [duration(s) for s in (0.31, 59.9, 59.96, 192.2, 7500)] == texts
+    texts = ["0.3_s", "59.9_s", "1_min 0_s", "3_min 12_s", "2_h 5_min"]
+    assert [duration(s).replace("\u00a0", "_") for s in (0.31, 59.9, 59.96, 192.2, 7500)] == texts
 
 
 # --------------------------------------------------------------------------------------------------

@@ -94,8 +94,7 @@ def number(value: float | None) -> str:
         return f"{int(value):,}".replace("-", "−")
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace("-", "−")
-    text = f"{value:.4g}"
-    return text.replace("-", "−") if "e" not in text else text
+    return f"{value:.4g}".replace("-", "−")
 
 
 def _range(low: float, high: float, *, margin: float) -> tuple[float, float]:

@@ -121,7 +121,9 @@ def charts_of(curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> 
     """The charts of every step that has any; a logger's prefix (the step's key) is cut from metric names."""
     found = {}
     for step, metrics in curves.items():
-        charts = [line_chart(_without_prefix(name, step), points) for name, points in metrics.items()]
+        # A single value is no curve; it stands among the step's figures.
+        curved = {name: points for name, points in metrics.items() if len(points) > 1}
+        charts = [line_chart(_without_prefix(name, step), points) for name, points in curved.items()]
         if drawn := [chart for chart in charts if chart is not None]:
             found[step] = drawn
     return found
@@ -139,12 +141,12 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two largest of hours, minutes and seconds."""
+    """Seconds in the two largest of hours, minutes and seconds; no line breaks between a number and its unit."""
     if seconds < 59.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}\u00a0s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return f"{hours}\u00a0h {minutes}\u00a0min" if hours else f"{minutes}\u00a0min {rest}\u00a0s"
 
 
 def score_style(score: float | None) -> dict[str, str]:

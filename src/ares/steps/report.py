@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ares.evaluation.statistics import paired_bootstrap
-from ares.report.page import render_report
+from ares.report.page import duration, render_report
 from ares.schema import Config
 from ares.steps.inputs import logs_folder
 from ares.steps.ppo import scored
@@ -32,7 +32,7 @@ def report(config: Config, root: Path) -> Path:
     rows = _evaluated(root, steps)
     data = {
         "run": config.run,
-        "created": datetime.now(UTC).isoformat(timespec="minutes"),
+        "created": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "config": _summary(config),
         "inputs_hash": hash_of({key: entry["hash"] for key, entry in steps.items()}),
         "figures": _headline(steps, rows, scores),
@@ -107,24 +107,25 @@ def _headline(
     if rows:
         before, after = _mean_scores(rows, "before"), _mean_scores(rows, "after")
         gain, low, high = paired_bootstrap(before, after, seed=0)
-        note = f"{sum(before) / len(before):.3f} → {sum(after) / len(after):.3f}; 95 % interval {low:+.3f} to {high:+.3f}"
-        found.append({"label": "Score gained by RL", "value": f"{gain:+.3f}", "note": note})
+        note = (
+            f"{sum(before) / len(before):.3f} → {sum(after) / len(after):.3f} on a scale from 0 to 1, mean of "
+            f"{len(rows):,} val rationales; 95\u00a0% interval {_signed(low)} to {_signed(high)}"
+        )
+        found.append({"label": "Score gained by RL", "value": _signed(gain), "note": note})
     if scores:
         average = scores["accuracy"]["AVG"]
         note = f"{scores['questions']} {scores['split']} questions, {scores['failed_extractions']} without an answer"
-        found.append({"label": "Accuracy", "value": f"{average:.1f} %", "note": note})
+        found.append({"label": "Accuracy", "value": f"{average:.1f}\u00a0%", "note": note})
     seconds = sum(entry["seconds"] for entry in steps.values())
     usd = sum(entry["usd"] for entry in steps.values())
     requests = sum(entry["requests"] for entry in steps.values())
-    found.append({"label": "Teacher", "value": f"${usd:.2f}", "note": f"{requests} requests"})
-    found.append({"label": "Time", "value": _duration(seconds), "note": f"{len(steps)} steps"})
+    found.append({"label": "Teacher", "value": f"${usd:.2f}", "note": f"{requests:,} requests"})
+    found.append({"label": "Time", "value": duration(seconds), "note": f"{len(steps)} steps"})
     return found
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def _examples(
