@@ -5,7 +5,16 @@ import torch
 from torch import nn
 from transformers import GenerationConfig
 
-from ares.models.generation import _decode, decoder_inputs, generate_greedy, sample, token_logprobs, values
+from ares.models.generation import (
+    _decode,
+    decoder_inputs,
+    generate_greedy,
+    response_states,
+    sample,
+    states_logprobs,
+    token_logprobs,
+    values,
+)
 from ares.models.loading import value_from_policy
 from ares.types import AresError
 
@@ -84,6 +93,26 @@ def test_rows_that_leave_the_batch_change_nothing(writer, monkeypatch):
     assert _decode(writer, states, mask, scatter, 20) == found
     for row, response in enumerate(found[:8]):
         assert _decode(writer, states[row : row + 1], mask[row : row + 1], scatter, 20) == [response]
+
+
+def test_finished_rows_leave_the_batch(writer, batch):
+    computed = []
+    hook = writer.decoder.register_forward_hook(lambda *call: computed.append(len(call[2][0])))
+    written = sample(writer, **batch, k=40, max_new_tokens=60, generator=generator())
+    hook.remove()
+    alive = [sum(len(row) > step for row in written) for step in range(len(computed))]
+    assert computed[0] == 120
+    assert all(real <= rows <= real / 0.75 + 1 for rows, real in zip(computed, alive, strict=True))
+    assert min(computed) < 90
+
+
+def test_the_entropy_is_that_of_the_next_tokens_distribution(writer, batch):
+    ids, mask = padded([[5, 6, 1], [7, 1], [8, 9, 10]])
+    states = response_states(writer, **batch, response_ids=ids)
+    _, entropy = states_logprobs(writer, states, ids, mask, entropy=True)
+    expected = torch.distributions.Categorical(logits=writer.logits(states)).entropy()
+    assert torch.allclose(entropy, expected * mask, atol=1e-5)
+    assert not entropy.requires_grad
 
 
 def test_logprobs_of_samples_equal_the_samplers_own(writer, batch):

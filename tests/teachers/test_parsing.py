@@ -191,6 +191,11 @@ def test_parts_that_cannot_be_told_apart_are_all_errors():
     assert kinds(parse_grouped_scores("", [1])) == ["error"]
 
 
+def test_a_heading_that_comes_twice_is_an_error_in_its_place():
+    again = GROUPED["headings"] + '\nRationale 1:\n{\n"a": 0.8,\n"b": 0.9\n}'
+    assert kinds(parse_grouped_scores(again, [2, 1])) == ["error", [0.3]]
+
+
 def test_a_single_rationale_may_be_answered_plainly():
     assert kinds(parse_grouped_scores('{\n"a": 0.1,\n"b": 0.2\n}', [2])) == [[0.1, 0.2]]
 
@@ -226,6 +231,10 @@ def test_recorded_corrections(shared):
         else:
             expected = CORRECTIONS_OTHERWISE.get(case["name"], REPAIRED)
             assert parse_correction(case["response"]) == expected, case["name"]
+
+
+def test_of_several_corrections_as_json_the_last_counts():
+    assert parse_correction('{"final_rationale": "First try.", "final_rationale": "Second."}') == "Second."
 
 
 def test_corrections_as_json_keep_any_character():

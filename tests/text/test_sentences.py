@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from ares.text.sentences import (
+    _first,
     remove_repeated_sentences,
     repetition_rate,
     sentence_spans,
@@ -94,6 +95,7 @@ def test_ends(text: str) -> None:
         ("  Padded. Text.  ", ["Padded.", "Text."]),
         ("matter.The sun shines", ["matter.", "The sun shines"]),
         ("...", ["..."]),
+        ("It costs 5. about the same.", ["It costs 5. about the same."]),
     ],
 )
 def test_edges_and_lines(text: str, expected: list[str]) -> None:
@@ -181,6 +183,20 @@ SENTENCE_IDS = [5, 58, 55, 2, 29, 634, 94, 535, 3, 6, 10, 1, 0, 505, 1300, 32099
 @example(ids=[2, 29, 2, 29, 1], newline="escape")
 def test_token_ends_of_random_t5_ids(t5_tokenizer, ids: list[int], newline: str) -> None:
     check_alignment(t5_tokenizer, ids, newline)
+
+
+def test_unknown_tokens_that_are_no_line_breaks_leave_no_trace(t5_tokenizer) -> None:
+    ids = [2, *t5_tokenizer("Ice is cold.", add_special_tokens=False).input_ids, 2]
+    text, _, ends = sentence_spans(t5_tokenizer, ids, newline="escape")
+    assert text.strip() == "Ice is cold."
+    assert ends == [len(ids) - 1]
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(-3, 45), st.integers(0, 40))
+def test_the_first_that_holds_is_found_from_any_guess(low: int, extra: int, guess: int, turn: int) -> None:
+    high = low + extra
+    found = _first(lambda index: index >= turn or index == high, guess, low, high)
+    assert found == next(i for i in range(low, high + 1) if i >= turn or i == high)
 
 
 @settings(max_examples=120, deadline=None)

@@ -1,0 +1,77 @@
+"""What README.md and docs/ tell to type is understood, and their links lead somewhere."""
+
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from ares.config import options
+from ares.overrides import GROUPS, known_values, problems_of
+from ares.schema import Config
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+BLOCKS = {field.name for field in fields(Config)} - {"run", "seed", "rounds", "on_change", "policy"}
+# The same words with a point and the ending of a file are files.
+FILE = re.compile(r"\.(?:html|json|jsonl|md|npy|parquet|pth|svg|yaml)$")
+
+
+def commands(page: Path) -> list[str]:
+    """The lines that start train.py, continued ones joined, without their comments."""
+    text = page.read_text().replace("\\\n", " ")
+    lines = [line.split(" #")[0].strip() for line in text.splitlines()]
+    return [
+        line for line in lines if re.match(r"(?:[A-Z_]+=\S+ )*(?:python|torchrun|srun)\b.* train\.py ", line)
+    ]
+
+
+COMMANDS = [(page.name, command) for page in PAGES for command in commands(page)]
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_every_command_is_understood(page: str, command: str) -> None:
+    arguments = shlex.split(re.sub(r"<[^>]+>", "some", command.split(" train.py ")[1]))
+    assert problems_of([argument for argument in arguments if argument != "…"]) == []
+
+
+def test_commands_are_found_on_every_page_that_has_some() -> None:
+    assert {page for page, _ in COMMANDS} == {
+        "README.md",
+        "checkpoints.md",
+        "data.md",
+        "sweeps.md",
+        "teacher.md",
+    }
+    assert len(COMMANDS) >= 25
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_setting_that_is_named_exists(page: Path) -> None:
+    known = known_values()
+    words = [word for code in re.findall(r"`([^`]+)`", page.read_text()) for word in code.split()]
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in GROUPS and re.fullmatch(r"[a-z|_]+", value):
+            assert set(value.split("|")) <= set(options(key)), word
+        elif (
+            re.fullmatch(r"[a-z_]+(?:\.[a-z_0-9]+)+", key)
+            and not FILE.search(word)
+            and key.split(".")[0] in BLOCKS
+        ):
+            assert key in known, word
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        linked = page.parent / path if path else page
+        assert linked.exists(), target
+        headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in {
+            re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings
+        }, target
+    for name in re.findall(r"`(?:python )?((?:benchmarks|docs|conf)/[\w./]+)", page.read_text()):
+        assert (REPOSITORY / name).exists(), name
