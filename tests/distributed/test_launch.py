@@ -9,9 +9,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from ares import launch
 from ares.config import folder, register_schema, to_config, validate
 from ares.devices import command_for
-from ares.launch import StepFailed, end_ranks, place_of, watch
+from ares.launch import Place, StepFailed, end_ranks, place_of, start_ranks, watch
 from ares.schema import Config
 from ares.store import write_json
 from ares.types import AresError
@@ -45,6 +46,34 @@ def test_torchrun_gives_each_process_one_rank() -> None:
     assert not place.leads
     leader = place_of(config(*DDP), {**environment, "RANK": "0"})
     assert (leader.leads, leader.others, leader.address) == (True, (1, 2, 3), "node0")
+
+
+def test_a_single_process_of_torchrun_starts_the_ranks_itself() -> None:
+    environment = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    place = place_of(config("strategy=ddp", "trainer.devices=2"), environment)
+    assert (place.first, place.count, place.world) == (0, 2, 2)
+
+
+def test_ranks_learn_their_place_from_the_environment(tmp_path: Path, monkeypatch) -> None:
+    started = []
+    monkeypatch.setattr(launch.subprocess, "Popen", lambda command, env, **_: started.append(env))
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    place = Place(first=2, count=2, world=4, node=1, per_node=2)
+    start_ranks(place, {"exchange": str(tmp_path), "address": "node0", "port": 29})
+    told = (
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "GROUP_RANK",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+    )
+    assert [[environment[name] for name in told] for environment in started] == [
+        ["2", "0", "4", "2", "1", "node0", "29"],
+        ["3", "1", "4", "2", "1", "node0", "29"],
+    ]
+    assert {environment["OMP_NUM_THREADS"] for environment in started} == {"7"}  # the user's own stands
 
 
 def test_srun_gives_each_process_one_rank_and_a_batch_script_does_not() -> None:
@@ -121,6 +150,28 @@ def test_a_rank_that_dies_ends_the_others_within_seconds_with_its_error(tmp_path
     end_ranks(ranks)
     assert time.monotonic() - started < 10
     assert all(rank.poll() is not None for rank in ranks)
+
+
+def test_of_what_a_rank_said_the_end_is_told(tmp_path: Path) -> None:
+    (tmp_path / "rank-0.log").write_text("".join(f"line {number}\n" for number in range(100)))
+    with pytest.raises(StepFailed, match="line 99") as failed:
+        watch([process("raise SystemExit(3)")], 0, tmp_path, stop=lambda: None)
+    assert "line 5\n" not in str(failed.value)
+
+
+def test_ranks_are_asked_to_end_before_they_are_killed(tmp_path: Path) -> None:
+    polite = (
+        "import pathlib, signal, sys, time\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path({str(tmp_path / 'asked')!r}).touch(), sys.exit()))\n"
+        f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\n"
+        "time.sleep(600)"
+    )
+    rank = process(polite)
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.02)
+    end_ranks([rank])
+    assert (tmp_path / "asked").exists()
+    assert rank.returncode == 0
 
 
 def test_the_first_error_is_told_and_a_mistake_in_its_own_words(tmp_path: Path) -> None:
