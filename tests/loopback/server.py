@@ -4,8 +4,8 @@ chat completions, for the unmodified SDKs; with faults.
     python server.py '{"latency": 1.0, "faults": 0.05}'
 
 prints the port that it listens on. Options: latency, seconds of a reply; faults, kinds, script,
-content_script, batch_faults (see faults.py); bias (answers.py); hang, seconds of a time-out; retry_after,
-seconds; batch_seconds, until a batch ends; batch_hold, seconds before the reply to a batch's creation; key,
+content_script, opening, batch_faults (see faults.py); bias (answers.py); hang, seconds of a time-out;
+retry_after, seconds, or limits, headers ("+2": the moment in 2 s), of a 429; headers of other replies; batch_seconds, until a batch ends; batch_hold, seconds before the reply to a batch's creation; key,
 the only one that is let in. GET /_log tells what was asked and what came of it.
 """
 
@@ -14,6 +14,7 @@ import hashlib
 import json
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from answers import answer
@@ -82,7 +83,8 @@ class Server:
         fault = self.faults.transport(name)
         if fault in STATUS:
             self.note(name, fault)
-            extra = {"retry-after": str(OPTIONS.get("retry_after", 0.5))} if fault == "rate_limit" else {}
+            asked = OPTIONS.get("limits", {"retry-after": str(OPTIONS.get("retry_after", 0.5))})
+            extra = {k: moment(v) for k, v in asked.items()} if fault == "rate_limit" else {}
             await respond(writer, STATUS[fault], error(fault), extra)
             return
         if fault == "time_out":
@@ -165,6 +167,11 @@ def completion(message: dict[str, Any]) -> dict[str, Any]:
             "total_tokens": sum(usage.values()),
         },
     }
+
+
+def moment(value: str) -> str:
+    """The moment in so many seconds (RFC 3339) for "+seconds", else the value itself."""
+    return (datetime.now(UTC) + timedelta(seconds=float(value))).isoformat() if value[0] == "+" else value
 
 
 def error(message: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import io
 import json
-import time
 
 import pytest
 from PIL import Image
@@ -162,33 +161,6 @@ def test_no_more_requests_are_open_than_allowed(loopback, problem):
 
     run(teacher, main())
     assert server.most_open == 5
-
-
-@BOTH
-def test_an_uncapped_retry_after_meets_our_own_deadline(make, loopback, problem):
-    server = loopback(script=["rate_limit"] * 99, retry_after=4_000_000)
-    started = time.monotonic()
-    teacher = make(server, deadline=2.0)
-    with pytest.raises(AresError, match=r"does not answer.*429"):
-        run(teacher, teacher.score(problem(), RATIONALES))
-    assert time.monotonic() - started < 3
-
-
-def test_a_used_up_rate_limit_holds_all_requests_back(loopback, problem):
-    from datetime import UTC, datetime, timedelta
-
-    reset = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
-    limit = "anthropic-ratelimit-requests"
-    server = loopback(headers={f"{limit}-remaining": "0", f"{limit}-reset": reset})
-    teacher = claude(server, concurrency=1)
-
-    async def main():
-        await teacher.score(problem("1"), RATIONALES)
-        started = time.monotonic()
-        await teacher.score(problem("2"), RATIONALES)
-        return time.monotonic() - started
-
-    assert 0.3 < run(teacher, main()) < 6
 
 
 def test_what_never_passes_is_quarantined_and_an_absent_service_stops(loopback, problem, tmp_path):

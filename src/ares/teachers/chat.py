@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from ares.teachers import paper, prompts
 from ares.teachers.base import Teacher
 from ares.teachers.images import Picture, picture
+from ares.teachers.limits import Brake
 from ares.teachers.messages import Reply, Request
 from ares.teachers.parsing import FeedbackError, parse_correction
 from ares.teachers.prompts import Prompt
-from ares.teachers.retry import Brake, Failure, Patience, failure_of, persist
+from ares.teachers.retry import Failure, Patience, failure_of, persist
 from ares.types import AresError, Problem
 
 if TYPE_CHECKING:
