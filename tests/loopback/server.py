@@ -5,8 +5,9 @@ chat completions, for the unmodified SDKs; with faults.
 
 prints the port that it listens on. Options: latency, seconds of a reply; faults, kinds, script,
 content_script, opening, batch_faults (see faults.py); bias (answers.py); hang, seconds of a time-out;
-retry_after, seconds, or limits, headers ("+2": the moment in 2 s), of a 429; headers of other replies; batch_seconds, until a batch ends; batch_hold, seconds before the reply to a batch's creation; key,
-the only one that is let in. GET /_log tells what was asked and what came of it.
+retry_after, seconds, or limits, headers ("+2": the moment in 2 s), of a 429; headers of other
+replies; batch_seconds, until a batch ends; batch_hold, seconds before the reply to a batch's creation; key, the
+only one that is let in. GET /_log tells what was asked and what came of it.
 """
 
 import asyncio
@@ -69,12 +70,15 @@ class Server:
         elif route == "/v1/messages/count_tokens":
             await respond(writer, 200, {"input_tokens": len(texts(json.loads(body))[0]) // 3})
         elif route.startswith("/v1/messages/batches"):
-            if method == "POST":
+            rest = route.removeprefix("/v1/messages/batches")
+            if method == "POST" and not rest:
                 created = self.batches.create(json.loads(body)["requests"])
                 await asyncio.sleep(OPTIONS.get("batch_hold", 0.0))
                 await respond(writer, 200, created)
+            elif found := self.batches.get(rest) if method == "GET" else self.batches.end(rest, method):
+                await respond(writer, 200, found)
             else:
-                await respond(writer, 200, self.batches.get(route.removeprefix("/v1/messages/batches")))
+                await respond(writer, 404, error(f"not found: {rest}"))
         else:
             await respond(writer, 404, error(path))
 

@@ -1,12 +1,15 @@
 """Message Batches against the loopback server."""
 
 import asyncio
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
+import urllib.request
 
 import pytest
 
@@ -43,16 +46,20 @@ def ask(server, path, problem, count=20):
         return asyncio.run(main()), teacher
 
 
-def submitted(server) -> list[int]:
-    """The sizes of the batches that the server was sent."""
-    import json
-    import urllib.request
-
+def call(server, method: str, path: str = "") -> dict:
+    """What the server replies to a request about its batches."""
     request = urllib.request.Request(
-        f"{server.url}/v1/messages/batches", headers={"authorization": f"Bearer {server.key}"}
+        f"{server.url}/v1/messages/batches{path}",
+        headers={"authorization": f"Bearer {server.key}"},
+        method=method,
     )
     with urllib.request.urlopen(request) as reply:
-        counts = [batch["request_counts"] for batch in json.load(reply)["data"]]
+        return json.load(reply)
+
+
+def submitted(server) -> list[int]:
+    """The sizes of the batches that the server was sent."""
+    counts = [batch["request_counts"] for batch in call(server, "GET")["data"]]
     return [sum(count.values()) for count in reversed(counts)]
 
 
@@ -210,3 +217,69 @@ def test_an_intent_whose_batch_never_came_to_be_is_submitted(loopback, problem, 
     found, _ = ask(server, path, problem)
     assert [len(result.scores) for result in found] == [2, 1] * 20
     assert submitted(server) == [20]
+
+
+ENDS = {"deleted": ("DELETE", ""), "archived": ("POST", "/archive"), "canceled": ("POST", "/cancel")}
+SAID = {"deleted": "is not there any more", "archived": "is archived", "canceled": "was canceled"}
+
+
+def lost(path) -> list[int]:
+    """How often each request in the ledger was lost."""
+    with sqlite3.connect(path) as db:
+        return [count for (count,) in db.execute("SELECT lost FROM requests")]
+
+
+def leave_a_batch(server, path, problem) -> None:
+    """Ends a process's work when it has submitted a batch."""
+    named = "SELECT 1 FROM batches WHERE id NOTNULL"
+
+    async def main():
+        with Ledger(path) as ledger:
+            teacher = batched(server, ledger)
+            jobs = asyncio.gather(*(teacher.score(problem(str(n)), RATIONALES) for n in range(20)))
+            while not ledger._db.now(lambda db: db.execute(named).fetchall()):
+                await asyncio.sleep(0.05)
+            jobs.cancel()
+            await asyncio.gather(jobs, return_exceptions=True)
+            await teacher.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_requests_of_a_batch_that_is_gone_are_asked_again(end, loopback, problem, tmp_path, capsys):
+    server = loopback(batch_seconds=[60])
+    path = tmp_path / "ledger"
+    leave_a_batch(server, path, problem)
+    method, what = ENDS[end]
+    call(server, method, f"/msgbatch_0000{what}")
+    found, teacher = ask(server, path, problem)
+    assert [len(result.scores) for result in found] == [2, 1] * 20
+    again = 10 if end == "canceled" else 20
+    assert submitted(server)[-1] == again
+    assert sorted(lost(path)) == [0] * (20 - again) + [1] * again
+    assert teacher.usage.requests == 20
+    [warning] = capsys.readouterr().err.splitlines()
+    assert f"Message Batch msgbatch_0000 {SAID[end]}" in warning
+    assert f"{again} of its requests are lost" in warning
+
+
+def test_what_a_batch_that_is_gone_may_have_cost_counts_against_the_cap(loopback, problem, tmp_path):
+    server = loopback(batch_seconds=[60, 60, 60, 60])
+    with Ledger(tmp_path / "ledger", poll=0.02, payer="run", max_usd=1.0) as ledger:
+        teacher = batched(server, ledger)
+        [(_, request)] = teacher.score_requests(problem("0"), RATIONALES)
+        worst = teacher.worst_usd(request)
+        ledger.max_usd = 2.5 * worst  # for one request and its repetition
+
+        async def main():
+            job = asyncio.create_task(teacher.score(problem("0"), RATIONALES))
+            for number in range(2):
+                while len(await asyncio.to_thread(submitted, server)) < 1:
+                    await asyncio.sleep(0.05)
+                await asyncio.to_thread(call, server, "DELETE", f"/msgbatch_000{number}")
+            return await job
+
+        with pytest.raises(AresError, match="max_usd"):
+            asyncio.run(main())
+        assert ledger.spent() == pytest.approx(2 * worst)
