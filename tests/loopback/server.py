@@ -5,8 +5,8 @@ chat completions, for the unmodified SDKs; with faults.
 
 prints the port that it listens on. Options: latency, seconds of a reply; faults, kinds, script,
 content_script, opening, batch_faults (see faults.py); bias (answers.py); hang, seconds of a time-out;
-retry_after, seconds, or limits, headers ("+2": the moment in 2 s), of a 429; headers of other
-replies; batch_seconds, until a batch ends; batch_hold, seconds before the reply to a batch's creation; key, the
+retry_after, seconds, or limits, headers ("+2": the moment in 2 s), of a 429; message of errors, with
+{key} for the key that came; headers of other replies; batch_seconds, until a batch ends; batch_hold, seconds before the reply to a batch's creation; key, the
 only one that is let in. GET /_log tells what was asked and what came of it.
 """
 
@@ -33,6 +33,7 @@ class Server:
         self.faults = Faults(OPTIONS)
         self.batches = Batches(self.faults, self.message, OPTIONS.get("batch_seconds", 0.0))
         self.log: list[tuple[float, str, str]] = []
+        self.sizes: list[int] = []  # bytes of the batches' bodies
         self.open = self.most_open = 0
         self.headers: dict[str, str] = OPTIONS.get("headers", {})
 
@@ -57,14 +58,14 @@ class Server:
         key = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
         route = path.split("?")[0]
         if route == "/_log":
-            await respond(writer, 200, {"log": self.log, "most_open": self.most_open})
+            await respond(writer, 200, {"log": self.log, "most_open": self.most_open, "batches": self.sizes})
         elif "key" in OPTIONS and key != OPTIONS["key"]:
             await respond(writer, 401, error(f"invalid key: {key}"))
         elif route in ("/v1/messages", "/v1/chat/completions"):
             self.open += 1
             self.most_open = max(self.most_open, self.open)
             try:
-                await self.generate(json.loads(body), hashlib.sha256(body).hexdigest(), route, writer)
+                await self.generate(json.loads(body), hashlib.sha256(body).hexdigest(), route, key, writer)
             finally:
                 self.open -= 1
         elif route == "/v1/messages/count_tokens":
@@ -72,6 +73,7 @@ class Server:
         elif route.startswith("/v1/messages/batches"):
             rest = route.removeprefix("/v1/messages/batches")
             if method == "POST" and not rest:
+                self.sizes.append(len(body))
                 created = self.batches.create(json.loads(body)["requests"])
                 await asyncio.sleep(OPTIONS.get("batch_hold", 0.0))
                 await respond(writer, 200, created)
@@ -82,14 +84,17 @@ class Server:
         else:
             await respond(writer, 404, error(path))
 
-    async def generate(self, body: Any, name: str, route: str, writer: asyncio.StreamWriter) -> None:
+    async def generate(
+        self, body: Any, name: str, route: str, key: str, writer: asyncio.StreamWriter
+    ) -> None:
         """One reply, or the fault that was drawn for it."""
         fault = self.faults.transport(name)
         if fault in STATUS:
             self.note(name, fault)
             asked = OPTIONS.get("limits", {"retry-after": str(OPTIONS.get("retry_after", 0.5))})
             extra = {k: moment(v) for k, v in asked.items()} if fault == "rate_limit" else {}
-            await respond(writer, STATUS[fault], error(fault), extra)
+            said = OPTIONS.get("message", fault).replace("{key}", key)
+            await respond(writer, STATUS[fault], error(said), extra)
             return
         if fault == "time_out":
             self.note(name, fault)

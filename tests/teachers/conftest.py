@@ -50,6 +50,11 @@ class Loopback:
         """How many requests were open at once."""
         return self._log()["most_open"]
 
+    @property
+    def batch_bytes(self) -> list[int]:
+        """The sizes of the batches' bodies."""
+        return self._log()["batches"]
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()

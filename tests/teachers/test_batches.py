@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 import urllib.request
+from functools import partial
 
 import pytest
 
@@ -96,9 +97,14 @@ def test_batches_are_cut(loopback, problem, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "MOST_REQUESTS", 100)
     monkeypatch.setattr(batches, "MOST_BYTES", 4000)
     server = loopback()
-    ask(server, tmp_path / "other", problem)
+    ask(server, tmp_path / "other", partial(problem, hint="Eis schmölze – 氷は溶ける. " * 9))
     assert sum(submitted(server)) == 20
-    assert max(submitted(server)) < 5
+    assert max(server.batch_bytes) <= 4000
+    assert max(submitted(server)) > 1
+
+
+def test_the_limits_are_those_of_the_api():
+    assert (batches.MOST_REQUESTS, batches.MOST_BYTES) == (100_000, 200_000_000)
 
 
 def test_a_wrong_count_is_repaired_in_a_second_batch(loopback, problem, tmp_path):

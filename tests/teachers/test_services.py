@@ -194,6 +194,17 @@ def test_a_refused_key_stops_and_is_not_shown(make, loopback, problem, monkeypat
 
 
 @BOTH
+@pytest.mark.parametrize("before", [0, 240, 260, 270, 280, 290])
+def test_a_key_that_an_error_repeats_is_not_shown_in_part_either(make, before, loopback, problem):
+    server = loopback(script=["invalid"], message="x" * before + "{key}" + "y" * 300)
+    teacher = make(server)
+    [result] = run(teacher, teacher.score(problem(), RATIONALES[:1]))
+    assert isinstance(result.scores, FeedbackError)
+    assert "400" in result.scores.reason
+    assert "sk-" not in result.scores.reason
+
+
+@BOTH
 def test_a_key_that_was_read_from_a_file_works(make, loopback, problem, monkeypatch):
     server = loopback()
     monkeypatch.setenv("ANTHROPIC_API_KEY", f"{server.key}\n")

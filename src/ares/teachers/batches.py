@@ -161,7 +161,7 @@ class Batches:
                 except ValueError:
                     continue  # asked again in the next batch
             elif result.result.type == "errored" and _is_final(result.result.error):
-                reason = self.teacher.redacted(str(result.result.error.error.message))[:300]
+                reason = self.teacher.redacted(str(result.result.error.error.message))
                 future.set_exception(Unanswered(reason))
         if canceled := [item.custom_id for item in results if item.result.type == "canceled"]:
             await self._lose(name, canceled, "was canceled")

@@ -64,13 +64,13 @@ def failure_of(error: Exception, sdk: ModuleType) -> Failure:
         return Failure("no reply in time", passing=True, paid=True)
     if isinstance(error, sdk.APIStatusError):
         status, after = error.status_code, asked_wait(error.response.headers)
-        reason = f"{status}: {error.message}"[:300]
+        reason = f"{status}: {error.message}"
         return Failure(reason, passing=status in _FREE or status >= 500, away=status in _BUSY, after=after)
     if isinstance(error, sdk.APIConnectionError):
         return Failure(f"a broken connection ({error.__cause__ or error})", passing=True, paid=True)
     if isinstance(error, sdk.APIError | ValueError):
         # A reply that is no JSON, or not of the expected form: JSONDecodeError, ValidationError ...
-        return Failure(f"a broken reply ({type(error).__name__}: {error})"[:300], passing=True, paid=True)
+        return Failure(f"a broken reply ({type(error).__name__}: {error})", passing=True, paid=True)
     raise error
 
 
