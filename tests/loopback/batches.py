@@ -97,6 +97,9 @@ class Batches:
         if fault == "errored":
             detail = {"type": "api_error", "message": "it broke"}
             result["error"] = {"type": "error", "error": detail}
+        elif fault == "refused":
+            detail = {"type": "invalid_request_error", "message": self.faults.batch_refused}
+            result = {"type": "errored", "error": {"type": "error", "error": detail}}
         elif fault in ("ok", "duplicate"):
             message = self.message(request["params"], request["custom_id"])
             message.pop("_outcome")

@@ -4,7 +4,7 @@ chat completions, for the unmodified SDKs; with faults.
     python server.py '{"latency": 1.0, "faults": 0.05}'
 
 prints the port that it listens on. Options: latency, seconds of a reply; faults, kinds, script,
-content_script, opening, batch_faults (see faults.py); bias (answers.py); hang, seconds of a time-out;
+content_script, opening, batch_faults, batch_refused (see faults.py); bias (answers.py); hang, seconds of a time-out;
 retry_after, seconds, or limits, headers ("+2": the moment in 2 s), of a 429; message of errors, with
 {key} for the key that came; headers of other replies; batch_seconds, until a batch ends; batch_hold, seconds before the reply to a batch's creation; key, the
 only one that is let in. GET /_log tells what was asked and what came of it.

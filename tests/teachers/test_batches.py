@@ -20,6 +20,7 @@ from ares.teachers.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.retry import Patience
 from ares.types import AresError
+from tests.teachers.conftest import KEY
 
 RATIONALES = [["Ice is cold.", "So yes."], ["No."]]
 PRICES = {"claude-haiku-5-5": {"input": 1.0, "output": 5.0}}
@@ -89,6 +90,13 @@ def test_what_fails_expires_or_is_missing_goes_into_another_batch(loopback, prob
     assert teacher.usage.requests == 40 - len(unread) / 2
 
 
+def test_what_a_batch_refuses_is_quarantined_at_once(loopback, problem, tmp_path):
+    server = loopback(batch_refused=f"no image, says {KEY}")
+    found, _ = ask(server, tmp_path / "ledger", problem)
+    assert {result.scores.reason for result in found} == {"no image, says <key>"}
+    assert submitted(server) == [20]
+
+
 def test_batches_are_cut(loopback, problem, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "MOST_REQUESTS", 8)
     server = loopback()
@@ -143,13 +151,13 @@ CHILD = textwrap.dedent(
 @pytest.mark.parametrize("moment", ["before its name is known", "while it runs"])
 def test_a_killed_process_leaves_a_batch_that_is_found(moment, loopback, problem, tmp_path):
     hold = 5.0 if moment == "before its name is known" else 0.0
-    server = loopback(batch_seconds=2.0, batch_hold=hold)
+    server = loopback(batch_seconds=1.0, batch_hold=hold)
     path = tmp_path / "ledger"
     child = subprocess.Popen([sys.executable, "-c", CHILD, server.url, str(path), "."], env=os.environ)
     deadline = time.monotonic() + 60
     while not submitted(server) and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(0.3)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     assert submitted(server) == [20]
@@ -159,29 +167,52 @@ def test_a_killed_process_leaves_a_batch_that_is_found(moment, loopback, problem
     assert teacher.usage.requests == 20
 
 
-def test_a_batch_under_way_is_not_paid_for_again_by_requests_alone(loopback, problem, tmp_path):
-    server = loopback(batch_seconds=2.0)
-    path = tmp_path / "ledger"
-    child = subprocess.Popen([sys.executable, "-c", CHILD, server.url, str(path), "."], env=os.environ)
-    deadline = time.monotonic() + 60
-    while not submitted(server) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+def leave_a_batch(server, path, problem) -> None:
+    """Ends a process's work when it has submitted a batch."""
+    named = "SELECT 1 FROM batches WHERE id NOTNULL"
 
-    def alone(pid):
+    async def main():
         with Ledger(path) as ledger:
-            teacher = AnthropicTeacher(
-                model="claude-haiku-5-5", base_url=server.url, prices=PRICES, ledger=ledger
-            )
-            return asyncio.run(teacher.score(problem(pid), RATIONALES))
+            teacher = batched(server, ledger)
+            jobs = asyncio.gather(*(teacher.score(problem(str(n)), RATIONALES) for n in range(20)))
+            while not ledger._db.now(lambda db: db.execute(named).fetchall()):
+                await asyncio.sleep(0.05)
+            jobs.cancel()
+            await asyncio.gather(jobs, return_exceptions=True)
+            await teacher.close()
 
+    asyncio.run(main())
+
+
+def alone(server, path, problem, pid):
+    """The scores of one question, asked without a batch."""
+    with Ledger(path) as ledger:
+        teacher = AnthropicTeacher(
+            model="claude-haiku-5-5", base_url=server.url, prices=PRICES, ledger=ledger
+        )
+        return asyncio.run(teacher.score(problem(pid), RATIONALES))
+
+
+def test_a_batch_under_way_is_not_paid_for_again_by_requests_alone(loopback, problem, tmp_path):
+    server = loopback(batch_seconds=1.0)
+    path = tmp_path / "ledger"
+    leave_a_batch(server, path, problem)
     with pytest.raises(AresError, match=r"teacher\.batch=true"):
-        alone("0")
+        alone(server, path, problem, "0")
     assert server.hashes == []
-    assert len(alone("new")) == 2  # in no batch
+    assert len(alone(server, path, problem, "new")) == 2  # in no batch
     ask(server, path, problem)
-    assert len(alone("0")) == 2
+    assert len(alone(server, path, problem, "0")) == 2
+    assert len(server.hashes) == 1
+
+
+def test_a_batch_whose_results_the_service_has_deleted_is_not_waited_for(loopback, problem, tmp_path):
+    server = loopback(batch_seconds=60)
+    path = tmp_path / "ledger"
+    leave_a_batch(server, path, problem)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE batches SET created = created - 30 * 86400")
+    assert len(alone(server, path, problem, "0")) == 2
     assert len(server.hashes) == 1
 
 
@@ -233,23 +264,6 @@ def lost(path) -> list[int]:
     """How often each request in the ledger was lost."""
     with sqlite3.connect(path) as db:
         return [count for (count,) in db.execute("SELECT lost FROM requests")]
-
-
-def leave_a_batch(server, path, problem) -> None:
-    """Ends a process's work when it has submitted a batch."""
-    named = "SELECT 1 FROM batches WHERE id NOTNULL"
-
-    async def main():
-        with Ledger(path) as ledger:
-            teacher = batched(server, ledger)
-            jobs = asyncio.gather(*(teacher.score(problem(str(n)), RATIONALES) for n in range(20)))
-            while not ledger._db.now(lambda db: db.execute(named).fetchall()):
-                await asyncio.sleep(0.05)
-            jobs.cancel()
-            await asyncio.gather(jobs, return_exceptions=True)
-            await teacher.close()
-
-    asyncio.run(main())
 
 
 @pytest.mark.parametrize("end", ENDS)

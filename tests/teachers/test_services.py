@@ -8,6 +8,7 @@ import json
 import pytest
 from PIL import Image
 
+from ares.teachers import paper, prompts
 from ares.teachers.anthropic import AnthropicTeacher
 from ares.teachers.ledger import Ledger
 from ares.teachers.messages import Reply
@@ -90,7 +91,7 @@ def test_score_correct_and_judge(make, prompt, loopback, problem):
 @pytest.mark.parametrize("fault", [*TRANSPORT, *BROKEN])
 def test_faults_that_pass(make, fault, loopback, problem):
     server = loopback(script=[fault, fault], hang=10, drip=0.2, retry_after=0.05)
-    teacher = make(server, timeout=1.0 if fault in ("slow_drip", "time_out") else 20.0)
+    teacher = make(server, timeout=0.5 if fault in ("slow_drip", "time_out") else 20.0)
     assert [len(part) for part in scores(run(teacher, teacher.score(problem(), RATIONALES)))] == [2, 1, 3]
     assert server.outcomes["ok"] == 1
     assert server.outcomes[fault] == 2
@@ -175,7 +176,7 @@ def test_what_never_passes_is_quarantined_and_an_absent_service_stops(loopback, 
     server = loopback()
     server.close()
     with Ledger(tmp_path / "ledger", payer="run", max_usd=1.0) as ledger:
-        away = claude(server, deadline=2.0, ledger=ledger)
+        away = claude(server, deadline=0.5, ledger=ledger)
         with pytest.raises(AresError, match="does not answer"):
             run(away, away.score(problem(), RATIONALES))
         assert ledger.spent() == 0  # nobody was reached, so nothing can have been paid for
@@ -346,6 +347,18 @@ def test_options_and_schema_are_sent_and_enter_the_hash(problem):
         assert sent.get("extra_body") == changes.get("options")
         assert ("output_config" in sent) is teacher.structured
     assert len(hashes) == 4
+
+
+@pytest.mark.parametrize(("prompt", "form"), [("default", prompts), ("paper", paper)])
+def test_another_version_of_a_prompt_is_another_request(prompt, form, problem, monkeypatch):
+    def asked():
+        teacher = AnthropicTeacher(model="claude-haiku-5-5", prompt=prompt, group=1)
+        return teacher.score_requests(problem(), RATIONALES)[0][1].hash
+
+    before = asked()
+    assert asked() == before
+    monkeypatch.setattr(form, "VERSION", "another")
+    assert asked() != before
 
 
 def test_an_endpoint_enters_the_hash_of_its_requests(problem, monkeypatch):
