@@ -110,12 +110,11 @@ def test_nobody_waits_beyond_the_deadline(make, loopback, problem):
     assert time.monotonic() - started < 5
 
 
-def persisted(outcomes, patience: Patience, brake: Brake, before=lambda: None):
-    """What `persist` makes of calls that end so, one after the other; `before` is done before each."""
+async def persisting(outcomes, patience: Patience, brake: Brake):
+    """What `persist` makes of calls that end so, one after the other."""
     rest = iter(outcomes)
 
     async def call():
-        before()
         outcome = next(rest)
         if isinstance(outcome, Exception):
             raise outcome
@@ -123,18 +122,34 @@ def persisted(outcomes, patience: Patience, brake: Brake, before=lambda: None):
 
     async def nothing(): ...
 
-    return asyncio.run(persist(call, lambda error: error.args[0], nothing, patience, brake))
+    return await persist(call, lambda error: error.args[0], nothing, patience, brake)
 
 
-BUSY = RuntimeError(Failure("429: slower", passing=True, away=True, after=0.2))
+def persisted(outcomes, patience: Patience, brake: Brake):
+    return asyncio.run(persisting(outcomes, patience, brake))
+
+
+BUSY = RuntimeError(Failure("429: slower", passing=True, away=True, after=0.1))
 BROKEN = RuntimeError(Failure("500: broken", passing=True))
 SHORT = Patience(deadline=0.5, first=0.01)
 
 
-def test_waiting_for_the_service_is_not_taken_from_the_deadline():
+def test_waiting_for_the_service_is_not_taken_from_the_deadline_while_it_answers_others():
     brake = Brake()
-    # Meanwhile others are answered.
-    assert persisted([BUSY] * 4 + ["reply"], SHORT, brake, before=brake.answered) == "reply"
+
+    async def others():
+        while True:
+            await persisting(["reply"], SHORT, brake)
+            await asyncio.sleep(0.02)
+
+    async def main():
+        answered = asyncio.create_task(others())
+        began = time.monotonic()
+        assert await persisting([*[BUSY] * 8, "reply"], SHORT, brake) == "reply"
+        assert time.monotonic() - began > SHORT.deadline
+        answered.cancel()
+
+    asyncio.run(main())
 
 
 def test_a_service_that_only_asks_to_wait_is_given_up():
