@@ -58,6 +58,7 @@ def main() -> None:
             server.kill()
     report("grouped - alone", grouped, alone)
     report("alone - alone again", alone, again)
+    report_places(teacher_of(arguments, "k"), questions, grouped, alone)
 
 
 def make_questions(count: int) -> list[Question]:
@@ -98,8 +99,24 @@ def scores(teacher: ChatTeacher, questions: list[Question]) -> dict[tuple[str, i
 def report(name: str, one: dict[Any, float], other: dict[Any, float]) -> None:
     """Prints the mean difference, its 95 % quantile, and how many sentences there are."""
     differences = sorted(abs(one[key] - other[key]) for key in one.keys() & other.keys())
+    if not differences:
+        raise SystemExit("No score could be read.")
     quantile = differences[int(0.95 * len(differences))]
     print(f"|{name}|: mean {fmean(differences):.3f}, 95 % below {quantile:.3f}, {len(differences)} sentences")
+
+
+def report_places(
+    teacher: ChatTeacher, questions: list[Question], grouped: dict[Any, float], alone: dict[Any, float]
+) -> None:
+    """Prints the mean of grouped - alone by the rationale's place in its request."""
+    places: list[list[float]] = [[] for _ in range(K)]
+    for problem, rationales in questions:
+        [order] = teacher.score_groups(problem, rationales)
+        for place, number in enumerate(order):
+            keys = [(problem.pid, number, sentence) for sentence in range(len(rationales[number]))]
+            places[place] += [grouped[key] - alone[key] for key in keys if key in grouped and key in alone]
+    means = ", ".join(f"{fmean(found):+.3f}" for found in places)
+    print(f"grouped - alone, from the first to the last place in a request: {means}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +183,9 @@ def _run_step(
             return False
         if config.on_change == "refuse":
             raise AresError(refusal(step, config, manifest, difference(done, settings, inputs, altered)))
-    _write_config(root, config)
-    drop_entry(root, step.key)
+    if not (step.name in TEACHER_STEPS and config.teacher["dry_run"]):  # which changes nothing
+        _write_config(root, config)
+        drop_entry(root, step.key)
     shared = bool(config.sweep.of) and step.key in SHARED
     folder = (
         Path(config.paths.runs).resolve() / "shared" / f"{step.name}-{digest[:16]}"
@@ -192,10 +194,7 @@ def _run_step(
     )
     paths = {name: root / value["path"] for name, value in inputs.items()}
     run = Run(root, step.key, folder / "made" if shared else folder, step.round, config, digest, paths)
-
-    def execute() -> dict[str, Any]:
-        return _execute(run, step, settings, inputs, perform)
-
+    execute = partial(_execute, run, step, settings, inputs, perform)
     write_entry(root, step.key, share(folder, step.key, execute) if shared else execute())
     if not shared:
         log_figures(config, root, read_manifest(root)["steps"])

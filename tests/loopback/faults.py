@@ -18,13 +18,16 @@ BATCH = ("errored", "expired", "missing", "duplicate")
 
 class Faults:
     """`rate` of all requests fail, in the `kinds` alike; `script` and `content_script` name the fault of each
-    attempt and of each turn of a conversation instead ("ok" or beyond their ends: none)."""
+    attempt and of each turn of a conversation instead ("ok" or beyond their ends: none); `opening` those of the
+    server's first attempts, whatever they ask. `batch_refused` is the message with which batches refuse all."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.rate = options.get("faults", 0.0)
         self.kinds = options.get("kinds", [*TRANSPORT, *CONTENT])
         self.script, self.content_script = options.get("script"), options.get("content_script")
+        self.opening: list[str] = options.get("opening", [])
         self.batch_rate = options.get("batch_faults", 0.0)
+        self.batch_refused: str | None = options.get("batch_refused")
         self.attempts: Counter[str] = Counter()
         self.submissions: Counter[str] = Counter()
 
@@ -32,6 +35,8 @@ class Faults:
         """The fault of the next attempt of a request, "ok" if none."""
         self.attempts[name] += 1
         attempt = self.attempts[name]
+        if self.opening:
+            return self.opening.pop(0)
         if self.script is not None:
             return self.script[attempt - 1] if attempt <= len(self.script) else "ok"
         return self._drawn([kind for kind in self.kinds if kind in TRANSPORT], name, attempt)
@@ -45,6 +50,8 @@ class Faults:
     def batch(self, custom_id: str) -> str:
         """What becomes of a request's result in a batch."""
         self.submissions[custom_id] += 1
+        if self.batch_refused is not None:
+            return "refused"
         draw = fraction("batch", custom_id, self.submissions[custom_id])
         return BATCH[int(draw / self.batch_rate * len(BATCH))] if draw < self.batch_rate else "ok"
 

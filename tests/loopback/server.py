@@ -4,9 +4,10 @@ chat completions, for the unmodified SDKs; with faults.
     python server.py '{"latency": 1.0, "faults": 0.05}'
 
 prints the port that it listens on. Options: latency, seconds of a reply; faults, kinds, script,
-content_script, batch_faults (see faults.py); bias (answers.py); hang, seconds of a time-out; retry_after,
-seconds; batch_seconds, until a batch ends; batch_hold, seconds before the reply to a batch's creation; key,
-the only one that is let in. GET /_log tells what was asked and what came of it.
+content_script, opening, batch_faults, batch_refused (see faults.py); bias (answers.py); hang, seconds of a time-out;
+retry_after, seconds, or limits, headers ("+2": the moment in 2 s), of a 429; message of errors, with
+{key} for the key that came; headers of other replies; batch_seconds, until a batch ends; batch_hold, seconds before the reply to a batch's creation; key, the
+only one that is let in. GET /_log tells what was asked and what came of it.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import hashlib
 import json
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from answers import answer
@@ -31,6 +33,7 @@ class Server:
         self.faults = Faults(OPTIONS)
         self.batches = Batches(self.faults, self.message, OPTIONS.get("batch_seconds", 0.0))
         self.log: list[tuple[float, str, str]] = []
+        self.sizes: list[int] = []  # bytes of the batches' bodies
         self.open = self.most_open = 0
         self.headers: dict[str, str] = OPTIONS.get("headers", {})
 
@@ -55,35 +58,43 @@ class Server:
         key = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
         route = path.split("?")[0]
         if route == "/_log":
-            await respond(writer, 200, {"log": self.log, "most_open": self.most_open})
+            await respond(writer, 200, {"log": self.log, "most_open": self.most_open, "batches": self.sizes})
         elif "key" in OPTIONS and key != OPTIONS["key"]:
             await respond(writer, 401, error(f"invalid key: {key}"))
         elif route in ("/v1/messages", "/v1/chat/completions"):
             self.open += 1
             self.most_open = max(self.most_open, self.open)
             try:
-                await self.generate(json.loads(body), hashlib.sha256(body).hexdigest(), route, writer)
+                await self.generate(json.loads(body), hashlib.sha256(body).hexdigest(), route, key, writer)
             finally:
                 self.open -= 1
         elif route == "/v1/messages/count_tokens":
             await respond(writer, 200, {"input_tokens": len(texts(json.loads(body))[0]) // 3})
         elif route.startswith("/v1/messages/batches"):
-            if method == "POST":
+            rest = route.removeprefix("/v1/messages/batches")
+            if method == "POST" and not rest:
+                self.sizes.append(len(body))
                 created = self.batches.create(json.loads(body)["requests"])
                 await asyncio.sleep(OPTIONS.get("batch_hold", 0.0))
                 await respond(writer, 200, created)
+            elif found := self.batches.get(rest) if method == "GET" else self.batches.end(rest, method):
+                await respond(writer, 200, found)
             else:
-                await respond(writer, 200, self.batches.get(route.removeprefix("/v1/messages/batches")))
+                await respond(writer, 404, error(f"not found: {rest}"))
         else:
             await respond(writer, 404, error(path))
 
-    async def generate(self, body: Any, name: str, route: str, writer: asyncio.StreamWriter) -> None:
+    async def generate(
+        self, body: Any, name: str, route: str, key: str, writer: asyncio.StreamWriter
+    ) -> None:
         """One reply, or the fault that was drawn for it."""
         fault = self.faults.transport(name)
         if fault in STATUS:
             self.note(name, fault)
-            extra = {"retry-after": str(OPTIONS.get("retry_after", 0.5))} if fault == "rate_limit" else {}
-            await respond(writer, STATUS[fault], error(fault), extra)
+            asked = OPTIONS.get("limits", {"retry-after": str(OPTIONS.get("retry_after", 0.5))})
+            extra = {k: moment(v) for k, v in asked.items()} if fault == "rate_limit" else {}
+            said = OPTIONS.get("message", fault).replace("{key}", key)
+            await respond(writer, STATUS[fault], error(said), extra)
             return
         if fault == "time_out":
             self.note(name, fault)
@@ -165,6 +176,11 @@ def completion(message: dict[str, Any]) -> dict[str, Any]:
             "total_tokens": sum(usage.values()),
         },
     }
+
+
+def moment(value: str) -> str:
+    """The moment in so many seconds (RFC 3339) for "+seconds", else the value itself."""
+    return (datetime.now(UTC) + timedelta(seconds=float(value))).isoformat() if value[0] == "+" else value
 
 
 def error(message: str) -> dict[str, Any]:

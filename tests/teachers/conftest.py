@@ -41,9 +41,19 @@ class Loopback:
         return [name for _, name, _ in self._log()["log"]]
 
     @property
+    def times(self) -> list[float]:
+        """When the attempts came, seconds."""
+        return [at for at, _, _ in self._log()["log"]]
+
+    @property
     def most_open(self) -> int:
         """How many requests were open at once."""
         return self._log()["most_open"]
+
+    @property
+    def batch_bytes(self) -> list[int]:
+        """The sizes of the batches' bodies."""
+        return self._log()["batches"]
 
     def close(self) -> None:
         self.process.kill()

@@ -1,12 +1,16 @@
 """Message Batches against the loopback server."""
 
 import asyncio
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
+import urllib.request
+from functools import partial
 
 import pytest
 
@@ -16,6 +20,7 @@ from ares.teachers.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.retry import Patience
 from ares.types import AresError
+from tests.teachers.conftest import KEY
 
 RATIONALES = [["Ice is cold.", "So yes."], ["No."]]
 PRICES = {"claude-haiku-5-5": {"input": 1.0, "output": 5.0}}
@@ -43,16 +48,20 @@ def ask(server, path, problem, count=20):
         return asyncio.run(main()), teacher
 
 
-def submitted(server) -> list[int]:
-    """The sizes of the batches that the server was sent."""
-    import json
-    import urllib.request
-
+def call(server, method: str, path: str = "") -> dict:
+    """What the server replies to a request about its batches."""
     request = urllib.request.Request(
-        f"{server.url}/v1/messages/batches", headers={"authorization": f"Bearer {server.key}"}
+        f"{server.url}/v1/messages/batches{path}",
+        headers={"authorization": f"Bearer {server.key}"},
+        method=method,
     )
     with urllib.request.urlopen(request) as reply:
-        counts = [batch["request_counts"] for batch in json.load(reply)["data"]]
+        return json.load(reply)
+
+
+def submitted(server) -> list[int]:
+    """The sizes of the batches that the server was sent."""
+    counts = [batch["request_counts"] for batch in call(server, "GET")["data"]]
     return [sum(count.values()) for count in reversed(counts)]
 
 
@@ -81,6 +90,13 @@ def test_what_fails_expires_or_is_missing_goes_into_another_batch(loopback, prob
     assert teacher.usage.requests == 40 - len(unread) / 2
 
 
+def test_what_a_batch_refuses_is_quarantined_at_once(loopback, problem, tmp_path):
+    server = loopback(batch_refused=f"no image, says {KEY}")
+    found, _ = ask(server, tmp_path / "ledger", problem)
+    assert {result.scores.reason for result in found} == {"no image, says <key>"}
+    assert submitted(server) == [20]
+
+
 def test_batches_are_cut(loopback, problem, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "MOST_REQUESTS", 8)
     server = loopback()
@@ -89,9 +105,14 @@ def test_batches_are_cut(loopback, problem, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "MOST_REQUESTS", 100)
     monkeypatch.setattr(batches, "MOST_BYTES", 4000)
     server = loopback()
-    ask(server, tmp_path / "other", problem)
+    ask(server, tmp_path / "other", partial(problem, hint="Eis schmölze – 氷は溶ける. " * 9))
     assert sum(submitted(server)) == 20
-    assert max(submitted(server)) < 5
+    assert max(server.batch_bytes) <= 4000
+    assert max(submitted(server)) > 1
+
+
+def test_the_limits_are_those_of_the_api():
+    assert (batches.MOST_REQUESTS, batches.MOST_BYTES) == (100_000, 200_000_000)
 
 
 def test_a_wrong_count_is_repaired_in_a_second_batch(loopback, problem, tmp_path):
@@ -130,13 +151,13 @@ CHILD = textwrap.dedent(
 @pytest.mark.parametrize("moment", ["before its name is known", "while it runs"])
 def test_a_killed_process_leaves_a_batch_that_is_found(moment, loopback, problem, tmp_path):
     hold = 5.0 if moment == "before its name is known" else 0.0
-    server = loopback(batch_seconds=2.0, batch_hold=hold)
+    server = loopback(batch_seconds=1.0, batch_hold=hold)
     path = tmp_path / "ledger"
     child = subprocess.Popen([sys.executable, "-c", CHILD, server.url, str(path), "."], env=os.environ)
     deadline = time.monotonic() + 60
     while not submitted(server) and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(0.3)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     assert submitted(server) == [20]
@@ -146,29 +167,52 @@ def test_a_killed_process_leaves_a_batch_that_is_found(moment, loopback, problem
     assert teacher.usage.requests == 20
 
 
-def test_a_batch_under_way_is_not_paid_for_again_by_requests_alone(loopback, problem, tmp_path):
-    server = loopback(batch_seconds=2.0)
-    path = tmp_path / "ledger"
-    child = subprocess.Popen([sys.executable, "-c", CHILD, server.url, str(path), "."], env=os.environ)
-    deadline = time.monotonic() + 60
-    while not submitted(server) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+def leave_a_batch(server, path, problem) -> None:
+    """Ends a process's work when it has submitted a batch."""
+    named = "SELECT 1 FROM batches WHERE id NOTNULL"
 
-    def alone(pid):
+    async def main():
         with Ledger(path) as ledger:
-            teacher = AnthropicTeacher(
-                model="claude-haiku-5-5", base_url=server.url, prices=PRICES, ledger=ledger
-            )
-            return asyncio.run(teacher.score(problem(pid), RATIONALES))
+            teacher = batched(server, ledger)
+            jobs = asyncio.gather(*(teacher.score(problem(str(n)), RATIONALES) for n in range(20)))
+            while not ledger._db.now(lambda db: db.execute(named).fetchall()):
+                await asyncio.sleep(0.05)
+            jobs.cancel()
+            await asyncio.gather(jobs, return_exceptions=True)
+            await teacher.close()
 
+    asyncio.run(main())
+
+
+def alone(server, path, problem, pid):
+    """The scores of one question, asked without a batch."""
+    with Ledger(path) as ledger:
+        teacher = AnthropicTeacher(
+            model="claude-haiku-5-5", base_url=server.url, prices=PRICES, ledger=ledger
+        )
+        return asyncio.run(teacher.score(problem(pid), RATIONALES))
+
+
+def test_a_batch_under_way_is_not_paid_for_again_by_requests_alone(loopback, problem, tmp_path):
+    server = loopback(batch_seconds=1.0)
+    path = tmp_path / "ledger"
+    leave_a_batch(server, path, problem)
     with pytest.raises(AresError, match=r"teacher\.batch=true"):
-        alone("0")
+        alone(server, path, problem, "0")
     assert server.hashes == []
-    assert len(alone("new")) == 2  # in no batch
+    assert len(alone(server, path, problem, "new")) == 2  # in no batch
     ask(server, path, problem)
-    assert len(alone("0")) == 2
+    assert len(alone(server, path, problem, "0")) == 2
+    assert len(server.hashes) == 1
+
+
+def test_a_batch_whose_results_the_service_has_deleted_is_not_waited_for(loopback, problem, tmp_path):
+    server = loopback(batch_seconds=60)
+    path = tmp_path / "ledger"
+    leave_a_batch(server, path, problem)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE batches SET created = created - 30 * 86400")
+    assert len(alone(server, path, problem, "0")) == 2
     assert len(server.hashes) == 1
 
 
@@ -210,3 +254,52 @@ def test_an_intent_whose_batch_never_came_to_be_is_submitted(loopback, problem, 
     found, _ = ask(server, path, problem)
     assert [len(result.scores) for result in found] == [2, 1] * 20
     assert submitted(server) == [20]
+
+
+ENDS = {"deleted": ("DELETE", ""), "archived": ("POST", "/archive"), "canceled": ("POST", "/cancel")}
+SAID = {"deleted": "is not there any more", "archived": "is archived", "canceled": "was canceled"}
+
+
+def lost(path) -> list[int]:
+    """How often each request in the ledger was lost."""
+    with sqlite3.connect(path) as db:
+        return [count for (count,) in db.execute("SELECT lost FROM requests")]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_requests_of_a_batch_that_is_gone_are_asked_again(end, loopback, problem, tmp_path, capsys):
+    server = loopback(batch_seconds=[60])
+    path = tmp_path / "ledger"
+    leave_a_batch(server, path, problem)
+    method, what = ENDS[end]
+    call(server, method, f"/msgbatch_0000{what}")
+    found, teacher = ask(server, path, problem)
+    assert [len(result.scores) for result in found] == [2, 1] * 20
+    again = 10 if end == "canceled" else 20
+    assert submitted(server)[-1] == again
+    assert sorted(lost(path)) == [0] * (20 - again) + [1] * again
+    assert teacher.usage.requests == 20
+    [warning] = capsys.readouterr().err.splitlines()
+    assert f"Message Batch msgbatch_0000 {SAID[end]}" in warning
+    assert f"{again} of its requests are lost" in warning
+
+
+def test_what_a_batch_that_is_gone_may_have_cost_counts_against_the_cap(loopback, problem, tmp_path):
+    server = loopback(batch_seconds=[60, 60, 60, 60])
+    with Ledger(tmp_path / "ledger", poll=0.02, payer="run", max_usd=1.0) as ledger:
+        teacher = batched(server, ledger)
+        [(_, request)] = teacher.score_requests(problem("0"), RATIONALES)
+        worst = teacher.worst_usd(request)
+        ledger.max_usd = 2.5 * worst  # for one request and its repetition
+
+        async def main():
+            job = asyncio.create_task(teacher.score(problem("0"), RATIONALES))
+            for number in range(2):
+                while len(await asyncio.to_thread(submitted, server)) < 1:
+                    await asyncio.sleep(0.05)
+                await asyncio.to_thread(call, server, "DELETE", f"/msgbatch_000{number}")
+            return await job
+
+        with pytest.raises(AresError, match="max_usd"):
+            asyncio.run(main())
+        assert ledger.spent() == pytest.approx(2 * worst)

@@ -393,10 +393,13 @@ def test_what_a_step_has_paid_outlives_its_processes(path):
         assert ledger.paid(hashes) == 0
 
 
-def test_a_ledger_of_version_2_is_brought_up_to_date(path):
+@pytest.mark.parametrize(("version", "missing"), [(2, ("step", "lost")), (3, ("lost",))])
+def test_a_ledger_of_a_later_version_is_brought_up_to_date(version, missing, path):
     Ledger(path).close()
     db = sqlite3.connect(path)
-    db.executescript("ALTER TABLE requests DROP COLUMN step; PRAGMA user_version = 2;")
+    for column in missing:
+        db.execute(f"ALTER TABLE requests DROP COLUMN {column}")
+    db.execute(f"PRAGMA user_version = {version}")
     db.close()
     with Ledger(path, step="a") as ledger:
         asyncio.run(ledger.ask(REQUEST, Sender()))

@@ -13,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from ares.config import folder, register_schema, to_config
-from ares.run import _write_config
+from ares.run import _write_config, run_stage
 from ares.step import Run
 from ares.steps.asking import check_teacher, make_teacher
 from ares.steps.correct import correct
@@ -260,8 +260,8 @@ def test_a_cap_stops_the_step_and_a_higher_one_resumes_it(loopback, inputs):
 
 
 def test_the_key_is_in_no_file(loopback, inputs, caplog, capfd):
-    server = loopback(faults=0.3)
-    config = config_of(inputs, server, "teacher.timeout=1", "teacher.max_quarantine=1")
+    server = loopback(faults=0.3, retry_after=0.1)
+    config = config_of(inputs, server, "teacher.timeout=0.4", "teacher.max_quarantine=1")
     run = run_of(inputs, config)
     run.folder.mkdir()
     _write_config(run.folder, config)
@@ -286,13 +286,14 @@ def train(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_a_missing_key_is_told_before_anything_is_trained(tmp_path):
-    done = train(f"paths.runs={tmp_path}")
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("error")]
-    assert "ANTHROPIC_API_KEY" in line
-    assert not list(tmp_path.rglob("policy"))
+def test_a_missing_key_is_told_before_anything_is_trained(tmp_path, loopback, inputs, monkeypatch):
+    config = config_of(
+        inputs, loopback(), "experiment=demo", "teacher=anthropic", f"paths.runs={tmp_path}/runs"
+    )
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    with pytest.raises(AresError, match="set the environment variable ANTHROPIC_API_KEY"):
+        run_stage(config)
+    assert not list((tmp_path / "runs").rglob("[!.]*.*"))
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """What the steps that ask a Teacher share: the Teacher itself, asking all at once, and when to stop."""
 
 import asyncio
+import logging
 import sys
 from collections import Counter
 from collections.abc import Coroutine, Sequence
@@ -32,6 +33,8 @@ def make_teacher(config: Config, ledger: Ledger | None = None) -> Teacher:
 
 def teacher_of(config: Config, run: Run) -> Teacher:
     """The configured Teacher on the ledger that all runs share; this run pays."""
+    for name in ("httpx", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # Hydra's log would get a line for each request
     ledger = Ledger(
         config.paths.ledger, payer=str(run.root), step=str(run.folder), max_usd=config.teacher["max_usd"]
     )

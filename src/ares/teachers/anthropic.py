@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ares.teachers.batches import Batches, is_under_way
+from ares.teachers.batches import Batches
 from ares.teachers.chat import ChatTeacher, key_in
+from ares.teachers.intents import is_under_way
 from ares.teachers.messages import Reply, Request
 from ares.types import AresError
 

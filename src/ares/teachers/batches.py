@@ -7,18 +7,20 @@ before it submits anything.
 
 import asyncio
 import json
-import sqlite3
+import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ares.teachers.intents import free, held, intend, intent, name_batch, unfinished
 from ares.teachers.ledger import Ledger
 from ares.teachers.messages import Reply, Request, Unanswered
 from ares.teachers.retry import persist
+from ares.types import AresError
 
 if TYPE_CHECKING:
     from ares.teachers.anthropic import AnthropicTeacher
@@ -29,8 +31,11 @@ Asked = dict[str, tuple[Request, asyncio.Future[Reply]]]
 MOST_REQUESTS, MOST_BYTES = 100_000, 200_000_000  # of one batch, by the API's documentation
 _ROUNDS = 3  # a request that fails, expires or is missing goes into so many batches
 _CLOCKS = 600  # seconds by which the service's clock may differ from ours
-_KEPT = 29 * 86400  # seconds that the service keeps results
 _UPLOAD = 600.0  # seconds that a batch's creation may take
+
+
+class Gone(AresError):
+    """A batch whose results the service does not have, or has no more."""
 
 
 class Batches:
@@ -39,6 +44,7 @@ class Batches:
 
     def __init__(self, teacher: "AnthropicTeacher", *, quiet: float = 2.0, poll: float = 30.0) -> None:
         self.teacher, self.quiet, self.poll = teacher, quiet, poll
+        self._own: set[str] = set()  # the names of the batches that this object has submitted
         self._waiting: Asked = {}
         self._latest = 0.0
         self._worker: asyncio.Task[None] | None = None
@@ -69,7 +75,7 @@ class Batches:
 
     async def _settle(self, asked: Asked) -> None:
         """Every request's reply or failure, from batches of earlier processes and of our own."""
-        for key, name in await self._ledger.run(partial(_unfinished, hashes=list(asked))):
+        for key, name in await self._ledger.run(partial(unfinished, hashes=list(asked))):
             if name := name or await self._find(key):
                 await self._collect(name, asked)
         for _ in range(_ROUNDS):
@@ -86,7 +92,7 @@ class Batches:
 
     async def _submit(self, part: Asked) -> str:
         key = uuid.uuid4().hex
-        await self._ledger.run(partial(_intend, key=key, hashes=list(part)))
+        await self._ledger.run(partial(intend, key=key, hashes=list(part)))
         requests: Any = [
             {"custom_id": name, "params": self._arguments(request)} for name, (request, _) in part.items()
         ]
@@ -102,7 +108,8 @@ class Batches:
             return batch.id
 
         name = await self._persist(create, timeout=_UPLOAD)
-        await self._ledger.run(partial(_name, key=key, name=name))
+        await self._ledger.run(partial(name_batch, key=key, name=name))
+        self._own.add(name)
         return name
 
     def _arguments(self, request: Request) -> dict[str, Any]:
@@ -111,7 +118,7 @@ class Batches:
 
     async def _find(self, key: str) -> str | None:
         """The service's name for a batch that was meant to be created; None if it was not."""
-        created, size, hashes, known = await self._ledger.run(partial(_intent, key=key))
+        created, size, hashes, known = await self._ledger.run(partial(intent, key=key))
         for batch in await self._persist(partial(self._recent, created - _CLOCKS)):
             counts = batch.request_counts
             total = sum(
@@ -119,9 +126,12 @@ class Batches:
             )
             if batch.id in known or total != size:
                 continue
-            results = await self._results(batch.id)
+            try:
+                results = await self._results(batch.id)
+            except Gone:
+                continue
             if any(result.custom_id in hashes for result in results):
-                await self._ledger.run(partial(_name, key=key, name=batch.id))
+                await self._ledger.run(partial(name_batch, key=key, name=batch.id))
                 return batch.id
         return None
 
@@ -134,7 +144,14 @@ class Batches:
         return found
 
     async def _collect(self, name: str, asked: Asked) -> None:
-        for result in await self._results(name):
+        """Settles what a batch has replies to, and frees what it has none to."""
+        holds = await self._ledger.run(partial(held, name=name))
+        try:
+            results = await self._results(name)
+        except Gone as gone:
+            await self._lose(name, holds, str(gone))
+            results = []
+        for result in results:
             request, future = asked.get(result.custom_id, (None, None))
             if request is None or future is None or future.done():
                 continue  # of another process, or a second time
@@ -144,21 +161,46 @@ class Batches:
                 except ValueError:
                     continue  # asked again in the next batch
             elif result.result.type == "errored" and _is_final(result.result.error):
-                reason = self.teacher.redacted(str(result.result.error.error.message))[:300]
+                reason = self.teacher.redacted(str(result.result.error.error.message))
                 future.set_exception(Unanswered(reason))
+        if canceled := [item.custom_id for item in results if item.result.type == "canceled"]:
+            await self._lose(name, canceled, "was canceled")
         replied = {key for key, (_, future) in asked.items() if future.done() and not _has_failed(future)}
-        failed = [key for key in asked if key not in replied]
-        await self._ledger.run(partial(_free, name=name, hashes=failed))
+        await self._ledger.run(partial(free, name=name, hashes=[key for key in asked if key not in replied]))
+        if name in self._own:
+            # What it did not tell of may have been paid for; earlier processes have left that set aside.
+            told = {result.custom_id for result in results}
+            unheard = [asked[key][0] for key in holds if key in asked and key not in told]
+            if unheard:
+                await self._ledger.reserve(sum(self.teacher.worst_usd(request) or 0.0 for request in unheard))
+
+    async def _lose(self, name: str, hashes: list[str], reason: str) -> None:
+        await self._ledger.run(partial(free, name=name, hashes=hashes, lost=True))
+        print(
+            f"warning: Message Batch {name} {reason}: {len(hashes)} of its requests are lost and asked again",
+            file=sys.stderr,
+        )
 
     async def _results(self, name: str) -> list[Any]:
-        """The results of a batch, once it has ended."""
-        batches = self.teacher.connect().messages.batches
-        while (await self._persist(lambda: batches.retrieve(name))).processing_status != "ended":
-            await asyncio.sleep(self.poll)
+        """The results of a batch, once it has ended; raises Gone."""
+        batches, absent = self.teacher.connect().messages.batches, self.teacher.sdk().NotFoundError
+
+        async def look() -> Any:
+            try:
+                return await batches.retrieve(name)
+            except absent:
+                raise Gone("is not there any more") from None
 
         async def read() -> list[Any]:
-            return [result async for result in await batches.results(name)]
+            try:
+                return [result async for result in await batches.results(name)]
+            except absent:
+                raise Gone("has lost its results") from None
 
+        while (batch := await self._persist(look)).processing_status != "ended":
+            await asyncio.sleep(self.poll)
+        if batch.results_url is None:
+            raise Gone("is archived, without its results")
         return await self._persist(read, timeout=_UPLOAD)
 
     async def _persist(self, call: Callable[[], Awaitable[T]], timeout: float | None = None) -> T:
@@ -200,48 +242,3 @@ def _is_final(error: Any) -> bool:
 
 def _seconds(moment: datetime | str) -> float:
     return (datetime.fromisoformat(moment) if isinstance(moment, str) else moment).timestamp()
-
-
-# Operations on the ledger's file
-
-
-def is_under_way(db: sqlite3.Connection, request_hash: str) -> bool:
-    """Whether a batch holds a request and its result has not been looked at, but may still be there."""
-    query = (
-        "SELECT 1 FROM requests JOIN batches ON key = batch WHERE hash = ? AND reply IS NULL AND created > ?"
-    )
-    return db.execute(query, (request_hash, time.time() - _KEPT)).fetchone() is not None
-
-
-def _free(db: sqlite3.Connection, name: str, hashes: Iterable[str]) -> None:
-    """Notes that a batch has no reply to these requests."""
-    query = (
-        "UPDATE requests SET batch = NULL WHERE hash = ? AND batch IN (SELECT key FROM batches WHERE id = ?)"
-    )
-    db.executemany(query, [(request_hash, name) for request_hash in hashes])
-
-
-def _unfinished(db: sqlite3.Connection, hashes: Iterable[str]) -> list[tuple[str, str | None]]:
-    """Key and name of the batches that hold requests without a reply."""
-    found: dict[str, str | None] = {}
-    query = "SELECT key, id FROM requests JOIN batches ON key = batch WHERE hash = ? AND reply IS NULL"
-    for request_hash in hashes:
-        found.update(db.execute(query, (request_hash,)))
-    return list(found.items())
-
-
-def _intend(db: sqlite3.Connection, key: str, hashes: list[str]) -> None:
-    db.execute("INSERT INTO batches VALUES (?, ?, ?, NULL)", (key, time.time(), len(hashes)))
-    db.executemany("UPDATE requests SET batch = ? WHERE hash = ?", [(key, name) for name in hashes])
-
-
-def _intent(db: sqlite3.Connection, key: str) -> tuple[float, int, set[str], set[str]]:
-    """When a batch was meant, its size, its requests, and the names of all batches that are known."""
-    created, size = db.execute("SELECT created, size FROM batches WHERE key = ?", (key,)).fetchone()
-    hashes = {name for (name,) in db.execute("SELECT hash FROM requests WHERE batch = ?", (key,))}
-    known = {name for (name,) in db.execute("SELECT id FROM batches WHERE id IS NOT NULL")}
-    return created, size, hashes, known
-
-
-def _name(db: sqlite3.Connection, key: str, name: str) -> None:
-    db.execute("UPDATE batches SET id = ? WHERE key = ?", (name, key))

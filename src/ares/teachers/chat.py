@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from ares.teachers import paper, prompts
 from ares.teachers.base import Teacher
 from ares.teachers.images import Picture, picture
+from ares.teachers.limits import Brake
 from ares.teachers.messages import Reply, Request
 from ares.teachers.parsing import FeedbackError, parse_correction
 from ares.teachers.prompts import Prompt
-from ares.teachers.retry import Brake, Failure, Patience, failure_of, persist
+from ares.teachers.retry import Failure, Patience, failure_of, persist
 from ares.types import AresError, Problem
 
 if TYPE_CHECKING:
@@ -164,10 +165,9 @@ class ChatTeacher(Teacher):
             raise error
         sdk = self.sdk()
         if isinstance(error, sdk.APIStatusError) and error.status_code in (401, 402, 403, 404):
-            message = self.redacted(str(error.message))
             raise AresError(
                 f"teacher={self.name} (model {self.model}): the service refuses all requests with "
-                f"{error.status_code}: {message[:300]}"
+                f"{error.status_code}: {self.redacted(str(error.message))}"
             ) from None
         found = failure_of(error, sdk)
         if found.local:
@@ -178,10 +178,10 @@ class ChatTeacher(Teacher):
         return replace(found, reason=self.redacted(found.reason))
 
     def redacted(self, text: str) -> str:
-        """A message without the key, which may stand there as Python writes strings."""
+        """The beginning of a message, without the key, which may stand there as Python writes strings."""
         for form in (self.key, repr(self.key)[1:-1]) if self.key else ():
             text = text.replace(form, "<key>")
-        return text
+        return text[:300]  # only now, or a part of the key could be left
 
     # Money
 

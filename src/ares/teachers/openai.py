@@ -79,7 +79,10 @@ class OpenAITeacher(ChatTeacher):
 
     async def call(self, payload: Mapping[str, Any]) -> Reply:
         """Sends a request once; raises what the SDK raises, ValueError for a reply of another form."""
-        return self.reply(await self.connect().chat.completions.create(**self.arguments(payload)))
+        completions = self.connect().chat.completions
+        response = await completions.with_raw_response.create(**self.arguments(payload))
+        self.brake.read(response.headers)
+        return self.reply(response.parse())
 
     def arguments(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """What `chat.completions.create` takes."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ares.teachers.messages import Reply
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 TABLES = """
 CREATE TABLE IF NOT EXISTS requests (
     hash           TEXT PRIMARY KEY,
@@ -26,7 +26,8 @@ CREATE TABLE IF NOT EXISTS requests (
     usd            REAL,                       -- NULL also where the price is unknown
     stop           TEXT,                       -- why the reply is none: refusal, max_tokens
     batch          TEXT,                       -- key of the last batch that held it
-    step           TEXT                        -- who paid for it: the folder of a run's step
+    step           TEXT,                       -- who paid for it: the folder of a run's step
+    lost           INTEGER NOT NULL DEFAULT 0  -- how often a batch that held it was canceled or is gone
 ) STRICT
 """
 BATCHES = """
@@ -43,6 +44,12 @@ CREATE TABLE IF NOT EXISTS spending (          -- per payer (a run): paid, and r
     usd            REAL NOT NULL
 ) STRICT
 """
+_LOST = "lost INTEGER NOT NULL DEFAULT 0"
+_MISSING = {  # from requests, in earlier versions
+    1: ("stop TEXT", "batch TEXT", "step TEXT", _LOST),
+    2: ("step TEXT", _LOST),
+    3: (_LOST,),
+}
 
 
 def prepare(db: sqlite3.Connection) -> None:
@@ -53,8 +60,8 @@ def prepare(db: sqlite3.Connection) -> None:
     db.execute(TABLES)
     db.execute(SPENDING)
     db.execute(BATCHES)
-    for column in {1: ("stop", "batch", "step"), 2: ("step",)}.get(version, ()):
-        db.execute(f"ALTER TABLE requests ADD COLUMN {column} TEXT")
+    for column in _MISSING.get(version, ()):
+        db.execute(f"ALTER TABLE requests ADD COLUMN {column}")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

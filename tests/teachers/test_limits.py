@@ -1,0 +1,183 @@
+"""Rate limits: what headers ask for, one brake for all requests, and how long anybody waits."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from ares.teachers.anthropic import AnthropicTeacher
+from ares.teachers.limits import Brake, asked_wait
+from ares.teachers.messages import Unanswered
+from ares.teachers.openai import OpenAITeacher
+from ares.teachers.parsing import FeedbackError
+from ares.teachers.retry import Failure, Patience, persist
+from ares.types import AresError
+
+RATIONALES = [["Ice is cold.", "So yes."]]
+CLAUDE, OTHER = "anthropic-ratelimit", "x-ratelimit"
+
+
+def claude(server, **changes):
+    return AnthropicTeacher(model="claude-haiku-5-5", base_url=server.url, **changes)
+
+
+def gpt(server, **changes):
+    return OpenAITeacher(model="any", base_url=f"{server.url}/v1", **changes)
+
+
+BOTH = pytest.mark.parametrize("make", [claude, gpt], ids=["anthropic", "openai"])
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, 0),
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "date in 90"}, 90),
+        ({"retry-after": "soon"}, 0),
+        ({"retry-after": "-3"}, 0),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after-ms": "x", "retry-after": "9"}, 9),
+        ({f"{CLAUDE}-tokens-remaining": "0", f"{CLAUDE}-tokens-reset": "time in 40"}, 40),
+        ({f"{CLAUDE}-tokens-remaining": "5", f"{CLAUDE}-tokens-reset": "time in 40"}, 0),
+        ({f"{CLAUDE}-requests-remaining": "0"}, 0),
+        # A limit is renewed in full later than the next request may go.
+        ({"retry-after": "2", f"{CLAUDE}-requests-remaining": "0",
+          f"{CLAUDE}-requests-reset": "time in 40"}, 2),
+        ({f"{OTHER}-remaining-requests": "0", f"{OTHER}-reset-requests": "1h2m3.5s",
+          f"{OTHER}-remaining-tokens": "0", f"{OTHER}-reset-tokens": "20ms"}, 3723.5),
+        ({f"{OTHER}-remaining-tokens": "12", f"{OTHER}-reset-tokens": "6m0s"}, 0),
+    ],
+)  # fmt: skip
+def test_what_headers_ask_for(headers, seconds):
+    now = datetime.now(UTC)
+    moments = {
+        "date in 90": format_datetime(now + timedelta(seconds=90), usegmt=True),
+        "time in 40": (now + timedelta(seconds=40)).isoformat(),
+    }
+    found = asked_wait({name: moments.get(value, value) for name, value in headers.items()})
+    assert found == pytest.approx(seconds, abs=5 if moments.keys() & set(headers.values()) else 1e-9)
+
+
+def ask_two(server, teacher, problem) -> None:
+    """Asks a second question when the first one's first reply is known."""
+
+    async def main():
+        first = asyncio.create_task(teacher.score(problem("1"), RATIONALES))
+        while not await asyncio.to_thread(lambda: server.times):
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
+        found = [*await teacher.score(problem("2"), RATIONALES), *await first]
+        await teacher.close()
+        assert not any(isinstance(result.scores, FeedbackError) for result in found)
+
+    asyncio.run(main())
+
+
+@BOTH
+@pytest.mark.parametrize("form", ["retry-after", "retry-after-ms", CLAUDE, OTHER])
+def test_one_429_holds_all_requests_back(form, make, loopback, problem):
+    limits = {
+        "retry-after": {"retry-after": "1"},
+        "retry-after-ms": {"retry-after-ms": "1000"},
+        CLAUDE: {f"{CLAUDE}-tokens-remaining": "0", f"{CLAUDE}-tokens-reset": "+1"},
+        OTHER: {f"{OTHER}-remaining-tokens": "0", f"{OTHER}-reset-tokens": "1s"},
+    }
+    server = loopback(opening=["rate_limit"], limits=limits[form])
+    ask_two(server, make(server), problem)
+    refused, *others = server.times
+    assert len(others) == 2  # the other request was not spent on learning the same
+    assert min(others) - refused > 0.9
+
+
+@BOTH
+def test_a_limit_that_is_used_up_holds_all_requests_back(make, loopback, problem):
+    server = loopback(headers={f"{OTHER}-remaining-requests": "0", f"{OTHER}-reset-requests": "1s",
+                               f"{CLAUDE}-requests-remaining": "1"})  # fmt: skip
+    ask_two(server, make(server), problem)
+    first, second = server.times
+    assert second - first > 0.9
+
+
+@BOTH
+def test_nobody_waits_beyond_the_deadline(make, loopback, problem):
+    teacher = make(loopback(opening=["rate_limit"] * 9, retry_after=3600), deadline=900)
+    started = time.monotonic()
+    with pytest.raises(
+        AresError, match=r"not answer \(429: .*rate_limit.*it asks to wait for 3600 s.*deadline=900 s"
+    ):
+        asyncio.run(teacher.score(problem(), RATIONALES))
+    assert time.monotonic() - started < 5
+
+
+async def persisting(outcomes, patience: Patience, brake: Brake):
+    """What `persist` makes of calls that end so, one after the other."""
+    rest = iter(outcomes)
+
+    async def call():
+        outcome = next(rest)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def nothing(): ...
+
+    return await persist(call, lambda error: error.args[0], nothing, patience, brake)
+
+
+def persisted(outcomes, patience: Patience, brake: Brake):
+    return asyncio.run(persisting(outcomes, patience, brake))
+
+
+BUSY = RuntimeError(Failure("429: slower", passing=True, away=True, after=0.1))
+BROKEN = RuntimeError(Failure("500: broken", passing=True))
+SHORT = Patience(deadline=0.5, first=0.01)
+
+
+def test_waiting_for_the_service_is_not_taken_from_the_deadline_while_it_answers_others():
+    brake = Brake()
+
+    async def others():
+        while True:
+            await persisting(["reply"], SHORT, brake)
+            await asyncio.sleep(0.02)
+
+    async def main():
+        answered = asyncio.create_task(others())
+        began = time.monotonic()
+        assert await persisting([*[BUSY] * 8, "reply"], SHORT, brake) == "reply"
+        assert time.monotonic() - began > SHORT.deadline
+        answered.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_service_that_only_asks_to_wait_is_given_up():
+    started = time.monotonic()
+    with pytest.raises(AresError, match=r"429: slower.*deadline=0\.5"):
+        persisted([BUSY] * 99, SHORT, Brake())
+    assert 0.3 < time.monotonic() - started < 1.5
+
+
+def test_being_asked_to_wait_is_no_failure_of_the_request():
+    brake, patience = Brake(), Patience(deadline=5, first=0.01, attempts=3)
+    fast = RuntimeError(Failure("429: slower", passing=True, away=True, after=0.01))
+    assert persisted([*[fast] * 9, BROKEN, BROKEN, "reply"], patience, brake) == "reply"
+    with pytest.raises(Unanswered, match="500: broken"):
+        persisted([*[fast] * 9, BROKEN, BROKEN, BROKEN, "reply"], patience, brake)
+
+
+def test_a_long_wait_is_told_once(capsys):
+    async def main():
+        brake = Brake()
+        for seconds in (90.0, 95.0, 0.5):
+            brake.hold(seconds, "429: slower")
+            waits = (asyncio.wait_for(brake.wait(time.monotonic(), 900), 0.05) for _ in range(3))
+            assert {type(e) for e in await asyncio.gather(*waits, return_exceptions=True)} == {TimeoutError}
+
+    asyncio.run(main())
+    assert capsys.readouterr().err == (
+        "warning: the Teacher's service holds requests back for 90 s (429: slower)\n"
+    )
