@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ares.datamodules.base import Encoded, Seq2SeqData
+from ares.datamodules.base import Seq2SeqData
 from ares.models.generation import generate_greedy
 from ares.modules.batching import batch_table
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
@@ -106,37 +106,23 @@ class Seq2SeqModule(pl.LightningModule):
 def fit_seq2seq(
     model: nn.Module,
     tokenizer: Any,
-    train: Sequence[Encoded],
-    val: Sequence[Encoded],
+    data: Seq2SeqData,
     fit: FitConfig | LoraConfig,
     *,
     score: Score,
     metric: str,
-    features: Any,
     devices: int,
-    eval_batch: int,
-    seed: int,
     checkpoints: Path,
     trainer_arguments: dict[str, Any],
     callbacks: Sequence[Callback] = (),
 ) -> dict[str, float]:
-    """Trains `model` in place and leaves the weights of its best validation in it.
+    """Trains `model` in place on `data`, with its seed, and leaves the weights of its best validation in it.
 
     Checkpoints of every epoch go to `checkpoints`; a last one found there is resumed from.
     """
-    micro = min(fit.micro_batch_size, fit.global_batch_size // devices)
-    data = Seq2SeqData(
-        train,
-        val,
-        features=features,
-        pad_id=tokenizer.pad_token_id,
-        micro=micro,
-        accumulate=fit.global_batch_size // (micro * devices),
-        eval_batch=eval_batch,
-        seed=seed,
-    )
+    data.setup("fit")  # the schedule is as long as the data before the Trainer asks for them
     _tell_batches(data, fit, metric, devices)
-    pl.seed_everything(seed, verbose=False)
+    pl.seed_everything(data.seed, verbose=False)
     module = Seq2SeqModule(
         model,
         tokenizer,
@@ -144,7 +130,7 @@ def fit_seq2seq(
         total_steps=fit.epochs * data.steps_per_epoch(),
         score=score,
         metric=metric,
-        seed=seed,
+        seed=data.seed,
     )
     validated = min(fit.eval_every_epochs, fit.epochs)
     best, latest = _checkpoints(checkpoints, metric, validated)

@@ -12,9 +12,9 @@ from ares.models.loading import load_policy
 from ares.ranks import is_first
 from ares.steps.prepare import read_problems
 from ares.store import Run
-from ares.text.prompts import build_example
+from ares.text.prompts import build_examples
 from ares.text.tokenizers import load_tokenizer
-from ares.types import Config, Example, Problem
+from ares.types import Config, Example, FitConfig, LoraConfig, Problem
 from ares.vision.features import FeatureStore
 
 T = TypeVar("T")
@@ -38,16 +38,11 @@ def examples_of(
     rationales: Mapping[str, str] | None = None,
 ) -> dict[str, Example]:
     """The examples of the given problems in a prompt format, with a rationale each where the format wants one."""
-    return {
-        pid: build_example(
-            problems[pid],
-            prompt_format,
-            use_caption=config.text.use_caption,
-            newline=config.text.newline,
-            rationale=None if rationales is None else rationales[pid],
-        )
-        for pid in pids
-    }
+    return build_examples(problems, pids, prompt_format, rationales=rationales, **_text_of(config))
+
+
+def _text_of(config: Config) -> dict[str, Any]:
+    return {"use_caption": config.text.use_caption, "newline": config.text.newline}
 
 
 def policy_of(config: Config, folder: Path, *, dropout: float) -> tuple[Any, Any]:
@@ -62,6 +57,23 @@ def device_of(config: Config) -> str:
     import torch
 
     return "cuda" if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def data_arguments(config: Config, run: Run, fit: FitConfig | LoraConfig) -> dict[str, Any]:
+    """The settings of a supervised stage's `ProblemData`: texts, lengths, features, and batches on each device."""
+    devices = config.trainer.devices * config.trainer.num_nodes
+    micro = min(fit.micro_batch_size, fit.global_batch_size // devices)
+    return {
+        "text": _text_of(config),
+        "max_input_tokens": config.text.max_input_tokens,
+        "max_output_tokens": fit.max_output_tokens,
+        "eval_questions": fit.eval_questions,
+        "features": features_of(run),
+        "micro": micro,
+        "accumulate": fit.global_batch_size // (micro * devices),
+        "eval_batch": config.generate.batch_size,
+        "seed": config.seed,
+    }
 
 
 def trainer_arguments(config: Config, run: Run) -> dict[str, Any]:

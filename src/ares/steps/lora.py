@@ -1,15 +1,24 @@
 """lora: an adapter on the rationale model answers each question given the model's own rationale."""
 
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from ares.datamodules.base import encode_examples
-from ares.evaluation.answers import extract_answer, leaderboard, letter_to_index
+from ares.datamodules.problems import AnswerData
+from ares.evaluation.answers import extract_answer, failed_extractions, leaderboard, predict
 from ares.modules.lora import add_adapter
 from ares.modules.seq2seq import fit_seq2seq
 from ares.ranks import is_first
 from ares.steps.generation import greedy_rationales
-from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, trainer_arguments
+from ares.steps.inputs import (
+    data_arguments,
+    examples_of,
+    features_of,
+    policy_of,
+    problems_of,
+    trainer_arguments,
+)
 from ares.store import Outputs, Run, atomic_folder, read_rationales, write_json, write_predictions
 from ares.types import Config, Prediction, Problem
 
@@ -52,10 +61,21 @@ def lora(config: Config, run: Run) -> Outputs:
     known = [p for p in scored if problems[p.pid].answer is not None]
     figures["accuracy"] = 100 * sum(p.correct for p in known) / max(1, len(known))
     if withheld:
-        asked = {pid: problems[pid] for pid in splits["test"]}
         files["leaderboard"] = run.folder / "leaderboard.json"
-        write_json(files["leaderboard"], leaderboard(asked, {p.pid: p.answer for p in predictions["test"]}))
+        write_leaderboard(files["leaderboard"], problems, predictions["test"])
     return Outputs(files, figures)
+
+
+def write_leaderboard(path: Path, problems: Mapping[str, Problem], predictions: Sequence[Prediction]) -> None:
+    """Writes A-OKVQA's leaderboard file, and warns of the questions whose answer could not be read."""
+    answers = {row.pid: row.answer for row in predictions}
+    write_json(path, leaderboard({pid: problems[pid] for pid in answers}, answers))
+    if failed := failed_extractions(answers):
+        print(
+            f"warning: of {len(answers)} test questions {failed} have no answer that can be read; {path} gives the first "
+            "choice for them, for the leaderboard takes no file without, and an empty direct answer.",
+            file=sys.stderr,
+        )
 
 
 def _fit(
@@ -67,25 +87,17 @@ def _fit(
     splits: Mapping[str, list[str]],
     own: Mapping[str, Mapping[str, str]],
 ) -> dict[str, float]:
-    def labelled(split: str, count: int | None = None) -> dict[str, Any]:
-        pids = [pid for pid in splits[split] if problems[pid].answer is not None][:count]
-        return examples_of(problems, pids, "QCMG-A", config, own[split])
-
     block = config.lora
-    lengths = {"max_input_tokens": config.text.max_input_tokens, "max_output_tokens": block.max_output_tokens}
+    data = AnswerData(problems, splits, tokenizer, rationales=own, **data_arguments(config, run, block))
     arguments = trainer_arguments(config, run)
     return fit_seq2seq(
         model,
         tokenizer,
-        encode_examples(tokenizer, labelled("train"), **lengths),
-        encode_examples(tokenizer, labelled("val", block.eval_questions), **lengths),
+        data,
         block,
         score=answer_accuracy,
         metric="val/accuracy",
-        features=features_of(run),
         devices=config.trainer.devices * config.trainer.num_nodes,
-        eval_batch=config.generate.batch_size,
-        seed=config.seed,
         checkpoints=run.checkpoints,
         callbacks=arguments.pop("callbacks"),
         trainer_arguments=arguments,
@@ -113,14 +125,6 @@ def _predictions(
         label=f"{run.key} {split}",
     )
     return [predict(by_pid[output.pid], own[output.pid], output.text) for output in outputs]
-
-
-def predict(problem: Problem, rationale: str, output: str) -> Prediction:
-    """A prediction from the model's output; without exactly one answer in it, or beyond the choices, it is None."""
-    letter = extract_answer(output)
-    index = None if letter is None else letter_to_index(letter)
-    answer = index if index is not None and index < len(problem.choices) else None
-    return Prediction(problem.pid, rationale, output, answer, answer is not None and answer == problem.answer)
 
 
 def answer_accuracy(references: Sequence[str], hypotheses: Sequence[str]) -> float:

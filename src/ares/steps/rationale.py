@@ -5,12 +5,19 @@ from typing import Any
 
 from hydra.utils import get_method
 
-from ares.datamodules.base import encode_examples
+from ares.datamodules.problems import ProblemData, RationaleData
 from ares.evaluation.rationales import rouge_l
 from ares.models.loading import save_policy
 from ares.modules.seq2seq import fit_seq2seq
 from ares.ranks import gather, is_first
-from ares.steps.inputs import device_of, examples_of, features_of, problems_of, trainer_arguments
+from ares.steps.inputs import (
+    data_arguments,
+    device_of,
+    examples_of,
+    features_of,
+    problems_of,
+    trainer_arguments,
+)
 from ares.store import Outputs, Run, atomic_folder
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
 from ares.types import Config, Example, FitConfig
@@ -20,36 +27,23 @@ def rationale(config: Config, run: Run) -> Outputs:
     """Writes `policy/`; keeps the weights of the best validation by generated ROUGE-L."""
     problems, splits = problems_of(config, run)
     train = examples_of(problems, splits["train"], "QCM-E", config)
-    val = examples_of(problems, splits["val"][: config.rationale.eval_questions], "QCM-E", config)
     tokenizer = _tokenizer(config, run, train)
     model = _initial_policy(config, run, tokenizer)
-    return fine_tune(config, run, config.rationale, model, tokenizer, train, val)
+    data = RationaleData(problems, splits, tokenizer, **data_arguments(config, run, config.rationale))
+    return fine_tune(config, run, config.rationale, model, data)
 
 
-def fine_tune(
-    config: Config,
-    run: Run,
-    fit: FitConfig,
-    model: Any,
-    tokenizer: Any,
-    train: Mapping[str, Example],
-    val: Mapping[str, Example],
-) -> Outputs:
+def fine_tune(config: Config, run: Run, fit: FitConfig, model: Any, data: ProblemData) -> Outputs:
     """Fits a policy to rationales and saves it with dropout 0, as RL and generation want it."""
-    lengths = {"max_input_tokens": config.text.max_input_tokens, "max_output_tokens": fit.max_output_tokens}
     arguments = trainer_arguments(config, run)
     figures = fit_seq2seq(
         model,
-        tokenizer,
-        encode_examples(tokenizer, train, **lengths),
-        encode_examples(tokenizer, val, **lengths),
+        data.tokenizer,
+        data,
         fit,
         score=rouge_l,
         metric="val/rouge_l",
-        features=features_of(run),
         devices=config.trainer.devices * config.trainer.num_nodes,
-        eval_batch=config.generate.batch_size,
-        seed=config.seed,
         checkpoints=run.checkpoints,
         callbacks=arguments.pop("callbacks"),
         trainer_arguments=arguments,
@@ -59,7 +53,7 @@ def fine_tune(
     folder = run.folder / "policy"
     model.config.dropout_rate = 0.0
     with atomic_folder(folder) as temporary:
-        save_policy(model, tokenizer, temporary)
+        save_policy(model, data.tokenizer, temporary)
     return Outputs({"policy": folder}, figures)
 
 
