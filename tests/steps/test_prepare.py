@@ -152,6 +152,21 @@ def test_other_images_make_other_features(hub: Path, tmp_path: Path) -> None:
     assert after.sha256 != before.sha256
 
 
+def test_an_image_replaced_by_one_of_the_same_size_is_noticed(hub: Path, tmp_path: Path) -> None:
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    config = composed(runs, f"data.root={root}", f"data.hub={hub}")
+    prepare_alone(config)
+    image = root / "images/train-2/image.png"
+    size = image.stat().st_size
+    Image.new("RGB", (64, 64), (200, 0, 0)).save(image)
+    assert image.stat().st_size == size
+    with pytest.raises(AresError, match="of other images than there are now"):
+        prepared(config, make=False)
+    prepare_alone(config)
+    found = FeatureStore(prepared(config, make=False)["features"]).get(["train-2"])
+    assert found.reshape(-1, 784)[:, 0] == pytest.approx(200 / 127.5 - 1)
+
+
 def test_features_without_some_images_need_the_consent_of_every_run(hub: Path, tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     prepare_alone(composed(runs, f"data.root={root}", f"data.hub={hub}", "features=none"))

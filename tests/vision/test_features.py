@@ -247,6 +247,20 @@ def test_extraction_goes_on_where_it_was_killed(images, tmp_path):
     assert FeatureStore(tmp_path / "a").sha256 == FeatureStore(tmp_path / "b").sha256
 
 
+def test_an_image_replaced_after_the_kill_is_encoded_again(images, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(images, Counting(fail_after=2), tmp_path / "a", batch_size=1, progress=False)
+    images["1"].write_bytes(images["3"].read_bytes())
+    # Killed once more before it comes to it, it is still known to be another.
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(images, Counting(fail_after=0), tmp_path / "a", batch_size=1, progress=False)
+    rest = Counting()
+    extract_features(images, rest, tmp_path / "a", batch_size=1, progress=False)
+    assert rest.encoded == 3
+    assert np.array_equal(*FeatureStore(tmp_path / "a").get(["1", "3"]))
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["features.npy", "index.json"]
+
+
 def test_killed_just_before_the_index_nothing_is_encoded_twice(images, tmp_path):
     extract_features(images, PatchEncoder(), tmp_path / "a", progress=False)
     with pytest.raises(KeyboardInterrupt):

@@ -12,6 +12,7 @@ from ares.commands import command
 from ares.store import Outputs, Run, hash_of, read_json, sha256_file, write_json
 from ares.types import AresError, Config, Problem
 from ares.vision.features import FeatureStore
+from ares.vision.reading import stamp
 
 # What the settings of a group say to this step rather than to the reader or the encoder.
 _NOT_THE_READERS = ("name", "_target_", "root", "hub", "sizes", "captioner")
@@ -173,16 +174,14 @@ def _features(config: Config, shared: Path, data: Path, make: bool) -> Path:
 
 
 def _stamp(config: Config, data: Path) -> str:
-    """What shows that images were added, repaired or removed: where each is, and its size (0 if absent).
+    """What shows that images were added, repaired, replaced or removed: where each is, its size and its time.
 
     It is no part of the folder's name: after a repair an interrupted extraction goes on in the same folder.
     """
     if config.features.get("arrays") or config.data["name"] == "sample":
         return "those of the key"  # by which the folder is named
     images = set(_images(config, data).values())
-    return hash_of(
-        sorted([os.path.relpath(path, data), path.stat().st_size if path.is_file() else 0] for path in images)
-    )
+    return hash_of(sorted([os.path.relpath(path, data), *stamp(path)] for path in images))
 
 
 def _made_of(folder: Path) -> str | None:
