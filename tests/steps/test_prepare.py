@@ -124,6 +124,24 @@ def test_published_arrays_take_the_place_of_extraction(hub: Path, tmp_path: Path
     assert np.array_equal(store.get(["train-2", "train-1"]), array)
 
 
+def test_what_is_published_by_id_is_refused_where_no_id_fits(hub: Path, tmp_path: Path) -> None:
+    """The hub's copy of ScienceQA has ids of its own: nothing would be found, and nothing said."""
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    np.save(tmp_path / "detr.npy", np.zeros((2, 100, 256), dtype=np.float32))
+    (tmp_path / "name_map.json").write_text(json.dumps({"1": "1", "2": "0"}))
+    named = (f"data.root={root}", f"data.hub={hub}", "features=detr")
+    config = composed(runs, *named, f"features.arrays={tmp_path / 'detr.npy'}")
+    with pytest.raises(AresError, match="none of the 2 problems with an image, such as train-1"):
+        prepare_alone(config)
+    [folder] = (runs / "shared").glob("features-*")
+    with pytest.raises(AresError, match="belong to another data set"):
+        prepared(composed(runs, *named, f"features.path={folder}"), make=False)
+    (tmp_path / "instruct_captions.json").write_text(json.dumps({"1": "A cat.", "2": "A dog."}))
+    captioned = (*named[:2], "features=none", f"data.captions={tmp_path / 'instruct_captions.json'}")
+    with pytest.raises(AresError, match=r"captions of 1, .*other ids"):
+        prepare_alone(composed(runs, *captioned))
+
+
 def test_skipped_images_are_named(hub: Path, tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     prepare_alone(composed(runs, f"data.root={root}", f"data.hub={hub}", "features=none"))

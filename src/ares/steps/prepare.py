@@ -155,7 +155,9 @@ def _captions(config: Config, data: Path) -> None:
 
 def _features(config: Config, shared: Path, data: Path, make: bool) -> Path:
     if config.features["path"]:
-        return Path(config.features["path"]).resolve()
+        folder = Path(config.features["path"]).resolve()
+        FeatureStore(folder).check_owners(_images(config, data))
+        return folder
     settings = {key: value for key, value in config.features.items() if key not in _NOT_THE_ENCODERS}
     folder = shared / f"features-{_features_key(config, settings)}"
     images = _stamp(config, data)
@@ -169,6 +171,8 @@ def _features(config: Config, shared: Path, data: Path, make: bool) -> Path:
             (folder / "prepared.json").unlink(missing_ok=True)
             _make_features(config, settings, data, folder)
             write_json(folder / "prepared.json", {**settings, "images": images})
+    if config.features.get("arrays"):
+        FeatureStore(folder).check_owners(_images(config, data))
     _check_skipped(config, folder)
     return folder
 

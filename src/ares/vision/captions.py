@@ -80,7 +80,7 @@ class Captioner:
         try:
             self._processor = AutoProcessor.from_pretrained(self.model)
             network = AutoModelForImageTextToText.from_pretrained(self.model, dtype=dtype)
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # a torn or foreign file fails in as many ways as there are formats
             raise AresError(
                 f"data.captioner.model={self.model} cannot be loaded ({str(error).splitlines()[0]}); give the folder "
                 "of an image-to-text model, or the id of one that can be downloaded."

@@ -176,7 +176,7 @@ class TimmEncoder(Encoder):
             try:
                 pretrained = self.pretrained or self.checkpoint is not None
                 network = timm.create_model(self.model, pretrained=pretrained, num_classes=0, **args)
-            except (OSError, RuntimeError, TypeError) as error:
+            except Exception as error:  # a torn or foreign file fails in as many ways as there are formats
                 raise AresError(
                     f"timm cannot make features.model={self.model} ({str(error).splitlines()[0]}); check the name, "
                     "features.model_args and the connection, or give the weights as a file with features.checkpoint=<path>."
