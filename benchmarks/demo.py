@@ -23,12 +23,12 @@ from peft import PeftModel
 from ares.config import to_config
 from ares.data.sample import Oracle
 from ares.datamodules.collate import Features
+from ares.evaluation.answers import predict
 from ares.evaluation.statistics import paired_bootstrap
 from ares.models.loading import load_policy
 from ares.schema import Config
 from ares.steps.generation import greedy_rationales
 from ares.steps.inputs import examples_of
-from ares.steps.lora import predict
 from ares.steps.prepare import prepared, read_problems
 from ares.store import read_json, read_jsonl
 from ares.tables import read_feedback, read_rationales, read_rollouts

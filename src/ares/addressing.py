@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ares.commands import command
+from ares.evaluation.published import published_hash
 from ares.manifest import is_unaltered, read_manifest
 from ares.schema import Config
-from ares.steps.plan import Step, full_plan, settings_of
+from ares.steps.plan import Step, full_plan, published_of, settings_of
 from ares.steps.prepare import source_hash
 from ares.store import hash_of, read_json, sha256_path
 from ares.types import AresError
@@ -33,6 +34,8 @@ def address(
     inputs |= {"data": {"path": str(source["data"]), "sha256": source_hash(config)}}
     if "features" in source and step.name not in ("score", "correct", "evaluate", "judge"):
         inputs["features"] = {"path": str(source["features"]), "sha256": _features_hash(source["features"])}
+    if published := published_of(step, config):
+        inputs["published"] = {"path": str(Path(published).resolve()), "sha256": published_hash(published)}
     settings = _plain(settings_of(step, config))
     hashes = {name: value["sha256"] for name, value in inputs.items()}
     return settings, inputs, hash_of({"settings": settings, "inputs": hashes})

@@ -169,6 +169,13 @@ def _impossible_combinations(config: Config) -> Iterator[str]:
         yield "strategy=fsdp shards whole models: with rl.lora.r or rl.share_trunk use strategy=ddp."
     if config.rl.objective != "ppo" and config.rl.share_trunk:
         yield f"rl.share_trunk: rl.objective={config.rl.objective} has no value model that could share one; leave it out."
+    if config.evaluate.predictions and config.stage.name != "evaluate":
+        yield f"evaluate.predictions scores published answers without a model: it is for stage=evaluate, not {config.stage.name}."
+    if config.data["name"] == "aokvqa" and config.evaluate.split == "test":
+        yield (
+            "evaluate.split=test: A-OKVQA withholds the answers of its test split; use evaluate.split=val, and "
+            "final/lora/leaderboard.json for the test split."
+        )
     if config.rl.objective != "ppo" and config.rl.k < 2:
         yield f"rl.objective={config.rl.objective} compares rationales of one question; use rl.k=2 or more."
 

@@ -33,8 +33,9 @@ from ares.schema import Config
 from ares.shared import share
 from ares.step import Outputs, Run
 from ares.steps.asking import TEACHER_STEPS, check_teacher
+from ares.steps.evaluate import check_split
 from ares.steps.inputs import log_figures
-from ares.steps.plan import SHARED, Step, full_plan, select
+from ares.steps.plan import SHARED, Step, steps_of
 from ares.steps.prepare import prepared
 from ares.store import atomic_path
 from ares.types import AresError
@@ -74,12 +75,6 @@ def run_folder(config: Config) -> Path:
     return (Path(config.paths.runs) / config.run).resolve()
 
 
-def steps_of(config: Config) -> list[Step]:
-    """The steps of the configured stage, in order."""
-    steps = select(full_plan(config.rounds), config.stage.name, list(config.stage.steps))
-    return [step for step in steps if step.name != "rationale"] if config.policy else steps
-
-
 def is_finished(config: Config) -> bool:
     """Whether the stage has nothing left to do in its run, as it is configured now."""
     root = run_folder(config)
@@ -111,6 +106,8 @@ def _run_steps(root: Path, config: Config, place: Place, leader: Leader, shared_
     if any(step.name in TEACHER_STEPS and step.key not in made for step in steps):
         check_teacher(config)  # before hours of training, not after them
     source = _source(root, config, place)
+    if any(step.name == "evaluate" for step in steps):
+        check_split(config, source["data"])
     own = {path for step in steps_of(config) for path in step.outputs.values()}
     ran = [_run_step(root, config, step, source, own, perform) for step in steps]
     if shared_only:

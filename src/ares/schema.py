@@ -137,10 +137,15 @@ class LoraConfig(FitConfig):
 
 @dataclass
 class EvaluateConfig:
-    """`split` is answered and scored; `similarity_model`: a sentence encoder's folder or hub id, or null."""
+    """`split` is answered and scored; `similarity_model`: a sentence encoder's folder or hub id, or null.
+
+    `predictions`: a folder of the original's predictions_ans_{train,eval,test}.json with answers to score, for
+    stage=evaluate alone.
+    """
 
     split: str = "test"
     similarity_model: str | None = None
+    predictions: str | None = None
 
 
 @dataclass

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from ares.data.scienceqa import read_captions, read_scienceqa
+from ares.data.captions import read_captions
+from ares.data.scienceqa import read_scienceqa
 from ares.types import AresError
 
 PROBLEM = {

@@ -1,7 +1,7 @@
-"""Every data set through one data module, as Lightning uses it."""
+"""Every data set through the data modules of the stages, as Lightning uses them."""
 
 import json
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from ares.data.aokvqa import read_aokvqa
 from ares.data.custom import read_custom
 from ares.data.scienceqa import read_scienceqa
-from ares.datamodules.problems import ProblemData
+from ares.datamodules.problems import AnswerData, CorrectionData, RationaleData
 from ares.text.tokenizers import train_tokenizer
 
 TEXT = dict.fromkeys(("hint", "task", "grade", "subject", "topic", "category", "skill", "lecture"), "")
@@ -33,7 +33,7 @@ def scienceqa(root: Path):
     splits = {split: [pid for own, pid, *_ in rows() if own == split] for split in SIZES}
     (root / "problems.json").write_text(json.dumps(problems))
     (root / "pid_splits.json").write_text(json.dumps(splits))
-    return partial(read_scienceqa, root)
+    return read_scienceqa(root)
 
 
 def aokvqa(root: Path):
@@ -45,7 +45,7 @@ def aokvqa(root: Path):
             if own == split
         ]
         (root / f"aokvqa_v1p0_{split}.json").write_text(json.dumps(known))
-    return partial(read_aokvqa, root)
+    return read_aokvqa(root)
 
 
 def custom(root: Path):
@@ -54,7 +54,7 @@ def custom(root: Path):
         for split, pid, answer, text in rows()
     ]  # fmt: skip
     (root / "problems.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return partial(read_custom, root)
+    return read_custom(root)
 
 
 class Images:
@@ -64,47 +64,79 @@ class Images:
         return np.stack([np.full((2, 4), len(pid), dtype=np.float32) for pid in pids])
 
 
+SETTINGS = {
+    "text": {"use_caption": True, "newline": "space"}, "max_input_tokens": 512, "max_output_tokens": 512,
+    "eval_questions": 2, "features": Images(), "micro": 2, "accumulate": 2, "eval_batch": 2, "seed": 0,
+}  # fmt: skip
+PROMPT = "Question: {} Context: N/A Options: (A) one (B) two"
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path):
+    return train_tokenizer(["Which is it? one two"], vocab_size=200, path=tmp_path / "tokenizer")
+
+
+def read_back(loader, tokenizer) -> dict[str, tuple[str, str]]:
+    """Prompts and targets by pid, as they reach the model."""
+    seen = {}
+    for batch in loader:
+        assert batch["image_features"].shape[1:] == (2, 4)
+        for pid, ids, labels in zip(batch["pids"], batch["input_ids"], batch["labels"], strict=True):
+            assert pid not in seen
+            seen[pid] = (
+                tokenizer.decode(ids, skip_special_tokens=True),
+                tokenizer.decode(labels[labels != -100], skip_special_tokens=True),
+            )
+    return seen
+
+
 @pytest.mark.parametrize("write", [scienceqa, aokvqa, custom])
-def test_batches_hold_the_prompts_and_targets_of_the_problems(tmp_path: Path, write) -> None:
-    tokenizer = train_tokenizer(["Which is it? one two"], vocab_size=200, path=tmp_path / "tokenizer")
-    data = ProblemData(write(tmp_path), tokenizer, features=Images(), micro=2, accumulate=2, eval_batch=2)
-    data.setup()
-    problems, splits = data.read()
-    for loader, split in (
-        (data.train_dataloader(), "train"),
-        (data.val_dataloader(), "val"),
-        (data.test_dataloader(), "test"),
+def test_rationale_trains_on_the_gold_rationales_of_every_data_set(tmp_path: Path, tokenizer, write) -> None:
+    problems, splits = write(tmp_path)
+    data = RationaleData(problems, splits, tokenizer, **SETTINGS)
+    data.setup("fit")
+    for loader, pids in (
+        (data.train_dataloader(), splits["train"]),
+        (data.val_dataloader(), splits["val"][:2]),
     ):
-        seen = []
-        for batch in loader:
-            assert batch["image_features"].shape[1:] == (2, 4)
-            for pid, ids, labels in zip(batch["pids"], batch["input_ids"], batch["labels"], strict=True):
-                problem = problems[pid]
-                prompt = tokenizer.decode(ids, skip_special_tokens=True)
-                assert (
-                    prompt == f"Question: {problem.question} Context: N/A Options: (A) one (B) two Solution:"
-                )
-                target = tokenizer.decode(labels[labels != -100], skip_special_tokens=True)
-                assert target == f"Solution: {problem.solution}".strip()
-                seen.append(pid)
-        assert sorted(seen) == sorted(splits[split])
+        assert read_back(loader, tokenizer) == {
+            pid: (f"{PROMPT.format(problems[pid].question)} Solution:", f"Solution: {problems[pid].solution}")
+            for pid in pids
+        }
 
 
-def test_unanswered_problems_take_no_part_in_answering(tmp_path: Path) -> None:
-    tokenizer = train_tokenizer(["Which is it?"], vocab_size=200, path=tmp_path / "tokenizer")
-    rationales = {pid: "Solution: so." for _, pid, *_ in rows()}
-    data = ProblemData(aokvqa(tmp_path), tokenizer, prompt_format="QCMG-A", rationales=rationales)
-    data.setup()
-    assert (len(data.train), len(data.val), len(data.test)) == (7, 3, 0)
-    assert tokenizer.decode(data.train[1].label_ids, skip_special_tokens=True) == "The answer is (B)."
+def test_sft_trains_on_the_repaired_rationales_and_validates_on_gold_ones(tmp_path: Path, tokenizer) -> None:
+    problems, splits = custom(tmp_path)
+    corrected = {"train1": "Better.", "train4": "Solution: best."}
+    data = CorrectionData(problems, splits, tokenizer, corrected=corrected, **SETTINGS)
+    data.setup("fit")
+    found = read_back(data.train_dataloader(), tokenizer)
+    assert {pid: target for pid, (_, target) in found.items()} == {
+        "train1": "Solution: Better.",
+        "train4": "Solution: best.",
+    }
+    assert read_back(data.val_dataloader(), tokenizer)["val0"][1] == "Solution: It is number 0."
 
 
-def test_a_trainer_fits_and_tests_on_it(tmp_path: Path) -> None:
+def test_lora_trains_on_answered_problems_with_the_models_own_rationales(tmp_path: Path, tokenizer) -> None:
+    problems, splits = aokvqa(tmp_path)
+    problems["train2"] = replace(problems["train2"], answer=None)
+    own = {split: {pid: f"Solution: so, {pid}." for pid in splits[split]} for split in splits}
+    data = AnswerData(problems, splits, tokenizer, rationales=own, **SETTINGS)
+    data.setup("fit")
+    found = read_back(data.train_dataloader(), tokenizer)
+    assert sorted(found) == sorted(set(splits["train"]) - {"train2"})
+    for pid, (prompt, target) in found.items():
+        assert prompt == f"{PROMPT.format(problems[pid].question)} Solution: so, {pid}. Answer:"
+        assert target == f"The answer is ({'AB'[problems[pid].answer]})."
+
+
+def test_a_trainer_fits_on_it(tmp_path: Path, tokenizer) -> None:
     class Count(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()
             self.weight = torch.nn.Parameter(torch.zeros(1))
-            self.seen = {"train": 0, "val": 0, "test": 0}
+            self.seen = {"train": 0, "val": 0}
 
         def training_step(self, batch, batch_idx):
             self.seen["train"] += len(batch["pids"])
@@ -113,18 +145,13 @@ def test_a_trainer_fits_and_tests_on_it(tmp_path: Path) -> None:
         def validation_step(self, batch, batch_idx):
             self.seen["val"] += len(batch["pids"])
 
-        def test_step(self, batch, batch_idx):
-            self.seen["test"] += len(batch["pids"])
-
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    tokenizer = train_tokenizer(["Which is it?"], vocab_size=200, path=tmp_path / "tokenizer")
-    data, module = ProblemData(custom(tmp_path), tokenizer, micro=2), Count()
+    data, module = RationaleData(*custom(tmp_path), tokenizer, **{**SETTINGS, "accumulate": 1}), Count()
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=tmp_path,
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
-    trainer.test(module, datamodule=data, verbose=False)
-    assert module.seen == {"train": 14, "val": 6, "test": 2}
+    assert module.seen == {"train": 14, "val": 4}

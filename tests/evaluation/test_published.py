@@ -31,7 +31,7 @@ def test_files_of_other_data_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AresError, match=r"predictions_ans_test\.json is missing"):
         read_published(tmp_path, "test", PIDS)
     (tmp_path / "predictions_ans_train.json").write_text('{"preds": ["a", "b"], "labels": []}')
-    with pytest.raises(AresError, match="has 2 predictions and the train split 3 problems"):
+    with pytest.raises(AresError, match="has 2 preds and the train split 3 problems"):
         read_published(tmp_path, "train", PIDS)
     for content in ('["a"]', '{"preds": [1, 2, 3]}'):
         (tmp_path / "predictions_ans_train.json").write_text(content)

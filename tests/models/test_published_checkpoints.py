@@ -15,6 +15,8 @@ from ares.models.export import export_policy, export_value
 from ares.models.loading import load_policy, load_value, save_policy, value_from_policy
 from ares.models.t5 import T5ForMultimodalGeneration
 from ares.types import AresError
+from ares.vision.detr import DetrEncoder
+from ares.vision.encoders import TimmEncoder
 
 ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 
@@ -189,6 +191,62 @@ def test_exported_value_functions_are_read_back(golden, state, original, recorde
     shutil.copy(golden / "config.json", tmp_path / "old")
     again = load_value(tmp_path / "old", dropout=0.0, features=True)
     assert torch.equal(again(**inputs(recorded)), value.eval()(**inputs(recorded)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ending", ["bin", "safetensors"])
+def test_weights_in_several_files(golden, state, recorded, tmp_path, ending):
+    """As large checkpoints come: shards, and an index that says which weight is in which."""
+    whole = load_policy(golden, dropout=0.0, features=True)(**inputs(recorded)).logits
+    stem = "pytorch_model" if ending == "bin" else "model"
+    shutil.copy(golden / "config.json", tmp_path)
+    names, files = sorted(state), {}
+    for number in range(3):
+        file = f"{stem}-0000{number + 1}-of-00003.{ending}"
+        part = {name: state[name].clone() for name in names[number::3]}
+        if ending == "bin":
+            torch.save(part, tmp_path / file)
+        else:
+            save_file(part, tmp_path / file, metadata={"format": "pt"})
+        files |= dict.fromkeys(part, file)
+    index = {"metadata": {"total_size": 0}, "weight_map": files}
+    (tmp_path / f"{stem}.{ending}.index.json").write_text(json.dumps(index))
+    assert checkpoint_patch_dim(tmp_path) == 1024
+    found = load_policy(tmp_path, dropout=0.0, features=True)(**inputs(recorded)).logits
+    assert torch.equal(found, whole)
+
+
+class Evil:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return (open, (str(self.marker), "w"))
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "value_function.pth", "adapter_model.bin", "vit.pth", "detr"]
+)
+def test_no_checkpoint_runs_code(golden, policy, tmp_path, name):
+    """Every way in for a pickled file: an object that would run code on loading is refused, not run."""
+    marker, folder = tmp_path / "executed", tmp_path / "checkpoint"
+    folder.mkdir()
+    shutil.copy(golden / "config.json", folder)
+    file = folder / (name if "." in name else "pytorch_model.bin")
+    torch.save({"shared.weight": torch.zeros(2, 2), "evil": Evil(marker)}, file)
+    opened = {
+        "pytorch_model.bin": lambda: load_policy(folder, dropout=0.0, features=True),
+        "value_function.pth": lambda: load_value(folder, dropout=0.0, features=True),
+        "adapter_model.bin": lambda: load_adapter(policy, folder),
+        "vit.pth": lambda: TimmEncoder("test_vit", checkpoint=file).shape,
+        "detr": lambda: DetrEncoder(str(folder)).shape,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps({**OLD_CONFIG, "target_modules": ["q"]}))
+    if name == "detr":
+        (folder / "config.json").write_text(json.dumps({"model_type": "detr"}))
+    with pytest.raises(AresError):
+        opened[name]()
+    assert not marker.exists()
 
 
 # --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch.nn import functional as F
 
-from ares.datamodules.base import Encoded
+from ares.datamodules.base import Encoded, Seq2SeqData
 from ares.models.t5 import FusionT5Config, T5ForMultimodalGeneration
 from ares.modules.seq2seq import fit_seq2seq
 from ares.schema import FitConfig
@@ -46,18 +46,19 @@ def equal_share(references, hypotheses) -> float:
 
 def fit(network, folder: Path, epochs: int = 1, *, callbacks=(), train=None, **changes) -> dict[str, float]:
     settings = {"lr": 1e-2, "global_batch_size": 4, "micro_batch_size": 4, "max_output_tokens": 4, **changes}
+    micro = settings["micro_batch_size"]
+    data = Seq2SeqData(
+        train or rows(30), rows(8), features=None, pad_id=0, micro=micro,
+        accumulate=settings["global_batch_size"] // micro, eval_batch=4, seed=3,
+    )  # fmt: skip
     return fit_seq2seq(
         network,
         Digits(),
-        train or rows(30),
-        rows(8),
+        data,
         FitConfig(epochs=epochs, **settings),
         score=equal_share,
         metric="val/equal",
-        features=None,
         devices=1,
-        eval_batch=4,
-        seed=3,
         checkpoints=folder / "checkpoints",
         trainer_arguments={
             "accelerator": "cpu",

@@ -124,6 +124,24 @@ def test_published_arrays_take_the_place_of_extraction(hub: Path, tmp_path: Path
     assert np.array_equal(store.get(["train-2", "train-1"]), array)
 
 
+def test_what_is_published_by_id_is_refused_where_no_id_fits(hub: Path, tmp_path: Path) -> None:
+    """The hub's copy of ScienceQA has ids of its own: nothing would be found, and nothing said."""
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    np.save(tmp_path / "detr.npy", np.zeros((2, 100, 256), dtype=np.float32))
+    (tmp_path / "name_map.json").write_text(json.dumps({"1": "1", "2": "0"}))
+    named = (f"data.root={root}", f"data.hub={hub}", "features=detr")
+    config = composed(runs, *named, f"features.arrays={tmp_path / 'detr.npy'}")
+    with pytest.raises(AresError, match="none of the 2 problems with an image, such as train-1"):
+        prepare_alone(config)
+    [folder] = (runs / "shared").glob("features-*")
+    with pytest.raises(AresError, match="belong to another data set"):
+        prepared(composed(runs, *named, f"features.path={folder}"), make=False)
+    (tmp_path / "instruct_captions.json").write_text(json.dumps({"1": "A cat.", "2": "A dog."}))
+    captioned = (*named[:2], "features=none", f"data.captions={tmp_path / 'instruct_captions.json'}")
+    with pytest.raises(AresError, match=r"captions of 1, .*other ids"):
+        prepare_alone(composed(runs, *captioned))
+
+
 def test_skipped_images_are_named(hub: Path, tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     prepare_alone(composed(runs, f"data.root={root}", f"data.hub={hub}", "features=none"))
@@ -150,6 +168,21 @@ def test_other_images_make_other_features(hub: Path, tmp_path: Path) -> None:
     assert np.array_equal(after.get(["train-1"]), before.get(["train-1"]))
     assert np.allclose(after.get(["train-2"])[..., :768], 1.0)
     assert after.sha256 != before.sha256
+
+
+def test_an_image_replaced_by_one_of_the_same_size_is_noticed(hub: Path, tmp_path: Path) -> None:
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    config = composed(runs, f"data.root={root}", f"data.hub={hub}")
+    prepare_alone(config)
+    image = root / "images/train-2/image.png"
+    size = image.stat().st_size
+    Image.new("RGB", (64, 64), (200, 0, 0)).save(image)
+    assert image.stat().st_size == size
+    with pytest.raises(AresError, match="of other images than there are now"):
+        prepared(config, make=False)
+    prepare_alone(config)
+    found = FeatureStore(prepared(config, make=False)["features"]).get(["train-2"])
+    assert found.reshape(-1, 784)[:, 0] == pytest.approx(200 / 127.5 - 1)
 
 
 def test_features_without_some_images_need_the_consent_of_every_run(hub: Path, tmp_path: Path) -> None:

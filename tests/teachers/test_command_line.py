@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ares.store import read_json, read_rationales, read_verdicts, write_jsonl, write_rationales
+from ares.store import read_json, write_jsonl
+from ares.tables import read_rationales, read_verdicts, write_rationales
 from ares.teachers.prompts import strip_solution
 from ares.types import Rationale
 

@@ -134,6 +134,21 @@ def test_unreadable_images_are_refused_or_skipped(images, tmp_path):
     assert sorted(json.loads(path.read_text())["skipped"]) == ["2", "9"]
 
 
+def test_a_whole_file_takes_up_images_that_came_since(images, tmp_path):
+    whole, path = images["2"].read_bytes(), tmp_path / "captions.json"
+    images["2"].write_bytes(b"no image")
+    write_captions(images, Counting(), path, on_corrupt="skip", progress=False)
+    before = read_captions(path)
+    images["2"].write_bytes(whole)
+    rest = Counting()
+    write_captions(images, rest, path, progress=False)
+    assert rest.seen == 1
+    after = read_captions(path)
+    assert after.pop("2").startswith("mean ")
+    assert after == before
+    assert json.loads(path.read_text())["skipped"] == {}
+
+
 def test_no_such_model_is_one_sentence(tmp_path):
     with pytest.raises(AresError, match=r"data\.captioner\.model=.*cannot be loaded"):
         Captioner(str(tmp_path / "nothing")).caption([Image.new("RGB", (8, 8))])

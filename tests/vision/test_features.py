@@ -90,6 +90,14 @@ def test_patch_size_must_divide_the_image():
     [
         ("test_vit", (101, 64), {}),
         ("test_vit", (17, 64), {"img_size": 64}),
+        ("test_vit", (1 + 2 * 4, 64), {"img_size": [32, 64]}),
+        (
+            "vit_tiny_patch16_224",
+            (8, 192),
+            {"img_size": [32, 64], "class_token": False, "global_pool": "avg"},
+        ),
+        ("vit_pwee_patch16_reg1_gap_256", (1 + 2 * 4, 256), {"img_size": [32, 64]}),
+        ("swin_tiny_patch4_window7_224", (2 * 4, 768), {"img_size": [64, 128], "window_size": 2}),
         ("test_convnext", (25, 64), {}),
     ],
 )
@@ -145,6 +153,29 @@ def test_timm_mistakes_are_one_sentence(tmp_path):
         TimmEncoder("test_vit", checkpoint=tmp_path / "none.pth").shape  # noqa: B018
     with pytest.raises(AresError, match=r"features\.model=vit_huge_typo"):
         TimmEncoder("vit_huge_typo", pretrained=False).shape  # noqa: B018
+    with pytest.raises(
+        AresError, match=r"features\.model=resnet10t.*unexpected keyword.*features\.model_args"
+    ):
+        TimmEncoder("resnet10t", pretrained=False, model_args={"img_size": 64}).shape  # noqa: B018
+    with pytest.raises(AresError, match=r"features\.model=crossvit_tiny_240 gives several maps"):
+        TimmEncoder("crossvit_tiny_240", pretrained=False).shape  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        # SigLIP 2 has no class token, DINOv3 one and four registers; a grid of 2 x 4 patches.
+        ("vit_base_patch16_siglip_256.v2_webli", (8, 32)),
+        ("vit_small_patch16_dinov3", (1 + 4 + 8, 32)),
+    ],
+)
+def test_current_backbones_by_name(images, model, shape):
+    small = {"img_size": [32, 64], "embed_dim": 32, "depth": 1, "num_heads": 2}
+    encoder = TimmEncoder(model, pretrained=False, precision="32", model_args=small)
+    assert encoder.shape == shape
+    one, other = encoded(encoder, [images["1"], images["2"]])
+    assert np.isfinite(one).all()
+    assert not np.allclose(one, other)
 
 
 def test_extracted_features_are_looked_up_by_problem(images, tmp_path):
@@ -245,6 +276,20 @@ def test_extraction_goes_on_where_it_was_killed(images, tmp_path):
     extract_features(images, PatchEncoder(), tmp_path / "b", batch_size=1, progress=False)
     assert (tmp_path / "a/features.npy").read_bytes() == (tmp_path / "b/features.npy").read_bytes()
     assert FeatureStore(tmp_path / "a").sha256 == FeatureStore(tmp_path / "b").sha256
+
+
+def test_an_image_replaced_after_the_kill_is_encoded_again(images, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(images, Counting(fail_after=2), tmp_path / "a", batch_size=1, progress=False)
+    images["1"].write_bytes(images["3"].read_bytes())
+    # Killed once more before it comes to it, it is still known to be another.
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(images, Counting(fail_after=0), tmp_path / "a", batch_size=1, progress=False)
+    rest = Counting()
+    extract_features(images, rest, tmp_path / "a", batch_size=1, progress=False)
+    assert rest.encoded == 3
+    assert np.array_equal(*FeatureStore(tmp_path / "a").get(["1", "3"]))
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["features.npy", "index.json"]
 
 
 def test_killed_just_before_the_index_nothing_is_encoded_twice(images, tmp_path):

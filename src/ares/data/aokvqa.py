@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ares.data.captions import read_captions
-from ares.data.checks import kind, problems_with, wrong_texts
+from ares.data.captions import captions_of
+from ares.data.checks import checked_root, kind, problems_with, wrong_texts
 from ares.data.scienceqa import read_conversion
 from ares.store import hash_of, read_json
 from ares.types import SPLITS, AresError, Problem
@@ -38,22 +38,16 @@ def read_aokvqa(
     """
     if rationale not in RATIONALES:
         raise AresError(f"data.rationale={rationale}: choose from {', '.join(RATIONALES)}.")
-    folder = _checked_root(root)
+    folder = checked_root(
+        root,
+        "aokvqa_v1p0_train.json, or with problems.json and pid_splits.json",
+        "fetch the hub copy with `python train.py stage=prepare data=aokvqa`",
+    )
     if (folder / "problems.json").is_file():
         problems, splits = read_conversion(folder, captions)
     else:
         problems, splits = _read_official(folder, Path(coco) if coco else folder / "coco", captions)
     return {pid: _with_solution(problem, rationale, seed) for pid, problem in problems.items()}, splits
-
-
-def _checked_root(root: Path | str | None) -> Path:
-    if not root or not Path(root).is_dir():
-        missing = f"There is no folder {root}" if root else "data.root is not set"
-        raise AresError(
-            f"{missing}; set data.root=<the folder with aokvqa_v1p0_train.json, or with problems.json and "
-            "pid_splits.json>, or fetch the hub copy with `python train.py stage=prepare data=aokvqa`."
-        )
-    return Path(root)
 
 
 def _read_official(
@@ -64,12 +58,13 @@ def _read_official(
         raise AresError(
             f"{root} holds neither aokvqa_v1p0_train.json nor problems.json; put A-OKVQA's files there."
         )
-    texts = read_captions(captions if captions else root / "captions.json", optional=not captions)
+    rows = {split: _rows(path) if path.is_file() else [] for split, path in files.items()}
+    texts = captions_of({row["question_id"] for found in rows.values() for row in found}, root, captions)
     problems: dict[str, Problem] = {}
     splits: dict[str, list[str]] = {}
     for split, path in files.items():
         splits[split] = []
-        for row in _rows(path) if path.is_file() else ():
+        for row in rows[split]:
             problem = _problem(row, split, coco, texts)
             if problem.pid in problems:
                 raise AresError(f"{path}: question {problem.pid} occurs twice; keep one.")

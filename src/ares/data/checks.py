@@ -28,6 +28,14 @@ def kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
+def checked_root(root: Path | str | None, files: str, remedy: str) -> Path:
+    """The folder of a data set; raises AresError where there is none, naming the `files` it holds and a `remedy`."""
+    if not root or not Path(root).is_dir():
+        missing = f"There is no folder {root}" if root else "data.root is not set"
+        raise AresError(f"{missing}; set data.root=<the folder with {files}>, or {remedy}.")
+    return Path(root)
+
+
 def read_mapping(path: Path, meaning: str) -> dict[str, Any]:
     """The object of a JSON file; raises AresError where the file is missing or holds something else."""
     if not path.is_file():

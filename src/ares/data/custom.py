@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ares.data.captions import read_captions
+from ares.data.captions import captions_of
 from ares.data.checks import TEXT_FIELDS, problems_with, wrong_texts
 from ares.tables import read_table
 from ares.types import SPLITS, AresError, Problem
@@ -41,8 +41,7 @@ def read_custom(
     if found:
         more = [f"{path}: {len(found) - _SHOWN} more mistakes."] if len(found) > _SHOWN else []
         raise AresError("\n".join(found[:_SHOWN] + more))
-    beside = path.parent / "captions.json"
-    texts = read_captions(captions if captions else beside, optional=not captions)
+    texts = captions_of({row["pid"] for _, row in rows}, path.parent, captions)
     problems = {row["pid"]: _problem(row, path.parent, texts) for _, row in rows}
     splits = {split: [p.pid for p in problems.values() if p.split == split] for split in SPLITS}
     return problems, splits

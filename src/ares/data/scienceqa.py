@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ares.data.captions import read_captions
-from ares.data.checks import TEXT_FIELDS, kind, problems_with, read_mapping, wrong_texts
+from ares.data.captions import captions_of
+from ares.data.checks import TEXT_FIELDS, checked_root, kind, problems_with, read_mapping, wrong_texts
 from ares.types import SPLITS, AresError, Problem
 
 _REQUIRED = (*TEXT_FIELDS, "choices", "answer", "image")
@@ -26,7 +26,12 @@ def read_scienceqa(
 
     Raises AresError where a file is missing or wrong, naming the file, the problem and the field.
     """
-    return _read_layout(_checked_root(root), captions, _REQUIRED)
+    folder = checked_root(
+        root,
+        "ScienceQA's problems.json and pid_splits.json",
+        "use the built-in problems: `python train.py data=sample stage=ares model=tiny`",
+    )
+    return _read_layout(folder, captions, _REQUIRED)
 
 
 def read_conversion(
@@ -48,7 +53,7 @@ def _read_layout(
         _check_problem(path, pid, row, required)
     splits = _checked_splits(splits_path, rows)
     split_of = {pid: split for split, pids in splits.items() for pid in pids}
-    texts = read_captions(captions if captions else root / "captions.json", optional=not captions)
+    texts = captions_of(rows, root, captions)
     images = _image_finder(root / "images")
     problems = {}
     for pid, row in rows.items():
@@ -66,16 +71,6 @@ def _read_layout(
             **{name: row.get(name, "") for name in TEXT_FIELDS},
         )
     return problems, splits
-
-
-def _checked_root(root: Path | str | None) -> Path:
-    if not root or not Path(root).is_dir():
-        missing = f"There is no folder {root}" if root else "data.root is not set"
-        raise AresError(
-            f"{missing}; set data.root=<the folder with ScienceQA's problems.json and pid_splits.json>, or use "
-            "the built-in problems: `python train.py data=sample stage=ares model=tiny`."
-        )
-    return Path(root)
 
 
 def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]:

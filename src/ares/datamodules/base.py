@@ -129,12 +129,8 @@ class Seq2SeqData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The validation rows, longest prompts last; ranks share the batches, unless one would have none."""
-        return self.in_order(self.val)
-
-    def in_order(self, rows: Sequence[Encoded]) -> DataLoader[Any]:
-        """This rank's share of rows, longest prompts last; all of them where a rank would have none."""
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row].input_ids))
+        order = sorted(range(len(self.val)), key=lambda row: len(self.val[row].input_ids))
         size = min(self.eval_batch, max(1, len(order) // world_size()))
         batches = [(order[i : i + size], 0) for i in range(0, len(order), size)]
         mine = share(batches) if len(batches) >= world_size() else batches
-        return DataLoader(_Batches(rows, mine, self.features, self.pad_id), batch_size=None)
+        return DataLoader(_Batches(self.val, mine, self.features, self.pad_id), batch_size=None)

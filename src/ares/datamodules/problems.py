@@ -1,73 +1,90 @@
-"""Any data set as a LightningDataModule, from its reader to batches; for training outside the steps too."""
+"""What each supervised stage trains on: the problems of the named data set as a LightningDataModule."""
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
-from torch.utils.data import DataLoader
-
-from ares.datamodules.base import Encoded, Seq2SeqData, encode_examples
-from ares.text.prompts import build_example
-from ares.types import Problem
-
-Reader = Callable[[], tuple[dict[str, Problem], dict[str, list[str]]]]
+from ares.datamodules.base import Seq2SeqData, encode_examples
+from ares.text.prompts import build_examples
+from ares.types import Example, Problem
 
 
-class ProblemData(Seq2SeqData):
-    """The problems of a data set in a prompt format: train reshuffled every epoch, val and test in order.
+class ProblemData(Seq2SeqData, ABC):
+    """A data set's train and val problems as prompts and targets; which ones and how, a stage's own class says.
 
-    `read` is a reader with its arguments bound, `partial(read_aokvqa, "data/aokvqa", rationale="all")`; it is
-    called by `setup`. `rationales` (by pid) are for QCMG-A. Problems without an answer take no part in a format
-    that answers. `features` looks image features up (`FeatureStore`), None without images.
+    `problems` and `splits` are what the readers of `ares.data` return. `text` goes to `build_example`
+    (use_caption, newline), `batches` to `Seq2SeqData`. Validation takes the first `eval_questions` of val.
     """
 
     def __init__(
         self,
-        read: Reader,
+        problems: Mapping[str, Problem],
+        splits: Mapping[str, list[str]],
         tokenizer: Any,
         *,
-        prompt_format: str = "QCM-E",
-        rationales: Mapping[str, str] | None = None,
-        features: Any = None,
-        max_input_tokens: int = 512,
-        max_output_tokens: int = 512,
-        micro: int = 8,
-        accumulate: int = 1,
-        eval_batch: int = 32,
-        seed: int = 0,
+        text: Mapping[str, Any],
+        max_input_tokens: int,
+        max_output_tokens: int,
+        eval_questions: int,
+        **batches: Any,
     ) -> None:
-        super().__init__(
-            [], [], features=features, pad_id=tokenizer.pad_token_id, micro=micro, accumulate=accumulate,
-            eval_batch=eval_batch, seed=seed,
-        )  # fmt: skip
-        self.read, self.tokenizer, self.prompt_format, self.rationales = (
-            read,
-            tokenizer,
-            prompt_format,
-            rationales,
-        )
+        super().__init__([], [], pad_id=tokenizer.pad_token_id, **batches)
+        self.problems, self.splits, self.tokenizer, self.text = problems, splits, tokenizer, text
         self.lengths = {"max_input_tokens": max_input_tokens, "max_output_tokens": max_output_tokens}
-        self.test: list[Encoded] = []
+        self.eval_questions = eval_questions
+
+    @abstractmethod
+    def examples(self, split: str) -> dict[str, Example]:
+        """The examples of a split by pid, in the split's order."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the problems and encodes all splits."""
-        problems, splits = self.read()
-        self.train, self.val, self.test = (
-            self._encoded([problems[pid] for pid in splits[split]]) for split in ("train", "val", "test")
-        )
+        """Encodes the examples, once."""
+        if not self.train:
+            val = dict(list(self.examples("val").items())[: self.eval_questions])
+            self.train = encode_examples(self.tokenizer, self.examples("train"), **self.lengths)
+            self.val = encode_examples(self.tokenizer, val, **self.lengths)
 
-    def test_dataloader(self) -> DataLoader[Any]:
-        """The test rows, longest prompts last."""
-        return self.in_order(self.test)
 
-    def _encoded(self, problems: list[Problem]) -> list[Encoded]:
-        answers = "A" in self.prompt_format.split("-")[1]
-        examples = {
-            problem.pid: build_example(
-                problem,
-                self.prompt_format,
-                rationale=None if self.rationales is None else self.rationales[problem.pid],
-            )
-            for problem in problems
-            if problem.answer is not None or not answers
+class RationaleData(ProblemData):
+    """rationale: the question, and the gold rationale to write."""
+
+    def examples(self, split: str) -> dict[str, Example]:
+        """All problems of the split."""
+        return build_examples(self.problems, self.splits[split], "QCM-E", **self.text)
+
+
+class CorrectionData(RationaleData):
+    """sft: the rationales that the Teacher repaired (by pid) in the place of the gold ones; val keeps its own."""
+
+    def __init__(self, *arguments: Any, corrected: Mapping[str, str], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.corrected = corrected
+
+    def examples(self, split: str) -> dict[str, Example]:
+        """Of train, the problems that have a repaired rationale."""
+        gold = super().examples(split)
+        if split != "train":
+            return gold
+        return {
+            pid: Example(example.prompt, _prefixed(self.corrected[pid]))
+            for pid, example in gold.items()
+            if pid in self.corrected
         }
-        return encode_examples(self.tokenizer, examples, **self.lengths)
+
+
+class AnswerData(ProblemData):
+    """lora: the question with the model's own rationale (by split and pid), and the answer to give."""
+
+    def __init__(self, *arguments: Any, rationales: Mapping[str, Mapping[str, str]], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.rationales = rationales
+
+    def examples(self, split: str) -> dict[str, Example]:
+        """The problems whose answer is known."""
+        known = [pid for pid in self.splits[split] if self.problems[pid].answer is not None]
+        return build_examples(self.problems, known, "QCMG-A", rationales=self.rationales[split], **self.text)
+
+
+def _prefixed(rationale: str) -> str:
+    # As the gold ones are.
+    return rationale if rationale.startswith("Solution:") else f"Solution: {rationale}"

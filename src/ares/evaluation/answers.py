@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 
-from ares.types import Problem
+from ares.types import Prediction, Problem
 
 _ANSWER = re.compile(r"The answer is \(([A-Z])\)")
 
@@ -21,6 +21,18 @@ def letter_to_index(letter: str | None) -> int | None:
     if not re.fullmatch("[A-Z]", letter):
         raise ValueError(f"{letter!r} is not a letter from A to Z")
     return ord(letter) - ord("A")
+
+
+def chosen(problem: Problem, output: str) -> int | None:
+    """The index of the choice that a model's output names; None without exactly one answer, or beyond the choices."""
+    index = letter_to_index(extract_answer(output))
+    return index if index is not None and index < len(problem.choices) else None
+
+
+def predict(problem: Problem, rationale: str, output: str) -> Prediction:
+    """The prediction that a model's output is, made with the given rationale."""
+    answer = chosen(problem, output)
+    return Prediction(problem.pid, rationale, output, answer, answer is not None and answer == problem.answer)
 
 
 def _grade_between(low: int, high: int) -> Callable[[Problem], bool]:
@@ -107,7 +119,11 @@ def leaderboard(
 ) -> dict[str, dict[str, str]]:
     """A-OKVQA's `predictions_<split>.json`: question id to the chosen option's text, for both of its settings.
 
-    Every problem is in it; one without an answer has an empty text, which is wrong, never a guess.
+    Every problem is in it. The official evaluation refuses a whole file for one text that is no choice of its
+    question: where no answer could be read, the multiple choice is the first one and the direct answer empty.
     """
-    texts = {pid: choice_text(problem, predictions.get(pid)) for pid, problem in problems.items()}
-    return {pid: {"multiple_choice": text, "direct_answer": text} for pid, text in texts.items()}
+    board = {}
+    for pid, problem in problems.items():
+        text = choice_text(problem, predictions.get(pid))
+        board[pid] = {"multiple_choice": text or problem.choices[0], "direct_answer": text}
+    return board

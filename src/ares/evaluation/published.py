@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ares.store import read_json, write_json
-from ares.types import AresError
+from ares.evaluation.answers import chosen, extract_answer, letter_to_index
+from ares.store import hash_of, read_json, sha256_file, write_json
+from ares.types import AresError, Problem
 
 FILES = {
     "train": "predictions_ans_train.json",
@@ -19,18 +20,48 @@ def read_published(folder: Path | str, split: str, pids: Sequence[str]) -> dict[
 
     Raises AresError where the file is missing, is no such file, or has another number of texts.
     """
-    path = Path(folder) / FILES[split]
+    return dict(zip(pids, _texts(Path(folder) / FILES[split], "preds", split, pids), strict=True))
+
+
+def read_published_answers(
+    folder: Path | str, split: str, problems: Sequence[Problem]
+) -> dict[str, int | None]:
+    """The choices (index, None where none can be read) of a split's file of answers, by pid.
+
+    Raises AresError as `read_published` does, and where the file's gold answers (`labels`) are not those of the
+    problems, in the split's order: it was written for another order or other data.
+    """
+    path, pids = Path(folder) / FILES[split], [problem.pid for problem in problems]
+    outputs = read_published(folder, split, pids)
+    for problem, label in zip(problems, _texts(path, "labels", split, pids), strict=True):
+        if problem.answer is not None and letter_to_index(extract_answer(label)) != problem.answer:
+            raise AresError(
+                f"{path} has {label!r} as the answer of problem {problem.pid}, which is another; the file holds no "
+                "answers, or belongs to other data or another order of them."
+            )
+    return {problem.pid: chosen(problem, outputs[problem.pid]) for problem in problems}
+
+
+def published_hash(folder: Path | str) -> str:
+    """The hash of a folder's files of predictions, those that are there; raises AresError where none is."""
+    found = [path for name in FILES.values() if (path := Path(folder) / name).is_file()]
+    if not found:
+        raise AresError(f"{folder} has none of {', '.join(FILES.values())}; give the folder they are in.")
+    return hash_of([[path.name, sha256_file(path)] for path in found])
+
+
+def _texts(path: Path, name: str, split: str, pids: Sequence[str]) -> list[str]:
     if not path.is_file():
         raise AresError(f"{path} is missing; put the predictions of the {split} split there.")
     content = read_json(path)
-    texts = content.get("preds") if isinstance(content, dict) else None
+    texts = content.get(name) if isinstance(content, dict) else None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise AresError(f'{path} has no list of texts under "preds"; it is not a file of predictions.')
+        raise AresError(f'{path} has no list of texts under "{name}"; it is not a file of predictions.')
     if len(texts) != len(pids):
         raise AresError(
-            f"{path} has {len(texts)} predictions and the {split} split {len(pids)} problems; they belong to other data."
+            f"{path} has {len(texts)} {name} and the {split} split {len(pids)} problems; they belong to other data."
         )
-    return dict(zip(pids, texts, strict=True))
+    return texts
 
 
 def write_published(

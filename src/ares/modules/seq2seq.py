@@ -10,12 +10,12 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ares.datamodules.base import Encoded, Seq2SeqData
+from ares.datamodules.base import Seq2SeqData
 from ares.models.generation import generate_greedy
 from ares.modules.batching import batch_table
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
 from ares.ranks import gather, is_first
-from ares.schema import FitConfig
+from ares.schema import FitConfig, LoraConfig
 
 # (references, hypotheses) -> a figure to maximise
 Score = Callable[[Sequence[str], Sequence[str]], float]
@@ -106,38 +106,26 @@ class Seq2SeqModule(pl.LightningModule):
 def fit_seq2seq(
     model: nn.Module,
     tokenizer: Any,
-    train: Sequence[Encoded],
-    val: Sequence[Encoded],
-    fit: FitConfig,
+    data: Seq2SeqData,
+    fit: FitConfig | LoraConfig,
     *,
     score: Score,
     metric: str,
-    features: Any,
     devices: int,
-    eval_batch: int,
-    seed: int,
     checkpoints: Path,
     trainer_arguments: dict[str, Any],
 ) -> dict[str, float]:
-    """Trains `model` in place and leaves the weights of its best validation in it.
+    """Trains `model` in place on `data`, with its seed, and leaves the weights of its best validation in it.
 
     Checkpoints of every epoch go to `checkpoints`; a last one found there is resumed from.
     """
-    micro = min(fit.micro_batch_size, fit.global_batch_size // devices)
-    data = Seq2SeqData(
-        train,
-        val,
-        features=features,
-        pad_id=tokenizer.pad_token_id,
-        micro=micro,
-        accumulate=fit.global_batch_size // (micro * devices),
-        eval_batch=eval_batch,
-        seed=seed,
-    )
+    data.setup("fit")  # the schedule is as long as the data before the Trainer asks for them
     _tell_batches(data, fit, metric, devices)
-    pl.seed_everything(seed, verbose=False)
+    pl.seed_everything(data.seed, verbose=False)
     steps = fit.epochs * data.steps_per_epoch()
-    module = Seq2SeqModule(model, tokenizer, fit, total_steps=steps, score=score, metric=metric, seed=seed)
+    module = Seq2SeqModule(
+        model, tokenizer, fit, total_steps=steps, score=score, metric=metric, seed=data.seed
+    )
     best, last = _checkpoints(checkpoints, metric, fit)
     trainer = _trainer(fit, data.accumulate, [best, last], trainer_arguments)
     _fit_and_take_best(trainer, module, data, best, checkpoints / "last.ckpt")

@@ -1,4 +1,10 @@
-"""evaluate: accuracy by subject, context and grade, and how close the rationales are to the gold ones."""
+"""evaluate: accuracy by subject, context and grade, and how close the rationales are to the gold ones.
+
+The answers are the run's own or, with `evaluate.predictions`, those that the original ARES wrote.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
 
 from ares.evaluation.answers import (
     accuracy_counts,
@@ -7,32 +13,30 @@ from ares.evaluation.answers import (
     failed_extractions,
     vqa_accuracy,
 )
+from ares.evaluation.published import read_published_answers
 from ares.evaluation.rationales import bleu, rouge_l, similarity
 from ares.schema import Config
 from ares.step import Outputs, Run
 from ares.steps.inputs import problems_of
+from ares.steps.prepare import read_problems
 from ares.store import write_json
 from ares.tables import read_predictions, read_rationales
-from ares.types import AresError
+from ares.types import AresError, Problem
 
 
 def evaluate(config: Config, run: Run) -> Outputs:
     """Writes `scores.json`: `accuracy` in percent, `failed_extractions`, `rationales` in [0, 1], counts."""
     problems, splits = problems_of(config, run)
     split = config.evaluate.split
-    predictions = {p.pid: p for p in read_predictions(run.inputs["predictions"])}
-    asked = {pid: problems[pid] for pid in splits[split] if problems[pid].answer is not None}
-    if not asked:
-        raise AresError(
-            f"The {split} split of data={config.data['name']} has no question whose answer is known; score another: evaluate.split=val."
-        )
-    answers = {pid: predictions[pid].answer if pid in predictions else None for pid in asked}
-    texts = {r.pid: r.text for r in read_rationales(run.inputs[f"rationales-{split}"])}
-    pairs = [(f"Solution: {problems[pid].solution}", texts[pid]) for pid in asked if problems[pid].solution]
-    references, hypotheses = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    figures = {**bleu(references, hypotheses), "rouge_l": rouge_l(references, hypotheses)} if pairs else {}
-    if pairs and config.evaluate.similarity_model:
-        figures["similarity"] = similarity(references, hypotheses, model=config.evaluate.similarity_model)
+    asked = _answered(problems, splits[split])
+    if "published" in run.inputs:
+        questions = [problems[pid] for pid in splits[split]]
+        predicted = read_published_answers(run.inputs["published"], split, questions)
+    else:
+        predicted = {row.pid: row.answer for row in read_predictions(run.inputs["predictions"])}
+    answers = {pid: predicted.get(pid) for pid in asked}
+    file = run.inputs.get(f"rationales-{split}")
+    figures = _likeness(asked, file, config.evaluate.similarity_model) if file else {}
     accuracy = accuracy_table(asked, answers)
     direct = vqa_accuracy(asked, {pid: choice_text(asked[pid], answer) for pid, answer in answers.items()})
     failed = failed_extractions(answers)
@@ -55,7 +59,33 @@ def evaluate(config: Config, run: Run) -> Outputs:
     return Outputs({"scores": path}, {**metrics, **figures, "failed_extractions": failed})
 
 
-def _majority(problems: list) -> float | None:  # type: ignore[type-arg]
+def check_split(config: Config, data: Path) -> None:
+    """Raises AresError where no question of `evaluate.split` has a known answer."""
+    problems, splits = read_problems(config.data, data)
+    split = config.evaluate.split
+    if not _answered(problems, splits[split]):
+        raise AresError(
+            f"The {split} split of data={config.data['name']} has no question whose answer is known; score another: "
+            "evaluate.split=val (lora writes leaderboard.json for a test split whose answers are withheld)."
+        )
+
+
+def _answered(problems: Mapping[str, Problem], pids: list[str]) -> dict[str, Problem]:
+    return {pid: problems[pid] for pid in pids if problems[pid].answer is not None}
+
+
+def _likeness(asked: Mapping[str, Problem], file: Path, model: str | None) -> dict[str, float]:
+    """How close a file's rationales are to the gold ones, where there are such."""
+    texts = {row.pid: row.text for row in read_rationales(file)}
+    pairs = [(f"Solution: {p.solution}", texts[pid]) for pid, p in asked.items() if p.solution]
+    if not pairs:
+        return {}
+    references, hypotheses = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    figures = {**bleu(references, hypotheses), "rouge_l": rouge_l(references, hypotheses)}
+    return figures | ({"similarity": similarity(references, hypotheses, model=model)} if model else {})
+
+
+def _majority(problems: list[Problem]) -> float | None:
     # What always giving the most frequent position would reach, in percent.
     positions = [problem.answer for problem in problems]
     return 100 * max(positions.count(p) for p in set(positions)) / len(positions) if positions else None

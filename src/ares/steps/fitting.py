@@ -1,42 +1,50 @@
-"""Supervised fine-tuning as the steps want it: examples in, a model trained in place and its figures out."""
+"""Supervised fine-tuning as the steps want it: a data module in, a model trained in place and its figures out."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from ares.datamodules.base import encode_examples
+from ares.datamodules.problems import ProblemData
 from ares.modules.seq2seq import Score, fit_seq2seq
-from ares.schema import Config, FitConfig
+from ares.schema import Config, FitConfig, LoraConfig
 from ares.step import Run
-from ares.steps.inputs import features_of, trainer_arguments
-from ares.types import Example
+from ares.steps.inputs import features_of, text_of, trainer_arguments
 
 
-def fit_examples(
+def data_arguments(config: Config, run: Run, fit: FitConfig | LoraConfig) -> dict[str, Any]:
+    """The settings of a step's `ProblemData`: texts, lengths, features, and batches on each device."""
+    devices = config.trainer.devices * config.trainer.num_nodes
+    micro = min(fit.micro_batch_size, fit.global_batch_size // devices)
+    return {
+        "text": text_of(config),
+        "max_input_tokens": config.text.max_input_tokens,
+        "max_output_tokens": fit.max_output_tokens,
+        "eval_questions": fit.eval_questions,
+        "features": features_of(run),
+        "micro": micro,
+        "accumulate": fit.global_batch_size // (micro * devices),
+        "eval_batch": config.generate.batch_size,
+        "seed": config.seed,
+    }
+
+
+def fit_data(
     config: Config,
     run: Run,
-    fit: FitConfig,
+    fit: FitConfig | LoraConfig,
     model: Any,
-    tokenizer: Any,
-    train: Mapping[str, Example],
-    val: Mapping[str, Example],
+    data: ProblemData,
     *,
     score: Score,
     metric: str,
 ) -> dict[str, float]:
-    """Trains `model` on the examples' targets; it is left with the weights of its best validation by `score`."""
-    lengths = {"max_input_tokens": config.text.max_input_tokens, "max_output_tokens": fit.max_output_tokens}
+    """Trains `model` on the data's targets; it is left with the weights of its best validation by `score`."""
     return fit_seq2seq(
         model,
-        tokenizer,
-        encode_examples(tokenizer, train, **lengths),
-        encode_examples(tokenizer, val, **lengths),
+        data.tokenizer,
+        data,
         fit,
         score=score,
         metric=metric,
-        features=features_of(run),
         devices=config.trainer.devices * config.trainer.num_nodes,
-        eval_batch=config.generate.batch_size,
-        seed=config.seed,
         checkpoints=run.checkpoints,
         trainer_arguments=trainer_arguments(config, run),
     )

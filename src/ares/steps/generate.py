@@ -24,7 +24,7 @@ Source: TypeAlias = Callable[[str, list[str]], list[Rationale]]
 def generate(config: Config, run: Run) -> Outputs:
     """Writes `rationales-<split>.parquet`: of train inside a round, of all splits at the end."""
     problems, splits = problems_of(config, run)
-    rationales_of = _reader(config, run) if config.generate.predictions else _writer(config, run, problems)
+    rationales_of = _reader(run) if "published" in run.inputs else _writer(config, run, problems)
     files, metrics = {}, {}
     for split in ("train",) if run.round else ("train", "val", "test"):
         rationales = rationales_of(split, splits[split])
@@ -50,13 +50,12 @@ def _writer(config: Config, run: Run, problems: Mapping[str, Problem]) -> Source
     return write
 
 
-def _reader(config: Config, run: Run) -> Source:
+def _reader(run: Run) -> Source:
     """Reads the rationales of a split from the original's files; their ids are those of the text, encoded again."""
     tokenizer = load_tokenizer(run.inputs["policy"])
-    folder = str(config.generate.predictions)
 
     def read(split: str, pids: list[str]) -> list[Rationale]:
-        texts = read_published(folder, split, pids) if pids else {}
+        texts = read_published(run.inputs["published"], split, pids) if pids else {}
         return [
             Rationale(pid, text, tuple(tokenizer(text)["input_ids"]), False) for pid, text in texts.items()
         ]

@@ -13,7 +13,7 @@ from ares.ranks import is_first
 from ares.schema import Config
 from ares.step import Run
 from ares.steps.prepare import read_problems
-from ares.text.prompts import build_example
+from ares.text.prompts import build_examples
 from ares.text.tokenizers import load_tokenizer
 from ares.types import Example, Problem
 from ares.vision.features import FeatureStore
@@ -39,16 +39,12 @@ def examples_of(
     rationales: Mapping[str, str] | None = None,
 ) -> dict[str, Example]:
     """The examples of the given problems in a prompt format, with a rationale each where the format wants one."""
-    return {
-        pid: build_example(
-            problems[pid],
-            prompt_format,
-            use_caption=config.text.use_caption,
-            newline=config.text.newline,
-            rationale=None if rationales is None else rationales[pid],
-        )
-        for pid in pids
-    }
+    return build_examples(problems, pids, prompt_format, rationales=rationales, **text_of(config))
+
+
+def text_of(config: Config) -> dict[str, Any]:
+    """How problems become texts, for `build_example`."""
+    return {"use_caption": config.text.use_caption, "newline": config.text.newline}
 
 
 def policy_of(config: Config, folder: Path, *, dropout: float) -> tuple[Any, Any]:

@@ -1,15 +1,17 @@
 """lora: an adapter on the rationale model answers each question given the model's own rationale."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ares.evaluation.answers import extract_answer, leaderboard, letter_to_index
+from ares.datamodules.problems import AnswerData
+from ares.evaluation.answers import extract_answer, failed_extractions, leaderboard, predict
 from ares.modules.lora import add_adapter
 from ares.ranks import is_first
 from ares.schema import Config, LoraConfig
 from ares.step import Outputs, Run
-from ares.steps.fitting import fit_examples
+from ares.steps.fitting import data_arguments, fit_data
 from ares.steps.generation import greedy_rationales
 from ares.steps.inputs import examples_of, features_of, policy_of, problems_of
 from ares.store import atomic_folder, write_json
@@ -29,33 +31,39 @@ def lora(config: Config, run: Run) -> Outputs:
     }
     policy, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
     model = _with_adapter(policy, config.lora, features=features_of(run) is not None)
-    known = {split: [pid for pid in splits[split] if problems[pid].answer is not None] for split in splits}
-
-    def examples(split: str, pids: Sequence[str]) -> dict[str, Example]:
-        return examples_of(problems, pids, "QCMG-A", config, own[split])
-
-    train = examples("train", known["train"])
-    val = examples("val", known["val"][: config.lora.eval_questions])
-    figures = fit_examples(
-        config, run, config.lora, model, tokenizer, train, val, score=answer_accuracy, metric="val/accuracy"
-    )
-    withheld = bool(splits["test"]) and not known["test"]
+    data = AnswerData(problems, splits, tokenizer, rationales=own, **data_arguments(config, run, config.lora))
+    figures = fit_data(config, run, config.lora, model, data, score=answer_accuracy, metric="val/accuracy")
+    withheld = bool(splits["test"]) and all(problems[pid].answer is None for pid in splits["test"])
     predictions = {}
     for split in sorted({config.evaluate.split, *(["test"] if withheld else [])}):
-        outputs = _answers(config, run, model, tokenizer, examples(split, splits[split]), split)
+        examples = examples_of(problems, splits[split], "QCMG-A", config, own[split])
+        outputs = _answers(config, run, model, tokenizer, examples, split)
         predictions[split] = [predict(problems[row.pid], own[split][row.pid], row.text) for row in outputs]
     if not is_first():
         return Outputs({})
     scored = predictions[config.evaluate.split]
-    figures["accuracy"] = 100 * sum(row.correct for row in scored) / max(1, len(known[config.evaluate.split]))
+    known = [row for row in scored if problems[row.pid].answer is not None]
+    figures["accuracy"] = 100 * sum(row.correct for row in known) / max(1, len(known))
     files = {"adapter": run.folder / "adapter", "predictions": run.folder / "predictions.jsonl"}
     with atomic_folder(files["adapter"]) as folder:
         model.save_pretrained(folder)
     write_predictions(files["predictions"], scored)
     if withheld:
         files["leaderboard"] = run.folder / "leaderboard.json"
-        _write_leaderboard(files["leaderboard"], problems, predictions["test"])
+        write_leaderboard(files["leaderboard"], problems, predictions["test"])
     return Outputs(files, figures)
+
+
+def write_leaderboard(path: Path, problems: Mapping[str, Problem], predictions: Sequence[Prediction]) -> None:
+    """Writes A-OKVQA's leaderboard file, and warns of the questions whose answer could not be read."""
+    answers = {row.pid: row.answer for row in predictions}
+    write_json(path, leaderboard({pid: problems[pid] for pid in answers}, answers))
+    if failed := failed_extractions(answers):
+        print(
+            f"warning: of {len(answers)} test questions {failed} have no answer that can be read; {path} gives the first "
+            "choice for them, for the leaderboard takes no file without, and an empty direct answer.",
+            file=sys.stderr,
+        )
 
 
 def _with_adapter(policy: Any, block: LoraConfig, *, features: bool) -> Any:
@@ -82,21 +90,6 @@ def _answers(
         batch_size=config.generate.batch_size,
         label=f"{run.key} {split}",
     )
-
-
-def _write_leaderboard(
-    path: Path, problems: Mapping[str, Problem], predictions: Sequence[Prediction]
-) -> None:
-    answers = {row.pid: row.answer for row in predictions}
-    write_json(path, leaderboard({pid: problems[pid] for pid in answers}, answers))
-
-
-def predict(problem: Problem, rationale: str, output: str) -> Prediction:
-    """A prediction from the model's output; without exactly one answer in it, or beyond the choices, it is None."""
-    letter = extract_answer(output)
-    index = None if letter is None else letter_to_index(letter)
-    answer = index if index is not None and index < len(problem.choices) else None
-    return Prediction(problem.pid, rationale, output, answer, answer is not None and answer == problem.answer)
 
 
 def answer_accuracy(references: Sequence[str], hypotheses: Sequence[str]) -> float:

@@ -1,7 +1,7 @@
 """Which steps a stage runs, where each writes, what it reads, and which part of the configuration it depends on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ares.schema import Config
@@ -112,6 +112,23 @@ def select(steps: list[Step], stage: str, names: list[str]) -> list[Step]:
     return [step for step in chosen if step.name != "generate" or (step.round == 0) == final_generate]
 
 
+def steps_of(config: Config) -> list[Step]:
+    """The steps of the configured stage, in order.
+
+    A policy that is named takes the place of rationale's, published answers that of all that evaluate reads of a run.
+    """
+    steps = select(full_plan(config.rounds), config.stage.name, list(config.stage.steps))
+    if config.evaluate.predictions:
+        steps = [replace(step, inputs={}) if step.name == "evaluate" else step for step in steps]
+    return [step for step in steps if step.name != "rationale"] if config.policy else steps
+
+
+def published_of(step: Step, config: Config) -> str | None:
+    """The folder of the original's predictions that a step reads, if it does: an input, known by its content."""
+    folders = {"generate": config.generate.predictions, "evaluate": config.evaluate.predictions}
+    return folders.get(step.name)
+
+
 def settings_of(step: Step, config: Config) -> dict[str, Any]:
     """The part of the configuration that decides the step's result, and so enters its hash."""
     common = {
@@ -120,6 +137,7 @@ def settings_of(step: Step, config: Config) -> dict[str, Any]:
         "precision": config.trainer.precision,
         "features": _named(config.features),
     }
+    generation = {key: value for key, value in vars(config.generate).items() if key != "predictions"}
     rollout = {key: getattr(config.rl, key) for key in ROLLOUT_KEYS}
     own: dict[str, Any] = {
         "rationale": {
@@ -127,16 +145,16 @@ def settings_of(step: Step, config: Config) -> dict[str, Any]:
             "model": config.model,
             "tokenizer": vars(config.tokenizer),
             "rationale": vars(config.rationale),
-            "generate": vars(config.generate),
+            "generate": generation,
         },
         "rollout": {**common, "rl": rollout},
         "score": {"teacher": _teacher(config), "text": vars(config.text)},
         "ppo": {**common, "rl": {k: v for k, v in vars(config.rl).items() if k not in ROLLOUT_KEYS}},
-        "generate": {**common, "generate": vars(config.generate)},
+        "generate": {**common, "generate": generation},
         "correct": {"teacher": _teacher(config), "correct": vars(config.correct)},
-        "sft": {**common, "sft": vars(config.sft), "generate": vars(config.generate)},
+        "sft": {**common, "sft": vars(config.sft), "generate": generation},
         "lora": {**common, "lora": vars(config.lora), "evaluate": {"split": config.evaluate.split}},
-        "evaluate": {"evaluate": vars(config.evaluate)},
+        "evaluate": {"evaluate": {k: v for k, v in vars(config.evaluate).items() if k != "predictions"}},
     }
     if step.name == "judge":
         against = sha256_file(other_rationales(config))

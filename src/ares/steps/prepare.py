@@ -14,6 +14,7 @@ from ares.step import Outputs, Run
 from ares.store import hash_of, read_json, sha256_file, write_json
 from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
+from ares.vision.reading import stamp
 
 # What the settings of a group say to this step rather than to the reader or the encoder.
 _NOT_THE_READERS = ("name", "_target_", "root", "hub", "sizes", "captioner")
@@ -156,7 +157,9 @@ def _captions(config: Config, data: Path) -> None:
 
 def _features(config: Config, shared: Path, data: Path, make: bool) -> Path:
     if config.features["path"]:
-        return Path(config.features["path"]).resolve()
+        folder = Path(config.features["path"]).resolve()
+        FeatureStore(folder).check_owners(_images(config, data))
+        return folder
     settings = {key: value for key, value in config.features.items() if key not in _NOT_THE_ENCODERS}
     folder = shared / f"features-{_features_key(config, settings)}"
     images = _stamp(config, data)
@@ -170,21 +173,21 @@ def _features(config: Config, shared: Path, data: Path, make: bool) -> Path:
             (folder / "prepared.json").unlink(missing_ok=True)
             _make_features(config, settings, data, folder)
             write_json(folder / "prepared.json", {**settings, "images": images})
+    if config.features.get("arrays"):
+        FeatureStore(folder).check_owners(_images(config, data))
     _check_skipped(config, folder)
     return folder
 
 
 def _stamp(config: Config, data: Path) -> str:
-    """What shows that images were added, repaired or removed: where each is, and its size (0 if absent).
+    """What shows that images were added, repaired, replaced or removed: where each is, its size and its time.
 
     It is no part of the folder's name: after a repair an interrupted extraction goes on in the same folder.
     """
     if config.features.get("arrays") or config.data["name"] == "sample":
         return "those of the key"  # by which the folder is named
     images = set(_images(config, data).values())
-    return hash_of(
-        sorted([os.path.relpath(path, data), path.stat().st_size if path.is_file() else 0] for path in images)
-    )
+    return hash_of(sorted([os.path.relpath(path, data), *stamp(path)] for path in images))
 
 
 def _made_of(folder: Path) -> str | None:

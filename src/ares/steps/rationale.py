@@ -5,12 +5,13 @@ from typing import Any
 
 from hydra.utils import get_method
 
+from ares.datamodules.problems import ProblemData, RationaleData
 from ares.evaluation.rationales import rouge_l
 from ares.models.loading import save_policy
 from ares.ranks import gather, is_first
 from ares.schema import Config, FitConfig
 from ares.step import Outputs, Run
-from ares.steps.fitting import fit_examples
+from ares.steps.fitting import data_arguments, fit_data
 from ares.steps.inputs import device_of, examples_of, features_of, problems_of
 from ares.store import atomic_folder
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
@@ -21,31 +22,21 @@ def rationale(config: Config, run: Run) -> Outputs:
     """Writes `policy/`; keeps the weights of the best validation by generated ROUGE-L."""
     problems, splits = problems_of(config, run)
     train = examples_of(problems, splits["train"], "QCM-E", config)
-    val = examples_of(problems, splits["val"][: config.rationale.eval_questions], "QCM-E", config)
     tokenizer = _tokenizer(config, run, train)
     model = _initial_policy(config, run, tokenizer)
-    return fine_tune(config, run, config.rationale, model, tokenizer, train, val)
+    data = RationaleData(problems, splits, tokenizer, **data_arguments(config, run, config.rationale))
+    return fine_tune(config, run, config.rationale, model, data)
 
 
-def fine_tune(
-    config: Config,
-    run: Run,
-    fit: FitConfig,
-    model: Any,
-    tokenizer: Any,
-    train: Mapping[str, Example],
-    val: Mapping[str, Example],
-) -> Outputs:
+def fine_tune(config: Config, run: Run, fit: FitConfig, model: Any, data: ProblemData) -> Outputs:
     """Fits a policy to rationales and saves it with dropout 0, as RL and generation want it."""
-    figures = fit_examples(
-        config, run, fit, model, tokenizer, train, val, score=rouge_l, metric="val/rouge_l"
-    )
+    figures = fit_data(config, run, fit, model, data, score=rouge_l, metric="val/rouge_l")
     if not is_first():
         return Outputs({})
     folder = run.folder / "policy"
     model.config.dropout_rate = 0.0
     with atomic_folder(folder) as temporary:
-        save_policy(model, tokenizer, temporary)
+        save_policy(model, data.tokenizer, temporary)
     return Outputs({"policy": folder}, figures)
 
 

@@ -5,7 +5,9 @@ Lecture, Explanation (the solution), Answer, Generated rationale. QCM-E teaches 
 QCMG-A to answer with the help of one.
 """
 
+from collections.abc import Iterable, Mapping
 from string import ascii_uppercase
+from typing import Any
 
 from ares.types import AresError, Example, Problem
 
@@ -53,6 +55,26 @@ def build_example(
     if newline == "space":
         return Example(" ".join(prompt.split()), " ".join(target.split()))
     return Example(prompt.replace("  ", " ").strip(), target.replace("  ", " ").strip())
+
+
+def build_examples(
+    problems: Mapping[str, Problem],
+    pids: Iterable[str],
+    prompt_format: str,
+    *,
+    rationales: Mapping[str, str] | None = None,
+    **text: Any,
+) -> dict[str, Example]:
+    """`build_example` of the given problems by pid, in the pids' order, with a rationale each where there are some."""
+    return {
+        pid: build_example(
+            problems[pid],
+            prompt_format,
+            rationale=None if rationales is None else rationales[pid],
+            **text,
+        )
+        for pid in pids
+    }
 
 
 def _question(problem: Problem, use_caption: bool) -> str:

@@ -9,7 +9,7 @@ from ares.store import read_json, sha256_path, write_json
 from ares.types import AresError
 from ares.vision.encoders import chosen_device
 from ares.vision.images import open_image
-from ares.vision.reading import Unreadable, absent_images, image_bar, read_batches, refuse_unreadable
+from ares.vision.reading import Unreadable, image_bar, present_images, read_batches, unreadable_images
 
 DEFAULT_PROMPT = "Write a detailed description."  # for models that cannot do without one
 
@@ -80,7 +80,7 @@ class Captioner:
         try:
             self._processor = AutoProcessor.from_pretrained(self.model)
             network = AutoModelForImageTextToText.from_pretrained(self.model, dtype=dtype)
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # a torn or foreign file fails in as many ways as there are formats
             raise AresError(
                 f"data.captioner.model={self.model} cannot be loaded ({str(error).splitlines()[0]}); give the folder "
                 "of an image-to-text model, or the id of one that can be downloaded."
@@ -104,24 +104,21 @@ def write_captions(
     """Writes `{"model", "prompt", ..., "skipped", "captions"}` of the images of problems (pid to path).
 
     Problems that share an image share its caption. Killed, it goes on where it was, from the lines of
-    `<path>.partial`. Images that are missing or cannot be read are treated as in `extract_features`.
+    `<path>.partial`; whole, it adds the captions of images that came since. Images that are missing or cannot be read are treated as in `extract_features`.
     Raises AresError where `path` holds captions of another origin, which are never overwritten.
     """
     path, fingerprint = Path(path), captioner.fingerprint()
-    if path.exists():
-        _check_origin(path, fingerprint)
+    known = _captions_of(path, fingerprint) if path.exists() else {}
+    if path.exists() and images.keys() <= known.keys():
         return
-    missing = absent_images(images, on_corrupt)
-    present = {pid: Path(file) for pid, file in images.items() if pid not in missing}
-    files = list(dict.fromkeys(present.values()))
-    found, unreadable = _caption_all(
+    present, missing = present_images(images, on_corrupt)
+    files = list(dict.fromkeys(file for pid, file in present.items() if pid not in known))
+    found, reasons = _caption_all(
         files, captioner, _journal(path), fingerprint, batch_size, workers, progress
     )
-    if on_corrupt == "refuse":
-        refuse_unreadable(list(unreadable.values()), len(files))
-    captions = {pid: found[str(file)] for pid, file in present.items() if str(file) in found}
-    skipped = missing | {pid: unreadable[file] for pid, file in present.items() if file in unreadable}
-    write_json(path, {**fingerprint, "skipped": skipped, "captions": captions})
+    unreadable = unreadable_images(present, reasons, on_corrupt)
+    new = {pid: found[str(file)] for pid, file in present.items() if str(file) in found}
+    write_json(path, {**fingerprint, "skipped": missing | unreadable, "captions": known | new})
     _journal(path).unlink()
 
 
@@ -129,7 +126,8 @@ def _journal(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
-def _check_origin(path: Path, fingerprint: Mapping[str, Any]) -> None:
+def _captions_of(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, str]:
+    """The captions in a file of the same origin."""
     content = read_json(path)
     origin = {name: content.get(name) for name in fingerprint} if isinstance(content, dict) else {}
     if origin != fingerprint:
@@ -137,6 +135,7 @@ def _check_origin(path: Path, fingerprint: Mapping[str, Any]) -> None:
             f"{path} holds captions of another model or prompt ({origin.get('model')}); name another file with "
             "data.captions=<file>, or remove it."
         )
+    return dict(content["captions"])
 
 
 def _caption_all(

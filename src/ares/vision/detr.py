@@ -91,7 +91,9 @@ class DetrEncoder(Encoder):
             torch.manual_seed(self.seed)
             try:
                 network = self._pretrained() if self.pretrained else DetrModel(DetrConfig(**self.model_args))
-            except (OSError, RuntimeError) as error:
+            except AresError:
+                raise
+            except Exception as error:  # a torn or foreign file fails in as many ways as there are formats
                 raise AresError(
                     f"features.model={self.model} cannot be loaded ({str(error).splitlines()[0]}); give a DETR's "
                     "folder, or the id of one that can be downloaded."

@@ -132,6 +132,10 @@ class TimmEncoder(Encoder):
         batch = torch.stack(list(images)).to(device)
         with torch.inference_mode(), half_precision(self.precision, device):
             found = network(batch)[:, None] if self.pooled else network.forward_features(batch)
+        if not isinstance(found, torch.Tensor):
+            raise AresError(
+                f"features.model={self.model} gives several maps, not one; choose another model of timm."
+            )
         if found.ndim == 4:  # timm gives (B, D, H, W) or (B, H, W, D)
             found = found.flatten(2).mT if found.shape[1] == network.num_features else found.flatten(1, 2)
         return found.float().cpu().numpy()
@@ -172,13 +176,16 @@ class TimmEncoder(Encoder):
             try:
                 pretrained = self.pretrained or self.checkpoint is not None
                 network = timm.create_model(self.model, pretrained=pretrained, num_classes=0, **args)
-            except (OSError, RuntimeError) as error:
+            except Exception as error:  # a torn or foreign file fails in as many ways as there are formats
                 raise AresError(
-                    f"timm cannot make features.model={self.model} ({str(error).splitlines()[0]}); check the name "
-                    "and the connection, or give the weights as a file with features.checkpoint=<path>."
+                    f"timm cannot make features.model={self.model} ({str(error).splitlines()[0]}); check the name, "
+                    "features.model_args and the connection, or give the weights as a file with features.checkpoint=<path>."
                 ) from error
         self._network = network.eval().requires_grad_(False).to(chosen_device(self.device))
-        settings = timm.data.resolve_model_data_config(network, args=self.model_args)
+        side = self.model_args.get("img_size")
+        # timm resizes images to one side by this name, to two by another.
+        sides = {"input_size": (3, *side)} if isinstance(side, Sequence) else {}
+        settings = timm.data.resolve_model_data_config(network, args={**self.model_args, **sides})
         self._transform = timm.data.create_transform(**settings, is_training=False)
         return self._network
 

@@ -11,7 +11,14 @@ from numpy.lib.format import open_memmap
 from ares.store import hash_of, read_json, sha256_file, write_json
 from ares.vision.encoders import Encoder
 from ares.vision.features import release
-from ares.vision.reading import Unreadable, absent_images, image_bar, read_batches, refuse_unreadable
+from ares.vision.reading import (
+    Unreadable,
+    image_bar,
+    present_images,
+    read_batches,
+    stamp,
+    unreadable_images,
+)
 
 
 def extract_features(
@@ -32,17 +39,15 @@ def extract_features(
     `on_corrupt="skip"`, listed in the index and treated as absent. `workers` processes read files.
     """
     folder = Path(folder)
-    missing = absent_images(images, on_corrupt)
-    present = {pid: Path(path) for pid, path in images.items() if pid not in missing}
+    present, missing = present_images(images, on_corrupt)
     paths = list(dict.fromkeys(present.values()))
     shape, fingerprint = encoder.shape, encoder.fingerprint()
     corrupt = _write_rows(paths, encoder, shape, fingerprint, folder, batch_size, workers, progress)
-    if on_corrupt == "refuse":
-        refuse_unreadable(list(corrupt.values()), len(paths))
+    reasons = {paths[row]: reason for row, reason in corrupt.items()}
+    unreadable = unreadable_images(present, reasons, on_corrupt)
     row_of = {path: row for row, path in enumerate(paths)}
-    rows = {pid: row_of[path] for pid, path in present.items() if row_of[path] not in corrupt}
-    skipped = missing | {pid: corrupt[row_of[path]] for pid, path in present.items() if pid not in rows}
-    finish(folder, rows, (shape[0], shape[1]), encoder.repeat, fingerprint, skipped)
+    rows = {pid: row_of[path] for pid, path in present.items() if pid not in unreadable}
+    finish(folder, rows, (shape[0], shape[1]), encoder.repeat, fingerprint, missing | unreadable)
 
 
 def finish(
@@ -66,7 +71,8 @@ def finish(
     }
     # One hash for rows, encoder and numbers: what depends on the features depends on all three.
     write_json(folder / "index.json", {"sha256": hash_of(index), **index})
-    (folder / "progress.json").unlink(missing_ok=True)
+    for left in ("progress.json", "stamps.json"):
+        (folder / left).unlink(missing_ok=True)
 
 
 def _write_rows(
@@ -82,7 +88,11 @@ def _write_rows(
     """Encodes what is not yet encoded; returns why rows could not be."""
     folder.mkdir(parents=True, exist_ok=True)
     key = hash_of([[str(path) for path in paths], fingerprint, list(shape)])
-    file, done, corrupt = _resumed(folder, key)
+    stamps = [stamp(path) for path in paths]
+    file, done, corrupt = _resumed(folder, key, stamps)
+    # In this order: what was replaced is known to be so before its new stamp is.
+    write_json(folder / "progress.json", {"key": key, "done": done, "corrupt": corrupt})
+    write_json(folder / "stamps.json", stamps)
     features = _opened(file, (len(paths), *shape))
     todo = [*sorted(corrupt), *range(done, len(paths))]
     bar = image_bar("image features", done=len(paths) - len(todo), total=len(paths), shown=progress)
@@ -109,13 +119,15 @@ def _opened(file: Path, shape: tuple[int, ...]) -> np.memmap:
     return open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
 
 
-def _resumed(folder: Path, key: str) -> tuple[Path, int, dict[int, str]]:
-    """The file to write to, how many rows of it are done, and which of these are corrupt."""
+def _resumed(folder: Path, key: str, stamps: list[list[int]]) -> tuple[Path, int, dict[int, str]]:
+    """The file to write to, how many rows of it are done, and which of these are corrupt or were replaced since."""
     partial, whole = folder / "features.partial.npy", folder / "features.npy"
     state = read_json(folder / "progress.json") if (folder / "progress.json").exists() else {}
     file = partial if partial.exists() else whole
     if state.get("key") == key and file.exists():
-        return file, state["done"], {int(row): reason for row, reason in state["corrupt"].items()}
+        before = read_json(folder / "stamps.json") if (folder / "stamps.json").exists() else stamps
+        replaced = {row: "replaced" for row in range(state["done"]) if before[row] != stamps[row]}
+        return file, state["done"], {int(row): why for row, why in state["corrupt"].items()} | replaced
     for old in (partial, whole, folder / "index.json"):
         old.unlink(missing_ok=True)
     return partial, 0, {}

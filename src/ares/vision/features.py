@@ -5,7 +5,7 @@ which encoder made them, which images were skipped, and the sha256 of `features.
 """
 
 import mmap
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,14 @@ class FeatureStore:
 
     def __contains__(self, pid: str) -> bool:
         return pid in self._rows
+
+    def check_owners(self, pids: Collection[str]) -> None:
+        """Raises AresError where none of the problems with an image has features: all would see zeros, without a word."""
+        if pids and not any(pid in self for pid in pids):
+            raise AresError(
+                f"The image features in {self.folder} have none of the {len(pids):,} problems with an image, such as "
+                f"{next(iter(pids))}; they belong to another data set, or to another copy of it with other ids."
+            )
 
     def get(self, pids: Iterable[str]) -> np.ndarray:
         """The features (B, P, D) float32 of problems; zeros for those without an image."""

@@ -49,8 +49,19 @@ def image_bar(label: str, *, done: int, total: int, shown: bool) -> Any:
     return tqdm(desc=label, initial=done, total=total, unit="image", disable=not shown, dynamic_ncols=True)
 
 
-def absent_images(images: Mapping[str, Path], on_corrupt: str) -> dict[str, str]:
-    """Why problems have no image, by pid; with `on_corrupt="refuse"` an AresError if there is one."""
+def stamp(path: Path) -> list[int]:
+    """What shows that a file was replaced: its size in bytes and its time in ns; zeros where there is none."""
+    if not path.is_file():
+        return [0, 0]
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def present_images(images: Mapping[str, Path], on_corrupt: str) -> tuple[dict[str, Path], dict[str, str]]:
+    """The image files that are there, and why other problems have none, both by pid.
+
+    With `on_corrupt="refuse"` an AresError if there are others.
+    """
     if on_corrupt not in ("refuse", "skip"):
         raise AresError(f"on_corrupt={on_corrupt}: choose from refuse, skip.")
     absent = {pid: "there is no such file" for pid, path in images.items() if not Path(path).is_file()}
@@ -61,14 +72,17 @@ def absent_images(images: Mapping[str, Path], on_corrupt: str) -> dict[str, str]
             f"Problem {pid} has no image in {images[pid]}{others}; put the images there (data.root), do without those: "
             "on_corrupt=skip (features., data.captioner.), or without any: features=none."
         )
-    return absent
+    return {pid: Path(path) for pid, path in images.items() if pid not in absent}, absent
 
 
-def refuse_unreadable(reasons: Sequence[str], total: int) -> None:
-    """Raises an AresError that lists images that could not be read, if there are any."""
-    if reasons:
+def unreadable_images(
+    present: Mapping[str, Path], reasons: Mapping[Path, str], on_corrupt: str
+) -> dict[str, str]:
+    """Why the images of problems cannot be read, by pid; with `on_corrupt="refuse"` an AresError that lists them."""
+    if reasons and on_corrupt == "refuse":
         raise AresError(
-            f"{len(reasons)} of {total} images cannot be read; replace them and run the command again, which takes up "
-            "only them, or do without them: on_corrupt=skip (features., data.captioner.).\n"
-            + "\n".join(reasons[:_SHOWN])
+            f"{len(reasons)} of {len(set(present.values()))} images cannot be read; replace them and run the command "
+            "again, which takes up only them, or do without them: on_corrupt=skip (features., data.captioner.).\n"
+            + "\n".join(list(reasons.values())[:_SHOWN])
         )
+    return {pid: reasons[path] for pid, path in present.items() if path in reasons}

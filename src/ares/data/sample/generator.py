@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from ares.data.checks import TEXT_FIELDS
 from ares.data.sample.drawing import draw
 from ares.data.sample.items import Draft, Fact, Item, Kind
 from ares.data.sample.kinds import KINDS
@@ -67,21 +68,7 @@ def _truth(item: Item) -> dict[str, object]:
 
 
 def _record(problem: Problem) -> dict[str, object]:
-    names = [
-        "question",
-        "choices",
-        "answer",
-        "hint",
-        "task",
-        "grade",
-        "subject",
-        "topic",
-        "category",
-        "skill",
-        "lecture",
-        "solution",
-        "split",
-    ]
+    names = (*TEXT_FIELDS, "choices", "answer", "split")
     record = {name: getattr(problem, name) for name in names}
     return {**record, "image": "image.png" if problem.image else None}
 
