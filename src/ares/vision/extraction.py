@@ -90,8 +90,8 @@ def _write_rows(
     key = hash_of([[str(path) for path in paths], fingerprint, list(shape)])
     stamps = [stamp(path) for path in paths]
     file, done, corrupt = _resumed(folder, key, stamps)
-    # In this order: what was replaced is known to be so before its new stamp is.
-    write_json(folder / "progress.json", {"key": key, "done": done, "corrupt": corrupt})
+    if done:  # what was replaced is known to be so before its new stamp is
+        write_json(folder / "progress.json", {"key": key, "done": done, "corrupt": corrupt})
     write_json(folder / "stamps.json", stamps)
     features = _opened(file, (len(paths), *shape))
     todo = [*sorted(corrupt), *range(done, len(paths))]
