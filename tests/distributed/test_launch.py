@@ -52,6 +52,8 @@ def test_a_single_process_of_torchrun_starts_the_ranks_itself() -> None:
     environment = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     place = place_of(config("strategy=ddp", "trainer.devices=2"), environment)
     assert (place.first, place.count, place.world) == (0, 2, 2)
+    by_hand = {**environment, "NODE_RANK": "1", "MASTER_ADDR": "node0"}
+    assert (place_of(config(*DDP), by_hand).first, place_of(config(*DDP), by_hand).count) == (2, 2)
 
 
 def test_ranks_learn_their_place_from_the_environment(tmp_path: Path, monkeypatch) -> None:
