@@ -8,13 +8,11 @@ from typing import Any, TypeVar
 
 from hydra.utils import instantiate
 
-from ares.models.loading import load_policy
 from ares.ranks import is_first
 from ares.schema import Config
 from ares.step import Run
 from ares.steps.prepare import read_problems
 from ares.text.prompts import build_examples
-from ares.text.tokenizers import load_tokenizer
 from ares.types import Example, Problem
 from ares.vision.features import FeatureStore
 
@@ -49,6 +47,10 @@ def text_of(config: Config) -> dict[str, Any]:
 
 def policy_of(config: Config, folder: Path, *, dropout: float) -> tuple[Any, Any]:
     """The policy in a folder, on the run's device with the given dropout, and its tokenizer."""
+    # transformers takes seconds to import, which a mistake in the configuration need not wait for
+    from ares.models.loading import load_policy
+    from ares.text.tokenizers import load_tokenizer
+
     features = config.features["_target_"] is not None
     model: Any = load_policy(folder, dropout=dropout, features=features)
     return model.to(device_of(config)), load_tokenizer(folder)
