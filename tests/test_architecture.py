@@ -56,10 +56,11 @@ def test_imports_point_one_way(path: Path) -> None:
         assert layer(other) < layer(package), f"{path} imports ares.{other}"
 
 
-@pytest.mark.parametrize("module", ["ares.__main__", "ares.run"])  # what --help loads, and what a refusal loads
+@pytest.mark.parametrize(
+    "module", ["ares.__main__", "ares.run"]
+)  # what --help loads, and what a refusal loads
 def test_the_command_line_loads_nothing_heavy(module: str) -> None:
-    heavy = ["torch", "transformers", "pytorch_lightning", "timm", "wandb", "anthropic", "peft"]
-    heavy += ["pyarrow"] if module == "ares.__main__" else []
+    heavy = ["torch", "transformers", "pytorch_lightning", "timm", "wandb", "anthropic", "peft", "pyarrow"]
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

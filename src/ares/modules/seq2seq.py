@@ -15,7 +15,7 @@ from ares.models.generation import generate_greedy
 from ares.modules.batching import batch_table
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
 from ares.ranks import gather, is_first
-from ares.schema import FitConfig, LoraConfig
+from ares.schema import FitConfig
 
 # (references, hypotheses) -> a figure to maximise
 Score = Callable[[Sequence[str], Sequence[str]], float]
@@ -107,7 +107,7 @@ def fit_seq2seq(
     model: nn.Module,
     tokenizer: Any,
     data: Seq2SeqData,
-    fit: FitConfig | LoraConfig,
+    fit: FitConfig,
     *,
     score: Score,
     metric: str,

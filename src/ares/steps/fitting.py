@@ -4,12 +4,12 @@ from typing import Any
 
 from ares.datamodules.problems import ProblemData
 from ares.modules.seq2seq import Score, fit_seq2seq
-from ares.schema import Config, FitConfig, LoraConfig
+from ares.schema import Config, FitConfig
 from ares.step import Run
 from ares.steps.inputs import features_of, text_of, trainer_arguments
 
 
-def data_arguments(config: Config, run: Run, fit: FitConfig | LoraConfig) -> dict[str, Any]:
+def data_arguments(config: Config, run: Run, fit: FitConfig) -> dict[str, Any]:
     """The settings of a step's `ProblemData`: texts, lengths, features, and batches on each device."""
     devices = config.trainer.devices * config.trainer.num_nodes
     micro = min(fit.micro_batch_size, fit.global_batch_size // devices)
@@ -29,7 +29,7 @@ def data_arguments(config: Config, run: Run, fit: FitConfig | LoraConfig) -> dic
 def fit_data(
     config: Config,
     run: Run,
-    fit: FitConfig | LoraConfig,
+    fit: FitConfig,
     model: Any,
     data: ProblemData,
     *,
