@@ -196,13 +196,15 @@ def test_filters_and_an_inert_kl_are_warned_about() -> None:
     assert "no effect" in warnings_of(composed("experiment=demo", "rl.kl_in=reward"))[0]
 
 
-def test_fewer_devices_than_asked_for_are_refused_with_the_command_that_works(monkeypatch) -> None:
+def test_fewer_devices_than_asked_for_are_refused_with_the_command_that_works(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    done = train("stage=rl", "model=large")
+    runs = f"paths.runs={tmp_path}/runs"
+    done = train("stage=rl", "model=large", runs)
     assert done.returncode == 2
-    works = "python train.py stage=rl model=large strategy=single trainer.devices=1 trainer.accelerator=cpu"
+    works = f"python train.py stage=rl model=large {runs} strategy=single trainer.devices=1 trainer.accelerator=cpu"
     assert works in done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())  # a refused run leaves no folder
 
 
 def test_missing_data_is_one_sentence_with_the_command(tmp_path) -> None:
