@@ -346,6 +346,23 @@ def test_convolutional_maps_and_pooled_vectors_have_the_published_shapes(images,
     assert np.array_equal(found, np.repeat(encoded(resnet, [images["1"]])[0], 512, axis=0))
 
 
+@pytest.mark.parametrize("model", ["test_convnext", "swin_tiny_patch4_window7_224"])
+def test_maps_are_read_row_by_row(images, model):
+    import torch
+
+    args = {"img_size": 64, "window_size": 2} if model.startswith("swin") else {}
+    encoder = TimmEncoder(model, pretrained=False, precision="32", model_args=args)
+    pixels = encoder.read(images["1"])
+    with torch.inference_mode():
+        grid = encoder._load().forward_features(pixels[None])[0].numpy()
+    rows = np.moveaxis(grid, 0, -1) if model == "test_convnext" else grid
+    [found] = encoder.encode([pixels])
+    width = rows.shape[1]
+    for patch, numbers in enumerate(found):
+        assert np.array_equal(numbers, rows[patch // width, patch % width])
+    assert not np.allclose(found[1], found[width])
+
+
 def test_no_images_at_all(tmp_path):
     extract_features({}, PatchEncoder(), tmp_path, progress=False)
     assert (FeatureStore(tmp_path).get(["1", "2"]) == 0).all()
