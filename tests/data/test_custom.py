@@ -124,7 +124,7 @@ def test_torn_lines_and_repeated_pids_are_told_with_the_other_mistakes(tmp_path:
     for start, line in zip(
         (
             "row 2, it is not valid JSON",
-            'row 3, field "split" is \'dev\'',
+            "row 3, field \"split\" is 'dev'",
             "row 4, pid a is that of row 1",
             "row 5, it is not UTF-8",
         ),

@@ -204,7 +204,12 @@ def test_replaced_weights_make_other_features(hub: Path, tmp_path: Path) -> None
     import torch
 
     root, runs, weights = tmp_path / "data", tmp_path / "runs", tmp_path / "weights.pth"
-    asked = ("features=timm", "features.model=test_vit", f"features.checkpoint={weights}", "features.workers=0")
+    asked = (
+        "features=timm",
+        "features.model=test_vit",
+        f"features.checkpoint={weights}",
+        "features.workers=0",
+    )
     config = composed(runs, f"data.root={root}", f"data.hub={hub}", *asked)
     found = []
     for seed in range(2):
