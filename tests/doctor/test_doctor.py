@@ -330,6 +330,15 @@ def test_cost_of_the_teacher_follows_questions_rationales_and_prices(data: Path)
     assert teacher_tokens(config, problems, splits["train"], steps)["score"][1] > tokens["score"][1]
 
 
+def test_a_teacher_without_its_recording(data: Path, tmp_path: Path) -> None:
+    for path in ("null", tmp_path / "gone.jsonl"):
+        [(status, text)] = found(on(data, "teacher=replay", f"teacher.path={path}"), "Teacher")
+        assert (status, "recording" in text) == ("problem", True)
+    (tmp_path / "there.jsonl").write_text("")
+    [(status, _)] = found(on(data, "teacher=replay", f"teacher.path={tmp_path / 'there.jsonl'}"), "Teacher")
+    assert status == "ok"
+
+
 def test_no_such_stage() -> None:
     with pytest.raises(AresError, match=r"doctor\.stage=rll: there is no such stage; choose from ares"):
         examine(composed("doctor.stage=rll"))
