@@ -161,6 +161,8 @@ def test_what_earlier_stages_have_to_make(data: Path, stage: str, missing: list[
     texts = sorted(text for _, text in found(on(data, f"doctor.stage={stage}"), "inputs"))
     assert len(texts) == len(missing)
     assert all(any(name in text for text in texts) for name in missing)
+    # None of them starts from the policy of stage=rationale.
+    assert not found(on(data, f"doctor.stage={stage}"), "policy")
 
 
 def test_unreadable_data_are_quoted(data: Path) -> None:

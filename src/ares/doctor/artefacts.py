@@ -124,7 +124,7 @@ def check_checkpoints(config: Config, steps: Sequence[str], patch_dim: int | Non
             yield Finding("ok", "model", f"{config.model['name']}: from scratch")
         else:
             yield from _checkpoint("model", f"model.init={init}", init, patch_dim)
-    elif {"rollout", "generate", "ppo", "sft", "lora"} & set(steps):
+    elif {"rollout", "ppo"} & set(steps) or (config.policy and {"generate", "sft", "lora"} & set(steps)):
         yield from _policy(config, patch_dim)
 
 
