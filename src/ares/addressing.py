@@ -29,7 +29,7 @@ def address(
     does not replace. Raises AresError where an input is not there.
     """
     inputs = {
-        name: _input(root, config, step, name, path, manifest, own) for name, path in step.inputs.items()
+        name: input_of(root, config, step, name, path, manifest, own) for name, path in step.inputs.items()
     }
     inputs |= {"data": {"path": str(source["data"]), "sha256": source_hash(config)}}
     if "features" in source and step.name not in ("score", "correct", "evaluate", "judge"):
@@ -53,9 +53,10 @@ def _features_hash(folder: Path) -> str:
     return read_json(folder / "index.json")["sha256"]
 
 
-def _input(
+def input_of(
     root: Path, config: Config, step: Step, name: str, path: str, manifest: Mapping[str, Any], own: set[str]
 ) -> dict[str, str]:
+    """An input (path, sha256) of a step, by its name and its path in the run; raises AresError where it is not there."""
     if name in ("policy", "initial") and config.policy and path not in own:
         folder = _named_policy(config)
         return {"path": str(folder.resolve()), "sha256": sha256_path(folder)}

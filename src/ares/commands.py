@@ -15,7 +15,7 @@ def command(stage: str, **settings: str) -> str:
 
     Outside a run that Hydra started: the stage and `settings` alone.
     """
-    replaced = {"stage", *settings}
+    replaced = {"stage", "doctor.stage", *settings}
     kept = [override for override in typed() if override.lstrip("+").split("=", 1)[0] not in replaced]
     parts = [f"stage={stage}", *kept, *(f"{key}={value}" for key, value in settings.items())]
     return " ".join(["python train.py", *map(shlex.quote, parts)])

@@ -169,8 +169,9 @@ def _impossible_combinations(config: Config) -> Iterator[str]:
         yield "strategy=fsdp shards whole models: with rl.lora.r or rl.share_trunk use strategy=ddp."
     if config.rl.objective != "ppo" and config.rl.share_trunk:
         yield f"rl.share_trunk: rl.objective={config.rl.objective} has no value model that could share one; leave it out."
-    if config.evaluate.predictions and config.stage.name != "evaluate":
-        yield f"evaluate.predictions scores published answers without a model: it is for stage=evaluate, not {config.stage.name}."
+    asked = config.doctor.stage if config.stage.name == "doctor" else config.stage.name
+    if config.evaluate.predictions and asked != "evaluate":
+        yield f"evaluate.predictions scores published answers without a model: it is for stage=evaluate, not {asked}."
     if config.data["name"] == "aokvqa" and config.evaluate.split == "test":
         yield (
             "evaluate.split=test: A-OKVQA withholds the answers of its test split; use evaluate.split=val, and "

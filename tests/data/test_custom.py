@@ -67,6 +67,10 @@ def test_parquet_and_jsonl_are_read_the_same(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     pq.write_table(pa.Table.from_pylist([FULL, {**dict.fromkeys(FULL), **LEAST}]), tmp_path / "mine.parquet")
     assert read_custom(tmp_path / "mine.parquet") == read_custom(jsonl)
+    wrong = tmp_path / "wrong.parquet"
+    pq.write_table(pa.Table.from_pylist([LEAST, {**LEAST, "pid": "c", "split": "dev"}]), wrong)
+    with pytest.raises(AresError, match=r"wrong\.parquet: row 2, field \"split\""):
+        read_custom(wrong)
     # A folder stands for the file in it.
     assert read_custom(tmp_path) == read_custom(jsonl)
 
@@ -83,9 +87,9 @@ def test_all_mistakes_have_their_row_numbers(tmp_path: Path) -> None:
     path = write(
         tmp_path / "problems.jsonl",
         FULL,
-        {**LEAST, "choices": "x"},
-        {**LEAST, "answr": 0, "split": "dev"},
-        {**LEAST, "answer": 1},
+        {**LEAST, "pid": "2", "choices": "x"},
+        {**LEAST, "pid": "3", "answr": 0, "split": "dev"},
+        {**LEAST, "pid": "4", "answer": 1},
         [1],
         {"pid": "c/d", "question": "?", "choices": ["x"], "split": "val"},
     )
@@ -102,12 +106,32 @@ def test_all_mistakes_have_their_row_numbers(tmp_path: Path) -> None:
 def test_repeated_pids_and_torn_lines(tmp_path: Path) -> None:
     with pytest.raises(AresError, match="row 2, pid a is that of row 1"):
         read_custom(write(tmp_path / "problems.jsonl", FULL, FULL))
-    with pytest.raises(AresError, match="row 2 is not valid JSON"):
+    with pytest.raises(AresError, match="row 2, it is not valid JSON"):
         read_custom(write(tmp_path / "problems.jsonl", FULL, '{"pid"'))
-    many = write(tmp_path / "problems.jsonl", *[{**LEAST, "split": "dev"}] * 30)
+    many = write(tmp_path / "problems.jsonl", *[{**LEAST, "pid": str(n), "split": "dev"} for n in range(30)])
     with pytest.raises(AresError) as error:
         read_custom(many)
     assert str(error.value).splitlines()[-1].endswith("20 more mistakes.")
+
+
+def test_torn_lines_and_repeated_pids_are_told_with_the_other_mistakes(tmp_path: Path) -> None:
+    path = write(tmp_path / "problems.jsonl", FULL, '{"pid"', {**LEAST, "split": "dev"}, FULL)
+    with path.open("ab") as file:
+        file.write(b'{"pid": "\xe9"}\n')
+    with pytest.raises(AresError) as error:
+        read_custom(path)
+    lines = [line.removeprefix(f"{path}: ") for line in str(error.value).splitlines()]
+    for start, line in zip(
+        (
+            "row 2, it is not valid JSON",
+            "row 3, field \"split\" is 'dev'",
+            "row 4, pid a is that of row 1",
+            "row 5, it is not UTF-8",
+        ),
+        lines,
+        strict=True,
+    ):
+        assert line.startswith(start)
 
 
 @pytest.mark.parametrize("root", [None, "/nowhere/x.jsonl"])
@@ -119,7 +143,7 @@ def test_no_such_file(root: str | None) -> None:
 def test_files_that_hold_no_problems(tmp_path: Path) -> None:
     latin = tmp_path / "problems.jsonl"
     latin.write_bytes(json.dumps(LEAST).encode() + b'\n{"pid": "\xe9"}\n')
-    with pytest.raises(AresError, match="row 2 is not UTF-8"):
+    with pytest.raises(AresError, match="row 2, it is not UTF-8"):
         read_custom(latin)
     latin.write_text("\n")
     with pytest.raises(AresError, match="holds no problems"):

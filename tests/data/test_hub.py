@@ -117,6 +117,7 @@ def test_aokvqas_copy(tmp_path: Path, features: bool) -> None:
             "image": picture("PNG"),
             "correct_choice_idx": None,
             "direct_answers": None,
+            "difficult_direct_answer": True,
             "rationales": [],
         }
     ]
@@ -125,6 +126,7 @@ def test_aokvqas_copy(tmp_path: Path, features: bool) -> None:
     problems, splits = read_aokvqa(tmp_path / "root")
     assert splits == {"train": ["q1"], "val": [], "test": ["q2"]}
     assert problems["q1"].direct_answers == ("c", "it's c", "cat")
+    assert (problems["q1"].difficult, problems["q2"].difficult) == (False, True)
     assert (problems["q1"].answer, problems["q1"].solution, len(problems["q1"].rationales)) == (2, "One.", 3)
     assert problems["q1"].image == tmp_path / "root/images/q1/image.jpg"
     assert problems["q1"].image.read_bytes() == train[0]["image"]["bytes"]

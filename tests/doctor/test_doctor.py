@@ -67,7 +67,7 @@ def found(config, subject: str) -> list[tuple[str, str]]:
 
 
 def test_a_run_that_can_work_has_no_problem(data: Path) -> None:
-    config = on(data)
+    config = on(data, "evaluate.split=val")
     prepare_alone(config)
     findings = examine(config)
     assert {finding.status for finding in findings} == {"ok"}
@@ -101,8 +101,9 @@ def test_every_problem_has_a_remedy_and_exit_code_1(tmp_path: Path) -> None:
     problems = [number for number, line in enumerate(lines) if line.startswith("PROBLEM")]
     assert {"GPUs", "data", "features", "policy"} <= {lines[number].split()[1] for number in problems}
     assert all("→" in lines[number + 1] for number in problems)
-    assert "python train.py stage=rl data=scienceqa model=large strategy=single" in done.stdout
-    assert "stage=prepare data=scienceqa" in done.stdout
+    typed = f"model=large data.root={tmp_path / 'none'} paths.runs={tmp_path / 'runs'}"
+    assert f"python train.py stage=rl {typed} strategy=single trainer.accelerator=cpu" in done.stdout
+    assert "python train.py stage=prepare model=large" in done.stdout
 
 
 def test_missing_images_and_unextracted_features(data: Path) -> None:
@@ -116,6 +117,52 @@ def test_missing_images_and_unextracted_features(data: Path) -> None:
     [(status, text)] = found(skipping, "features")
     assert (status, "1 have none" in text) == ("note", True)
     assert found(on(data, "features=none"), "images")[0][0] == "note"
+
+
+def test_a_split_without_answers_is_a_problem_of_stages_that_score_it(data: Path) -> None:
+    assert found(on(data), "data")[1] == (
+        "problem",
+        "The test split of data=scienceqa has no question whose answer is known",
+    )
+    assert [status for status, _ in found(on(data, "doctor.stage=rl"), "data")] == ["ok"]
+
+
+def test_what_prepare_makes_is_no_problem_of_prepare(data: Path, tmp_path: Path) -> None:
+    assert found(on(data, "doctor.stage=prepare"), "features")[0][0] == "ok"
+    nothing = on(tmp_path / "none", "doctor.stage=prepare")
+    assert found(nothing, "data") == [("note", f"none in {tmp_path / 'none'} yet")]
+    (data / "problems.json").write_text("[")
+    assert found(on(data, "doctor.stage=prepare"), "data")[0][0] == "problem"
+
+
+def test_features_are_refused_with_the_words_of_a_run(data: Path, tmp_path: Path) -> None:
+    [(status, text)] = found(on(data, f"features.path={tmp_path / 'gone'}"), "features")
+    assert (status, text) == ("problem", f"There are no image features in {tmp_path / 'gone'}")
+    (data / "images/2/image.png").unlink()
+    prepare_alone(on(data, "features.on_corrupt=skip"))
+    [(status, text)] = found(on(data), "features")
+    assert (status, "leave out 1 problems' images" in text) == ("problem", True)
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing"),
+    [
+        ("score", ["rollouts"]),
+        ("sft", ["corrections.parquet", "ppo/policy"]),
+        (
+            "lora",
+            ["rationales-test.parquet", "rationales-train.parquet", "rationales-val.parquet", "sft/policy"],
+        ),
+        ("judge", ["judge.against", "rationales-test", "rationales-train", "rationales-val"]),
+        ("prepare", []),
+    ],
+)
+def test_what_earlier_stages_have_to_make(data: Path, stage: str, missing: list[str]) -> None:
+    texts = sorted(text for _, text in found(on(data, f"doctor.stage={stage}"), "inputs"))
+    assert len(texts) == len(missing)
+    assert all(any(name in text for text in texts) for name in missing)
+    # None of them starts from the policy of stage=rationale.
+    assert not found(on(data, f"doctor.stage={stage}"), "policy")
 
 
 def test_unreadable_data_are_quoted(data: Path) -> None:
@@ -283,6 +330,15 @@ def test_cost_of_the_teacher_follows_questions_rationales_and_prices(data: Path)
     assert teacher_usd(config, tokens) == pytest.approx((sent + 5 * received) / 1e6)
     # Images are read by Claude, not by the offline teacher.
     assert teacher_tokens(config, problems, splits["train"], steps)["score"][1] > tokens["score"][1]
+
+
+def test_a_teacher_without_its_recording(data: Path, tmp_path: Path) -> None:
+    for path in ("null", tmp_path / "gone.jsonl"):
+        [(status, text)] = found(on(data, "teacher=replay", f"teacher.path={path}"), "Teacher")
+        assert (status, "recording" in text) == ("problem", True)
+    (tmp_path / "there.jsonl").write_text("")
+    [(status, _)] = found(on(data, "teacher=replay", f"teacher.path={tmp_path / 'there.jsonl'}"), "Teacher")
+    assert status == "ok"
 
 
 def test_no_such_stage() -> None:

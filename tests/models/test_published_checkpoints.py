@@ -126,6 +126,32 @@ def test_first_multimodal_cot_with_other_patch_dimensions(golden, state, recorde
     assert torch.equal(again(**rows).logits, found)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kept", ["all", "shared.weight", "encoder.embed_tokens.weight"])
+def test_the_originals_value_function_with_and_without_aliases(golden, state, recorded, tmp_path, kept):
+    names = {"shared.weight", *ALIASES, "lm_head.weight"}
+    dropped = set() if kept == "all" else names - {kept}
+    whole = {**state, **load_file(golden / "v_head.safetensors")}
+    torch.save({k: v for k, v in whole.items() if k not in dropped}, tmp_path / "value_function.pth")
+    shutil.copy(golden / "config.json", tmp_path)
+    model = load_value(tmp_path, dropout=0.0, features=True)
+    expected, mask = recorded["out/values"], recorded["in/decoder_attention_mask"]
+    found = model(**inputs(recorded), decoder_attention_mask=mask)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max().clamp(min=1)
+    assert model.encoder.embed_tokens.weight is model.shared.weight
+
+
+@pytest.mark.parametrize("ending", ["bin", "safetensors"])
+def test_layers_that_the_configuration_does_not_know_are_refused(golden, state, tmp_path, ending):
+    config = {**json.loads((golden / "config.json").read_text()), "num_layers": 1}
+    folder = write(state, config, tmp_path / "half", ending)
+    with pytest.raises(AresError, match=r"more than its config\.json says \(encoder\.block\.1"):
+        load_policy(folder, dropout=0.0, features=True)
+    torch.save({**state, **load_file(golden / "v_head.safetensors")}, folder / "value_function.pth")
+    with pytest.raises(AresError, match=r"more than its config\.json says"):
+        load_value(folder, dropout=0.0, features=True)
+
+
 def test_an_untied_model_without_its_head_is_refused(golden, state, tmp_path):
     del state["lm_head.weight"]
     config = json.loads((golden / "config.json").read_text())

@@ -48,6 +48,7 @@ def test_policies(policy, tokenizer, tmp_path, name, damage):
     with pytest.raises(AresError, match=r"The model in .* cannot be loaded \(.*; give a folder") as error:
         load_policy(tmp_path, dropout=0.0, features=True)
     assert "\n" not in str(error.value)
+    assert ("of other sizes than its config.json says" in str(error.value)) == (damage is reshape)
 
 
 @DAMAGES

@@ -197,3 +197,24 @@ def test_features_without_some_images_need_the_consent_of_every_run(hub: Path, t
             prepared(config, make=make)
     (root / "images/train-2/image.png").write_bytes(whole)
     assert "features: 16 x 784 of 2 problems" in prepare_alone(config)[1]
+
+
+def test_replaced_weights_make_other_features(hub: Path, tmp_path: Path) -> None:
+    import timm
+    import torch
+
+    root, runs, weights = tmp_path / "data", tmp_path / "runs", tmp_path / "weights.pth"
+    asked = (
+        "features=timm",
+        "features.model=test_vit",
+        f"features.checkpoint={weights}",
+        "features.workers=0",
+    )
+    config = composed(runs, f"data.root={root}", f"data.hub={hub}", *asked)
+    found = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        torch.save(timm.create_model("test_vit", pretrained=False).state_dict(), weights)
+        prepare_alone(config)
+        found.append(FeatureStore(prepared(config, make=False)["features"]).get(["train-1"]))
+    assert not np.allclose(*found)

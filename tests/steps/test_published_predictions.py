@@ -10,10 +10,11 @@ from ares.config import folder, register_schema, to_config, validate
 from ares.evaluation.published import FILES
 from ares.run import run_stage
 from ares.schema import Config
+from ares.steps.export import _texts
 from ares.steps.lora import write_leaderboard
 from ares.steps.prepare import prepared, read_problems
 from ares.store import read_json
-from ares.tables import read_rationales
+from ares.tables import read_rationales, write_predictions
 from ares.text.tokenizers import train_tokenizer
 from ares.types import AresError, Prediction
 
@@ -120,3 +121,16 @@ def test_the_leaderboard_file_says_how_many_answers_it_lacks(problems, tmp_path:
     assert [board[row.pid]["multiple_choice"] in found[row.pid].choices for row in rows] == [True, True]
     write_leaderboard(tmp_path / "board.json", found, rows[1:])
     assert capsys.readouterr().err == ""
+
+
+def test_answers_are_exported_as_those_of_the_split_they_were_made_for(problems, tmp_path: Path) -> None:
+    found, splits = problems
+    made = tmp_path / "predictions.jsonl"
+    write_predictions(made, [Prediction(pid, "", f"Output {pid}.", None, False) for pid in splits["val"]])
+    config = configured(tmp_path)
+    assert config.evaluate.split == "test"
+    [line] = _texts(config, {"predictions": made}, tmp_path / "export")
+    content = read_json(tmp_path / "export/answers/predictions_ans_eval.json")
+    assert line.endswith("answers/predictions_ans_eval.json")
+    assert content["preds"] == [f"Output {pid}." for pid in splits["val"]]
+    assert content["labels"] == [f"The answer is ({LETTERS[found[pid].answer]})." for pid in splits["val"]]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from ares.store import sha256_file
@@ -15,6 +16,7 @@ from ares.vision.encoders import PatchEncoder, TimmEncoder
 from ares.vision.extraction import extract_features
 from ares.vision.features import FeatureStore
 
+CONF = Path(__file__).resolve().parents[2] / "conf/features"
 TINY = {"model": "test_vit", "pretrained": False}
 
 
@@ -335,8 +337,12 @@ def test_bf16_is_close_and_another_encoder(images):
 
 
 def test_convolutional_maps_and_pooled_vectors_have_the_published_shapes(images, tmp_path):
-    clip = TimmEncoder("resnet50_clip", pretrained=False, precision="32")
+    # Multimodal-CoT took CLIP's RN101, and gave DETR images of 224 pixels.
+    named = OmegaConf.load(CONF / "clip.yaml").model
+    assert named == "resnet101_clip.openai"
+    clip = TimmEncoder(named.split(".")[0], pretrained=False, precision="32")
     assert clip.shape == (49, 2048)
+    assert OmegaConf.load(CONF / "detr.yaml").image_size == 224
     resnet = TimmEncoder("resnet50", pretrained=False, pooled=True, repeat=512)
     extract_features({"1": images["1"]}, resnet, tmp_path, progress=False)
     store = FeatureStore(tmp_path)
@@ -344,6 +350,25 @@ def test_convolutional_maps_and_pooled_vectors_have_the_published_shapes(images,
     assert np.load(tmp_path / "features.npy").shape == (1, 1, 2048)
     [found] = store.get(["1"])
     assert np.array_equal(found, np.repeat(encoded(resnet, [images["1"]])[0], 512, axis=0))
+    grid = TimmEncoder("resnet50", pretrained=False, precision="32")
+    assert np.allclose(found[0], encoded(grid, [images["1"]])[0].mean(axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize("model", ["test_convnext", "swin_tiny_patch4_window7_224"])
+def test_maps_are_read_row_by_row(images, model):
+    import torch
+
+    args = {"img_size": 64, "window_size": 2} if model.startswith("swin") else {}
+    encoder = TimmEncoder(model, pretrained=False, precision="32", model_args=args)
+    pixels = encoder.read(images["1"])
+    with torch.inference_mode():
+        grid = encoder._load().forward_features(pixels[None])[0].numpy()
+    rows = np.moveaxis(grid, 0, -1) if model == "test_convnext" else grid
+    [found] = encoder.encode([pixels])
+    width = rows.shape[1]
+    for patch, numbers in enumerate(found):
+        assert np.array_equal(numbers, rows[patch // width, patch % width])
+    assert not np.allclose(found[1], found[width])
 
 
 def test_no_images_at_all(tmp_path):

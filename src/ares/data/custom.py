@@ -27,7 +27,7 @@ def read_custom(
     out: an `answer` that is missing or null is withheld, texts are empty, `image` is a path relative to the
     file's folder. `captions` as in `read_scienceqa`; a caption of its own goes first.
 
-    Raises AresError that lists the first mistakes with their row numbers, counted from 1.
+    Raises AresError that lists the first mistakes, of whatever kind, with their row numbers, counted from 1.
     """
     path = _file(root)
     rows = [(number, _without_nan(row)) for number, row in _rows(path)]
@@ -35,9 +35,7 @@ def read_custom(
         raise AresError(
             f"{path} holds no problems; write one object a line, or name another file: data.root=<file>."
         )
-    found = [f"{path}: row {number}, {clause}" for number, row in rows for clause in _wrong(row)]
-    if not found:
-        found = list(_repeated(path, rows))
+    found = [f"{path}: row {number}, {clause}" for number, clause in _mistakes(rows)]
     if found:
         more = [f"{path}: {len(found) - _SHOWN} more mistakes."] if len(found) > _SHOWN else []
         raise AresError("\n".join(found[:_SHOWN] + more))
@@ -66,14 +64,20 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                try:
-                    yield number, json.loads(line.decode("utf-8"))
-                except json.JSONDecodeError as error:
-                    raise AresError(
-                        f"{path}: row {number} is not valid JSON ({error.msg}); write one object a line."
-                    ) from None
-                except UnicodeDecodeError:
-                    raise AresError(f"{path}: row {number} is not UTF-8; save the file as UTF-8.") from None
+                yield number, _parsed(line)
+
+
+class _Torn(str):
+    """Stands for a line that is no row, and says why."""
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return _Torn("it is not UTF-8; save the file as UTF-8.")
+    except json.JSONDecodeError as error:
+        return _Torn(f"it is not valid JSON ({error.msg}); write one object a line.")
 
 
 def _table(path: Path) -> list[dict[str, Any]]:
@@ -93,7 +97,19 @@ def _without_nan(row: Any) -> Any:
     return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in row.items()}
 
 
+def _mistakes(rows: list[tuple[int, Any]]) -> Iterator[tuple[int, str]]:
+    first: dict[str, int] = {}
+    for number, row in rows:
+        yield from ((number, clause) for clause in _wrong(row))
+        pid = row.get("pid") if isinstance(row, dict) else None
+        if isinstance(pid, str) and first.setdefault(pid, number) != number:
+            yield number, f"pid {pid} is that of row {first[pid]}; give it its own."
+
+
 def _wrong(row: Any) -> Iterator[str]:
+    if isinstance(row, _Torn):
+        yield row
+        return
     if isinstance(row, dict):
         # A parquet file has every column in every row: null is as good as absent.
         row = {name: value for name, value in row.items() if value is not None}
@@ -112,14 +128,6 @@ def _wrong(row: Any) -> Iterator[str]:
         yield 'field "difficult" must be true or false.'
     if not isinstance(row.get("caption", ""), str):
         yield 'field "caption" must be text.'
-
-
-def _repeated(path: Path, rows: list[tuple[int, Any]]) -> Iterator[str]:
-    first: dict[str, int] = {}
-    for number, row in rows:
-        if row["pid"] in first:
-            yield f"{path}: row {number}, pid {row['pid']} is that of row {first[row['pid']]}; give it its own."
-        first.setdefault(row["pid"], number)
 
 
 def _problem(row: dict[str, Any], folder: Path, captions: dict[str, str]) -> Problem:

@@ -1,10 +1,8 @@
 """stage=doctor: whether a run can work here, what it needs, and what to do where it cannot."""
 
-from omegaconf import OmegaConf
-
-from ares.config import folder, options
 from ares.doctor.artefacts import check_checkpoints, check_data, check_features
 from ares.doctor.findings import Finding
+from ares.doctor.inputs import check_inputs, stage_steps
 from ares.doctor.machine import (
     check_devices,
     check_disk,
@@ -15,7 +13,6 @@ from ares.doctor.machine import (
 )
 from ares.doctor.spending import check_teacher
 from ares.schema import Config
-from ares.types import AresError
 
 
 def doctor(config: Config) -> list[str]:
@@ -33,9 +30,9 @@ def doctor(config: Config) -> list[str]:
 
 def examine(config: Config) -> list[Finding]:
     """All findings, in the order in which one would look."""
-    steps = _steps(config.doctor.stage)
-    problems, splits, data = check_data(config)
-    features, patch_dim = check_features(config, problems)
+    steps = stage_steps(config.doctor.stage)
+    problems, splits, data = check_data(config, steps)
+    features, patch_dim = check_features(config, problems, steps)
     return [
         *check_environment(),
         *check_devices(config, steps),
@@ -43,18 +40,9 @@ def examine(config: Config) -> list[Finding]:
         *data,
         *features,
         *check_checkpoints(config, steps, patch_dim),
+        *check_inputs(config),
         *check_memory(config, steps),
         *check_disk(config, steps),
         *check_ledger(config, steps),
         *check_teacher(config, steps, problems, splits),
     ]
-
-
-def _steps(stage: str) -> list[str]:
-    if stage not in options("stage"):
-        raise AresError(
-            f"doctor.stage={stage}: there is no such stage; choose from {', '.join(options('stage'))}."
-        )
-    loaded = OmegaConf.to_container(OmegaConf.load(folder() / "stage" / f"{stage}.yaml"))
-    assert isinstance(loaded, dict)
-    return list(loaded["steps"])

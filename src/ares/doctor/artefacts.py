@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ares.commands import command
 from ares.doctor.findings import Finding
 from ares.models.checkpoints import checkpoint_patch_dim, checkpoint_shapes
 from ares.schema import Config
-from ares.steps.prepare import prepared, read_problems
+from ares.steps.evaluate import check_split
+from ares.steps.prepare import PROBLEM_FILES, prepared, read_problems
 from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
 
@@ -16,17 +18,18 @@ Problems = dict[str, Problem]
 Splits = dict[str, list[str]]
 
 
-def check_data(config: Config) -> tuple[Problems, Splits, list[Finding]]:
+def check_data(config: Config, steps: Sequence[str]) -> tuple[Problems, Splits, list[Finding]]:
     """The problems and their splits, empty where they cannot be read, and what is to be said of them."""
+    root = Path(config.data["root"] or "")
     if config.data["name"] == "sample":
         return {}, {}, [Finding("ok", "data", "sample: made on the spot")]
     try:
         problems, splits = read_problems(config.data, Path(config.data["root"]))
     except AresError as error:
         hub = config.data.get("hub")
-        fetch = (
-            f"python train.py stage=prepare data={config.data['name']} fetches {hub}; or data.root=<folder>"
-        )
+        if hub and "prepare" in steps and not any(any(root.glob(name)) for name in PROBLEM_FILES):
+            return {}, {}, [Finding("note", "data", f"none in {root} yet", f"it is fetched from {hub}")]
+        fetch = f"{command('prepare')} fetches {hub}; or data.root=<folder>"
         remedy = fetch if hub else "data.root=<file or folder>; docs/data.md shows the form"
         return {}, {}, [Finding("problem", "data", str(error).splitlines()[0], remedy)]
     sizes = ", ".join(f"{split} {len(pids):,}" for split, pids in splits.items())
@@ -41,7 +44,17 @@ def check_data(config: Config) -> tuple[Problems, Splits, list[Finding]]:
             )
         ]
     )
+    if "evaluate" in steps and splits["train"]:
+        findings += _unanswered(config, root)
     return problems, splits, [*findings, *_images(config, problems)]
+
+
+def _unanswered(config: Config, root: Path) -> Iterator[Finding]:
+    try:
+        check_split(config, root)
+    except AresError as error:
+        text, _, remedy = str(error).partition("; ")
+        yield Finding("problem", "data", text, remedy)
 
 
 def _images(config: Config, problems: Mapping[str, Problem]) -> Iterator[Finding]:
@@ -58,40 +71,40 @@ def _images(config: Config, problems: Mapping[str, Problem]) -> Iterator[Finding
         )
     else:
         yield Finding(
-            "note" if _existing(config) else "problem",
+            "note" if isinstance(_existing(config), Path) else "problem",
             "images",
             example,
             "put them there, or do without those: features.on_corrupt=skip, or without any: features=none",
         )
 
 
-def _existing(config: Config) -> Path | None:
-    """The folder of the extracted features, if there is one."""
+def _existing(config: Config) -> Path | AresError:
+    """The folder of the image features, or why a run would refuse it."""
     try:
-        folder = prepared(config, make=False).get("features")
-    except (AresError, OSError):
-        return None
-    return folder if folder and (folder / "index.json").is_file() else None
+        folder = prepared(config, make=False)["features"]
+        FeatureStore(folder)
+    except (AresError, OSError) as error:
+        return AresError(str(error))
+    return folder
 
 
-def check_features(config: Config, problems: Mapping[str, Problem]) -> tuple[list[Finding], int | None]:
+def check_features(
+    config: Config, problems: Mapping[str, Problem], steps: Sequence[str]
+) -> tuple[list[Finding], int | None]:
     """What is to be said of the image features, and the numbers of a patch where they exist."""
     if config.features["_target_"] is None:
         return [Finding("ok", "features", "none: the model sees text only")], None
     if config.data["name"] == "sample":
         return [Finding("ok", "features", "made with the sample")], None
     folder = _existing(config)
-    if folder is None:
-        command = (
-            f"python train.py stage=prepare data={config.data['name']} features={config.features['name']}"
-        )
-        return [
-            Finding("problem", "features", f"features={config.features['name']} are not extracted", command)
-        ], None
-    try:
-        store = FeatureStore(folder)
-    except AresError as error:
-        return [Finding("problem", "features", str(error), "extract them again: stage=prepare")], None
+    if isinstance(folder, AresError):
+        if "prepare" in steps and not config.features["path"]:
+            return [
+                Finding("ok", "features", f"features={config.features['name']} are made by this stage")
+            ], None
+        text, _, remedy = str(folder).partition("; ")
+        return [Finding("problem", "features", text, remedy or command("prepare"))], None
+    store = FeatureStore(folder)
     known = sum(pid in store for pid in problems)
     wanted = sum(problem.image is not None for problem in problems.values())
     text = f"{store.shape[0]} x {store.shape[1]} of {known:,} problems in {folder}"
@@ -111,7 +124,7 @@ def check_checkpoints(config: Config, steps: Sequence[str], patch_dim: int | Non
             yield Finding("ok", "model", f"{config.model['name']}: from scratch")
         else:
             yield from _checkpoint("model", f"model.init={init}", init, patch_dim)
-    elif {"rollout", "generate", "ppo", "sft", "lora"} & set(steps):
+    elif {"rollout", "ppo"} & set(steps) or (config.policy and {"generate", "sft", "lora"} & set(steps)):
         yield from _policy(config, patch_dim)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from ares.commands import command
 from ares.config import folder, options
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
@@ -52,12 +53,12 @@ def check_devices(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
     device_steps = [step for step in steps if step in DEVICE_STEPS]
     usable = 0 if config.trainer.accelerator == "cpu" else len(names)
     if device_steps and device_steps != ["prepare"] and asked > max(1, usable):
-        command = f"strategy=single{'' if usable else ' trainer.accelerator=cpu'}"
+        fewer = {"strategy": "single"} | ({} if usable else {"trainer.accelerator": "cpu"})
         yield Finding(
             "problem",
             "GPUs",
             f"{seen}; trainer.devices={asked} asks for {asked}",
-            f"python train.py stage={config.doctor.stage} data={config.data['name']} model={config.model['name']} {command}",
+            command(config.doctor.stage, **fewer),
         )
     elif device_steps and not usable and config.model["name"] != "tiny":
         yield Finding(

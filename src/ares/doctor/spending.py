@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import teacher_tokens, teacher_usd
 from ares.schema import Config
-from ares.types import Problem
+from ares.steps.asking import make_teacher
+from ares.types import AresError, Problem
 
 
 def check_teacher(
@@ -16,7 +17,7 @@ def check_teacher(
     if not {"score", "correct"} & set(steps):
         return
     if name in ("reference", "replay"):
-        yield Finding("ok", "Teacher", f"{name}: offline and free")
+        yield _offline(config)
         return
     if not problems:
         yield Finding("note", "Teacher", "the cost is unknown without the data", "see above")
@@ -34,3 +35,12 @@ def check_teacher(
         )
     else:
         yield Finding("ok", "Teacher", f"{text}, about ${usd:,.2f}")
+
+
+def _offline(config: Config) -> Finding:
+    """A Teacher without a price may lack its recording."""
+    try:
+        make_teacher(config).check()
+    except AresError as error:
+        return Finding("problem", "Teacher", str(error), "teacher.path=<recording>, or teacher=reference")
+    return Finding("ok", "Teacher", f"{config.teacher['name']}: offline and free")

@@ -60,6 +60,8 @@ def opening(problem: str, remedy: str) -> Iterator[None]:
         raise
     except Exception as error:  # a torn or foreign file fails in as many ways as there are formats
         reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if "ignore_mismatched_sizes" in reason:  # transformers speaks of a report that it prints
+            reason = "its weights are of other sizes than its config.json says"
         raise AresError(f"{problem} ({reason}); {remedy}.") from error
 
 

@@ -14,6 +14,7 @@ from ares.models.fusion import FUSION_MODULES, FusionT5Config
 from ares.models.t5 import T5ForMultimodalGeneration, T5ForMultimodalValue
 from ares.types import AresError
 
+_EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _REMEDY = "give a folder with config.json and the weights of a T5, or the id of one that can be downloaded"
 
 
@@ -39,6 +40,7 @@ def load_policy(
     if any(key.startswith("v_head") for key in info["unexpected_keys"]):
         raise AresError(f"{path} holds a value model, not a policy; give the policy's folder.")
     fusion = {name for name, _ in model.named_parameters() if _is_fusion(name)}
+    _check_layers(path, info["unexpected_keys"])
     missing = set(info["missing_keys"])
     if not model.config.scale_decoder_outputs and "lm_head.weight" not in checkpoint_shapes(path):
         missing.add("lm_head.weight")  # transformers ties it to the embedding, which such a model never does
@@ -67,6 +69,7 @@ def load_value(
         model, missing = _open_old_value(old, dropout, dtype)
     else:
         model, info = _open(T5ForMultimodalValue, path, dropout, 0, dtype)
+        _check_layers(path, info["unexpected_keys"])
         missing = set(info["missing_keys"])
     if missing:
         raise _lacks(path, missing)
@@ -167,7 +170,11 @@ def _open_old_value(file: Path, dropout: float, dtype: str) -> tuple[T5ForMultim
         patch_dim = state["encoder.image_dense.weight"].shape[1]
         config = FusionT5Config.from_pretrained(file.parent, dropout_rate=dropout, patch_dim=patch_dim)
         model = T5ForMultimodalValue(config)
-        missing, _ = model.load_state_dict(state, strict=False)
+        # One embedding under three names, of which a file may have only one.
+        shared = next((state[name] for name in _EMBEDDINGS if name in state), None)
+        state |= {} if shared is None else dict.fromkeys(_EMBEDDINGS, shared)
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    _check_layers(file, unexpected)
     return model.to(getattr(torch, dtype)).eval(), set(missing)
 
 
@@ -179,6 +186,15 @@ def _set_fusion_trainable(model: nn.Module, trainable: bool) -> None:
     for name, parameter in model.named_parameters():
         if _is_fusion(name):
             parameter.requires_grad_(trainable)
+
+
+def _check_layers(path: str | Path, unexpected: Iterable[str]) -> None:
+    """Raises AresError where the weights have layers of which config.json knows nothing: half a model would be used."""
+    layers = sorted(name for name in unexpected if ".block." in name)
+    if layers:
+        raise AresError(
+            f"The checkpoint in {path} has more than its config.json says ({layers[0]}); give the config.json that belongs to it."
+        )
 
 
 def _lacks(path: str | Path, missing: Iterable[str]) -> AresError:

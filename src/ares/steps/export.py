@@ -55,8 +55,9 @@ def _texts(config: Config, made: dict[str, Path], folder: Path) -> list[str]:
             )
             lines.append(f"rationales: {path}")
     if "predictions" in made:
-        split = config.evaluate.split
         rows = {row.pid: row for row in read_predictions(made["predictions"])}
+        # That of evaluate.split when they were made.
+        split = next(name for name, pids in splits.items() if rows.keys() == set(pids))
         answers = {pid: row.answer for pid, row in rows.items()}
         path = write_published(
             folder / "answers",

@@ -14,13 +14,13 @@ from ares.step import Outputs, Run
 from ares.store import hash_of, read_json, sha256_file, write_json
 from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
-from ares.vision.reading import stamp
+from ares.vision.reading import stamp, stamps
 
 # What the settings of a group say to this step rather than to the reader or the encoder.
 _NOT_THE_READERS = ("name", "_target_", "root", "hub", "sizes", "captioner")
 _NOT_THE_ENCODERS = ("name", "path", "arrays", "name_map", "batch_size", "workers", "on_corrupt")
-_PROBLEMS = ("problems.json", "aokvqa_v1p0_*.json", "problems.jsonl", "problems.parquet")
-_SOURCES = (*_PROBLEMS, "pid_splits.json")
+PROBLEM_FILES = ("problems.json", "aokvqa_v1p0_*.json", "problems.jsonl", "problems.parquet")
+_SOURCES = (*PROBLEM_FILES, "pid_splits.json")
 
 
 def read_problems(data: Mapping[str, Any], root: Path) -> tuple[dict[str, Problem], dict[str, list[str]]]:
@@ -98,12 +98,12 @@ def _source_files(root: Path, names: Iterable[str] = _SOURCES) -> list[Path]:
 def _source(config: Config, make: bool) -> Path:
     root, hub = Path(config.data["root"]), config.data.get("hub")
     # By the problems alone: a fetch that was killed may have left the splits, which it writes first.
-    if not _source_files(root, _PROBLEMS) and make and hub:
+    if not _source_files(root, PROBLEM_FILES) and make and hub:
         from ares.data.hub import fetch_hub
 
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".hub.lock"):
-            if not _source_files(root, _PROBLEMS):
+            if not _source_files(root, PROBLEM_FILES):
                 fetch_hub(hub, root)
     if not root.exists():
         fetch = (
@@ -209,13 +209,14 @@ def _features_key(config: Config, settings: Mapping[str, Any]) -> str:
     if config.features.get("arrays"):
         # Their content is hashed when they are imported; gigabytes are not read again at every start.
         files = [Path(config.features[key]) for key in ("arrays", "name_map") if config.features[key]]
-        stamps = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in files if p.is_file()]
-        return hash_of([stamps, config.features.get("repeat", 1)])[:16]
+        known = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in files if p.is_file()]
+        return hash_of([known, config.features.get("repeat", 1)])[:16]
     if config.data["name"] == "sample":
         return hash_of([source_hash(config), settings])[:16]
     root = Path(config.data["root"])
     sources = [[path.name, sha256_file(path)] for path in _source_files(root)]
-    return hash_of([sources, str(config.data.get("coco")), settings])[:16]
+    weights = [stamps(Path(settings[key])) for key in ("checkpoint", "model") if settings.get(key)]
+    return hash_of([sources, str(config.data.get("coco")), settings, weights])[:16]
 
 
 def _make_features(config: Config, settings: Mapping[str, Any], data: Path, folder: Path) -> None:

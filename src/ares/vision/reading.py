@@ -57,6 +57,12 @@ def stamp(path: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
+def stamps(place: Path) -> list[list[Any]]:
+    """Names and stamps of a file or a folder's files: what shows that weights on this disk were replaced."""
+    files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+    return [[file.name, *stamp(file)] for file in files]
+
+
 def present_images(images: Mapping[str, Path], on_corrupt: str) -> tuple[dict[str, Path], dict[str, str]]:
     """The image files that are there, and why other problems have none, both by pid.
 
@@ -69,8 +75,9 @@ def present_images(images: Mapping[str, Path], on_corrupt: str) -> tuple[dict[st
         pid = next(iter(absent))
         others = f" and {len(absent) - 1} more problems have none" if len(absent) > 1 else ""
         raise AresError(
-            f"Problem {pid} has no image in {images[pid]}{others}; put the images there (data.root), do without those: "
-            "on_corrupt=skip (features., data.captioner.), or without any: features=none."
+            f"Problem {pid} has no image in {images[pid]}{others}; put the images there, say where they are (data.root, "
+            "COCO's folders: data.coco), do without those: on_corrupt=skip (features., data.captioner.), or without any: "
+            "features=none."
         )
     return {pid: Path(path) for pid, path in images.items() if pid not in absent}, absent
 
