@@ -79,20 +79,26 @@ def test_answers_in_another_order_are_refused(problems, tmp_path: Path) -> None:
 
 
 def test_published_rationales_are_an_input_by_content(problems, tmp_path: Path) -> None:
-    _, splits = problems
+    found, splits = problems
+    gold = {split: [found[pid].solution for pid in pids] for split, pids in splits.items()}
     policy = tmp_path / "policy"
     train_tokenizer(["Solution: one two."], vocab_size=100, path=policy)
     (policy / "config.json").write_text("{}")
     for split, pids in splits.items():
-        at = write(tmp_path / "old", split, [f"Solution: {pid}." for pid in pids], [""] * len(pids))
+        # A tokenizer has been over them, and a lecture may precede them.
+        labels = [f"Solution: A lecture. {text.replace('(', ' ')}" for text in gold[split]]
+        at = write(tmp_path / "old", split, [f"Solution: {pid}." for pid in pids], labels)
     asked = ("stage=generate", f"policy={policy}", f"generate.predictions={at}")
     run_stage(configured(tmp_path, *asked))
-    write(at, "val", ["Solution: other."] * 4, [""] * 4)
+    write(at, "val", ["Solution: other."] * 4, [])  # a file without gold rationales is taken as it is
     with pytest.raises(AresError, match="final/generate was made with another its input published"):
         run_stage(configured(tmp_path, *asked))
     run_stage(configured(tmp_path, *asked, "on_change=rerun"))
     rows = read_rationales(tmp_path / "runs/a/final/rationales-val.parquet")
     assert [row.text for row in rows] == ["Solution: other."] * 4
+    write(at, "val", ["Solution: other."] * 4, [*gold["val"][1:], gold["val"][0]])
+    with pytest.raises(AresError, match="other gold rationales than 4 of 4 problems of the val split"):
+        run_stage(configured(tmp_path, *asked, "on_change=rerun"))
 
 
 def test_impossible_questions_are_refused_before_anything_runs(tmp_path: Path) -> None:

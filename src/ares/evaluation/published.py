@@ -1,5 +1,6 @@
 """The files in which Multimodal-CoT and the original ARES pass on what a model wrote: `predictions_ans_*.json`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,37 @@ def read_published_answers(
                 "answers, or belongs to other data or another order of them."
             )
     return {problem.pid: chosen(problem, outputs[problem.pid]) for problem in problems}
+
+
+def read_published_rationales(folder: Path | str, split: str, problems: Sequence[Problem]) -> dict[str, str]:
+    """The rationales of a split's file, by pid.
+
+    Raises AresError as `read_published` does, and where fewer than half of the file's gold rationales (`labels`, if
+    it has them) begin as the problems' do: a tokenizer has changed them, so that none need be equal.
+    """
+    path, pids = Path(folder) / FILES[split], [problem.pid for problem in problems]
+    rationales = read_published(folder, split, pids)
+    if not read_json(path).get("labels"):
+        return rationales
+    labels = _texts(path, "labels", split, pids)
+    other = [p.pid for p, label in zip(problems, labels, strict=True) if not _is_gold(label, p)]
+    if 2 * len(other) > len(problems):
+        raise AresError(
+            f"{path} has other gold rationales than {len(other)} of {len(problems)} problems of the {split} split "
+            f"({other[0]}, ...); it belongs to other data or another order of them."
+        )
+    return rationales
+
+
+def _is_gold(label: str, problem: Problem) -> bool:
+    """Whether a problem has this gold rationale, or none. A lecture may precede it, and a tokenizer has changed it:
+    what counts are the letters and digits that it begins with."""
+    gold = [text for text in (problem.solution, *problem.rationales) if text.strip()]
+    return not gold or any(_letters(text.strip().splitlines()[0])[:40] in _letters(label) for text in gold)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text.lower())
 
 
 def published_hash(folder: Path | str) -> str:
