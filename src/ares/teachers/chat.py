@@ -192,6 +192,15 @@ class ChatTeacher(Teacher):
         price = input_tokens * self.price["input"] + output_tokens * self.price["output"]
         return self.discount * price / 1e6
 
+    def answered(self, text: Any, tokens: tuple[int, int], stop: str) -> Reply:
+        """A reply with its price; raises ValueError where it has no text that can be kept, or counts no tokens."""
+        if not isinstance(text, str):
+            raise ValueError(f"a text that is of type {type(text).__name__}")
+        if not all(0 <= count < 1 << 40 for count in tokens):
+            raise ValueError(f"{tokens[0]} and {tokens[1]} tokens")
+        text.encode()  # half a character has no UTF-8: a UnicodeEncodeError is a ValueError
+        return Reply(text, *tokens, self.usd(*tokens), stop=stop)
+
     @property
     def priced(self) -> bool:
         """Whether the prices name the model."""
