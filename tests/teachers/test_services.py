@@ -290,6 +290,20 @@ def test_a_model_that_the_sdk_does_not_know_is_warned_about(monkeypatch):
     assert "claude-3-haiku-20240307" in warning
 
 
+@pytest.mark.parametrize("setting", ["concurrency", "timeout", "deadline", "max_tokens"])
+@pytest.mark.parametrize("value", [0, -2])
+def test_a_number_that_lets_nothing_through_is_refused(setting, value):
+    with pytest.raises(AresError, match=rf"teacher\.{setting}={value}: give a number above 0"):
+        OpenAITeacher(model="any", **{setting: value})
+
+
+def test_an_address_that_is_not_there_is_told(loopback, problem):
+    server = loopback()
+    for teacher in (claude(server, base_url=f"{server.url}/v1"), gpt(server, base_url=server.url)):
+        with pytest.raises(AresError, match=r"404.*correct teacher\.model or teacher\.base_url"):
+            run(teacher, teacher.score(problem(), RATIONALES))
+
+
 def test_the_papers_prompt_scores_one_rationale_a_request():
     with pytest.raises(AresError, match=r"teacher\.group=1"):
         AnthropicTeacher(model="claude-haiku-5-5", prompt="paper", group="k")
