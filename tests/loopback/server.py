@@ -6,8 +6,9 @@ chat completions, for the unmodified SDKs; with faults.
 prints the port that it listens on. Options: latency, seconds of a reply; faults, kinds, script,
 content_script, opening, batch_faults, batch_refused (see faults.py); bias (answers.py); hang, seconds of a time-out;
 retry_after, seconds, or limits, headers ("+2": the moment in 2 s), of a 429; message of errors, with
-{key} for the key that came; headers of other replies; batch_seconds, until a batch ends; batch_hold, seconds before the reply to a batch's creation; key, the
-only one that is let in. GET /_log tells what was asked and what came of it.
+{key} for the key that came; headers of other replies; batch_seconds, until a batch ends; batch_hold, seconds
+before the reply to a batch's creation, of one after the other; results_reset, how often a batch's results break
+off; key, the only one that is let in. GET /_log tells what was asked and what came of it.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from faults import Faults
 
 OPTIONS: dict[str, Any] = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
 STATUS = {"rate_limit": 429, "overloaded": 529, "server_error": 500, "unauthorized": 401, "invalid": 400}
+STATUS |= {"gateway": 504}
 
 
 class Server:
@@ -36,6 +38,9 @@ class Server:
         self.sizes: list[int] = []  # bytes of the batches' bodies
         self.open = self.most_open = 0
         self.headers: dict[str, str] = OPTIONS.get("headers", {})
+        self.holds: list[float] = OPTIONS.get("batch_hold", [])
+        self.results_reset: int = OPTIONS.get("results_reset", 0)
+        self.params: list[list[str]] = []  # names of the parameters of the batches' first requests
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serves the requests of one connection."""
@@ -58,7 +63,7 @@ class Server:
         key = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
         route = path.split("?")[0]
         if route == "/_log":
-            await respond(writer, 200, {"log": self.log, "most_open": self.most_open, "batches": self.sizes})
+            await respond(writer, 200, self.told())
         elif "key" in OPTIONS and key != OPTIONS["key"]:
             await respond(writer, 401, error(f"invalid key: {key}"))
         elif route in ("/v1/messages", "/v1/chat/completions"):
@@ -74,11 +79,17 @@ class Server:
             rest = route.removeprefix("/v1/messages/batches")
             if method == "POST" and not rest:
                 self.sizes.append(len(body))
-                created = self.batches.create(json.loads(body)["requests"])
-                await asyncio.sleep(OPTIONS.get("batch_hold", 0.0))
+                asked = json.loads(body)["requests"]
+                self.params.append(sorted(asked[0]["params"]))
+                created = self.batches.create(asked)
+                await asyncio.sleep(self.holds.pop(0) if self.holds else 0.0)
                 await respond(writer, 200, created)
             elif found := self.batches.get(rest) if method == "GET" else self.batches.end(rest, method):
-                await respond(writer, 200, found)
+                if isinstance(found, bytes) and self.results_reset:
+                    self.results_reset -= 1
+                    await reset(writer, found)
+                else:
+                    await respond(writer, 200, found)
             else:
                 await respond(writer, 404, error(f"not found: {rest}"))
         else:
@@ -107,9 +118,7 @@ class Server:
         reply.pop("_outcome", None)
         data = json.dumps(reply).encode()
         if fault == "reset":
-            writer.write(head(200, len(data)) + data[: len(data) // 2])
-            await writer.drain()
-            writer.transport.abort()
+            await reset(writer, data)
         elif fault == "slow_drip":
             writer.write(head(200, len(data)))
             for byte in data:
@@ -122,6 +131,11 @@ class Server:
             await respond(writer, 200, b"<html>502 Bad gateway</html>", {"content-type": "text/html"})
         else:
             await respond(writer, 200, data, self.headers)
+
+    def told(self) -> dict[str, Any]:
+        """What /_log replies."""
+        batches = {"batches": self.sizes, "batch_params": self.params}
+        return {"log": self.log, "most_open": self.most_open, **batches}
 
     def note(self, name: str, outcome: str) -> None:
         """Logs an attempt."""
@@ -192,6 +206,13 @@ def head(status: int, length: int, headers: dict[str, str] | None = None) -> byt
     """The head of an HTTP response."""
     fields = {"content-type": "application/json", "content-length": str(length), **(headers or {})}
     return "\r\n".join([f"HTTP/1.1 {status} X", *(f"{k}: {v}" for k, v in fields.items()), "", ""]).encode()
+
+
+async def reset(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Breaks the connection off in the middle of a body."""
+    writer.write(head(200, len(data)) + data[: len(data) // 2])
+    await writer.drain()
+    writer.transport.abort()
 
 
 async def respond(

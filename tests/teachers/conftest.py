@@ -55,6 +55,11 @@ class Loopback:
         """The sizes of the batches' bodies."""
         return self._log()["batches"]
 
+    @property
+    def batch_params(self) -> list[list[str]]:
+        """The names of the parameters of each batch's first request."""
+        return self._log()["batch_params"]
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()

@@ -77,6 +77,51 @@ def test_all_requests_go_into_one_batch_at_half_the_price(loopback, problem, tmp
     assert submitted(server) == [20]
 
 
+def test_a_batch_holds_only_what_the_service_takes(loopback, problem, tmp_path):
+    server = loopback()
+    with Ledger(tmp_path / "ledger") as ledger:
+        teacher = batched(server, ledger)
+        teacher.options = {"thinking": {"type": "disabled"}}
+        asyncio.run(teacher.score(problem(), RATIONALES))
+    [names] = server.batch_params
+    assert names == ["max_tokens", "messages", "model", "output_config", "thinking"]
+
+
+def test_results_that_break_off_are_fetched_again(loopback, problem, tmp_path):
+    server = loopback(results_reset=2)
+    found, _ = ask(server, tmp_path / "ledger", problem)
+    assert [len(result.scores) for result in found] == [2, 1] * 20
+    assert submitted(server) == [20]
+
+
+def test_a_creation_without_a_reply_is_found_however_long_its_batch_takes(
+    loopback, problem, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(batches, "_UPLOAD", 0.5)
+    server = loopback(batch_hold=[2.0], batch_seconds=4.0)
+    with Ledger(tmp_path / "ledger", poll=0.02) as ledger:
+        teacher = batched(server, ledger)
+        teacher.patience = Patience(deadline=1.5, first=0.02)
+
+        async def main():
+            return await asyncio.gather(*(teacher.score(problem(str(n)), RATIONALES) for n in range(20)))
+
+        found = asyncio.run(main())
+    assert all(isinstance(result.scores, list) for results in found for result in results)
+    assert submitted(server) == [20]
+
+
+def test_what_batches_fail_at_is_no_fault_of_their_requests(loopback, tmp_path):
+    async def broken():
+        raise ValueError("no batch")
+
+    with Ledger(tmp_path / "ledger") as ledger:
+        teacher = batched(loopback(), ledger)
+        teacher.patience = Patience(first=0.001, attempts=2)
+        with pytest.raises(AresError, match=r"Message Batches fail .*no batch"):
+            asyncio.run(teacher.batches._persist(broken))
+
+
 def test_what_fails_expires_or_is_missing_goes_into_another_batch(loopback, problem, tmp_path):
     server = loopback(batch_faults=0.5)
     found, teacher = ask(server, tmp_path / "ledger", problem, 40)
@@ -150,7 +195,7 @@ CHILD = textwrap.dedent(
 
 @pytest.mark.parametrize("moment", ["before its name is known", "while it runs"])
 def test_a_killed_process_leaves_a_batch_that_is_found(moment, loopback, problem, tmp_path):
-    hold = 5.0 if moment == "before its name is known" else 0.0
+    hold = [5.0] if moment == "before its name is known" else []
     server = loopback(batch_seconds=1.0, batch_hold=hold)
     path = tmp_path / "ledger"
     child = subprocess.Popen([sys.executable, "-c", CHILD, server.url, str(path), "."], env=os.environ)

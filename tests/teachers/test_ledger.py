@@ -322,6 +322,21 @@ def test_many_askers_share_commits_and_none_uses_a_reply_before_its_own(path):
     assert 0 < commits.count("COMMIT") < 100  # of 400 changes
 
 
+def test_what_cannot_be_recorded_undoes_no_other_reply(path):
+    async def send(request):
+        await asyncio.sleep(0.05)  # all come at once, and share a commit
+        return REPLY if request.payload["n"] else Reply("\ud83d", 1, 1, 0.5)
+
+    async def main(ledger):
+        return await asyncio.gather(*(ledger.ask(item, send) for item in requests(8)), return_exceptions=True)
+
+    with Ledger(path) as ledger:
+        broken, *others = asyncio.run(main(ledger))
+    assert isinstance(broken, UnicodeEncodeError)
+    assert others == [REPLY] * 7
+    assert sum(row["reply"] == REPLY.text for row in rows(path)) == 7
+
+
 def test_the_cap_holds_for_what_is_under_way(path):
     async def main():
         send = Sender(0.02)

@@ -161,6 +161,20 @@ def test_a_service_that_only_asks_to_wait_is_given_up():
     assert 0.3 < time.monotonic() - started < 1.5
 
 
+def test_the_last_attempt_ends_with_the_deadline():
+    def late(error):
+        assert isinstance(error, TimeoutError)
+        return Failure("no reply in time", passing=True, paid=True)
+
+    async def nothing(): ...
+
+    patience = Patience(timeout=20.0, deadline=0.3, first=0.01)
+    started = time.monotonic()
+    with pytest.raises(Unanswered, match="no reply in time"):
+        asyncio.run(persist(lambda: asyncio.sleep(30), late, nothing, patience, Brake()))
+    assert time.monotonic() - started < 5
+
+
 def test_being_asked_to_wait_is_no_failure_of_the_request():
     brake, patience = Brake(), Patience(deadline=5, first=0.01, attempts=3)
     fast = RuntimeError(Failure("429: slower", passing=True, away=True, after=0.01))

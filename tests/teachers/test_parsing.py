@@ -300,18 +300,32 @@ def test_no_part_of_the_prompt_is_a_correction(form, rationale, problem):
         assert "form" in reason(lambda t=text: parse_correction(t, form.ECHO))
 
 
+@pytest.mark.parametrize("value", ['["One.", "Two."]', "null", '{"text": "One."}', r'"Ice \ud83d melts."'])
+def test_a_correction_that_is_no_text(value):
+    reason(lambda: parse_correction(f'{{"final_rationale": {value}}}'))
+
+
 @pytest.mark.parametrize(
     ("text", "winner"),
     [
         ('{"winner": "first"}', "first"),
         ("The first one is short. Winner: Second", "second"),
         ("tie", "tie"),
+        ("The winner is the first rationale.", "first"),
+        ("winner: **Second**", "second"),
+        ("The first one.", "first"),
     ],
 )
 def test_verdict(text, winner):
     assert parse_verdict(text) == winner
 
 
-@pytest.mark.parametrize("text", ["", "both", "winner: first or second"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "both", "winner: first or second", "At first glance I cannot tell."),
+        *("Winner: neither, though the first is shorter", "Send the second one, and I name a winner."),
+    ],
+)
 def test_no_verdict(text):
     reason(lambda: parse_verdict(text))

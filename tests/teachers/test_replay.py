@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from ares.store import write_jsonl
 from ares.teachers.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.replay import ReplayTeacher, read_folders, record
@@ -98,13 +99,33 @@ def test_recordings_on_one_ledger_keep_their_own_replies(problem, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["not json", "[]", '{"kind": "score", "pid": "1", "reply": "x"}', '{"kind": "x"}']
+    "line",
+    [
+        *("not json", "[]", '{"kind": "score", "pid": "1", "reply": "x"}', '{"kind": "x"}'),
+        '{"kind": "score", "pid": "1", "sentences": ["A."], "reply": 5}',
+        '{"kind": "score", "pid": "1", "sentences": "A.", "reply": "x"}',
+        '{"kind": "score", "pid": "1", "sentences": [["A."], "B."], "reply": "x"}',
+        '{"kind": "correct", "pid": "1", "rationale": null, "reply": "x"}',
+    ],
 )
 def test_a_bad_line_is_named(line, problem, tmp_path):
     path = tmp_path / "record.jsonl"
     path.write_text("\n" + line + "\n")
     with pytest.raises(AresError, match="line 2"):
         scored(ReplayTeacher(str(path)), problem(), [["Yes."]])
+
+
+def test_a_line_separator_in_a_sentence_ends_no_record(problem, tmp_path):
+    path = tmp_path / "record.jsonl"
+    write_jsonl(path, [record("score", "1", '{"1.1": 0.5}', sentences=["Ice\u2028melts."])])
+    assert scored(ReplayTeacher(str(path)), problem(), [["Ice\u2028melts."]]) == [[0.5]]
+
+
+@pytest.mark.parametrize("name", ["rationale_from_mm_cot.txt", "output_from_llm.txt"])
+def test_bytes_that_are_no_text_are_named(name, folders, problem):
+    (folders / "0" / "p0" / "7" / name).write_bytes(b"{\n\xff\n}")
+    with pytest.raises(AresError, match=rf"{name} is not UTF-8"):
+        scored(ReplayTeacher(str(folders)), problem(), [["Yes."]])
 
 
 def test_no_recording_is_told_at_once(tmp_path):

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -95,6 +96,32 @@ def test_faults_that_pass(make, fault, loopback, problem):
     assert [len(part) for part in scores(run(teacher, teacher.score(problem(), RATIONALES)))] == [2, 1, 3]
     assert server.outcomes["ok"] == 1
     assert server.outcomes[fault] == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [(5, 1), ({"a": 1}, 1), (["x"], 1), ("half a character: \ud83d", 1), ("x", -5), ("x", 10**30)],
+)
+def test_what_cannot_be_kept_is_a_broken_reply(text, tokens):
+    usage = SimpleNamespace(input_tokens=tokens, output_tokens=1, prompt_tokens=tokens, completion_tokens=1)
+    usage.cache_creation_input_tokens = usage.cache_read_input_tokens = None
+    block = SimpleNamespace(type="text", text=text)
+    said = SimpleNamespace(content=[block], usage=usage, stop_reason="end_turn")
+    choice = SimpleNamespace(message=SimpleNamespace(content=text), finish_reason="stop")
+    with pytest.raises(ValueError):
+        AnthropicTeacher(model="claude-haiku-5-5").reply(said)
+    with pytest.raises(ValueError):
+        OpenAITeacher(model="any").reply(SimpleNamespace(choices=[choice], usage=usage))
+
+
+@BOTH
+@pytest.mark.parametrize(("fault", "lost"), [("gateway", 1), ("server_error", 0), ("overloaded", 0)])
+def test_a_gateway_that_waited_in_vain_may_have_cost_money(make, fault, lost, loopback, problem, tmp_path):
+    with Ledger(tmp_path / "ledger", payer="run", max_usd=1.0) as ledger:
+        teacher = make(loopback(script=[fault]), ledger=ledger)
+        [(_, request)] = teacher.score_requests(problem(), RATIONALES)
+        run(teacher, teacher.score(problem(), RATIONALES))
+        assert ledger.spent() == pytest.approx(teacher.usage.usd + lost * teacher.worst_usd(request))
 
 
 def test_grouped_alone_and_shuffled_scores_belong_to_their_sentences(loopback, problem):
@@ -261,6 +288,20 @@ def test_a_model_that_the_sdk_does_not_know_is_warned_about(monkeypatch):
     assert AnthropicTeacher(model="claude-haiku-5-5").check() == []
     [warning] = AnthropicTeacher(model="claude-3-haiku-20240307").check()
     assert "claude-3-haiku-20240307" in warning
+
+
+@pytest.mark.parametrize("setting", ["concurrency", "timeout", "deadline", "max_tokens"])
+@pytest.mark.parametrize("value", [0, -2])
+def test_a_number_that_lets_nothing_through_is_refused(setting, value):
+    with pytest.raises(AresError, match=rf"teacher\.{setting}={value}: give a number above 0"):
+        OpenAITeacher(model="any", **{setting: value})
+
+
+def test_an_address_that_is_not_there_is_told(loopback, problem):
+    server = loopback()
+    for teacher in (claude(server, base_url=f"{server.url}/v1"), gpt(server, base_url=server.url)):
+        with pytest.raises(AresError, match=r"404.*correct teacher\.model or teacher\.base_url"):
+            run(teacher, teacher.score(problem(), RATIONALES))
 
 
 def test_the_papers_prompt_scores_one_rationale_a_request():

@@ -241,6 +241,18 @@ def test_the_papers_teacher_is_its_model_and_prompts(loopback, inputs):
     assert all(row.status in ("ok", "empty") for row in read_feedback(inputs / "run" / "feedback.parquet"))
 
 
+@pytest.mark.parametrize("share", [-0.1, 2])
+def test_a_share_that_is_none_is_refused(share, loopback, inputs):
+    with pytest.raises(AresError, match=rf"max_quarantine={share}: give a share"):
+        check_teacher(config_of(inputs, loopback(), f"teacher.max_quarantine={share}"))
+
+
+def test_nothing_to_compare_is_told(loopback, inputs):
+    write_rationales(inputs / "others.parquet", [Rationale("elsewhere", "No.", (1,), False)])
+    with pytest.raises(AresError, match=r"judge\.against=.* has no rationale for any question"):
+        do(judge, inputs, loopback())
+
+
 def test_a_cap_needs_a_price(loopback, inputs):
     config = config_of(inputs, loopback(), "teacher.max_usd=1", "teacher.model=claude-unknown")
     with pytest.raises(AresError, match=r"conf/prices\.yaml"):

@@ -42,9 +42,14 @@ def teacher_of(config: Config, run: Run) -> Teacher:
 
 
 def check_teacher(config: Config) -> None:
-    """Raises AresError where asking cannot succeed: no key, no package, a cap without a price; prints
+    """Raises AresError where asking cannot succeed: no key, no package, a cap without a price, a share that is
+    none; prints
     warnings."""
     teacher = make_teacher(config)
+    if not 0 <= config.teacher["max_quarantine"] <= 1:
+        raise AresError(
+            f"teacher.max_quarantine={config.teacher['max_quarantine']}: give a share, from 0 to 1."
+        )
     if config.teacher["max_usd"] is not None and not teacher.priced:
         raise AresError(
             f"teacher.max_usd={config.teacher['max_usd']}: the price of model {config.teacher['model']} is not known; "

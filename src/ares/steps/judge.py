@@ -27,6 +27,11 @@ def judge(config: Config, run: Run) -> Outputs:
     own = read_rationales(run.inputs[f"rationales-{config.judge.split}"])
     others = {row.pid: row.text for row in read_rationales(other_rationales(config))}
     both = [(problems[row.pid], row.text, others[row.pid]) for row in own if row.pid in others]
+    if not both:
+        raise AresError(
+            f"judge.against={config.judge.against} has no rationale for any question of this run's {config.judge.split} "
+            "split; name a run on the same data."
+        )
     pairs = [(problem, _bare(a), _bare(b)) for problem, a, b in both[: config.judge.questions]]
     teacher = teacher_of(config, run)
     if config.teacher["dry_run"]:

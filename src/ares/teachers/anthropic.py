@@ -137,7 +137,7 @@ class AnthropicTeacher(ChatTeacher):
             stop = _STOPS.get(message.stop_reason, "")
         except (AttributeError, TypeError) as error:
             raise ValueError(f"not a message: {error}") from None
-        return Reply(text, *tokens, self.usd(*tokens), stop=stop)
+        return self.answered(text, tokens, stop)
 
     async def close(self) -> None:
         """Closes the connection."""

@@ -6,16 +6,16 @@ before it submits anything.
 """
 
 import asyncio
-import json
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ares.teachers.cuts import Asked, cut, still_open
 from ares.teachers.intents import free, held, intend, intent, name_batch, unfinished
 from ares.teachers.ledger import Ledger
 from ares.teachers.messages import Reply, Request, Unanswered
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ares.teachers.anthropic import AnthropicTeacher
 
 T = TypeVar("T")
-Asked = dict[str, tuple[Request, asyncio.Future[Reply]]]
 
 MOST_REQUESTS, MOST_BYTES = 100_000, 200_000_000  # of one batch, by the API's documentation
 _ROUNDS = 3  # a request that fails, expires or is missing goes into so many batches
@@ -66,11 +65,11 @@ class Batches:
             try:
                 await self._settle(asked)
             except asyncio.CancelledError:
-                for _, future in _open(asked).values():
+                for _, future in still_open(asked).values():
                     future.cancel()
                 raise
             except Exception as error:
-                for _, future in _open(asked).values():
+                for _, future in still_open(asked).values():
                     future.set_exception(error)
 
     async def _settle(self, asked: Asked) -> None:
@@ -79,10 +78,13 @@ class Batches:
             if name := name or await self._find(key):
                 await self._collect(name, asked)
         for _ in range(_ROUNDS):
-            submitted = [await self._submit(part) for part in _cut(_open(asked), self._arguments)]
+            submitted = [
+                await self._submit(part)
+                for part in cut(still_open(asked), self._arguments, MOST_REQUESTS, MOST_BYTES)
+            ]
             for name in submitted:
                 await self._collect(name, asked)
-        for _, future in _open(asked).values():
+        for _, future in still_open(asked).values():
             future.set_exception(Unanswered(f"no result in {_ROUNDS} batches"))
 
     @property
@@ -96,44 +98,50 @@ class Batches:
         requests: Any = [
             {"custom_id": name, "params": self._arguments(request)} for name, (request, _) in part.items()
         ]
-        tried = False
+        failed = False
 
-        async def create() -> str:
-            nonlocal tried
-            # A creation that failed may have succeeded all the same.
-            if tried and (name := await self._find(key)):
-                return name
-            tried = True
+        async def create() -> str | None:
+            nonlocal failed
+            # A creation that failed may have succeeded all the same; None leaves it to `_find`, which may wait
+            # for hours, to see.
+            if failed and (await self._candidates(key))[1]:
+                failed = False
+                return None
+            failed = True
             batch = await self.teacher.connect().messages.batches.create(requests=requests, timeout=_UPLOAD)
             return batch.id
 
-        name = await self._persist(create, timeout=_UPLOAD)
+        name: str | None = None
+        while name is None:
+            name = await self._persist(create, timeout=_UPLOAD) or await self._find(key)
         await self._ledger.run(partial(name_batch, key=key, name=name))
         self._own.add(name)
         return name
 
     def _arguments(self, request: Request) -> dict[str, Any]:
         arguments = self.teacher.arguments(request.payload)
-        return {**arguments, **arguments.pop("extra_body", {})}
+        options = arguments.pop("extra_body", {})  # the SDK's word, which the service does not take
+        return {**arguments, **options}
 
     async def _find(self, key: str) -> str | None:
         """The service's name for a batch that was meant to be created; None if it was not."""
-        created, size, hashes, known = await self._ledger.run(partial(intent, key=key))
-        for batch in await self._persist(partial(self._recent, created - _CLOCKS)):
-            counts = batch.request_counts
-            total = sum(
-                (counts.processing, counts.succeeded, counts.errored, counts.canceled, counts.expired)
-            )
-            if batch.id in known or total != size:
-                continue
+        hashes, candidates = await self._candidates(key)
+        for name in candidates:
             try:
-                results = await self._results(batch.id)
+                results = await self._results(name)
             except Gone:
                 continue
             if any(result.custom_id in hashes for result in results):
-                await self._ledger.run(partial(name_batch, key=key, name=batch.id))
-                return batch.id
+                await self._ledger.run(partial(name_batch, key=key, name=name))
+                return name
         return None
+
+    async def _candidates(self, key: str) -> tuple[set[str], list[str]]:
+        """The requests of a batch that was meant to be created, and the names of those that may be it."""
+        created, size, hashes, known = await self._ledger.run(partial(intent, key=key))
+        recent = await self._persist(partial(self._recent, created - _CLOCKS))
+        alike = (batch.id for batch in recent if _size(batch.request_counts) == size)
+        return hashes, [name for name in alike if name not in known]
 
     async def _recent(self, since: float) -> list[Any]:
         found = []
@@ -210,30 +218,21 @@ class Batches:
 
         async def nothing() -> None: ...
 
-        return await persist(call, self.teacher.failure, nothing, patience, self.teacher.brake)
-
-
-def _open(asked: Asked) -> Asked:
-    return {name: item for name, item in asked.items() if not item[1].done()}
-
-
-def _cut(asked: Asked, arguments: Callable[[Request], Mapping[str, Any]]) -> Iterator[Asked]:
-    """Parts that each fit into one batch."""
-    part: Asked = {}
-    room = MOST_BYTES
-    for name, item in asked.items():
-        size = len(json.dumps(arguments(item[0]), ensure_ascii=False).encode()) + len(name) + 64
-        if part and (size > room or len(part) == MOST_REQUESTS):
-            yield part
-            part, room = {}, MOST_BYTES
-        part[name] = item
-        room -= size
-    if part:
-        yield part
+        try:
+            return await persist(call, self.teacher.failure, nothing, patience, self.teacher.brake)
+        except Unanswered as error:
+            # Not a fault of the requests, which would be quarantined for it.
+            raise AresError(
+                f"Message Batches fail ({error.reason}); nothing that is paid for is lost: give the same command again."
+            ) from None
 
 
 def _has_failed(future: asyncio.Future[Reply]) -> bool:
     return future.cancelled() or future.exception() is not None
+
+
+def _size(counts: Any) -> int:
+    return sum((counts.processing, counts.succeeded, counts.errored, counts.canceled, counts.expired))
 
 
 def _is_final(error: Any) -> bool:

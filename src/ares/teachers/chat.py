@@ -58,6 +58,9 @@ class ChatTeacher(Teacher):
             raise AresError(f"teacher={name} needs a model: teacher.model=<name>.")
         if prompt not in _FORMS:
             raise AresError(f"teacher.prompt={prompt}: choose from {', '.join(_FORMS)}.")
+        _check_positive(
+            name, concurrency=concurrency, timeout=timeout, deadline=deadline, max_tokens=max_tokens
+        )
         self.form = _FORMS[prompt]
         if str(group) == "k" and not self.form.GROUPED:
             raise AresError(
@@ -165,9 +168,10 @@ class ChatTeacher(Teacher):
             raise error
         sdk = self.sdk()
         if isinstance(error, sdk.APIStatusError) and error.status_code in (401, 402, 403, 404):
+            hint = "; correct teacher.model or teacher.base_url" if error.status_code == 404 else ""
             raise AresError(
                 f"teacher={self.name} (model {self.model}): the service refuses all requests with "
-                f"{error.status_code}: {self.redacted(str(error.message))}"
+                f"{error.status_code}: {self.redacted(str(error.message))}{hint}"
             ) from None
         found = failure_of(error, sdk)
         if found.local:
@@ -191,6 +195,15 @@ class ChatTeacher(Teacher):
             return None
         price = input_tokens * self.price["input"] + output_tokens * self.price["output"]
         return self.discount * price / 1e6
+
+    def answered(self, text: Any, tokens: tuple[int, int], stop: str) -> Reply:
+        """A reply with its price; raises ValueError where it has no text that can be kept, or counts no tokens."""
+        if not isinstance(text, str):
+            raise ValueError(f"a text that is of type {type(text).__name__}")
+        if not all(0 <= count < 1 << 40 for count in tokens):
+            raise ValueError(f"{tokens[0]} and {tokens[1]} tokens")
+        text.encode()  # half a character has no UTF-8: a UnicodeEncodeError is a ValueError
+        return Reply(text, *tokens, self.usd(*tokens), stop=stop)
 
     @property
     def priced(self) -> bool:
@@ -224,6 +237,12 @@ def image_tokens(payload: Mapping[str, Any]) -> int:
     """The image's share of a request's input tokens."""
     image = payload["image"]
     return math.ceil(image["size"][0] * image["size"][1] / 750) if image else 0
+
+
+def _check_positive(name: str, **settings: float | None) -> None:
+    for setting, value in settings.items():
+        if value is not None and value <= 0:
+            raise AresError(f"teacher={name}, teacher.{setting}={value}: give a number above 0.")
 
 
 def _has_image(problem: Problem) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
+Outcome = tuple[Any, BaseException | None]  # a result, or what went wrong
 
 NETWORK_FILE_SYSTEMS = (
     *("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "afs", "9p", "panfs"),
@@ -81,16 +82,20 @@ class Database:
             batch, self._waiting = self._waiting, []
         if not batch:
             return
-        results: list[Any] = []
-        error: BaseException | None = None
-        try:
-            with self._transaction():
-                results = [operation(self._db) for operation, _ in batch]
-        except BaseException as caught:
-            error = caught
+        outcomes = self._outcomes([operation for operation, _ in batch])
         futures = [future for _, future in batch]
         with suppress(RuntimeError):  # the loop of a program that ends is closed
-            futures[0].get_loop().call_soon_threadsafe(_settle, futures, results, error)
+            futures[0].get_loop().call_soon_threadsafe(_settle, futures, outcomes)
+
+    def _outcomes(self, operations: list[Operation[Any]]) -> list[Outcome]:
+        try:
+            with self._transaction():
+                return [(operation(self._db), None) for operation in operations]
+        except BaseException as error:
+            if len(operations) == 1 or isinstance(error, sqlite3.OperationalError):
+                return [(None, error)] * len(operations)
+        # What one of them cannot do undoes none of the others.
+        return [outcome for operation in operations for outcome in self._outcomes([operation])]
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -114,11 +119,11 @@ class Database:
                 time.sleep(0.05)
 
 
-def _settle(futures: list[asyncio.Future[Any]], results: list[Any], error: BaseException | None) -> None:
-    for number, future in enumerate(futures):
+def _settle(futures: list[asyncio.Future[Any]], outcomes: list[Outcome]) -> None:
+    for future, (result, error) in zip(futures, outcomes, strict=True):
         if future.done():
             continue  # its asker was cancelled
         if error is None:
-            future.set_result(results[number])
+            future.set_result(result)
         else:
             future.set_exception(error)

@@ -120,7 +120,7 @@ class OpenAITeacher(ChatTeacher):
             stop = "refusal" if refused else _STOPS.get(choice.finish_reason, "")
         except (AttributeError, TypeError, IndexError) as error:
             raise ValueError(f"not a completion: {error}") from None
-        return Reply(text, *tokens, self.usd(*tokens), stop=stop)
+        return self.answered(text, tokens, stop)
 
     async def close(self) -> None:
         """Closes the connection."""

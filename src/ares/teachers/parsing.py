@@ -36,11 +36,15 @@ _REFUSAL = re.compile(
     r"|as an? (ai|(large )?language model|assistant)\b|there is no (image|rationale|text)|n/?a\W*$)",
     re.IGNORECASE,
 )
+_HALF = re.compile("[\ud800-\udfff]")  # what an escape in JSON can leave, and no file can hold
 _ECHO = re.compile(
     r"original[_ ]rationale|final_rationale|corrected rationales? (inside|within)|your task (involves|is)\b",
     re.IGNORECASE,
 )
 _WINNER = re.compile(r"\b(first|second|tie)\b", re.IGNORECASE)
+# What follows the word "winner", or is all of the reply. Prose that speaks of one of the two prefers nothing yet.
+_STATED = re.compile(r"\W*(?:is\W+)?(?:(?:the|a)\W+)?(first|second|tie)\b", re.IGNORECASE)
+_ALONE = re.compile(rf"{_STATED.pattern}(?:\W+(?:one|rationale))?\W*", re.IGNORECASE)
 
 
 class FeedbackError(Exception):
@@ -190,6 +194,8 @@ def parse_correction(text: str, echo: re.Pattern[str] | None = None) -> str:
             raise FeedbackError("no final rationale in the reply")
         value = _without_bullets(_braced(text[keys[-1].end() :]))
     value = " ".join(value.split())
+    if _HALF.search(value):
+        raise FeedbackError("the final rationale holds half a character")
     if not re.search(r"\w", value):
         raise FeedbackError("the final rationale is empty")
     if _ECHO.search(value) or (echo and echo.search(value)):
@@ -201,11 +207,11 @@ def parse_correction(text: str, echo: re.Pattern[str] | None = None) -> str:
 
 def parse_verdict(text: str) -> Winner:
     """Which rationale a reply prefers, from `winner: first|second|tie`; raises FeedbackError otherwise."""
-    after = re.split(r"winner\W*", text, flags=re.IGNORECASE)[-1]
-    found = {match.lower() for match in _WINNER.findall(after)}
-    if len(found) != 1:
+    *before, after = re.split("winner", text, flags=re.IGNORECASE)
+    stated = _STATED.match(after) if before else _ALONE.fullmatch(after)
+    if stated is None or len({match.lower() for match in _WINNER.findall(after)}) != 1:
         raise FeedbackError("no single winner in the reply")
-    return found.pop()  # type: ignore[return-value]
+    return stated[1].lower()  # type: ignore[return-value]
 
 
 def _json_final(text: str) -> str | None:
@@ -213,7 +219,9 @@ def _json_final(text: str) -> str | None:
     if not isinstance(value, Pairs):
         return None
     found = [item for key, item in value if key.lower().replace(" ", "_") == "final_rationale"]
-    return found[-1] if found and isinstance(found[-1], str) else None
+    if found and not isinstance(found[-1], str):
+        raise FeedbackError("the final rationale is no text")
+    return found[-1] if found else None
 
 
 def _braced(text: str) -> str:

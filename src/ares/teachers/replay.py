@@ -115,8 +115,8 @@ def read_folders(root: Path) -> Iterator[dict[str, Any]]:
         asked = file.with_name(ASKED)
         if not asked.exists():
             continue
-        pid, reply = file.parent.name, file.read_text(encoding="utf-8")
-        lines = asked.read_text(encoding="utf-8").strip().split("\n")[1:-1]
+        pid, reply = file.parent.name, _text_of(file)
+        lines = _text_of(asked).strip().split("\n")[1:-1]
         entries = [line.rstrip(",") for line in lines]
         if entries and all(entry.endswith(_BLANK) for entry in entries):
             # The sentences are in quotes but not escaped.
@@ -142,12 +142,14 @@ def _records(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _read_lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not splitlines(), which also parts a text at the line separators that JSON leaves as they are.
+    for number, line in enumerate(_text_of(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            complete = {"pid", "reply", *_CONTENT[row["kind"]]} <= row.keys()
+            asked = [_is_asked(name, row[name]) for name in _CONTENT[row["kind"]]]
+            complete = all(asked) and "pid" in row and isinstance(row["reply"], str)
         except (ValueError, KeyError, TypeError):
             complete = False
         if not complete:
@@ -155,6 +157,23 @@ def _read_lines(path: Path) -> Iterator[Mapping[str, Any]]:
                 f"{path}, line {number}: not a record with kind, pid, what was asked and reply; correct or remove it."
             )
         yield row
+
+
+def _is_asked(name: str, value: Any) -> bool:
+    """Whether a record's value is a text or, of `sentences`, a list of texts or of such lists."""
+    if name != "sentences":
+        return isinstance(value, str)
+    parts = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
+    return all(isinstance(part, list) and all(isinstance(text, str) for text in part) for part in parts)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise AresError(
+            f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8, or leave it out of the recording."
+        ) from None
 
 
 def _folded(texts: Sequence[str]) -> list[str]:

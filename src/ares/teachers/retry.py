@@ -19,7 +19,8 @@ from ares.types import AresError
 T = TypeVar("T")
 
 _BUSY = (429, 503, 529)
-_FREE = (408, 409, 429, 500, 502, 503, 504, 529)  # nothing was generated, so nothing is paid
+_PASSING = (408, 409, 429)  # and all from 500 on
+_FREE = (*_PASSING, 500, 502, 503, 529)  # nothing was generated; a gateway that waits in vain cannot tell
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ def failure_of(error: Exception, sdk: ModuleType) -> Failure:
     if isinstance(error, sdk.APIStatusError):
         status, after = error.status_code, asked_wait(error.response.headers)
         reason = f"{status}: {error.message}"
-        return Failure(reason, passing=status in _FREE or status >= 500, away=status in _BUSY, after=after)
-    if isinstance(error, sdk.APIConnectionError):
+        passing, paid = status in _PASSING or status >= 500, status >= 500 and status not in _FREE
+        return Failure(reason, passing, away=status in _BUSY, paid=paid, after=after)
+    if isinstance(error, sdk.APIConnectionError) or _is_of_transport(error):
         return Failure(f"a broken connection ({error.__cause__ or error})", passing=True, paid=True)
     if isinstance(error, sdk.APIError | ValueError):
         # A reply that is no JSON, or not of the expected form: JSONDecodeError, ValidationError ...
@@ -115,6 +117,11 @@ async def persist(
             "same command again when it does."
         )
     raise Unanswered(found.reason, paid=found.paid)
+
+
+def _is_of_transport(error: Exception) -> bool:
+    """Whether an exception is the HTTP library's own: the SDKs pass it on where a body comes as a stream."""
+    return any(kind.__name__ == "RequestError" for kind in type(error).__mro__)
 
 
 def _pause(pauses: int, patience: Patience) -> float:
