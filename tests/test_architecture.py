@@ -13,7 +13,7 @@ SOURCE = REPOSITORY / "src" / "ares"
 LAYERS = (
     {"types", "schema"},
     {"store"},
-    {"tables", "step", "ranks", "commands"},
+    {"tables", "step", "ranks", "commands", "bounds"},
     {"data", "text", "vision", "rl"},
     {"models"},
     {"teachers"},

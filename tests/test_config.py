@@ -5,11 +5,15 @@ import resource
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
 
+from ares.bounds import BOUNDS
 from ares.config import (
     folder,
     options,
@@ -18,7 +22,8 @@ from ares.config import (
     validate,
     warnings_of,
 )
-from ares.overrides import GROUPS, problems_of, problems_with
+from ares.overrides import GROUPS, known_values, problems_of, problems_with
+from ares.schema import Config
 from ares.types import AresError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -99,6 +104,10 @@ def test_a_correct_command_line_has_no_problems() -> None:
         ("data.rot=x", "'data.root'"),
         ("~rl.k=4", "cannot be removed"),
         ("model.layers=abc", "must be a number"),
+        ("teacher.batch=no", "must be true or false"),
+        ("features.pretrained=null", "must be true or false"),
+        ("data.sizes=null", "must be a mapping"),
+        ("data.sizes=5", "must be a mapping"),
     ],
 )
 def test_each_mistake_is_named_with_a_suggestion(override: str, suggestion: str) -> None:
@@ -125,7 +134,15 @@ def test_what_hydra_would_tell_is_told_in_a_sentence(arguments: list[str], messa
 def test_flags_of_hydra_and_sweeps_are_no_mistakes() -> None:
     assert problems_of(["--cfg", "job", "experiment=demo"]) == []
     assert problems_of(["-m", "stage=rl", "experiment=demo", "rl.kl_coef=0.1,0.2"]) == []
-    assert problems_of(["--help", "whatever"]) == []
+    assert problems_of(["--help", "experiment=demo"]) == []
+    assert problems_of(["--info", "defaults", "experiment=demo"]) == []
+    assert problems_of(["--info", "experiment=demo"]) == []
+    assert problems_of(["-sc", "install=bash"]) == []
+
+
+def test_a_mistake_beside_a_flag_of_hydra_is_told() -> None:
+    for flag in (["--help"], ["--info"], ["--info", "defaults"], ["--cfg", "job"]):
+        assert "'rl.kl_coef'" in problems_of([*flag, "rl.klcoef=1"])[0]
 
 
 def test_three_mistakes_give_three_messages_and_exit_code_2() -> None:
@@ -174,11 +191,42 @@ def test_help_and_configuration_are_quick(flag: list[str]) -> None:
         (["sweep.samples=0"], r"sweep\.samples"),
         (["rl.temperature=0"], "above 0"),
         (["rounds=0"], "at least 1"),
+        (["seed=-1"], "seed=-1: it must be a whole number between 0"),
+        (["sft.dropout=1"], r"sft\.dropout=1.0: it must be at least 0 and below 1"),
+        (["rationale.warmup_fraction=3"], "between 0 and 1"),
+        (["rationale.adam_beta2=1.5"], "below 1"),
+        (["lora.gradient_clip=-1"], "above 0, or null"),
+        (["sft.eval_questions=0"], "at least 1"),
+        (["rl.lr=nan"], "above 0"),
+        (["rl.kl_coef=inf"], "not be negative"),
+        (["rl.micro_batch_size=0"], "at least 1"),
+        (["rl.global_batch_size=-8"], "at least 1"),
+        (["trainer.devices=0"], "at least 1"),
+        (["model.layers=0"], "at least 1"),
+        (["features.batch_size=1.5"], "whole number"),
+        (["features.workers=-1"], "not negative"),
+        (["teacher=anthropic", "teacher.concurrency=null"], "at least 1"),
+        (["report.examples=-1"], "not negative"),
     ],
 )
 def test_impossible_combinations_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(AresError, match=message):
         validate(composed("experiment=demo", *overrides))
+
+
+def test_every_number_of_the_schema_has_a_bound() -> None:
+    def numbers(block: Any, prefix: str = "") -> Iterator[str]:
+        hints = get_type_hints(block)
+        for item in fields(block):
+            if is_dataclass(hints[item.name]):
+                yield from numbers(hints[item.name], f"{prefix}{item.name}.")
+            elif {int, float} & {hints[item.name], *get_args(hints[item.name])}:
+                yield prefix + item.name
+
+    found = set(numbers(Config))
+    assert len(found) > 70
+    assert found <= BOUNDS.keys()
+    assert BOUNDS.keys() <= known_values().keys()
 
 
 def test_all_impossible_values_are_told_at_once() -> None:

@@ -4,11 +4,12 @@ import difflib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from ares.bounds import out_of_bounds, value_at
 from ares.schema import Config
 from ares.types import AresError
 
@@ -66,82 +67,16 @@ _CHOICES = {
     "evaluate.split": ("train", "val", "test"),
     "judge.split": ("train", "val", "test"),
 }
-_AT_LEAST_ONE = (
-    "rounds",
-    "rl.k",
-    "rl.max_new_tokens",
-    "rl.questions_per_part",
-    "rl.generation_batch",
-    "rl.ppo_epochs",
-    "rl.global_batch_size",
-    "rl.micro_batch_size",
-    *(f"{block}.{key}" for block in ("rationale", "sft", "lora") for key in ("epochs", "micro_batch_size")),
-    *(
-        f"{block}.{key}"
-        for block in ("rationale", "sft", "lora")
-        for key in ("eval_every_epochs", "max_output_tokens")
-    ),
-    "lora.r",
-    "text.max_input_tokens",
-    "generate.max_new_tokens",
-    "generate.batch_size",
-    "trainer.devices",
-    "trainer.num_nodes",
-)
-# Where null is allowed it means none, or the default.
-_AT_LEAST_ONE_OR_NULL = ("rl.questions", "trainer.threads", "sweep.samples")
-_POSITIVE = ("rl.lr", "rationale.lr", "sft.lr", "lora.lr", "rl.clip_range", "rl.temperature", "rl.adam_eps")
-_POSITIVE_OR_NULL = (
-    "rl.value_lr",
-    "rl.gradient_clip",
-    "rl.target_kl",
-    "rl.value_clip_range",
-    "rl.log_ratio_clamp",
-)
-_NOT_NEGATIVE = (
-    *("rl.kl_coef", "rl.vf_coef", "rl.value_warmup_epochs", "rl.top_k", "rl.eval_questions", "rl.lora.r"),
-    *(f"{block}.weight_decay" for block in ("rationale", "rl", "sft", "lora")),
-)
-_RANGES = {
-    "rl.holdout": (0.0, 0.9),
-    "rl.neutral": (0.0, 1.0),
-    "rl.gamma": (0.0, 1.0),
-    "rl.lam": (0.0, 1.0),
-    "rl.top_p": (0.0, 1.0),
-    "rl.warmup_fraction": (0.0, 1.0),
-}
-
-
-def _get(config: Config, key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def _impossible_values(config: Config) -> Iterator[str]:
     if str(config.trainer.precision) in ("16", "16-mixed", "16-true", "fp16"):
         yield "trainer.precision=16: T5 overflows in float16; use bf16-mixed or 32-true."
     for key, choices in _CHOICES.items():
-        value = _get(config, key)
+        value = value_at(config, key)
         if value not in choices and not (key == "trainer.precision" and str(value).startswith("16")):
             yield f"{key}={value}: choose from {', '.join(choices)}.{suggest(str(value), choices)}"
-    for key in _AT_LEAST_ONE:
-        if _get(config, key) < 1:
-            yield f"{key}={_get(config, key)}: it must be at least 1."
-    for key, (low, high) in _RANGES.items():
-        if not low <= _get(config, key) <= high:
-            yield f"{key}={_get(config, key)}: it must lie between {low} and {high}."
-    for key in (*_AT_LEAST_ONE_OR_NULL, *_POSITIVE, *_POSITIVE_OR_NULL, *_NOT_NEGATIVE):
-        value = _get(config, key)
-        if value is None and key in (*_AT_LEAST_ONE_OR_NULL, *_POSITIVE_OR_NULL):
-            continue
-        if key in _AT_LEAST_ONE_OR_NULL and value < 1:
-            yield f"{key}={value}: it must be at least 1, or null."
-        elif key in (*_POSITIVE, *_POSITIVE_OR_NULL) and value <= 0:
-            yield f"{key}={value}: it must be above 0."
-        elif value < 0:
-            yield f"{key}={value}: it must not be negative."
+    yield from out_of_bounds(config)
     if config.doctor.stage not in options("stage"):
         yield f"doctor.stage={config.doctor.stage}: there is no such stage.{suggest(config.doctor.stage, options('stage'))}"
     if not config.run.strip("/") or Path(config.run).parts[0] == "shared":
@@ -152,6 +87,8 @@ def _impossible_combinations(config: Config) -> Iterator[str]:
     devices = config.trainer.devices * config.trainer.num_nodes
     for name in ("rationale", "rl", "sft", "lora"):
         block = getattr(config, name)
+        if min(block.global_batch_size, block.micro_batch_size, devices) < 1:
+            continue  # told above
         share, rest = divmod(block.global_batch_size, devices)
         if rest or share == 0:
             yield (

@@ -29,19 +29,25 @@ _VALUED = (
     "-cn",
     "--config-dir",
     "-cd",
+    "--experimental-rerun",
 )
+# One that may be followed by a topic.
+_MAYBE_VALUED = ("--info", "-i")
+_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 _SWEEPS = ("-m", "--multirun")
 
 
 def problems_of(arguments: Sequence[str]) -> list[str]:
-    """One sentence for each mistake in a command line; none if there is none, or if it asks for help."""
+    """One sentence for each mistake in a command line; none if there is none."""
     settings = [
         argument
         for before, argument in zip(["", *arguments], arguments, strict=False)
-        if not argument.startswith("-") and before not in _VALUED
+        if not argument.startswith("-")
+        and before not in _VALUED
+        and not (before in _MAYBE_VALUED and argument in _TOPICS)
     ]
-    if any(argument in ("--help", "-h", "--hydra-help") for argument in arguments):
-        return []
+    if any(argument in ("--shell-completion", "-sc") for argument in arguments):
+        return []  # what follows is for the shell
     found = problems_with(settings)
     if found or any(argument in _SWEEPS for argument in arguments):
         return found
@@ -115,12 +121,29 @@ def _problem_with_group(override: Override) -> str | None:
     return None
 
 
+def _not_as_the_files_have_it(value: Any, defaults: Sequence[Any]) -> tuple[str, Any] | None:
+    """What a value of a free-form key has to be, and the value, where it is not of the kind that the files have."""
+    kinds: tuple[tuple[str, tuple[type, ...]], ...] = (
+        ("true or false", (bool,)),
+        ("a number", (int, float)),
+        ("a mapping, {key: value, ...}", (dict,)),
+    )
+    if isinstance(value, str) and "${" in value:
+        return None
+    given = [type(default) for default in defaults if default is not None]
+    for words, types in kinds:
+        if given and all(kind in types for kind in given):
+            # null stands for the default of a number; nothing else has one
+            right = type(value) in types or (value is None and words == "a number")
+            return None if right else (words, value)
+    return None
+
+
 def _problem_with_value(override: Override, defaults: Sequence[Any]) -> str | None:
     key = override.key_or_group
     if key.split(".")[0] in FREE_FORM:
-        numbers = [type(default) in (int, float) for default in defaults if default is not None]
-        wrong = [value for value in _values(override) if isinstance(value, str) and "${" not in value]
-        return f"{key}={wrong[0]}: it must be a number." if wrong and numbers and all(numbers) else None
+        wrong = (_not_as_the_files_have_it(value, defaults) for value in _values(override))
+        return next((f"{key}={value}: it must be {kind}." for kind, value in filter(None, wrong)), None)
     for value in _values(override):
         if isinstance(value, str) and "${" in value:
             continue
