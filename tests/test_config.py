@@ -196,7 +196,7 @@ def test_help_and_configuration_are_quick(flag: list[str]) -> None:
         (["rationale.warmup_fraction=3"], "between 0 and 1"),
         (["rationale.adam_beta2=1.5"], "below 1"),
         (["lora.gradient_clip=-1"], "above 0, or null"),
-        (["sft.eval_questions=0"], "at least 1"),
+        (["sft.eval_questions=-1"], "not negative"),
         (["rl.lr=nan"], "above 0"),
         (["rl.kl_coef=inf"], "not be negative"),
         (["rl.micro_batch_size=0"], "at least 1"),

@@ -38,7 +38,7 @@ _FIT = {
     "gradient_clip": _POSITIVE_OR_NULL,
     "dropout": _BELOW_ONE,
     "max_output_tokens": _COUNT,
-    "eval_questions": _COUNT,
+    "eval_questions": _NATURAL,
     "eval_every_epochs": _COUNT,
 }
 BOUNDS: Mapping[str, Bound] = {

@@ -44,11 +44,13 @@ def equal_share(references, hypotheses) -> float:
     return sum(r == h for r, h in zip(references, hypotheses, strict=True)) / len(references)
 
 
-def fit(network, folder: Path, epochs: int = 1, *, callbacks=(), train=None, **changes) -> dict[str, float]:
+def fit(
+    network, folder: Path, epochs: int = 1, *, callbacks=(), train=None, val=8, score=equal_share, **changes
+) -> dict[str, float]:
     settings = {"lr": 1e-2, "global_batch_size": 4, "micro_batch_size": 4, "max_output_tokens": 4, **changes}
     micro = settings["micro_batch_size"]
     data = Seq2SeqData(
-        train or rows(30), rows(8), features=None, pad_id=0, micro=micro,
+        train or rows(30), rows(val), features=None, pad_id=0, micro=micro,
         accumulate=settings["global_batch_size"] // micro, eval_batch=4, seed=3,
     )  # fmt: skip
     return fit_seq2seq(
@@ -56,7 +58,7 @@ def fit(network, folder: Path, epochs: int = 1, *, callbacks=(), train=None, **c
         Digits(),
         data,
         FitConfig(epochs=epochs, **settings),
-        score=equal_share,
+        score=score,
         metric="val/equal",
         devices=1,
         checkpoints=folder / "checkpoints",
@@ -131,11 +133,34 @@ def test_a_step_is_the_gradient_of_the_mean_over_the_optimiser_batchs_real_token
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_it_learns_and_keeps_its_best(tmp_path) -> None:
-    network = model()
-    figures = fit(network, tmp_path, epochs=40, train=rows(64))
+def test_it_learns(tmp_path) -> None:
+    figures = fit(model(), tmp_path, epochs=40, train=rows(64))
     assert figures["val/equal"] >= 0.5
     assert figures["loss"] < 1.0
+
+
+def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    state = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+    return {key.removeprefix("model."): value for key, value in state.items()}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_weights_of_the_best_validation_stay(tmp_path) -> None:
+    network, scores = model(), iter([0.2, 0.9, 0.1])
+    figures = fit(network, tmp_path, epochs=3, score=lambda references, hypotheses: next(scores))
+    best, last, left = weights(tmp_path, "best"), weights(tmp_path, "last"), network.state_dict()
+    assert figures["val/equal"] == pytest.approx(0.9)
+    assert all(torch.equal(left[key], best[key]) for key in best)
+    assert not all(torch.equal(best[key], last[key]) for key in best)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_without_validation_the_latest_weights_stay_and_there_is_no_score(tmp_path) -> None:
+    network = model()
+    figures = fit(network, tmp_path, epochs=2, val=0)
+    last, left = weights(tmp_path, "last"), network.state_dict()
+    assert figures.keys() == {"loss"}
+    assert all(torch.equal(left[key], last[key]) for key in last)
 
 
 @pytest.mark.filterwarnings("ignore")

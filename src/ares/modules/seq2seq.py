@@ -129,8 +129,9 @@ def fit_seq2seq(
     best, last = _checkpoints(checkpoints, metric, fit)
     trainer = _trainer(fit, data.accumulate, [best, last], trainer_arguments)
     _fit_and_take_best(trainer, module, data, best, checkpoints / "last.ckpt")
-    loss = trainer.callback_metrics.get("loss")
-    return {metric: float(best.best_model_score or 0.0)} | ({} if loss is None else {"loss": float(loss)})
+    # Without questions to validate on there is no score, and the latest weights stay.
+    figures = {metric: best.best_model_score, "loss": trainer.callback_metrics.get("loss")}
+    return {name: float(figure) for name, figure in figures.items() if figure is not None}
 
 
 def _fit_and_take_best(
