@@ -286,3 +286,26 @@ def test_a_missing_upstream_artefact_is_one_sentence_with_the_command(tmp_path) 
     assert "stage=ppo" not in typed
     again = train(*shlex.split(typed)[1:], "--cfg", "job")
     assert again.returncode == 0, again.stderr
+
+
+def test_what_a_sweep_lacks_is_told_with_the_command_that_makes_it(tmp_path) -> None:
+    typed = (
+        "experiment=demo",
+        "data.sizes={train: 8, val: 4, test: 4}",
+        f"paths.runs={tmp_path}",
+        "run=mine",
+    )
+    done = train("-m", "stage=rl", *typed, "features=none", "rl.kl_coef=0,1")
+    assert done.returncode == 2, done.stderr
+    [told] = re.findall(r"`python (train\.py .*?)`", done.stderr)
+    assert shlex.split(told)[1:] == ["stage=rationale", *typed[:-1], "features=none", "run=mine"]
+    assert str(tmp_path / "mine/rationale/policy") in done.stderr
+
+
+def test_a_sweep_on_too_few_devices_is_told_with_the_sweep_that_works(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    typed = ("stage=rl", f"paths.runs={tmp_path}", "rl.kl_coef=0,1")
+    done = train("-m", *typed)
+    assert done.returncode == 2
+    works = "strategy=single trainer.devices=1 trainer.accelerator=cpu"
+    assert f"`python train.py -m {' '.join(typed)} {works}`" in done.stderr

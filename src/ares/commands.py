@@ -3,6 +3,9 @@
 import shlex
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 
 def typed() -> list[str]:
@@ -10,12 +13,31 @@ def typed() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
+def is_sweep() -> bool:
+    """Whether the command line is that of a sweep as a whole; one of its jobs has a number."""
+    if not HydraConfig.initialized():
+        return False
+    hydra = HydraConfig.get()
+    return hydra.mode == RunMode.MULTIRUN and OmegaConf.is_missing(hydra.job, "num")
+
+
+def is_swept(setting: str) -> bool:
+    """Whether a setting gives several values."""
+    return OverridesParser.create().parse_override(setting).is_sweep_override()
+
+
 def command(stage: str, **settings: str) -> str:
     """`python train.py stage=<stage> …` with everything that was typed besides, and `settings` in its place.
 
-    Outside a run that Hydra started: the stage and `settings` alone.
+    What a sweep tries is left out. Outside a run that Hydra started: the stage and `settings` alone.
     """
     replaced = {"stage", "doctor.stage", *settings}
-    kept = [override for override in typed() if override.lstrip("+").split("=", 1)[0] not in replaced]
+    kept = [override for override in typed() if _key(override) not in replaced]
+    if is_sweep():
+        kept = [o for o in kept if _key(o).split(".")[0] != "sweep" and not is_swept(o)]
     parts = [f"stage={stage}", *kept, *(f"{key}={value}" for key, value in settings.items())]
     return " ".join(["python train.py", *map(shlex.quote, parts)])
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+").split("=", 1)[0]

@@ -4,7 +4,7 @@ import os
 import shlex
 from dataclasses import replace
 
-from ares.commands import typed
+from ares.commands import is_sweep, typed
 from ares.config import validate
 from ares.schema import Config
 from ares.types import AresError
@@ -49,7 +49,8 @@ def command_for(config: Config, gpus: int) -> str:
     else:
         changes = [f"trainer.devices={devices}"]
     kept = [text for text in given if not text.startswith(tuple(replaced))]
-    return shlex.join(["python", "train.py", *kept, *changes])
+    flags = ["-m"] if is_sweep() else []
+    return shlex.join(["python", "train.py", *flags, *kept, *changes])
 
 
 def _fits(config: Config, devices: int) -> bool:

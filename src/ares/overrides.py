@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ares.commands import is_swept
 from ares.config import folder, options, register_schema, suggest
 from ares.schema import Config
 
@@ -51,7 +52,7 @@ def problems_of(arguments: Sequence[str]) -> list[str]:
     found = problems_with(settings)
     if found or any(argument in _SWEEPS for argument in arguments):
         return found
-    several = [text for text in settings if OverridesParser.create().parse_override(text).is_sweep_override()]
+    several = [text for text in settings if is_swept(text)]
     return [f"{text}: several values make a sweep; add -m." for text in several] or _uncomposable(settings)
 
 

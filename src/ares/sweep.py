@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from ares.commands import is_swept
 from ares.config import to_config, validate
 from ares.launch import place_of
 from ares.manifest import read_manifest
@@ -80,7 +81,7 @@ def _make_shared(config: Config) -> None:
 
 def jobs_of(master: DictConfig, loader: Any, arguments: Sequence[str]) -> list[Job]:
     """The jobs of a command line. Raises AresError with every mistake in any of them."""
-    config = _composed(loader, master, [text for text in arguments if not _is_swept(text)])
+    config = _composed(loader, master, [text for text in arguments if not is_swept(text)])
     params = [f"{key}={value}" for key, value in config.sweep.params.items()]
     if problems := problems_with(params):
         raise AresError("\n".join(problems))
@@ -115,12 +116,6 @@ def name_of(setting: Setting) -> str:
     names = keys if len(set(keys)) == len(keys) else [key for key, _ in setting]
     text = ",".join(f"{name}={value}" for name, (_, value) in zip(names, setting, strict=True))
     return "".join(character if character.isalnum() or character in "=,._+-" else "_" for character in text)
-
-
-def _is_swept(text: str) -> bool:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create().parse_override(text).is_sweep_override()
 
 
 def _composed(loader: Any, master: DictConfig, overrides: Sequence[str]) -> Config:

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -28,6 +29,7 @@ class AresSweeper(Sweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
+        HydraConfig.instance().set_config(self.config)  # messages tell what was typed
         try:
             return run_sweep(self.config, self.hydra_context.config_loader, self.launcher, arguments)
         except AresError as error:
