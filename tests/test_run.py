@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from ares.config import folder, register_schema, to_config
 from ares.launch import Place
 from ares.manifest import output_of, read_manifest
-from ares.run import is_finished, run_stage
+from ares.run import _summary, is_finished, run_stage
 from ares.schema import Config
 from ares.step import Outputs, Run
 from ares.steps.plan import full_plan
@@ -117,6 +117,33 @@ def test_a_changed_setting_is_refused_by_name_with_what_it_invalidates(tmp_path,
     with pytest.raises(AresError, match=r"rl\.clip_range \(0\.2 → 0\.1\).*round-1/generate.*on_change=rerun"):
         run_stage(config(tmp_path, "rl.clip_range=0.1"))
     assert calls == []
+
+
+def test_a_dry_run_of_another_teacher_is_not_refused_and_changes_nothing(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    other = ("stage=score", "teacher=anthropic", "stage.steps=[score]")
+    with pytest.raises(AresError, match="was made with another teacher"):
+        run_stage(config(tmp_path, *other))
+    calls_fail.key = "round-1/score"  # where the step itself ends the program
+    with pytest.raises(Killed):
+        run_stage(config(tmp_path, *other, "teacher.dry_run=true"))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+def test_the_last_line_of_a_step_tells_its_chief_figures() -> None:
+    def told(name: str, metrics: dict[str, float]) -> str:
+        step = next(step for step in full_plan(1) if step.name == name)
+        return _summary(step, Outputs({}, metrics))
+
+    scores = {f"accuracy/{name}": 50.0 for name in ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "AVG")}
+    assert told("evaluate", {**scores, "accuracy/AVG": 71.25}) == "accuracy/AVG 71.25 · "
+    before_and_after = {"before/score_per_sentence": 0.5, "after/score_per_sentence": 0.6}
+    found = told("ppo", {"train/score": 0.4, **before_and_after})
+    assert found == "before/score_per_sentence 0.5 · after/score_per_sentence 0.6 · "
+    assert (
+        told("generate", {f"{s}/tokens": 9.0 for s in ("train", "val")}) == "train/tokens 9 · val/tokens 9 · "
+    )
 
 
 def test_rerun_makes_the_changed_step_and_all_that_follows_again(tmp_path, calls) -> None:

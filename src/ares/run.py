@@ -42,6 +42,12 @@ from ares.types import AresError
 
 # Runs a step, in this process or in a group of its own: (config, run, the step's name).
 Perform = Callable[[Config, Run, str], Outputs]
+# The figures that a step's last line tells; of other steps the first ones.
+_TOLD = {
+    "ppo": ("before/score_per_sentence", "after/score_per_sentence", "train/kl_k3", "after/repetition"),
+    "evaluate": ("accuracy/AVG", "bleu4", "rouge_l", "failed_extractions"),
+}
+_MOST_TOLD = 6
 
 
 def run_stage(config: Config, *, shared_only: bool = False) -> None:
@@ -170,6 +176,7 @@ def _run_step(
     manifest = read_manifest(root)
     settings, inputs, digest = address(root, config, step, source, own, manifest)
     done = manifest["steps"].get(step.key)
+    changes_nothing = step.name in TEACHER_STEPS and config.teacher["dry_run"]
     if done and is_whole(root, done):
         altered = [n for n, output in done["outputs"].items() if not is_unaltered(root, output)]
         if done["hash"] == digest and not altered:
@@ -178,9 +185,9 @@ def _run_step(
         if config.on_change == "keep":
             print(f"{step.key}: kept, though {difference(done, settings, inputs, altered)} differs")
             return False
-        if config.on_change == "refuse":
+        if config.on_change == "refuse" and not changes_nothing:
             raise AresError(refusal(step, config, manifest, difference(done, settings, inputs, altered)))
-    if not (step.name in TEACHER_STEPS and config.teacher["dry_run"]):  # which changes nothing
+    if not changes_nothing:
         _write_config(root, config)
         drop_entry(root, step.key)
     shared = bool(config.sweep.of) and step.key in SHARED
@@ -208,7 +215,7 @@ def _execute(
     made = perform(run.config, run, step.name)
     seconds = time.monotonic() - clock
     outputs = {name: output_of(path, run.root) for name, path in made.files.items()}
-    print(f"{step.key}: {_summary(made)}{seconds:.1f} s", flush=True)
+    print(f"{step.key}: {_summary(step, made)}{seconds:.1f} s", flush=True)
     return {
         "hash": run.hash,
         "settings": settings,
@@ -223,7 +230,6 @@ def _execute(
     }
 
 
-def _summary(made: Outputs) -> str:
-    return "".join(
-        f"{name.rsplit('/', 1)[-1]} {value:.4g} · " for name, value in list(made.metrics.items())[:6]
-    )
+def _summary(step: Step, made: Outputs) -> str:
+    names = [name for name in _TOLD.get(step.name, made.metrics) if name in made.metrics][:_MOST_TOLD]
+    return "".join(f"{name} {made.metrics[name]:.4g} · " for name in names)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ares.commands import command
 from ares.evaluation.statistics import paired_bootstrap
 from ares.report.page import duration, render_report
 from ares.schema import Config
@@ -23,7 +24,7 @@ def report(config: Config, root: Path) -> Path:
     """
     if not (root / "manifest.json").exists():
         raise AresError(
-            f"{root} holds no finished step to report on; run `python train.py stage=ares run={config.run}`."
+            f"{root} holds no finished step to report on; run `{command('ares', run=config.run)}`."
         )
     steps = read_json(root / "manifest.json")["steps"]
     scores = read_json(root / "final/scores.json") if "final/evaluate" in steps else None
