@@ -255,6 +255,14 @@ def test_fewer_devices_than_asked_for_are_refused_with_the_command_that_works(mo
     assert not list(tmp_path.iterdir())  # a refused run leaves no folder
 
 
+def test_a_stage_that_uses_no_device_may_ask_for_any(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    typed = ("experiment=demo", "data.sizes={train: 8, val: 4, test: 4}", f"paths.runs={tmp_path}")
+    done = train("stage=score", *typed, "trainer.accelerator=auto", "strategy=ddp", "trainer.devices=2")
+    assert "GPUs" not in done.stderr
+    assert "round-1/score needs" in done.stderr
+
+
 def test_missing_data_is_one_sentence_with_the_command(tmp_path) -> None:
     done = train(
         "stage=rationale",

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ares.commands import is_sweep, typed
 from ares.config import validate
+from ares.launch import DEVICE_STEPS
 from ares.schema import Config
 from ares.types import AresError
 
@@ -19,9 +20,13 @@ def visible_gpus() -> int:
 
 
 def check_devices(config: Config) -> None:
-    """Raises AresError, with the command that works here, where more devices are asked for than can be used."""
+    """Raises AresError, with the command that works here, where more devices are asked for than can be used.
+
+    A stage without a step that uses them may ask for any.
+    """
     asked = config.trainer.devices
-    if asked == 1 or config.trainer.accelerator == "cpu":
+    needed = any(name in DEVICE_STEPS for name in config.stage.steps)
+    if asked == 1 or config.trainer.accelerator == "cpu" or not needed:
         return
     gpus = visible_gpus()
     if gpus < asked:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ares.evaluation.statistics import paired_bootstrap
+from ares.evaluation.statistics import paired_bootstrap, share_interval
 
 
 def test_interval_covers_the_true_difference_about_95_times_in_100() -> None:
@@ -40,3 +40,22 @@ def test_same_seed_same_interval() -> None:
 def test_needs_pairs(before: list[float], after: list[float]) -> None:
     with pytest.raises(ValueError, match="pairs"):
         paired_bootstrap(before, after)
+
+
+def test_interval_of_a_share_is_wilsons() -> None:
+    # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    published = {
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }
+    for counts, ends in published.items():
+        assert share_interval(*counts) == pytest.approx(ends, abs=5e-5)
+    assert share_interval(20, 20) == pytest.approx((1 - 0.1611, 1.0), abs=5e-5)
+
+
+@pytest.mark.parametrize(("right", "total"), [(0, 0), (3, 2), (-1, 2)])
+def test_a_share_needs_questions(right: int, total: int) -> None:
+    with pytest.raises(ValueError, match="right"):
+        share_interval(right, total)

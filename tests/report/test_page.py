@@ -356,3 +356,18 @@ def test_curves_show_values_on_hover(browser: Any, data: ReportData, tmp_path: P
     assert re.fullmatch(r"step [\d,]+: [\d.]+", point.locator("text").inner_html())
     assert page.locator("#training svg .point").nth(2).locator("text").evaluate(opacity) == "0"
     context.close()
+
+
+@pytest.mark.browser
+def test_on_paper_it_is_light_whole_and_coloured(browser: Any, data: ReportData, tmp_path: Path) -> None:
+    render_report(data, tmp_path / "report.html")
+    page = browser.new_page()
+    page.emulate_media(media="print", color_scheme="dark")
+    page.goto((tmp_path / "report.html").as_uri())
+    assert background(page, "body")[0] > 200
+    assert not page.locator("nav").is_visible()
+    assert page.locator("#steps details .facts").first.is_visible()
+    for selector in (".bar > i", ".sentences .low"):
+        adjust = "e => getComputedStyle(e).printColorAdjust"
+        assert page.locator(selector).first.evaluate(adjust) == "exact"
+    page.close()

@@ -1,5 +1,6 @@
-"""How sure a difference between two sets of figures for the same questions is."""
+"""How sure a share is, and a difference between two sets of figures for the same questions."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,3 +28,17 @@ def paired_bootstrap(
         means[start : start + size] = differences[drawn].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(differences.mean()), float(low), float(high)
+
+
+def share_interval(right: int, total: int) -> tuple[float, float]:
+    """The ends, in [0, 1], of the 95 % interval of a share of which `right` of `total` questions were seen.
+
+    Wilson's score interval (Wilson 1927). Raises ValueError unless 0 <= right <= total and total > 0.
+    """
+    if not 0 <= right <= total or total == 0:
+        raise ValueError(f"needs 0 <= right <= total and total > 0, got {right} of {total}")
+    z = 1.959964  # the 97.5 % quantile of the standard normal distribution
+    share, weight = right / total, 1 + z**2 / total
+    middle = (share + z**2 / (2 * total)) / weight
+    half = z / weight * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    return max(0.0, middle - half), min(1.0, middle + half)

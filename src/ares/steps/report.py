@@ -5,13 +5,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from ares.commands import command
-from ares.evaluation.statistics import paired_bootstrap
-from ares.report.page import duration, render_report
+from ares.evaluation.statistics import paired_bootstrap, share_interval
+from ares.report.page import Figure, duration, render_report
 from ares.schema import Config
 from ares.steps.inputs import logs_folder
 from ares.steps.ppo import scored
-from ares.steps.prepare import prepared, read_problems
+from ares.steps.prepare import prepared, read_problems, source_hash
 from ares.store import hash_of, read_json, read_jsonl, write_json
 from ares.tables import read_rationales
 from ares.types import AresError, Problem
@@ -20,13 +22,15 @@ from ares.types import AresError, Problem
 def report(config: Config, root: Path) -> Path:
     """Writes `metrics.json` and `report.html` from whatever steps of the run have ended.
 
-    Raises AresError where none has.
+    Raises AresError where none has, and where they were made from other data than the configuration's.
     """
     if not (root / "manifest.json").exists():
         raise AresError(
             f"{root} holds no finished step to report on; run `{command('ares', run=config.run)}`."
         )
     steps = read_json(root / "manifest.json")["steps"]
+    if config.on_change != "keep":
+        _require_own_data(config, root, steps)
     scores = read_json(root / "final/scores.json") if "final/evaluate" in steps else None
     figures = {key: entry["metrics"] for key, entry in steps.items()}
     write_json(root / "metrics.json", {**(scores or {}), "steps": figures})
@@ -34,9 +38,9 @@ def report(config: Config, root: Path) -> Path:
     data = {
         "run": config.run,
         "created": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "config": _summary(config),
+        "config": _summary(root),
         "inputs_hash": hash_of({key: entry["hash"] for key, entry in steps.items()}),
-        "figures": _headline(steps, rows, scores),
+        "figures": headline(steps, rows, scores),
         "steps": [_step(key, entry) for key, entry in steps.items()],
         "curves": {
             key: found for key in steps if (found := read_curves(logs_folder(root, key) / "metrics.csv"))
@@ -65,16 +69,21 @@ def read_curves(path: Path) -> dict[str, list[list[float]]]:
     return curves
 
 
-def _summary(config: Config) -> dict[str, Any]:
-    return {
-        "stage": config.stage.name,
-        "data": config.data["name"],
-        "model": config.model["name"],
-        "features": config.features["name"],
-        "teacher": config.teacher["name"],
-        "rounds": config.rounds,
-        "seed": config.seed,
-    }
+def _require_own_data(config: Config, root: Path, steps: dict[str, Any]) -> None:
+    given = source_hash(config)
+    other = [key for key, entry in steps.items() if entry["inputs"]["data"]["sha256"] != given]
+    if other:
+        raise AresError(
+            f"run={config.run}: {', '.join(other)} were made from other data than data={config.data['name']} as it is "
+            f"set now; give the run's own settings, which {root / 'config.yaml'} holds, or on_change=keep."
+        )
+
+
+def _summary(root: Path) -> dict[str, Any]:
+    # Not of the command line that makes the page, but of the one that made its steps.
+    made: Any = OmegaConf.to_container(OmegaConf.load(root / "config.yaml"))
+    groups = {name: made[name]["name"] for name in ("data", "model", "features", "teacher")}
+    return {**groups, "rounds": made["rounds"], "seed": made["seed"]}
 
 
 def _step(key: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -101,27 +110,45 @@ def _mean_scores(rows: list[dict[str, Any]], side: str) -> list[float]:
     ]
 
 
-def _headline(
+def headline(
     steps: dict[str, Any], rows: list[dict[str, Any]], scores: dict[str, Any] | None
-) -> list[dict[str, Any]]:
-    found = []
-    if rows:
-        before, after = _mean_scores(rows, "before"), _mean_scores(rows, "after")
-        gain, low, high = paired_bootstrap(before, after, seed=0)
-        note = (
-            f"{sum(before) / len(before):.3f} → {sum(after) / len(after):.3f} on a scale from 0 to 1, mean of "
-            f"{len(rows):,} val rationales; 95\u00a0% interval {_signed(low)} to {_signed(high)}"
-        )
-        found.append({"label": "Score gained by RL", "value": _signed(gain), "note": note})
+) -> list[Figure]:
+    """The figures at the head of the page: gain of RL, accuracy, direct answers, money and time, where known."""
+    found = [_gain(rows)] if rows else []
     if scores:
-        average = scores["accuracy"]["AVG"]
-        note = f"{scores['questions']} {scores['split']} questions, {scores['failed_extractions']} without an answer"
-        found.append({"label": "Accuracy", "value": f"{average:.1f}\u00a0%", "note": note})
+        found += _answers(scores)
     seconds = sum(entry["seconds"] for entry in steps.values())
     usd = sum(entry["usd"] for entry in steps.values())
     requests = sum(entry["requests"] for entry in steps.values())
     found.append({"label": "Teacher", "value": f"${usd:.2f}", "note": f"{requests:,} requests"})
     found.append({"label": "Time", "value": duration(seconds), "note": f"{len(steps)} steps"})
+    return found
+
+
+def _gain(rows: list[dict[str, Any]]) -> Figure:
+    before, after = _mean_scores(rows, "before"), _mean_scores(rows, "after")
+    gain, low, high = paired_bootstrap(before, after, seed=0)
+    note = (
+        f"{sum(before) / len(before):.3f} → {sum(after) / len(after):.3f} on a scale from 0 to 1, mean of "
+        f"{len(rows):,} val rationales; 95\u00a0% interval {_signed(low)} to {_signed(high)}"
+    )
+    return {"label": "Score gained by RL", "value": _signed(gain), "note": note}
+
+
+def _answers(scores: dict[str, Any]) -> list[Figure]:
+    average, questions = scores["accuracy"]["AVG"], scores["questions"]
+    low, high = share_interval(round(average / 100 * questions), questions)
+    note = (
+        f"{questions:,} {scores['split']} questions; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f}"
+    )
+    if scores["majority"] is not None:
+        note += f"; always the most frequent choice: {scores['majority']:.2f}\u00a0%"
+    found: list[Figure] = [{"label": "Accuracy", "value": f"{average:.2f}\u00a0%", "note": note}]
+    if scores["direct_answer"] is not None:
+        note = "VQA accuracy of the chosen options' texts, difficult questions left out"
+        found.append(
+            {"label": "Direct answers", "value": f"{scores['direct_answer']:.2f}\u00a0%", "note": note}
+        )
     return found
 
 
