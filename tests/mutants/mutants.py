@@ -61,8 +61,8 @@ MUTANTS = (
     Mutant(
         "the larger surrogate instead of the smaller",
         "rl/losses.py",
-        "torch.maximum(plain, clipped), mask",
-        "torch.minimum(plain, clipped), mask",
+        "torch.maximum(plain, clipped), clipped",
+        "torch.minimum(plain, clipped), clipped",
         "rl/test_losses.py::test_the_clipped_region_has_zero_gradient",
     ),
     Mutant(

@@ -49,6 +49,20 @@ def test_the_curves_of_a_resumed_fit_go_on(tmp_path: Path) -> None:
     assert read_curves(path) == {"round-1/ppo/train/loss": [[2, 32], [3, 33]]}
 
 
+@pytest.mark.parametrize("torn", ["7", "7,", "7,0.5,1"])
+def test_a_row_that_a_kill_has_torn_spoils_neither_report_nor_resumed_fit(tmp_path: Path, torn: str) -> None:
+    run = Run(tmp_path, "round-1/ppo", tmp_path / "round-1/ppo", 1, configured(), "0123456789abcdef")
+    path = tmp_path / "logs/round-1/ppo/metrics.csv"
+    run.checkpoints.mkdir(parents=True)
+    log_steps(run, range(2), epoch=0)
+    (run.checkpoints / "last.ckpt").touch()
+    with path.open("a") as file:
+        file.write(torn)
+    assert read_curves(path) == {"round-1/ppo/train/loss": [[0, 0], [1, 1]]}
+    log_steps(run, range(2, 4), epoch=1)
+    assert read_curves(path) == {"round-1/ppo/train/loss": [[0, 0], [1, 1], [2, 12], [3, 13]]}
+
+
 def test_wandb_gets_the_figures_of_every_step_and_the_configuration(tmp_path: Path, monkeypatch) -> None:
     import wandb
 

@@ -41,25 +41,33 @@ def ppo_loss(
     log_ratio = (logprobs - old_logprobs).masked_fill(padding, 0)
     if log_ratio_clamp is not None:
         log_ratio = log_ratio.clamp(-log_ratio_clamp, log_ratio_clamp)
-    ratio = log_ratio.exp()
-    plain = -advantages * ratio
-    clipped = -advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
-    policy_loss = masked_mean(torch.maximum(plain, clipped), mask, denominator=denominator)
+    surrogate, is_clipped = clipped_surrogate(log_ratio, advantages, clip_range)
+    policy_loss = masked_mean(surrogate, mask, denominator=denominator)
     squares = value_squares(values, old_values, returns, value_clip_range)
     value_loss = masked_mean(squares, mask, denominator=denominator)
-    with torch.no_grad():
-        metrics = _ratio_metrics(log_ratio, clipped > plain, mask)
-        metrics["explained_variance"] = explained_variance(values, returns, mask)
+    metrics = _metrics(log_ratio, is_clipped, values, returns, mask)
     metrics |= {"policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()}
     return policy_loss + vf_coef * value_loss, metrics
 
 
-def _ratio_metrics(log_ratio: Tensor, is_clipped: Tensor, mask: Tensor) -> dict[str, Tensor]:
+def clipped_surrogate(log_ratio: Tensor, advantages: Tensor, clip_range: float) -> tuple[Tensor, Tensor]:
+    """max(−A ρ, −A clip(ρ, 1 ± clip_range)) at each token, and where the clipped term is the larger: both (B, T)."""
+    ratio = log_ratio.exp()
+    plain = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
+    return torch.maximum(plain, clipped), clipped > plain
+
+
+@torch.no_grad()
+def _metrics(
+    log_ratio: Tensor, is_clipped: Tensor, values: Tensor, returns: Tensor, mask: Tensor
+) -> dict[str, Tensor]:
     ratio = log_ratio.exp()
     return {
         "clip_fraction": masked_mean(is_clipped.to(ratio.dtype), mask),
         "approx_kl": masked_mean(ratio - 1 - log_ratio, mask),
         "ratio_mean": masked_mean(ratio, mask),
+        "explained_variance": explained_variance(values, returns, mask),
     }
 
 

@@ -36,9 +36,14 @@ class CurveLogger(CSVLogger):
             super().save()
 
 
-def rows_before(path: Path, step: int) -> list[dict[str, str]]:
-    """The rows of a metrics.csv whose step is below `step`; none where there is no file."""
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv; none where there is no file, and without a last one that a kill has torn."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["step"]) < step]
+    text = path.read_text(encoding="utf-8")
+    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+
+
+def rows_before(path: Path, step: int) -> list[dict[str, str]]:
+    """The rows of a metrics.csv whose step is below `step`."""
+    return [row for row in rows_of(path) if int(row["step"]) < step]

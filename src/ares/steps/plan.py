@@ -23,7 +23,6 @@ ROLLOUT_KEYS = (
 # What the jobs of a sweep make once for all of them, where they agree on its settings and inputs.
 SHARED = ("rationale", "round-1/rollouts", "round-1/score")
 SPLITS_OF_FINAL = ("train", "val", "test")
-_ROUND_STEPS = ("rollout", "score", "ppo", "generate", "correct", "sft")
 
 
 @dataclass(frozen=True)
@@ -55,33 +54,37 @@ JUDGE = Step(
 )
 
 
+def _policy_after(number: int) -> str:
+    """The policy that a round leaves; round 0 is the fine-tuning to write rationales."""
+    return f"round-{number}/sft/policy" if number else "rationale/policy"
+
+
+def _round(number: int) -> list[Step]:
+    """The steps of a round. The value model is handed on from the round before, which the first has not."""
+    at, policy = f"round-{number}", _policy_after(number - 1)
+    value = {"value": f"round-{number - 1}/ppo/value"} if number > 1 else {}
+    rollouts = {"rollouts": f"{at}/rollouts"}
+    feedback = {"feedback": f"{at}/feedback.parquet"}
+    trained = {"policy": f"{at}/ppo/policy", "value": f"{at}/ppo/value"}
+    greedy = {"rationales": f"{at}/rationales-train.parquet"}
+    corrections = {"corrections": f"{at}/corrections.parquet"}
+    repaired = {"policy": trained["policy"], **corrections}
+    return [
+        Step("rollout", f"{at}/rollouts", number, {"policy": policy, "initial": _policy_after(0)}, rollouts),
+        Step("score", f"{at}/score", number, rollouts, feedback),
+        Step("ppo", f"{at}/ppo", number, {"policy": policy, **value, **rollouts, **feedback}, trained),
+        Step("generate", f"{at}/generate", number, {"policy": trained["policy"]}, greedy),
+        Step("correct", f"{at}/correct", number, greedy, corrections),
+        Step("sft", f"{at}/sft", number, repaired, {"policy": _policy_after(number)}),
+    ]
+
+
 def full_plan(rounds: int) -> list[Step]:
     """All steps of `stage=ares`, in order; every other stage but judge is a part of it."""
     steps = [Step("rationale", "rationale", 0, {}, {"policy": "rationale/policy"})]
-    initial = policy = "rationale/policy"
-    value: dict[str, str] = {}
     for number in range(1, rounds + 1):
-        at = f"round-{number}"
-        rollouts = {"rollouts": f"{at}/rollouts"}
-        feedback = {"feedback": f"{at}/feedback.parquet"}
-        trained = {"policy": f"{at}/ppo/policy", "value": f"{at}/ppo/value"}
-        greedy = {"rationales": f"{at}/rationales-train.parquet"}
-        corrections = {"corrections": f"{at}/corrections.parquet"}
-        steps += [
-            Step("rollout", f"{at}/rollouts", number, {"policy": policy, "initial": initial}, rollouts),
-            Step("score", f"{at}/score", number, rollouts, feedback),
-            Step("ppo", f"{at}/ppo", number, {"policy": policy, **value, **rollouts, **feedback}, trained),
-            Step("generate", f"{at}/generate", number, {"policy": trained["policy"]}, greedy),
-            Step("correct", f"{at}/correct", number, greedy, corrections),
-            Step(
-                "sft",
-                f"{at}/sft",
-                number,
-                {"policy": trained["policy"], **corrections},
-                {"policy": f"{at}/sft/policy"},
-            ),
-        ]
-        policy, value = f"{at}/sft/policy", {"value": trained["value"]}
+        steps += _round(number)
+    policy = _policy_after(rounds)
     rationales = {f"rationales-{split}": f"final/rationales-{split}.parquet" for split in SPLITS_OF_FINAL}
     lora = {"adapter": "final/lora/adapter", "predictions": "final/lora/predictions.jsonl"}
     steps += [

@@ -1,6 +1,5 @@
 """report: one page with the figures and curves of every step and what became of the rationales."""
 
-import csv
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from ares.commands import command
 from ares.evaluation.statistics import paired_bootstrap, share_interval
 from ares.report.page import Figure, duration, render_report
 from ares.schema import Config
+from ares.steps.curves import rows_of
 from ares.steps.inputs import logs_folder
 from ares.steps.ppo import scored
 from ares.steps.prepare import prepared, read_problems, source_hash
@@ -58,14 +58,11 @@ def report(config: Config, root: Path) -> Path:
 
 def read_curves(path: Path) -> dict[str, list[list[float]]]:
     """The columns of a metrics.csv as {name: [[step, value], ...]}; empty where there is no file."""
-    if not path.exists():
-        return {}
     curves: dict[str, list[list[float]]] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value and name not in ("step", "epoch") and not name.endswith("/epoch"):
-                    curves.setdefault(name, []).append([float(row["step"]), float(value)])
+    for row in rows_of(path):
+        for name, value in row.items():
+            if value and name not in ("step", "epoch") and not name.endswith("/epoch"):
+                curves.setdefault(name, []).append([float(row["step"]), float(value)])
     return curves
 
 

@@ -16,7 +16,6 @@ from ares.types import AresError
 from ares.vision.extraction import finish
 from ares.vision.features import release
 
-RESNET_REPEAT = 512  # the original shows a ResNet's one vector 512 times
 _BLOCK = 256  # images copied at a time
 
 
