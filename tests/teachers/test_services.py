@@ -110,8 +110,9 @@ def test_what_cannot_be_kept_is_a_broken_reply(text, tokens):
     choice = SimpleNamespace(message=SimpleNamespace(content=text), finish_reason="stop")
     with pytest.raises(ValueError):
         AnthropicTeacher(model="claude-haiku-5-5").reply(said)
+    teacher = OpenAITeacher(model="any")
     with pytest.raises(ValueError):
-        OpenAITeacher(model="any").reply(SimpleNamespace(choices=[choice], usage=usage))
+        teacher.reply(SimpleNamespace(choices=[choice], usage=usage), {})
 
 
 @BOTH
@@ -122,6 +123,49 @@ def test_a_gateway_that_waited_in_vain_may_have_cost_money(make, fault, lost, lo
         [(_, request)] = teacher.score_requests(problem(), RATIONALES)
         run(teacher, teacher.score(problem(), RATIONALES))
         assert ledger.spent() == pytest.approx(teacher.usage.usd + lost * teacher.worst_usd(request))
+
+
+@pytest.mark.parametrize(
+    "usage", [None, {}, {"prompt_tokens": None}, {"prompt_tokens": 0, "completion_tokens": 0}]
+)
+def test_a_reply_that_counts_no_tokens_costs_the_most_that_it_can(usage, loopback, problem, tmp_path, capsys):
+    server = loopback(usage=usage)
+    with Ledger(tmp_path / "ledger", payer="run") as ledger:
+        teacher = gpt(server, ledger=ledger)
+        worst = teacher.worst_usd(teacher.score_requests(problem(), RATIONALES)[0][1])
+        ledger.max_usd = 3.5 * worst
+
+        async def main():
+            for number in range(5):
+                await teacher.score(problem(str(number)), RATIONALES)
+
+        with pytest.raises(AresError, match="max_usd"):
+            run(teacher, main())
+        assert ledger.spent() == pytest.approx(3 * worst, rel=0.01)
+    assert len(server.hashes) == 3
+    assert capsys.readouterr().err.count("count no tokens") == 1
+
+
+def test_tokens_that_cost_nothing_need_no_count(loopback, problem, capsys):
+    teacher = gpt(loopback(usage=None), prices=None)
+    assert None not in scores(run(teacher, teacher.score(problem(), RATIONALES)))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"input": 1.0}, {"output": 1.0}, 5, "1", {"input": "1", "output": 2}, {"input": -1, "output": 2}],
+)
+def test_a_price_that_is_none_is_told(entry):
+    with pytest.raises(
+        AresError, match=r"conf/prices\.yaml.*the price of claude-haiku-5-5 is .*give `\{input: 1"
+    ):
+        AnthropicTeacher(model="claude-haiku-5-5", prices={"claude-haiku-5-5": entry})
+
+
+def test_a_price_may_be_unknown():
+    for prices in (None, {}, {"claude-haiku-5-5": None}):
+        assert not AnthropicTeacher(model="claude-haiku-5-5", prices=prices).priced
 
 
 def test_grouped_alone_and_shuffled_scores_belong_to_their_sentences(loopback, problem):

@@ -1,6 +1,5 @@
 """What Teachers behind a chat API share: prompts, images, one objection to a bad reply, patience and prices."""
 
-import math
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from ares.teachers.images import Picture, picture
 from ares.teachers.limits import Brake
 from ares.teachers.messages import Reply, Request
 from ares.teachers.parsing import FeedbackError, parse_correction
+from ares.teachers.prices import image_tokens, most_tokens, price_of
 from ares.teachers.prompts import Prompt
 from ares.teachers.retry import Failure, Patience, failure_of, persist
 from ares.types import AresError, Problem
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _FORMS: dict[str, Any] = {form.NAME: form for form in (prompts, paper)}
 _SPARE, _ROOM = 256, 3  # a reply may have this many tokens, and this many times its likely length
-_SLACK = 600  # tokens that a service may add around a request: roles, the schema's instructions
 
 
 class ChatTeacher(Teacher):
@@ -69,7 +68,7 @@ class ChatTeacher(Teacher):
         super().__init__(name, self.form.VERSION, ledger, group=group, concurrency=concurrency)
         self.model, self.structured, self.max_tokens = model, structured, max_tokens
         self.options = {key: value for key, value in (options or {}).items() if value is not None}
-        self.price: Mapping[str, float] | None = (prices or {}).get(model)
+        self.price = price_of(prices, model)
         self.patience = Patience(timeout=timeout, deadline=deadline)
         self.brake = Brake()
         self.pictures: dict[str, Picture] = {}
@@ -191,10 +190,7 @@ class ChatTeacher(Teacher):
 
     def usd(self, input_tokens: int, output_tokens: int) -> float | None:
         """What so many tokens cost; None if the price is unknown."""
-        if self.price is None:
-            return None
-        price = input_tokens * self.price["input"] + output_tokens * self.price["output"]
-        return self.discount * price / 1e6
+        return None if self.price is None else self.discount * self.price.usd(input_tokens, output_tokens)
 
     def answered(self, text: Any, tokens: tuple[int, int], stop: str) -> Reply:
         """A reply with its price; raises ValueError where it has no text that can be kept, or counts no tokens."""
@@ -219,10 +215,7 @@ class ChatTeacher(Teacher):
 
     def worst_usd(self, request: Request) -> float | None:
         """The price of as many tokens as the request has bytes, its image, and the longest reply."""
-        payload = request.payload
-        texts = (payload["text"], payload.get("replied", ""), payload.get("objection", ""))
-        text = sum(len(part.encode()) for part in texts) + len(str(payload["schema"] or ""))
-        return self.usd(text + image_tokens(payload) + _SLACK, payload["max_tokens"])
+        return self.usd(*most_tokens(request.payload))
 
 
 def key_in(variable: str) -> str | None:
@@ -231,12 +224,6 @@ def key_in(variable: str) -> str | None:
     if not (key.isascii() and key.isprintable()):
         raise AresError(f"{variable} holds characters that no key has; set it again, without line breaks.")
     return key or None
-
-
-def image_tokens(payload: Mapping[str, Any]) -> int:
-    """The image's share of a request's input tokens."""
-    image = payload["image"]
-    return math.ceil(image["size"][0] * image["size"][1] / 750) if image else 0
 
 
 def _check_positive(name: str, **settings: float | None) -> None:
