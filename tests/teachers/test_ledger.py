@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -248,9 +249,29 @@ server:/home /home nfs4 rw 0 0
     ],
 )
 def test_network_file_systems(tmp_path, path, network):
-    from pathlib import Path
-
     assert is_network_path(Path(path), MOUNTS) is network
+
+
+@pytest.mark.parametrize(
+    ("kind", "network"),
+    [
+        *(
+            (kind, True)
+            for kind in ("nfs", "nfs4", "cifs", "smb2", "smb3", "glusterfs", "lustre", "gpfs", "beegfs")
+        ),
+        *((kind, True) for kind in ("ceph", "9p", "afs", "orangefs", "wekafs", "virtiofs", "gfs2", "ocfs2")),
+        *(
+            (f"fuse.{kind}", True)
+            for kind in ("sshfs", "gcsfuse", "s3fs", "glusterfs", "rclone", "ceph-fuse")
+        ),
+        ("fuse", True),
+        *((kind, False) for kind in ("ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuseblk", "apfs")),
+    ],
+)
+def test_kinds_of_file_systems(kind, network):
+    mounts = f"/dev/x / ext4 rw 0 0\nserver:/x /data\\011of\\134all {kind} rw 0 0\n"
+    assert is_network_path(Path("/data\tof\\all/ledger"), mounts) is network
+    assert not is_network_path(Path("/elsewhere/ledger"), mounts)
 
 
 def test_a_link_into_a_network_file_system_is_one(tmp_path):
