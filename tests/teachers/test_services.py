@@ -311,7 +311,8 @@ def test_a_key_is_cut_out_in_every_form(make, loopback):
 @BOTH
 def test_what_cannot_be_sent_is_not_taken_for_lost(make, loopback, problem, tmp_path):
     with Ledger(tmp_path / "ledger", payer="run", max_usd=1.0) as ledger:
-        teacher = make(loopback(), base_url="nowhere/v1", ledger=ledger)
+        teacher = make(loopback(), ledger=ledger)
+        teacher.base_url = "nowhere/v1"
         with pytest.raises(AresError, match=r"cannot send any request.*teacher\.base_url"):
             run(teacher, teacher.score(problem(), RATIONALES))
         assert ledger.spent() == 0
@@ -335,10 +336,32 @@ def test_a_model_that_the_sdk_does_not_know_is_warned_about(monkeypatch):
 
 
 @pytest.mark.parametrize("setting", ["concurrency", "timeout", "deadline", "max_tokens"])
-@pytest.mark.parametrize("value", [0, -2])
+@pytest.mark.parametrize("value", [0, -2, "many", True, float("nan"), float("inf")])
 def test_a_number_that_lets_nothing_through_is_refused(setting, value):
-    with pytest.raises(AresError, match=rf"teacher\.{setting}={value}: give a number above 0"):
+    with pytest.raises(AresError, match=rf"teacher\.{setting}={value}: give a (whole )?number above 0"):
         OpenAITeacher(model="any", **{setting: value})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *(
+            {"concurrency": 2.5},
+            {"max_tokens": 2.5},
+            {"structured": "maybe"},
+            {"batch": "maybe"},
+            {"batch": 1},
+        ),
+        *({"options": 5}, {"options": ["a"]}, {"base_url": 5}, {"base_url": "localhost:8000/v1"}),
+        *({"base_url": f"http://{place}/v1"} for place in ("", "host:port", "host:99999", "[1::2")),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(settings):
+    [(setting, value)] = settings.items()
+    make = AnthropicTeacher if setting == "batch" else OpenAITeacher
+    with pytest.raises(AresError) as caught:
+        make(model="any", **settings)
+    assert f"teacher.{setting}={value}: give " in str(caught.value)
 
 
 def test_an_address_that_is_not_there_is_told(loopback, problem):

@@ -16,6 +16,7 @@ from ares.teachers.parsing import FeedbackError, parse_correction
 from ares.teachers.prices import image_tokens, most_tokens, price_of
 from ares.teachers.prompts import Prompt
 from ares.teachers.retry import Failure, Patience, failure_of, persist
+from ares.teachers.settings import check_above_zero, check_address, check_options, check_switches
 from ares.types import AresError, Problem
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class ChatTeacher(Teacher):
 
     `prompt` is default or paper; `structured` asks for JSON by a schema where the prompt has one; `options`
     go into each request as they are (thinking, temperature ...), but for those that are None; `max_tokens`
-    None is derived from the question. `prices` maps a model to `{input, output}`, US dollars a million tokens.
+    None is derived from the question, `base_url` None is the SDK's own. `prices` maps a model to `{input, output}`, US dollars a million tokens.
     """
 
     shuffled = True
@@ -50,6 +51,7 @@ class ChatTeacher(Teacher):
         concurrency: int = 16,
         timeout: float = 120.0,
         deadline: float = 900.0,
+        base_url: str | None = None,
         prices: Mapping[str, Any] | None = None,
         ledger: "Ledger | None" = None,
     ) -> None:
@@ -57,18 +59,21 @@ class ChatTeacher(Teacher):
             raise AresError(f"teacher={name} needs a model: teacher.model=<name>.")
         if prompt not in _FORMS:
             raise AresError(f"teacher.prompt={prompt}: choose from {', '.join(_FORMS)}.")
-        _check_positive(
-            name, concurrency=concurrency, timeout=timeout, deadline=deadline, max_tokens=max_tokens
-        )
+        check_above_zero(name, timeout=timeout, deadline=deadline)
+        check_above_zero(name, whole=True, concurrency=concurrency, max_tokens=max_tokens)
+        check_switches(name, structured=structured)
+        check_options(name, options)
+        check_address(name, base_url)
         self.form = _FORMS[prompt]
         if str(group) == "k" and not self.form.GROUPED:
             raise AresError(
                 f"teacher.prompt={prompt} scores one rationale a request; add teacher.group=1, or use teacher.prompt=default."
             )
         super().__init__(name, self.form.VERSION, ledger, group=group, concurrency=concurrency)
-        self.model, self.structured, self.max_tokens = model, structured, max_tokens
+        self.model, self.structured, self.max_tokens = str(model), structured, max_tokens
+        self.base_url = base_url
         self.options = {key: value for key, value in (options or {}).items() if value is not None}
-        self.price = price_of(prices, model)
+        self.price = price_of(prices, self.model)
         self.patience = Patience(timeout=timeout, deadline=deadline)
         self.brake = Brake()
         self.pictures: dict[str, Picture] = {}
@@ -224,12 +229,6 @@ def key_in(variable: str) -> str | None:
     if not (key.isascii() and key.isprintable()):
         raise AresError(f"{variable} holds characters that no key has; set it again, without line breaks.")
     return key or None
-
-
-def _check_positive(name: str, **settings: float | None) -> None:
-    for setting, value in settings.items():
-        if value is not None and value <= 0:
-            raise AresError(f"teacher={name}, teacher.{setting}={value}: give a number above 0.")
 
 
 def _has_image(problem: Problem) -> bool:

@@ -36,8 +36,8 @@ class OpenAITeacher(ChatTeacher):
     ) -> None:
         if limit not in _LIMITS:
             raise AresError(f"teacher.limit={limit}: choose from {', '.join(_LIMITS)}.")
-        super().__init__(name=name, **settings)
-        self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL", "")).rstrip("/") or None
+        address = str(base_url or os.environ.get("OPENAI_BASE_URL", "")).rstrip("/")
+        super().__init__(name=name, base_url=address or None, **settings)
         self.limit = limit
         self._client: AsyncOpenAI | None = None
         self._told = False  # that replies count no tokens
