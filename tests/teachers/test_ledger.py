@@ -157,6 +157,56 @@ def test_an_expired_lease_of_another_host_is_taken_over(path):
     assert rows(path)[0]["attempts"] == 2
 
 
+def test_a_claim_that_is_heard_of_after_its_lease_is_not_sent(path):
+    async def main():
+        send = Sender()
+        with Ledger(path, lease=0.2, poll=0.02, payer="a") as busy, Ledger(path, payer="b") as other:
+            asked = asyncio.create_task(busy.ask(REQUEST, send, worst=0.5))
+            await asyncio.sleep(0)
+            time.sleep(0.4)  # the loop is busy with something else
+            assert await other.ask(REQUEST, Sender()) == REPLY
+            assert (await asked).cached
+            assert busy.spent() == 0
+        assert send.sent == 0
+
+    asyncio.run(main())
+
+
+def test_a_claim_that_is_heard_of_late_is_renewed_and_sent(path):
+    async def main():
+        send = Sender()
+        with Ledger(path, lease=0.2, poll=0.02, payer="a") as busy:
+            asked = asyncio.create_task(busy.ask(REQUEST, send, worst=0.5))
+            await asyncio.sleep(0)
+            time.sleep(0.4)
+            assert await asked == REPLY
+            assert busy.spent() == pytest.approx(REPLY.usd)
+
+    asyncio.run(main())
+
+
+def test_who_lost_a_lease_does_not_end_that_of_another(path):
+    with Ledger(path) as ledger:
+        ledger._db.now(lambda db: ledger._claim(db, REQUEST, "elsewhere/pid:[1]|7|x", 0.0))
+        ledger._db.now(lambda db: ledger._release(REQUEST.hash, "elsewhere/pid:[1]|6|y", 0.0, db))
+    (row,) = rows(path)
+    assert row["owner"] == "elsewhere/pid:[1]|7|x"
+    assert row["lease_until"] > time.time()
+
+
+def test_who_takes_over_pays(path):
+    with Ledger(path, step="a/score", lease=0.0) as ledger:
+        ledger._db.now(lambda db: ledger._claim(db, REQUEST, "elsewhere/pid:[1]|7|x", 0.0))
+    with Ledger(path, step="b/score", poll=0.02) as ledger:
+        asyncio.run(ledger.ask(REQUEST, Sender()))
+        assert ledger.paid([REQUEST.hash]) == REPLY.usd
+
+
+def test_a_commit_is_on_the_disk(path):
+    with Ledger(path) as ledger:
+        assert ledger._db.now(lambda db: db.execute("PRAGMA synchronous").fetchone()) == (2,)  # FULL
+
+
 def test_the_first_reply_stays(path):
     with Ledger(path) as ledger:
         asyncio.run(ledger.ask(REQUEST, Sender()))

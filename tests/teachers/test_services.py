@@ -254,6 +254,18 @@ def test_what_never_passes_is_quarantined_and_an_absent_service_stops(loopback, 
 
 
 @BOTH
+@pytest.mark.parametrize(("fault", "paid"), [("malformed", 3), ("server_error", 0)])
+def test_what_is_given_up_leaves_what_it_may_have_cost(make, fault, paid, loopback, problem, tmp_path):
+    with Ledger(tmp_path / "ledger", payer="run", max_usd=1.0) as ledger:
+        teacher = make(loopback(script=[fault] * 9), ledger=ledger)
+        teacher.patience = Patience(first=0.01, attempts=3)
+        [(_, request)] = teacher.score_requests(problem(), RATIONALES[:1])
+        [result] = run(teacher, teacher.score(problem(), RATIONALES[:1]))
+        assert isinstance(result.scores, FeedbackError)
+        assert ledger.spent() == pytest.approx(paid * teacher.worst_usd(request))
+
+
+@BOTH
 def test_a_refused_key_stops_and_is_not_shown(make, loopback, problem, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-wrong-98765")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-98765")
