@@ -15,6 +15,7 @@ from ares.teachers.ledger import Ledger
 from ares.teachers.messages import Reply
 from ares.teachers.openai import OpenAITeacher
 from ares.teachers.parsing import FeedbackError
+from ares.teachers.prices import most_tokens
 from ares.teachers.retry import Patience
 from ares.types import AresError
 
@@ -161,6 +162,15 @@ def test_a_price_that_is_none_is_told(entry):
         AresError, match=r"conf/prices\.yaml.*the price of claude-haiku-5-5 is .*give `\{input: 1"
     ):
         AnthropicTeacher(model="claude-haiku-5-5", prices={"claude-haiku-5-5": entry})
+
+
+def test_the_most_tokens_are_a_token_for_each_byte_and_the_longest_reply():
+    payload = {"text": "Eis schmölze: 氷", "schema": None, "image": None, "max_tokens": 100}
+    least, _ = most_tokens({**payload, "text": ""})
+    assert most_tokens(payload) == (least + len(payload["text"].encode()), 100)
+    again = {"replied": "schmölze", "objection": "No."}
+    assert most_tokens({**payload, **again})[0] == most_tokens(payload)[0] + 9 + 3
+    assert most_tokens({**payload, "image": {"size": [750, 3]}})[0] == most_tokens(payload)[0] + 3
 
 
 def test_a_price_may_be_unknown():

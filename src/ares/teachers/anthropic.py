@@ -73,7 +73,7 @@ class AnthropicTeacher(ChatTeacher):
             self.check()
             self.key = key_in(KEY)
             self._client = AsyncAnthropic(
-                api_key=self.key, base_url=self.base_url, max_retries=0, timeout=self.patience.timeout
+                api_key=self.key, base_url=self.base_url, max_retries=0, timeout=self.timeouts()
             )
         return self._client
 

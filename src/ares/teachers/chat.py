@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _FORMS: dict[str, Any] = {form.NAME: form for form in (prompts, paper)}
 _SPARE, _ROOM = 256, 3  # a reply may have this many tokens, and this many times its likely length
+_CONNECT = 10.0  # seconds within which a service that is there takes a connection
 
 
 class ChatTeacher(Teacher):
@@ -153,6 +154,11 @@ class ChatTeacher(Teacher):
     @abstractmethod
     def sdk(self) -> ModuleType:
         """The package that `call` uses."""
+
+    def timeouts(self) -> Any:
+        """The SDK's own: those of an attempt, and a shorter one by which a service is away, not slow."""
+        timeout = self.patience.timeout
+        return self.sdk().Timeout(timeout, connect=min(_CONNECT, timeout / 2))
 
     async def send(self, request: Request) -> Reply:
         """Sends a request until it is answered (`retry.persist`)."""

@@ -76,7 +76,7 @@ class OpenAITeacher(ChatTeacher):
                 api_key=self.key or "none",
                 base_url=self.base_url,
                 max_retries=0,
-                timeout=self.patience.timeout,
+                timeout=self.timeouts(),
             )
         return self._client
 
