@@ -116,6 +116,39 @@ def test_what_cannot_be_kept_is_a_broken_reply(text, tokens):
         teacher.reply(SimpleNamespace(choices=[choice], usage=usage), {})
 
 
+@pytest.mark.parametrize(
+    ("stop", "found"),
+    [
+        *(("end_turn", ""), ("stop_sequence", ""), ("refusal", "refusal"), ("max_tokens", "max_tokens")),
+        ("model_context_window_exceeded", "max_tokens"),
+    ],
+)
+def test_a_message_is_its_texts_and_why_it_ends(stop, found):
+    blocks = [
+        SimpleNamespace(type="thinking", thinking="Hm.", text="not said"),
+        SimpleNamespace(type="text", text='{"1.1": '),
+        SimpleNamespace(type="text", text="0.5}"),
+    ]
+    usage = SimpleNamespace(
+        input_tokens=5, output_tokens=7, cache_creation_input_tokens=2, cache_read_input_tokens=3
+    )
+    said = SimpleNamespace(content=blocks, usage=usage, stop_reason=stop)
+    reply = AnthropicTeacher(model="claude-haiku-5-5", prices=PRICES).reply(said)
+    assert (reply.text, reply.stop) == ('{"1.1": 0.5}', found)
+    assert (reply.input_tokens, reply.output_tokens) == (10, 7)  # cached or not, at the full price
+    assert reply.usd == pytest.approx(45e-6)
+
+
+def test_an_empty_reply_is_objected_to_in_a_form_that_the_service_takes(problem):
+    teacher = AnthropicTeacher(model="claude-haiku-5-5")
+    payload = teacher.score_payload(problem(), RATIONALES)
+    again = teacher.repair_payload(payload, Reply(" \n", 1, 1, None), "no scores")
+    asked, replied, objection = teacher.arguments(again)["messages"]
+    assert asked["content"] == payload["text"]
+    assert (replied["role"], replied["content"]) == ("assistant", "(nothing)")
+    assert "no scores" in objection["content"]
+
+
 @BOTH
 @pytest.mark.parametrize(("fault", "lost"), [("gateway", 1), ("server_error", 0), ("overloaded", 0)])
 def test_a_gateway_that_waited_in_vain_may_have_cost_money(make, fault, lost, loopback, problem, tmp_path):
