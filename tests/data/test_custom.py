@@ -92,14 +92,14 @@ def test_all_mistakes_have_their_row_numbers(tmp_path: Path) -> None:
         {**LEAST, "pid": "4", "answer": 1},
         [1],
         {"pid": "c/d", "question": "?", "choices": ["x"], "split": "val"},
+        {**LEAST, "pid": "7", "caption": "\ud83d"},
     )
     with pytest.raises(AresError) as error:
         read_custom(path)
     lines = str(error.value).splitlines()
-    assert [line.split(", ")[0].rsplit(" ", 1)[1] for line in lines] == ["2", "3", "3", "4", "5", "6"]
-    for part, line in zip(
-        ("choices", "answr", "'dev'", "out of range", "must be an object", "slash"), lines, strict=True
-    ):
+    assert [line.split(", ")[0].rsplit(" ", 1)[1] for line in lines] == ["2", "3", "3", "4", "5", "6", "7"]
+    parts = ("choices", "answr", "'dev'", "out of range", "must be an object", "slash", "half a character")
+    for part, line in zip(parts, lines, strict=True):
         assert part in line
 
 

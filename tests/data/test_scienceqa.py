@@ -154,6 +154,25 @@ def test_bad_field(tmp_path: Path, changes: dict[str, Any], message: str) -> Non
     assert "problems.json" in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["question", "solution", "image", "choices", "rationales"])
+def test_half_a_character_is_told_with_problem_and_field(tmp_path: Path, name: str) -> None:
+    half = "Ice \ud83d."
+    row = {name: [half, "steam"] if name in ("choices", "rationales") else half}
+    with pytest.raises(AresError, match=rf'problem 2, field "{name}" holds half a character') as error:
+        read_scienceqa(write(tmp_path, two(**row)))
+    str(error.value).encode()
+    whole = {"question": "Ice \U0001f9ca."}
+    assert read_scienceqa(write(tmp_path, two(**whole)))[0]["2"].question == whole["question"]
+
+
+def test_half_a_character_in_an_id_or_a_caption(tmp_path: Path) -> None:
+    with pytest.raises(AresError, match='field "pid" holds half a character'):
+        read_scienceqa(write(tmp_path, {"1": PROBLEM, "2": PROBLEM, "3\udc00": PROBLEM}))
+    captions = {"captions": {"2": ["One.", "\ude00"]}}
+    with pytest.raises(AresError, match="the caption of problem 2 holds half a character"):
+        read_scienceqa(write(tmp_path, two(), captions=captions))
+
+
 def test_limits_that_are_allowed(tmp_path: Path) -> None:
     root = write(tmp_path, two(choices=[str(n) for n in range(26)], answer=25, image=""))
     problem = read_scienceqa(root)[0]["2"]

@@ -6,9 +6,10 @@ chat completions, for the unmodified SDKs; with faults.
 prints the port that it listens on. Options: latency, seconds of a reply; faults, kinds, script,
 content_script, opening, batch_faults, batch_refused (see faults.py); bias (answers.py); hang, seconds of a time-out;
 retry_after, seconds, or limits, headers ("+2": the moment in 2 s), of a 429; message of errors, with
-{key} for the key that came; headers of other replies; batch_seconds, until a batch ends; batch_hold, seconds
-before the reply to a batch's creation, of one after the other; results_reset, how often a batch's results break
-off; key, the only one that is let in. GET /_log tells what was asked and what came of it.
+{key} for the key that came; headers of other replies; usage, what completions say of their tokens; batch_seconds,
+until a batch ends; batch_hold, seconds before the reply to a batch's creation, of one after the other;
+results_reset, how often a batch's results break off; key, the only one that is let in. GET /_log tells what was
+asked and what came of it.
 """
 
 import asyncio
@@ -178,17 +179,18 @@ def completion(message: dict[str, Any]) -> dict[str, Any]:
     stop = {"refusal": "content_filter", "max_tokens": "length"}.get(message["stop_reason"], "stop")
     said = {"role": "assistant", "content": message["content"][0]["text"]}
     usage = message["usage"]
+    counted = {
+        "prompt_tokens": usage["input_tokens"],
+        "completion_tokens": usage["output_tokens"],
+        "total_tokens": sum(usage.values()),
+    }
     return {
         "id": message["id"],
         "object": "chat.completion",
         "created": 0,
         "model": message["model"],
         "choices": [{"index": 0, "message": said, "finish_reason": stop}],
-        "usage": {
-            "prompt_tokens": usage["input_tokens"],
-            "completion_tokens": usage["output_tokens"],
-            "total_tokens": sum(usage.values()),
-        },
+        "usage": OPTIONS.get("usage", counted),
     }
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -156,6 +157,56 @@ def test_an_expired_lease_of_another_host_is_taken_over(path):
     assert rows(path)[0]["attempts"] == 2
 
 
+def test_a_claim_that_is_heard_of_after_its_lease_is_not_sent(path):
+    async def main():
+        send = Sender()
+        with Ledger(path, lease=0.2, poll=0.02, payer="a") as busy, Ledger(path, payer="b") as other:
+            asked = asyncio.create_task(busy.ask(REQUEST, send, worst=0.5))
+            await asyncio.sleep(0)
+            time.sleep(0.4)  # the loop is busy with something else
+            assert await other.ask(REQUEST, Sender()) == REPLY
+            assert (await asked).cached
+            assert busy.spent() == 0
+        assert send.sent == 0
+
+    asyncio.run(main())
+
+
+def test_a_claim_that_is_heard_of_late_is_renewed_and_sent(path):
+    async def main():
+        send = Sender()
+        with Ledger(path, lease=0.2, poll=0.02, payer="a") as busy:
+            asked = asyncio.create_task(busy.ask(REQUEST, send, worst=0.5))
+            await asyncio.sleep(0)
+            time.sleep(0.4)
+            assert await asked == REPLY
+            assert busy.spent() == pytest.approx(REPLY.usd)
+
+    asyncio.run(main())
+
+
+def test_who_lost_a_lease_does_not_end_that_of_another(path):
+    with Ledger(path) as ledger:
+        ledger._db.now(lambda db: ledger._claim(db, REQUEST, "elsewhere/pid:[1]|7|x", 0.0))
+        ledger._db.now(lambda db: ledger._release(REQUEST.hash, "elsewhere/pid:[1]|6|y", 0.0, db))
+    (row,) = rows(path)
+    assert row["owner"] == "elsewhere/pid:[1]|7|x"
+    assert row["lease_until"] > time.time()
+
+
+def test_who_takes_over_pays(path):
+    with Ledger(path, step="a/score", lease=0.0) as ledger:
+        ledger._db.now(lambda db: ledger._claim(db, REQUEST, "elsewhere/pid:[1]|7|x", 0.0))
+    with Ledger(path, step="b/score", poll=0.02) as ledger:
+        asyncio.run(ledger.ask(REQUEST, Sender()))
+        assert ledger.paid([REQUEST.hash]) == REPLY.usd
+
+
+def test_a_commit_is_on_the_disk(path):
+    with Ledger(path) as ledger:
+        assert ledger._db.now(lambda db: db.execute("PRAGMA synchronous").fetchone()) == (2,)  # FULL
+
+
 def test_the_first_reply_stays(path):
     with Ledger(path) as ledger:
         asyncio.run(ledger.ask(REQUEST, Sender()))
@@ -248,9 +299,29 @@ server:/home /home nfs4 rw 0 0
     ],
 )
 def test_network_file_systems(tmp_path, path, network):
-    from pathlib import Path
-
     assert is_network_path(Path(path), MOUNTS) is network
+
+
+@pytest.mark.parametrize(
+    ("kind", "network"),
+    [
+        *(
+            (kind, True)
+            for kind in ("nfs", "nfs4", "cifs", "smb2", "smb3", "glusterfs", "lustre", "gpfs", "beegfs")
+        ),
+        *((kind, True) for kind in ("ceph", "9p", "afs", "orangefs", "wekafs", "virtiofs", "gfs2", "ocfs2")),
+        *(
+            (f"fuse.{kind}", True)
+            for kind in ("sshfs", "gcsfuse", "s3fs", "glusterfs", "rclone", "ceph-fuse")
+        ),
+        ("fuse", True),
+        *((kind, False) for kind in ("ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuseblk", "apfs")),
+    ],
+)
+def test_kinds_of_file_systems(kind, network):
+    mounts = f"/dev/x / ext4 rw 0 0\nserver:/x /data\\011of\\134all {kind} rw 0 0\n"
+    assert is_network_path(Path("/data\tof\\all/ledger"), mounts) is network
+    assert not is_network_path(Path("/elsewhere/ledger"), mounts)
 
 
 def test_a_link_into_a_network_file_system_is_one(tmp_path):

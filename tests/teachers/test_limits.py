@@ -175,12 +175,93 @@ def test_the_last_attempt_ends_with_the_deadline():
     assert time.monotonic() - started < 5
 
 
+def test_a_service_that_nobody_reaches_is_not_taken_for_slow_at_the_deadline():
+    away = Failure("no connection", passing=True, away=True)
+
+    async def unreachable():
+        await asyncio.sleep(0.1)
+        raise ConnectionError
+
+    def told(error):
+        return away if isinstance(error, ConnectionError) else Failure("no reply in time", True, paid=True)
+
+    async def nothing(): ...
+
+    patience = Patience(deadline=0.15, first=0.01)
+    with pytest.raises(AresError, match="does not answer"):
+        asyncio.run(persist(unreachable, told, nothing, patience, Brake()))
+
+
+@BOTH
+@pytest.mark.parametrize(("timeout", "connect"), [(120, 10), (4, 2)])
+def test_a_connection_gets_less_time_than_a_reply(make, timeout, connect, loopback):
+    client = make(loopback(), timeout=timeout).connect()
+    assert (client.timeout.read, client.timeout.connect) == (timeout, connect)
+
+
+def test_a_shorter_wait_ends_no_longer_one(slept):
+    async def main():
+        brake = Brake()
+        brake.hold(100.0, "429: slower")
+        brake.hold(0.01, "429: slower")
+        waiting = asyncio.create_task(brake.wait(time.monotonic(), 900))
+        await asyncio.wait([waiting], timeout=0.05)
+        assert not waiting.done()
+        waiting.cancel()
+
+    asyncio.run(main())
+    assert slept[0] > 99
+
+
 def test_being_asked_to_wait_is_no_failure_of_the_request():
     brake, patience = Brake(), Patience(deadline=5, first=0.01, attempts=3)
     fast = RuntimeError(Failure("429: slower", passing=True, away=True, after=0.01))
     assert persisted([*[fast] * 9, BROKEN, BROKEN, "reply"], patience, brake) == "reply"
     with pytest.raises(Unanswered, match="500: broken"):
         persisted([*[fast] * 9, BROKEN, BROKEN, BROKEN, "reply"], patience, brake)
+
+
+@pytest.fixture
+def slept(monkeypatch):
+    """The seconds of all pauses, which pass at once."""
+    pauses, sleep = [], asyncio.sleep
+
+    async def pause(seconds):
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    return pauses
+
+
+def test_pauses_double_up_to_the_longest_and_no_two_requests_come_back_together(slept):
+    patience = Patience(first=0.5, longest=4.0)
+    for _ in range(40):
+        persisted([*[BROKEN] * 6, "reply"], patience, Brake())
+    for number, full in enumerate((0.5, 1.0, 2.0, 4.0, 4.0, 4.0)):
+        own = slept[number::6]
+        assert len(set(own)) == 40
+        assert full / 2 <= min(own) < 0.6 * full
+        assert 0.9 * full < max(own) <= full
+
+
+def test_what_was_held_back_does_not_come_back_all_at_once(slept):
+    async def first_pause():
+        brake = Brake()
+        brake.hold(100.0, "429: slower")
+        waiting = asyncio.create_task(brake.wait(time.monotonic(), 900))
+        while not slept:
+            await asyncio.wait([waiting], timeout=0.001)
+        waiting.cancel()
+        return slept[0]
+
+    own = []
+    for _ in range(40):
+        slept.clear()
+        own.append(asyncio.run(first_pause()))
+    assert len(set(own)) == 40
+    assert 99 < min(own) < 102
+    assert 108 < max(own) < 110.1
 
 
 def test_a_long_wait_is_told_once(capsys):

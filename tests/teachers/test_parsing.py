@@ -185,6 +185,42 @@ def test_sentences_counted_otherwise_are_not_guessed(ids):
     assert kinds(parse_grouped_scores(json.dumps({"scores": rows}), [2, 2])) == ["error"] * 2
 
 
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        # Rows with more than was asked for, or twice, in another order than that of the sentences.
+        ('{"scores": [{"id": "2.1", "n": 1, "score": 0.5}, {"id": "1.1", "n": 1, "score": 0.1}]}', [1, 1]),
+        ('{"id": "2.1", "score": 0.5}\n{"id": "1.1", "score": 0.1}', [1, 1]),
+        ('{"id": "1.2", "score": 0.5}\n{"id": "1.1", "score": 0.1}', [2]),
+        ('{"scores": [{"id": "1.1", "score": 0.1, "score": 0.5}]}', [1]),
+        (
+            '[{"id": "1.1", "score": 0.5, "why": "x"}, {"id": "1.2", "score": 1}, {"id": "1.1", "score": 0}]',
+            [2],
+        ),
+        # Two tries, of which the line rule sees one key each.
+        ('Draft: {"1.1": 0.5, "2.1": 0.9}\nFinal: {"1.1": 0.1, "2.1": 0.2}', [1, 1]),
+        ('{"1.1": 0.5, "2.1": 0.9}\n{"1.1": 0.1}\n{"2.1": 0.2}', [1, 1]),
+        # Numbers beside what was asked for.
+        ('[{"rationale": 1, "score": 0.1}, {"rationale": 1, "score": 0.2}]', [2, 2]),
+        ('{"rationale": 2, "score": 0.5}\n{"rationale": 1, "score": 0.1}', [1, 1]),
+        ('{"rationale_2": {"a": 0.5}, "rationale_1": {"a": 0.1}}', [1, 1]),
+        ('{"rationale_2": {"a": 0.5}, "rationale_1": {"a": 0.1}}', [1, 2]),
+        ('{"2": [0.5], "1": [0.1]}', [1, 1]),
+        ('{"2": 0.5, "1": 0.1}', [2]),
+    ],
+)
+def test_keys_that_tell_of_another_order_are_not_overlooked(text, counts):
+    assert kinds(parse_grouped_scores(text, counts)) == ["error"] * len(counts)
+
+
+def test_numbered_keys_are_read_at_any_depth_and_with_their_sentences():
+    nested = '{"rationale_1": {"1.1": 0.1, "1.2": 0.2}, "rationale_2": {"2.1": 0.3}}'
+    for text in (nested, '{"2.1 Ice is 0.5 m: long.": 0.3, "1.2 So": 0.2, "1.1 It\'s": 0.1}'):
+        assert kinds(parse_grouped_scores(text, [2, 1])) == [[0.1, 0.2], [0.3]]
+    own = '{"rationale_1": {"1.1": 0.5}, "rationale_2": {"1.1": 0.1}}'
+    assert kinds(parse_grouped_scores(own, [1, 1])) == ["error"] * 2
+
+
 def test_parts_that_cannot_be_told_apart_are_all_errors():
     assert kinds(parse_grouped_scores(GROUPED["objects"], [2, 1, 1])) == ["error"] * 3
     assert kinds(parse_grouped_scores("I cannot do that.", [2, 1])) == ["error"] * 2

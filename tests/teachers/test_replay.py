@@ -106,6 +106,8 @@ def test_recordings_on_one_ledger_keep_their_own_replies(problem, tmp_path):
         '{"kind": "score", "pid": "1", "sentences": "A.", "reply": "x"}',
         '{"kind": "score", "pid": "1", "sentences": [["A."], "B."], "reply": "x"}',
         '{"kind": "correct", "pid": "1", "rationale": null, "reply": "x"}',
+        r'{"kind": "score", "pid": "1", "sentences": ["Yes."], "reply": "\ud83d"}',
+        r'{"kind": "score", "pid": "1", "sentences": ["Yes. \ud83d"], "reply": "x"}',
     ],
 )
 def test_a_bad_line_is_named(line, problem, tmp_path):

@@ -15,6 +15,7 @@ from ares.teachers.ledger import Ledger
 from ares.teachers.messages import Reply
 from ares.teachers.openai import OpenAITeacher
 from ares.teachers.parsing import FeedbackError
+from ares.teachers.prices import most_tokens
 from ares.teachers.retry import Patience
 from ares.types import AresError
 
@@ -110,8 +111,42 @@ def test_what_cannot_be_kept_is_a_broken_reply(text, tokens):
     choice = SimpleNamespace(message=SimpleNamespace(content=text), finish_reason="stop")
     with pytest.raises(ValueError):
         AnthropicTeacher(model="claude-haiku-5-5").reply(said)
+    teacher = OpenAITeacher(model="any")
     with pytest.raises(ValueError):
-        OpenAITeacher(model="any").reply(SimpleNamespace(choices=[choice], usage=usage))
+        teacher.reply(SimpleNamespace(choices=[choice], usage=usage), {})
+
+
+@pytest.mark.parametrize(
+    ("stop", "found"),
+    [
+        *(("end_turn", ""), ("stop_sequence", ""), ("refusal", "refusal"), ("max_tokens", "max_tokens")),
+        ("model_context_window_exceeded", "max_tokens"),
+    ],
+)
+def test_a_message_is_its_texts_and_why_it_ends(stop, found):
+    blocks = [
+        SimpleNamespace(type="thinking", thinking="Hm.", text="not said"),
+        SimpleNamespace(type="text", text='{"1.1": '),
+        SimpleNamespace(type="text", text="0.5}"),
+    ]
+    usage = SimpleNamespace(
+        input_tokens=5, output_tokens=7, cache_creation_input_tokens=2, cache_read_input_tokens=3
+    )
+    said = SimpleNamespace(content=blocks, usage=usage, stop_reason=stop)
+    reply = AnthropicTeacher(model="claude-haiku-5-5", prices=PRICES).reply(said)
+    assert (reply.text, reply.stop) == ('{"1.1": 0.5}', found)
+    assert (reply.input_tokens, reply.output_tokens) == (10, 7)  # cached or not, at the full price
+    assert reply.usd == pytest.approx(45e-6)
+
+
+def test_an_empty_reply_is_objected_to_in_a_form_that_the_service_takes(problem):
+    teacher = AnthropicTeacher(model="claude-haiku-5-5")
+    payload = teacher.score_payload(problem(), RATIONALES)
+    again = teacher.repair_payload(payload, Reply(" \n", 1, 1, None), "no scores")
+    asked, replied, objection = teacher.arguments(again)["messages"]
+    assert asked["content"] == payload["text"]
+    assert (replied["role"], replied["content"]) == ("assistant", "(nothing)")
+    assert "no scores" in objection["content"]
 
 
 @BOTH
@@ -122,6 +157,58 @@ def test_a_gateway_that_waited_in_vain_may_have_cost_money(make, fault, lost, lo
         [(_, request)] = teacher.score_requests(problem(), RATIONALES)
         run(teacher, teacher.score(problem(), RATIONALES))
         assert ledger.spent() == pytest.approx(teacher.usage.usd + lost * teacher.worst_usd(request))
+
+
+@pytest.mark.parametrize(
+    "usage", [None, {}, {"prompt_tokens": None}, {"prompt_tokens": 0, "completion_tokens": 0}]
+)
+def test_a_reply_that_counts_no_tokens_costs_the_most_that_it_can(usage, loopback, problem, tmp_path, capsys):
+    server = loopback(usage=usage)
+    with Ledger(tmp_path / "ledger", payer="run") as ledger:
+        teacher = gpt(server, ledger=ledger)
+        worst = teacher.worst_usd(teacher.score_requests(problem(), RATIONALES)[0][1])
+        ledger.max_usd = 3.5 * worst
+
+        async def main():
+            for number in range(5):
+                await teacher.score(problem(str(number)), RATIONALES)
+
+        with pytest.raises(AresError, match="max_usd"):
+            run(teacher, main())
+        assert ledger.spent() == pytest.approx(3 * worst, rel=0.01)
+    assert len(server.hashes) == 3
+    assert capsys.readouterr().err.count("count no tokens") == 1
+
+
+def test_tokens_that_cost_nothing_need_no_count(loopback, problem, capsys):
+    teacher = gpt(loopback(usage=None), prices=None)
+    assert None not in scores(run(teacher, teacher.score(problem(), RATIONALES)))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"input": 1.0}, {"output": 1.0}, 5, "1", {"input": "1", "output": 2}, {"input": -1, "output": 2}],
+)
+def test_a_price_that_is_none_is_told(entry):
+    with pytest.raises(
+        AresError, match=r"conf/prices\.yaml.*the price of claude-haiku-5-5 is .*give `\{input: 1"
+    ):
+        AnthropicTeacher(model="claude-haiku-5-5", prices={"claude-haiku-5-5": entry})
+
+
+def test_the_most_tokens_are_a_token_for_each_byte_and_the_longest_reply():
+    payload = {"text": "Eis schmölze: 氷", "schema": None, "image": None, "max_tokens": 100}
+    least, _ = most_tokens({**payload, "text": ""})
+    assert most_tokens(payload) == (least + len(payload["text"].encode()), 100)
+    again = {"replied": "schmölze", "objection": "No."}
+    assert most_tokens({**payload, **again})[0] == most_tokens(payload)[0] + 9 + 3
+    assert most_tokens({**payload, "image": {"size": [750, 3]}})[0] == most_tokens(payload)[0] + 3
+
+
+def test_a_price_may_be_unknown():
+    for prices in (None, {}, {"claude-haiku-5-5": None}):
+        assert not AnthropicTeacher(model="claude-haiku-5-5", prices=prices).priced
 
 
 def test_grouped_alone_and_shuffled_scores_belong_to_their_sentences(loopback, problem):
@@ -210,6 +297,18 @@ def test_what_never_passes_is_quarantined_and_an_absent_service_stops(loopback, 
 
 
 @BOTH
+@pytest.mark.parametrize(("fault", "paid"), [("malformed", 3), ("server_error", 0)])
+def test_what_is_given_up_leaves_what_it_may_have_cost(make, fault, paid, loopback, problem, tmp_path):
+    with Ledger(tmp_path / "ledger", payer="run", max_usd=1.0) as ledger:
+        teacher = make(loopback(script=[fault] * 9), ledger=ledger)
+        teacher.patience = Patience(first=0.01, attempts=3)
+        [(_, request)] = teacher.score_requests(problem(), RATIONALES[:1])
+        [result] = run(teacher, teacher.score(problem(), RATIONALES[:1]))
+        assert isinstance(result.scores, FeedbackError)
+        assert ledger.spent() == pytest.approx(paid * teacher.worst_usd(request))
+
+
+@BOTH
 def test_a_refused_key_stops_and_is_not_shown(make, loopback, problem, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-wrong-98765")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-98765")
@@ -267,7 +366,8 @@ def test_a_key_is_cut_out_in_every_form(make, loopback):
 @BOTH
 def test_what_cannot_be_sent_is_not_taken_for_lost(make, loopback, problem, tmp_path):
     with Ledger(tmp_path / "ledger", payer="run", max_usd=1.0) as ledger:
-        teacher = make(loopback(), base_url="nowhere/v1", ledger=ledger)
+        teacher = make(loopback(), ledger=ledger)
+        teacher.base_url = "nowhere/v1"
         with pytest.raises(AresError, match=r"cannot send any request.*teacher\.base_url"):
             run(teacher, teacher.score(problem(), RATIONALES))
         assert ledger.spent() == 0
@@ -291,10 +391,32 @@ def test_a_model_that_the_sdk_does_not_know_is_warned_about(monkeypatch):
 
 
 @pytest.mark.parametrize("setting", ["concurrency", "timeout", "deadline", "max_tokens"])
-@pytest.mark.parametrize("value", [0, -2])
+@pytest.mark.parametrize("value", [0, -2, "many", True, float("nan"), float("inf")])
 def test_a_number_that_lets_nothing_through_is_refused(setting, value):
-    with pytest.raises(AresError, match=rf"teacher\.{setting}={value}: give a number above 0"):
+    with pytest.raises(AresError, match=rf"teacher\.{setting}={value}: give a (whole )?number above 0"):
         OpenAITeacher(model="any", **{setting: value})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *(
+            {"concurrency": 2.5},
+            {"max_tokens": 2.5},
+            {"structured": "maybe"},
+            {"batch": "maybe"},
+            {"batch": 1},
+        ),
+        *({"options": 5}, {"options": ["a"]}, {"base_url": 5}, {"base_url": "localhost:8000/v1"}),
+        *({"base_url": f"http://{place}/v1"} for place in ("", "host:port", "host:99999", "[1::2")),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(settings):
+    [(setting, value)] = settings.items()
+    make = AnthropicTeacher if setting == "batch" else OpenAITeacher
+    with pytest.raises(AresError) as caught:
+        make(model="any", **settings)
+    assert f"teacher.{setting}={value}: give " in str(caught.value)
 
 
 def test_an_address_that_is_not_there_is_told(loopback, problem):

@@ -241,10 +241,21 @@ def test_the_papers_teacher_is_its_model_and_prompts(loopback, inputs):
     assert all(row.status in ("ok", "empty") for row in read_feedback(inputs / "run" / "feedback.parquet"))
 
 
-@pytest.mark.parametrize("share", [-0.1, 2])
+@pytest.mark.parametrize("share", [-0.1, 2, "nan", "true"])
 def test_a_share_that_is_none_is_refused(share, loopback, inputs):
-    with pytest.raises(AresError, match=rf"max_quarantine={share}: give a share"):
+    with pytest.raises(AresError, match=rf"(?i)max_quarantine={share}: give a share"):
         check_teacher(config_of(inputs, loopback(), f"teacher.max_quarantine={share}"))
+
+
+@pytest.mark.parametrize("cap", ["lots", -1, "nan", "inf", "true"])
+def test_a_cap_that_would_not_hold_is_refused(cap, loopback, inputs):
+    with pytest.raises(AresError, match=rf"(?i)max_usd={cap}: give US dollars"):
+        check_teacher(config_of(inputs, loopback(), f"teacher.max_usd={cap}"))
+
+
+def test_a_dry_run_is_on_or_off(loopback, inputs):
+    with pytest.raises(AresError, match=r"dry_run=maybe: give true or false"):
+        check_teacher(config_of(inputs, loopback(), "teacher.dry_run=maybe"))
 
 
 def test_nothing_to_compare_is_told(loopback, inputs):

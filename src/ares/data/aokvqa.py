@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ares.data.captions import captions_of
-from ares.data.checks import checked_root, kind, problems_with, wrong_texts
+from ares.data.checks import checked_root, halves, kind, problems_with, wrong_texts
 from ares.data.scienceqa import read_conversion
 from ares.store import hash_of, read_json
 from ares.types import SPLITS, AresError, Problem
@@ -92,6 +92,7 @@ def _wrong(row: Any) -> Iterator[str]:
         yield from wrong_texts(row, name)
     if not isinstance(row["question_id"], str) or "/" in row["question_id"]:
         yield 'field "question_id" must be text without a slash.'
+    yield from halves(row, ("question_id",))
     if isinstance(row["image_id"], bool) or not isinstance(row["image_id"], int):
         yield 'field "image_id" must be COCO\'s number of the image.'
 

@@ -1,6 +1,7 @@
 """What every data set's rows must be, and how it is said when they are not."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,26 @@ TEXT_FIELDS = (
     "lecture",
     "solution",
 )
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def kind(value: Any) -> str:
     """What a JSON value is, in words."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
+
+
+def has_half_character(value: Any) -> bool:
+    """Whether a text, or one of a list, has half of a character: JSON can spell it (\\ud83d), no file can hold it."""
+    texts = value if isinstance(value, list) else [value]
+    return any(isinstance(text, str) and _HALF.search(text) for text in texts)
+
+
+def halves(row: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:
+    """The fields of `names` that `has_half_character`, a clause each."""
+    for name in names:
+        if has_half_character(row.get(name)):
+            yield f'field "{name}" holds half a character (a lone surrogate such as \\ud83d); write it whole or remove it.'
 
 
 def checked_root(root: Path | str | None, files: str, remedy: str) -> Path:
@@ -66,6 +81,7 @@ def problems_with(row: Any, required: tuple[str, ...]) -> Iterator[str]:
     image = row.get("image")
     if image is not None and not isinstance(image, str):
         yield f'field "image" is {kind(image)}; make it a file name or null.'
+    yield from halves(row, (*TEXT_FIELDS, "choices", "image"))
 
 
 def _wrong_choices(choices: Any, answer: Any) -> Iterator[str]:
@@ -91,3 +107,4 @@ def wrong_texts(row: Mapping[str, Any], name: str) -> Iterator[str]:
         not isinstance(value, list) or not all(isinstance(text, str) for text in value)
     ):
         yield f'field "{name}" must be a list of texts.'
+    yield from halves(row, (name,))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ares.data.captions import captions_of
-from ares.data.checks import TEXT_FIELDS, problems_with, wrong_texts
+from ares.data.checks import TEXT_FIELDS, halves, problems_with, wrong_texts
 from ares.tables import read_table
 from ares.types import SPLITS, AresError, Problem
 
@@ -128,6 +128,7 @@ def _wrong(row: Any) -> Iterator[str]:
         yield 'field "difficult" must be true or false.'
     if not isinstance(row.get("caption", ""), str):
         yield 'field "caption" must be text.'
+    yield from halves(row, ("pid", "caption"))
 
 
 def _problem(row: dict[str, Any], folder: Path, captions: dict[str, str]) -> Problem:

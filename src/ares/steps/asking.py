@@ -17,6 +17,7 @@ from ares.store import write_jsonl
 from ares.teachers.base import Teacher
 from ares.teachers.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
+from ares.teachers.settings import check_switches, is_number
 from ares.types import AresError
 
 TEACHER_STEPS = ("score", "correct", "judge")
@@ -42,19 +43,20 @@ def teacher_of(config: Config, run: Run) -> Teacher:
 
 
 def check_teacher(config: Config) -> None:
-    """Raises AresError where asking cannot succeed: no key, no package, a cap without a price, a share that is
-    none; prints
-    warnings."""
+    """Raises AresError where asking cannot succeed: no key, no package, a setting that cannot be, a cap without a
+    price; prints warnings."""
     teacher = make_teacher(config)
-    if not 0 <= config.teacher["max_quarantine"] <= 1:
+    share, cap = config.teacher["max_quarantine"], config.teacher["max_usd"]
+    if not (is_number(share) and 0 <= share <= 1):
+        raise AresError(f"teacher.max_quarantine={share}: give a share, from 0 to 1.")
+    if cap is not None and not (is_number(cap) and cap >= 0):
+        raise AresError(f"teacher.max_usd={cap}: give US dollars, 0 or more, or leave it out.")
+    if cap is not None and not teacher.priced:
         raise AresError(
-            f"teacher.max_quarantine={config.teacher['max_quarantine']}: give a share, from 0 to 1."
+            f"teacher.max_usd={cap}: the price of model {config.teacher['model']} is not known; add it to "
+            "conf/prices.yaml, or leave teacher.max_usd out."
         )
-    if config.teacher["max_usd"] is not None and not teacher.priced:
-        raise AresError(
-            f"teacher.max_usd={config.teacher['max_usd']}: the price of model {config.teacher['model']} is not known; "
-            "add it to conf/prices.yaml, or leave teacher.max_usd out."
-        )
+    check_switches(teacher.name, dry_run=config.teacher["dry_run"])
     if not config.teacher["dry_run"]:
         for warning in teacher.check():
             print(f"warning: {warning}", file=sys.stderr)

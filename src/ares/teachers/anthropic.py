@@ -9,6 +9,7 @@ from ares.teachers.batches import Batches
 from ares.teachers.chat import ChatTeacher, key_in
 from ares.teachers.intents import is_under_way
 from ares.teachers.messages import Reply, Request
+from ares.teachers.settings import check_switches
 from ares.types import AresError
 
 if TYPE_CHECKING:
@@ -24,21 +25,20 @@ _STOPS = {
 
 
 class AnthropicTeacher(ChatTeacher):
-    """Claude; the key comes from ANTHROPIC_API_KEY only. `base_url` None is the SDK's own; `batch` sends all in
-    Message Batches, which need a ledger."""
+    """Claude; the key comes from ANTHROPIC_API_KEY only; `batch` sends all in Message Batches, which need a
+    ledger."""
 
     def __init__(
         self,
         *,
         name: str = "anthropic",
-        base_url: str | None = None,
         batch: bool = False,
         concurrency: int = 16,
         **settings: Any,
     ) -> None:
+        check_switches(name, batch=batch)
         # A batch holds as many requests as there are.
         super().__init__(name=name, concurrency=1_000_000 if batch else concurrency, **settings)
-        self.base_url = base_url
         self._client: AsyncAnthropic | None = None
         self.batches = Batches(self) if batch else None
         if batch:
@@ -73,7 +73,7 @@ class AnthropicTeacher(ChatTeacher):
             self.check()
             self.key = key_in(KEY)
             self._client = AsyncAnthropic(
-                api_key=self.key, base_url=self.base_url, max_retries=0, timeout=self.patience.timeout
+                api_key=self.key, base_url=self.base_url, max_retries=0, timeout=self.timeouts()
             )
         return self._client
 

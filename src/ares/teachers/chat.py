@@ -1,6 +1,5 @@
 """What Teachers behind a chat API share: prompts, images, one objection to a bad reply, patience and prices."""
 
-import math
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,10 @@ from ares.teachers.images import Picture, picture
 from ares.teachers.limits import Brake
 from ares.teachers.messages import Reply, Request
 from ares.teachers.parsing import FeedbackError, parse_correction
+from ares.teachers.prices import image_tokens, most_tokens, price_of
 from ares.teachers.prompts import Prompt
 from ares.teachers.retry import Failure, Patience, failure_of, persist
+from ares.teachers.settings import check_above_zero, check_address, check_options, check_switches
 from ares.types import AresError, Problem
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _FORMS: dict[str, Any] = {form.NAME: form for form in (prompts, paper)}
 _SPARE, _ROOM = 256, 3  # a reply may have this many tokens, and this many times its likely length
-_SLACK = 600  # tokens that a service may add around a request: roles, the schema's instructions
+_CONNECT = 10.0  # seconds within which a service that is there takes a connection
 
 
 class ChatTeacher(Teacher):
@@ -31,7 +32,7 @@ class ChatTeacher(Teacher):
 
     `prompt` is default or paper; `structured` asks for JSON by a schema where the prompt has one; `options`
     go into each request as they are (thinking, temperature ...), but for those that are None; `max_tokens`
-    None is derived from the question. `prices` maps a model to `{input, output}`, US dollars a million tokens.
+    None is derived from the question, `base_url` None is the SDK's own. `prices` maps a model to `{input, output}`, US dollars a million tokens.
     """
 
     shuffled = True
@@ -51,6 +52,7 @@ class ChatTeacher(Teacher):
         concurrency: int = 16,
         timeout: float = 120.0,
         deadline: float = 900.0,
+        base_url: str | None = None,
         prices: Mapping[str, Any] | None = None,
         ledger: "Ledger | None" = None,
     ) -> None:
@@ -58,18 +60,21 @@ class ChatTeacher(Teacher):
             raise AresError(f"teacher={name} needs a model: teacher.model=<name>.")
         if prompt not in _FORMS:
             raise AresError(f"teacher.prompt={prompt}: choose from {', '.join(_FORMS)}.")
-        _check_positive(
-            name, concurrency=concurrency, timeout=timeout, deadline=deadline, max_tokens=max_tokens
-        )
+        check_above_zero(name, timeout=timeout, deadline=deadline)
+        check_above_zero(name, whole=True, concurrency=concurrency, max_tokens=max_tokens)
+        check_switches(name, structured=structured)
+        check_options(name, options)
+        check_address(name, base_url)
         self.form = _FORMS[prompt]
         if str(group) == "k" and not self.form.GROUPED:
             raise AresError(
                 f"teacher.prompt={prompt} scores one rationale a request; add teacher.group=1, or use teacher.prompt=default."
             )
         super().__init__(name, self.form.VERSION, ledger, group=group, concurrency=concurrency)
-        self.model, self.structured, self.max_tokens = model, structured, max_tokens
+        self.model, self.structured, self.max_tokens = str(model), structured, max_tokens
+        self.base_url = base_url
         self.options = {key: value for key, value in (options or {}).items() if value is not None}
-        self.price: Mapping[str, float] | None = (prices or {}).get(model)
+        self.price = price_of(prices, self.model)
         self.patience = Patience(timeout=timeout, deadline=deadline)
         self.brake = Brake()
         self.pictures: dict[str, Picture] = {}
@@ -150,6 +155,11 @@ class ChatTeacher(Teacher):
     def sdk(self) -> ModuleType:
         """The package that `call` uses."""
 
+    def timeouts(self) -> Any:
+        """The SDK's own: those of an attempt, and a shorter one by which a service is away, not slow."""
+        timeout = self.patience.timeout
+        return self.sdk().Timeout(timeout, connect=min(_CONNECT, timeout / 2))
+
     async def send(self, request: Request) -> Reply:
         """Sends a request until it is answered (`retry.persist`)."""
         self.connect()  # importing the SDK takes seconds, which are not to count as a request's
@@ -191,10 +201,7 @@ class ChatTeacher(Teacher):
 
     def usd(self, input_tokens: int, output_tokens: int) -> float | None:
         """What so many tokens cost; None if the price is unknown."""
-        if self.price is None:
-            return None
-        price = input_tokens * self.price["input"] + output_tokens * self.price["output"]
-        return self.discount * price / 1e6
+        return None if self.price is None else self.discount * self.price.usd(input_tokens, output_tokens)
 
     def answered(self, text: Any, tokens: tuple[int, int], stop: str) -> Reply:
         """A reply with its price; raises ValueError where it has no text that can be kept, or counts no tokens."""
@@ -219,10 +226,7 @@ class ChatTeacher(Teacher):
 
     def worst_usd(self, request: Request) -> float | None:
         """The price of as many tokens as the request has bytes, its image, and the longest reply."""
-        payload = request.payload
-        texts = (payload["text"], payload.get("replied", ""), payload.get("objection", ""))
-        text = sum(len(part.encode()) for part in texts) + len(str(payload["schema"] or ""))
-        return self.usd(text + image_tokens(payload) + _SLACK, payload["max_tokens"])
+        return self.usd(*most_tokens(request.payload))
 
 
 def key_in(variable: str) -> str | None:
@@ -231,18 +235,6 @@ def key_in(variable: str) -> str | None:
     if not (key.isascii() and key.isprintable()):
         raise AresError(f"{variable} holds characters that no key has; set it again, without line breaks.")
     return key or None
-
-
-def image_tokens(payload: Mapping[str, Any]) -> int:
-    """The image's share of a request's input tokens."""
-    image = payload["image"]
-    return math.ceil(image["size"][0] * image["size"][1] / 750) if image else 0
-
-
-def _check_positive(name: str, **settings: float | None) -> None:
-    for setting, value in settings.items():
-        if value is not None and value <= 0:
-            raise AresError(f"teacher={name}, teacher.{setting}={value}: give a number above 0.")
 
 
 def _has_image(problem: Problem) -> bool:

@@ -5,6 +5,7 @@ a thread takes all changes that wait, makes them in one transaction, and only th
 """
 
 import asyncio
+import re
 import sqlite3
 import threading
 import time
@@ -18,24 +19,37 @@ T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
 Outcome = tuple[Any, BaseException | None]  # a result, or what went wrong
 
-NETWORK_FILE_SYSTEMS = (
-    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "afs", "9p", "panfs"),
-    *("fuse.sshfs", "fuse.glusterfs", "fuse.gcsfuse", "fuse.s3fs", "fuse.juicefs"),
+# As /proc/mounts names them; beside these all of FUSE (see `is_network_path`).
+NETWORK_FILE_SYSTEMS = frozenset(
+    (
+        *("nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "coda"),
+        *("ceph", "glusterfs", "lustre", "gpfs", "beegfs", "panfs", "orangefs", "pvfs2", "wekafs", "dvs"),
+        *("gfs2", "ocfs2", "acfs"),  # one disk for several hosts
+        *("9p", "virtiofs", "vboxsf", "prl_fs", "drvfs"),  # a virtual machine's folder on its host
+    )
 )
 
 
 def is_network_path(path: Path, mounts: str | None = None) -> bool:
-    """Whether a path is on a network file system, by `mounts` (as /proc/mounts); False if unknown."""
+    """Whether a path is on a network file system, by `mounts` (as /proc/mounts); False if unknown.
+
+    FUSE counts as one, whatever is behind it (sshfs, gcsfuse, s3fs ...): the names are without number, many
+    mounts have none, and memory that is shared through it need not be the same for all.
+    """
     if mounts is None:
         table = Path("/proc/mounts")
         mounts = table.read_text() if table.exists() else ""
     path = path.resolve()  # a link may lead elsewhere
-    found = [line.split()[1:3] for line in mounts.splitlines() if len(line.split()) >= 3]
-    holding = [
-        (len(point), kind) for point, kind in found if path.is_relative_to(point.replace("\\040", " "))
-    ]
+    found = [line.split(" ")[1:3] for line in mounts.splitlines() if line.count(" ") >= 2]
+    holding = [(len(point), kind) for point, kind in found if path.is_relative_to(_unescaped(point))]
     # Of equal mount points the later one hides the earlier.
-    return bool(holding) and max(reversed(holding), key=lambda item: item[0])[1] in NETWORK_FILE_SYSTEMS
+    kind = max(reversed(holding), key=lambda item: item[0])[1] if holding else ""
+    return kind in NETWORK_FILE_SYSTEMS or kind.split(".")[0] == "fuse"
+
+
+def _unescaped(point: str) -> str:
+    # Blanks, tabs, line ends and backslashes stand there as octal numbers.
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), point)
 
 
 class Database:

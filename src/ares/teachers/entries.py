@@ -5,11 +5,13 @@ Values are kept as they were written, so that `parsing` alone decides what a sco
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 Entry = tuple[str, str]
 
 _OBJECT = re.compile(r"{.*?}", re.DOTALL)
+_HEADING = re.compile(r"^[\s#*\"{_-]*rationale[\s_#*]*(\d+)[\"*:.)\s]*", re.IGNORECASE | re.MULTILINE)
 _BLANK_VALUE = re.compile(r"([:\[,]\s*)(xxx|nan)(?=\s*[,}\]])", re.IGNORECASE)
 
 
@@ -32,6 +34,18 @@ def line_objects(text: str) -> list[list[Entry]]:
     for match in objects(text):
         pairs = [line.rsplit(":", 1) for line in match.strip().split("\n") if ":" in line]
         found.append([(key, value.strip(" ,}\t")) for key, value in pairs])
+    return found
+
+
+def sections(text: str) -> dict[int, str]:
+    """What stands under each heading `Rationale <i>`; nothing under one that comes twice."""
+    headings = list(_HEADING.finditer(text))
+    ends = [heading.start() for heading in headings[1:]] + [len(text)]
+    found: dict[int, str] = {}
+    for heading, end in zip(headings, ends, strict=False):
+        number = int(heading[1])
+        # A heading that comes twice (an echoed question, a second try) leaves open which part counts.
+        found[number] = "" if number in found else text[heading.end() : end]
     return found
 
 
@@ -61,21 +75,41 @@ def json_entries(text: str) -> list[Entry]:
 
 
 def json_rows(text: str) -> list[Entry]:
-    """The pairs `id`, `score` of the rows of a JSON list, alone or the only value of an object; else none."""
+    """The pairs `id`, `score` of the rows of a JSON list, alone or the only value of an object; none where a row has
+    anything else, or one of them twice."""
     value = load_json(text)
     if isinstance(value, Pairs) and len(value) == 1:
         value = value[0][1]
-    rows = [dict(item) if isinstance(item, Pairs) else {} for item in value] if _is_list(value) else []
-    return [(str(row["id"]), _written(row["score"])) for row in rows if row.keys() == {"id", "score"}]
+    rows = value if _is_list(value) else []
+    if not all(isinstance(row, Pairs) and sorted(key for key, _ in row) == ["id", "score"] for row in rows):
+        return []
+    return [(str(dict(row)["id"]), _written(dict(row)["score"])) for row in rows]
+
+
+def json_leaves(text: str) -> list[Entry]:
+    """The pairs of a JSON object at any depth whose values are no objects themselves."""
+    value = load_json(text)
+    return [(key, _written(item)) for key, item in _leaves(value)] if isinstance(value, Pairs) else []
 
 
 def json_parts(text: str) -> list[str]:
-    """The members of a JSON object or list that holds only such, each as an object of one entry a line."""
+    """The members of a JSON object or list that holds only such, each as an object of one entry a line; none where
+    numbers in their names tell of another order than theirs."""
     value = load_json(text)
     items = [item for _, item in value] if isinstance(value, Pairs) else value
     if not isinstance(items, list) or not all(isinstance(item, list) for item in items):
         return []
-    return [_lines(item) for item in items]
+    names = " ".join(key for key, _ in value) if isinstance(value, Pairs) else ""
+    numbers = [int(number) for number in re.findall(r"[0-9]+", names)]
+    return [_lines(item) for item in items] if numbers in ([], [*range(1, len(items) + 1)]) else []
+
+
+def _leaves(pairs: Pairs) -> Iterator[tuple[str, Any]]:
+    for key, item in pairs:
+        if isinstance(item, Pairs):
+            yield from _leaves(item)
+        else:
+            yield key, item
 
 
 def _is_list(value: Any) -> bool:

@@ -112,10 +112,15 @@ class Ledger:
         assert worst is not None or self.max_usd is None, "a cap needs a price"
         worst = worst or 0.0
         while True:
+            asked = time.monotonic()
             found = await self.run(partial(self._claim, request=request, owner=owner, worst=worst))
             if isinstance(found, Reply):
                 return found
             if found == "claimed":
+                # A program that was busy with something else, or asleep, hears of its claim when that is over.
+                late = time.monotonic() - asked > self.lease / 3
+                if late and not await self.run(partial(self._keep, request.hash, owner, worst)):
+                    continue
                 return await self._send(request, send, owner, worst)
             if found == "too dear" and not self._leases:
                 raise AresError(
@@ -187,6 +192,13 @@ class Ledger:
         )
         return "claimed"
 
+    def _keep(self, request_hash: str, owner: str, worst: float, db: sqlite3.Connection) -> bool:
+        """Renews a lease, if it is still the owner's; else nothing will be sent."""
+        if _extend(db, [(time.time() + self.lease, request_hash, owner)]):
+            return True
+        self._spend(db, -worst)
+        return False
+
     def _release(self, request_hash: str, owner: str, refund: float, db: sqlite3.Connection) -> None:
         db.execute(
             "UPDATE requests SET owner = NULL, lease_until = 0 WHERE hash = ? AND owner = ?",
@@ -225,8 +237,8 @@ class Ledger:
             )
 
 
-def _extend(db: sqlite3.Connection, rows: list[tuple[float, str, str]]) -> None:
-    db.executemany("UPDATE requests SET lease_until = ? WHERE hash = ? AND owner = ?", rows)
+def _extend(db: sqlite3.Connection, rows: list[tuple[float, str, str]]) -> int:
+    return db.executemany("UPDATE requests SET lease_until = ? WHERE hash = ? AND owner = ?", rows).rowcount
 
 
 def _is_free(error: BaseException) -> bool:

@@ -1,6 +1,7 @@
 """Any OpenAI-compatible endpoint as the Teacher: a local vLLM or Ollama, or a service."""
 
 import os
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from types import ModuleType
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ares.teachers.chat import ChatTeacher, key_in
 from ares.teachers.messages import Reply
+from ares.teachers.prices import most_tokens
 from ares.teachers.prompts import Prompt
 from ares.types import AresError, Problem
 
@@ -34,10 +36,11 @@ class OpenAITeacher(ChatTeacher):
     ) -> None:
         if limit not in _LIMITS:
             raise AresError(f"teacher.limit={limit}: choose from {', '.join(_LIMITS)}.")
-        super().__init__(name=name, **settings)
-        self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL", "")).rstrip("/") or None
+        address = str(base_url or os.environ.get("OPENAI_BASE_URL", "")).rstrip("/")
+        super().__init__(name=name, base_url=address or None, **settings)
         self.limit = limit
         self._client: AsyncOpenAI | None = None
+        self._told = False  # that replies count no tokens
 
     def check(self) -> list[str]:
         """Raises AresError without the package, or without a key where the endpoint needs one."""
@@ -73,7 +76,7 @@ class OpenAITeacher(ChatTeacher):
                 api_key=self.key or "none",
                 base_url=self.base_url,
                 max_retries=0,
-                timeout=self.patience.timeout,
+                timeout=self.timeouts(),
             )
         return self._client
 
@@ -82,7 +85,7 @@ class OpenAITeacher(ChatTeacher):
         completions = self.connect().chat.completions
         response = await completions.with_raw_response.create(**self.arguments(payload))
         self.brake.read(response.headers)
-        return self.reply(response.parse())
+        return self.reply(response.parse(), payload)
 
     def arguments(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """What `chat.completions.create` takes."""
@@ -110,17 +113,28 @@ class OpenAITeacher(ChatTeacher):
         # Two servers may give one name to different models.
         return {"endpoint": self.base_url} if self.base_url else {}
 
-    def reply(self, completion: Any) -> Reply:
+    def reply(self, completion: Any, payload: Mapping[str, Any]) -> Reply:
         """The text, tokens and price of a completion; raises ValueError where it is none."""
         try:
-            choice, usage = completion.choices[0], completion.usage
+            choice = completion.choices[0]
             refused = getattr(choice.message, "refusal", None)
             text = choice.message.content or refused or ""
-            tokens = (int(usage.prompt_tokens), int(usage.completion_tokens)) if usage else (0, 0)
             stop = "refusal" if refused else _STOPS.get(choice.finish_reason, "")
         except (AttributeError, TypeError, IndexError) as error:
             raise ValueError(f"not a completion: {error}") from None
-        return self.answered(text, tokens, stop)
+        return self.answered(text, self._tokens(completion, payload), stop)
+
+    def _tokens(self, completion: Any, payload: Mapping[str, Any]) -> tuple[int, int]:
+        """As the endpoint counts them; where it does not, the most that they can be, or a cap would not hold."""
+        usage = getattr(completion, "usage", None)
+        asked, replied = (getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens"))
+        if isinstance(asked, int) and isinstance(replied, int) and asked:
+            return asked, replied
+        if self.priced and not self._told:
+            self._told = True
+            note = "the endpoint's replies count no tokens: each is taken to cost the most that it can"
+            print(f"warning: teacher={self.name}, teacher.model={self.model}: {note}", file=sys.stderr)
+        return most_tokens(payload)
 
     async def close(self) -> None:
         """Closes the connection."""

@@ -14,19 +14,23 @@ from ares.teachers.entries import (
     Entry,
     Pairs,
     json_entries,
+    json_leaves,
     json_parts,
     json_rows,
     line_objects,
     load_json,
     objects,
+    sections,
 )
 
 Winner = Literal["first", "second", "tie"]
 
 BLANK = "xxx"
 _SCORE = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_NUMBERED_KEY = re.compile(r"(\d+)\.(\d+)", re.ASCII)
-_HEADING = re.compile(r"^[\s#*\"{_-]*rationale[\s_#*]*(\d+)[\"*:.)\s]*", re.IGNORECASE | re.MULTILINE)
+_NUMBERED_KEY = re.compile(r"(\d+)\.(\d+)(\s.*)?", re.ASCII | re.DOTALL)  # the sentence may follow
+_KEY = re.compile(r"[\"']\d+\.\d+[\"']\s*:", re.ASCII)
+_PLAIN_KEY = re.compile(r"[\"'](\d+)[\"']\s*:", re.ASCII)
+_LABEL = re.compile(rf"[\"'](id|index|number|rationale)[\"']\s*:|{_KEY.pattern}", re.ASCII | re.IGNORECASE)
 _FINAL_KEY = re.compile(r"[\"'*]*final[_ ]rationale[\"'*]*\s*:\s*", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"(solution:\s*)?"
@@ -93,15 +97,21 @@ def parse_grouped_scores(text: str, counts: Sequence[int]) -> list[list[float] |
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     numbered = _numbered_entries(text)
+    if foreign := [f"{i}.{j}" for i, j, _ in numbered if not (1 <= i <= len(counts) and j >= 1)]:
+        return [FeedbackError(f"there is no sentence {foreign[0]}")] * len(counts)
     if numbered:
-        if foreign := [f"{i}.{j}" for i, j, _ in numbered if not (1 <= i <= len(counts) and j >= 1)]:
-            return [FeedbackError(f"there is no sentence {foreign[0]}")] * len(counts)
         return [_numbered_scores(numbered, i, count) for i, count in enumerate(counts, start=1)]
+    plain = [int(number) for number in _PLAIN_KEY.findall(text)]
+    if _LABEL.search(text) or plain != [*range(1, len(plain) + 1)]:
+        # Keys that could not be read may tell of another order than that of the lines.
+        return [FeedbackError("the scores are not under the keys that were asked for")] * len(counts)
     parts = json_parts(text)
-    if len(parts) != len(counts):
-        if sections := _sections(text):
-            return [_part(sections.get(i), count) for i, count in enumerate(counts, start=1)]
-        parts = [text] if len(counts) == 1 else objects(text)
+    if len(parts) != len(counts) and load_json(text) is None:
+        if named := sections(text):
+            return [_part(named.get(i), count) for i, count in enumerate(counts, start=1)]
+        parts = objects(text)
+    if len(counts) == 1 and len(parts) != 1:
+        parts = [text]
     if len(parts) != len(counts):
         return [FeedbackError(f"{len(parts)} parts for {len(counts)} rationales")] * len(counts)
     return [_part(part, count) for part, count in zip(parts, counts, strict=True)]
@@ -116,22 +126,13 @@ def _part(text: str | None, count: int) -> list[float] | FeedbackError:
         return error
 
 
-def _sections(text: str) -> dict[int, str]:
-    headings = list(_HEADING.finditer(text))
-    ends = [heading.start() for heading in headings[1:]] + [len(text)]
-    sections: dict[int, str] = {}
-    for heading, end in zip(headings, ends, strict=False):
-        number = int(heading[1])
-        # A heading that comes twice (an echoed question, a second try) leaves open which part counts.
-        sections[number] = "" if number in sections else text[heading.end() : end]
-    return sections
-
-
 def _numbered_entries(text: str) -> list[tuple[int, int, str]]:
-    for entries in (json_rows(text), json_entries(text), chain.from_iterable(line_objects(text))):
+    lines = [] if load_json(text) is not None else list(chain.from_iterable(line_objects(text)))
+    for entries in (json_rows(text), json_leaves(text), lines):
         matches = [(_NUMBERED_KEY.fullmatch(key.strip(" \"'{,-*\t")), value) for key, value in entries]
         found = [(int(match[1]), int(match[2]), value) for match, value in matches if match]
-        if found:
+        # Of several keys on a line that is no JSON, the line rule sees one.
+        if found and (entries is not lines or len(found) >= len(_KEY.findall(text))):
             return found
     return []
 

@@ -150,11 +150,14 @@ def _read_lines(path: Path) -> Iterator[Mapping[str, Any]]:
             row = json.loads(line)
             asked = [_is_asked(name, row[name]) for name in _CONTENT[row["kind"]]]
             complete = all(asked) and "pid" in row and isinstance(row["reply"], str)
+            json.dumps(
+                row, ensure_ascii=False
+            ).encode()  # half a character: a UnicodeEncodeError is a ValueError
         except (ValueError, KeyError, TypeError):
             complete = False
         if not complete:
             raise AresError(
-                f"{path}, line {number}: not a record with kind, pid, what was asked and reply; correct or remove it."
+                f"{path}, line {number}: not a record with kind, pid, what was asked and reply, in whole characters; correct or remove it."
             )
         yield row
 

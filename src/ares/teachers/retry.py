@@ -22,6 +22,10 @@ _BUSY = (429, 503, 529)
 _PASSING = (408, 409, 429)  # and all from 500 on
 _FREE = (*_PASSING, 500, 502, 503, 529)  # nothing was generated; a gateway that waits in vain cannot tell
 
+_LEAST = (
+    1.0  # seconds of the last attempt: a service that nobody reaches is not to look like one that is slow
+)
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -94,7 +98,8 @@ async def persist(
     while True:
         deadline += await brake.wait(began, patience.deadline)
         try:
-            async with asyncio.timeout(min(patience.timeout, max(0.0, deadline - time.monotonic()))):
+            rest = max(_LEAST, deadline - time.monotonic())
+            async with asyncio.timeout(min(patience.timeout, rest)):
                 reply = await call()
             brake.answered()
             return reply

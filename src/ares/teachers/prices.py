@@ -1,0 +1,59 @@
+"""How many tokens a request has, and what they cost."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ares.types import AresError
+
+_SLACK = 600  # tokens that a service may add around a request: roles, the schema's instructions
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars a million tokens."""
+
+    input: float
+    output: float
+
+    def usd(self, input_tokens: int, output_tokens: int) -> float:
+        """What so many tokens cost, US dollars."""
+        return (input_tokens * self.input + output_tokens * self.output) / 1e6
+
+
+def price_of(prices: Mapping[str, Any] | None, model: str) -> Price | None:
+    """The price of a model, of entries `{input, output}`; None where there is none, or null.
+
+    Raises AresError for an entry that is no price.
+    """
+    entry = (prices or {}).get(model)
+    if entry is None:
+        return None
+    values: list[Any] = (
+        [entry.get(key) for key in ("input", "output")] if isinstance(entry, Mapping) else [None]
+    )
+    if not all(map(_is_amount, values)):
+        shown = dict(entry) if isinstance(entry, Mapping) else entry
+        raise AresError(
+            f"conf/prices.yaml (teacher.prices): the price of {model} is {shown}; give `{{input: 1.00, output: 5.00}}`, "
+            "US dollars a million tokens, or null where it is not known."
+        )
+    return Price(*map(float, values))
+
+
+def most_tokens(payload: Mapping[str, Any]) -> tuple[int, int]:
+    """The most tokens that a request and its reply can have: one for each byte, the image's, and the longest reply."""
+    texts = (payload["text"], payload.get("replied", ""), payload.get("objection", ""))
+    text = sum(len(part.encode()) for part in texts) + len(str(payload["schema"] or ""))
+    return text + image_tokens(payload) + _SLACK, payload["max_tokens"]
+
+
+def image_tokens(payload: Mapping[str, Any]) -> int:
+    """The image's share of a request's input tokens."""
+    image = payload["image"]
+    return math.ceil(image["size"][0] * image["size"][1] / 750) if image else 0
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
