@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from ares.config import folder, register_schema, to_config
 from ares.schema import Config
+from ares.steps.export import export
 from ares.steps.prepare import source_hash
 from ares.steps.report import headline, report
 from ares.store import read_json, write_json
@@ -100,3 +101,12 @@ def test_other_data_are_refused_unless_the_run_is_to_be_kept(made: Path) -> None
         report(composed(made.parent, "seed=4"), made)
     assert not (made / "report.html").exists()
     assert report(composed(made.parent, "seed=4", "on_change=keep"), made).exists()
+
+
+def test_export_refuses_other_data_before_it_writes_anything(made: Path) -> None:
+    manifest = read_json(made / "manifest.json")
+    manifest["steps"]["rationale"]["outputs"] = {"policy": {"path": "rationale/policy"}}
+    write_json(made / "manifest.json", manifest)
+    with pytest.raises(AresError, match="were made from other data"):
+        export(composed(made.parent, "seed=4"))
+    assert not (made / "export").exists()
