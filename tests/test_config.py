@@ -140,6 +140,20 @@ def test_flags_of_hydra_and_sweeps_are_no_mistakes() -> None:
     assert problems_of(["-sc", "install=bash"]) == []
 
 
+def test_flags_between_settings_are_told() -> None:
+    for flag in (["-m"], ["--cfg", "job"]):
+        assert "before or after all settings" in problems_of(["stage=rl", *flag, "experiment=demo"])[0]
+        for arguments in ([*flag, "stage=rl", "experiment=demo"], ["stage=rl", "experiment=demo", *flag]):
+            assert problems_of(arguments) == []
+
+
+def test_help_names_the_command_and_where_settings_are_explained() -> None:
+    shown = train("--help").stdout
+    assert shown.startswith("python train.py [flags] [group=option ...] [key=value ...]")
+    assert "README.md" in shown
+    assert "kl_coef" in shown
+
+
 def test_a_mistake_beside_a_flag_of_hydra_is_told() -> None:
     for flag in (["--help"], ["--info"], ["--info", "defaults"], ["--cfg", "job"]):
         assert "'rl.kl_coef'" in problems_of([*flag, "rl.klcoef=1"])[0]
