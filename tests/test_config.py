@@ -11,28 +11,19 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from ares.bounds import BOUNDS
 from ares.config import (
-    folder,
     options,
-    register_schema,
-    to_config,
     validate,
     warnings_of,
 )
 from ares.overrides import GROUPS, known_values, problems_of, problems_with
 from ares.schema import Config
 from ares.types import AresError
+from tests.composed import composed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-def composed(*overrides: str):
-    register_schema()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        return to_config(compose("config", overrides=list(overrides)))
 
 
 def train(*arguments: str) -> subprocess.CompletedProcess[str]:
