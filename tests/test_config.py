@@ -11,28 +11,19 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from ares.bounds import BOUNDS
 from ares.config import (
-    folder,
     options,
-    register_schema,
-    to_config,
     validate,
     warnings_of,
 )
 from ares.overrides import GROUPS, known_values, problems_of, problems_with
 from ares.schema import Config
 from ares.types import AresError
+from tests.composed import composed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-def composed(*overrides: str):
-    register_schema()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        return to_config(compose("config", overrides=list(overrides)))
 
 
 def train(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -138,6 +129,20 @@ def test_flags_of_hydra_and_sweeps_are_no_mistakes() -> None:
     assert problems_of(["--info", "defaults", "experiment=demo"]) == []
     assert problems_of(["--info", "experiment=demo"]) == []
     assert problems_of(["-sc", "install=bash"]) == []
+
+
+def test_flags_between_settings_are_told() -> None:
+    for flag in (["-m"], ["--cfg", "job"]):
+        assert "before or after all settings" in problems_of(["stage=rl", *flag, "experiment=demo"])[0]
+        for arguments in ([*flag, "stage=rl", "experiment=demo"], ["stage=rl", "experiment=demo", *flag]):
+            assert problems_of(arguments) == []
+
+
+def test_help_names_the_command_and_where_settings_are_explained() -> None:
+    shown = train("--help").stdout
+    assert shown.startswith("python train.py [flags] [group=option ...] [key=value ...]")
+    assert "README.md" in shown
+    assert "kl_coef" in shown
 
 
 def test_a_mistake_beside_a_flag_of_hydra_is_told() -> None:

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from hydra import compose, initialize_config_dir
 
-from ares.config import folder, register_schema, to_config
 from ares.launch import Place
 from ares.manifest import output_of, read_manifest
 from ares.run import _summary, is_finished, run_stage
@@ -18,6 +16,7 @@ from ares.step import Outputs, Run
 from ares.steps.plan import full_plan
 from ares.store import sha256_path
 from ares.types import AresError
+from tests.composed import composed
 
 STEPS = ("rationale", "rollout", "score", "ppo", "generate", "correct", "sft", "lora", "evaluate")
 
@@ -60,16 +59,14 @@ class calls_fail:
 
 
 def config(tmp_path: Path, *overrides: str) -> Config:
-    register_schema()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        base = [
-            "experiment=demo",
-            "features=none",
-            "data.sizes={train: 8, val: 4, test: 4}",
-            "stage.steps=[rationale,rollout,score,ppo,generate,correct,sft,lora,evaluate]",
-            f"paths.runs={tmp_path / 'runs'}",
-        ]
-        return to_config(compose("config", overrides=[*base, *overrides]))
+    base = [
+        "experiment=demo",
+        "features=none",
+        "data.sizes={train: 8, val: 4, test: 4}",
+        "stage.steps=[rationale,rollout,score,ppo,generate,correct,sft,lora,evaluate]",
+        f"paths.runs={tmp_path / 'runs'}",
+    ]
+    return composed(*base, *overrides)
 
 
 def test_all_steps_run_in_order_and_are_recorded(tmp_path, calls, capsys) -> None:

@@ -15,6 +15,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     for message in (
         ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
         ".*sync_dist=True.*",
         ".*tie_word_embeddings.*",
         ".*isinstance.*LeafSpec.*",

@@ -1,5 +1,6 @@
 """Mistakes in a command line's settings, found before Hydra sees them: all at once, each with what to type instead."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -40,15 +41,17 @@ _SWEEPS = ("-m", "--multirun")
 
 def problems_of(arguments: Sequence[str]) -> list[str]:
     """One sentence for each mistake in a command line; none if there is none."""
-    settings = [
-        argument
-        for before, argument in zip(["", *arguments], arguments, strict=False)
-        if not argument.startswith("-")
+    is_setting = [
+        not argument.startswith("-")
         and before not in _VALUED
         and not (before in _MAYBE_VALUED and argument in _TOPICS)
+        for before, argument in zip(["", *arguments], arguments, strict=False)
     ]
+    settings = list(itertools.compress(arguments, is_setting))
     if any(argument in ("--shell-completion", "-sc") for argument in arguments):
         return []  # what follows is for the shell
+    if sum(key for key, _ in itertools.groupby(is_setting)) > 1:
+        return ["Flags such as -m and --cfg come before or after all settings, not between them."]
     found = problems_with(settings)
     if found or any(argument in _SWEEPS for argument in arguments):
         return found

@@ -6,22 +6,20 @@ import time
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from ares import launch
-from ares.config import folder, register_schema, to_config, validate
+from ares.config import validate
 from ares.devices import command_for
 from ares.launch import Place, StepFailed, end_ranks, place_of, start_ranks, watch
 from ares.schema import Config
 from ares.store import write_json
 from ares.types import AresError
+from tests.composed import composed
 
 
 def config(*overrides: str) -> Config:
-    register_schema()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        return to_config(compose("config", overrides=["experiment=demo", *overrides]))
+    return composed("experiment=demo", *overrides)
 
 
 DDP = ("strategy=ddp", "trainer.devices=2", "trainer.num_nodes=2")
@@ -116,14 +114,12 @@ def test_srun_with_one_task_a_node_starts_the_nodes_ranks() -> None:
 
 def test_the_command_that_works_keeps_what_was_given_and_validates() -> None:
     asked = ["experiment=paper_scienceqa_base", "run=mine", "trainer.devices=4"]
-    register_schema()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        chosen = to_config(compose("config", overrides=asked))
-        told = command_for(chosen, 3).split()
-        assert "run=mine" in told
-        assert "trainer.devices=2" in told  # three share no batch of 256
-        validate(to_config(compose("config", overrides=told[2:])))
-        validate(to_config(compose("config", overrides=command_for(chosen, 1).split()[2:])))
+    chosen = composed(*asked)
+    told = command_for(chosen, 3).split()
+    assert "run=mine" in told
+    assert "trainer.devices=2" in told  # three share no batch of 256
+    validate(composed(*told[2:]))
+    validate(composed(*command_for(chosen, 1).split()[2:]))
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
-from ares.config import folder, register_schema, to_config
 from ares.schema import Config
 from ares.step import Run
 from ares.steps.inputs import log_figures, loggers_of
 from ares.steps.report import read_curves
+from tests.composed import composed
 from tests.wandb_record import run_and_summary
 
 
 def configured(*overrides: str) -> Config:
-    register_schema()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        return to_config(compose("config", overrides=["experiment=demo", *overrides]))
+    return composed("experiment=demo", *overrides)
 
 
 def log_steps(run: Run, steps: range, *, epoch: int, new: str | None = None) -> None:

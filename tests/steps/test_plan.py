@@ -3,11 +3,11 @@
 from dataclasses import fields, replace
 
 import pytest
-from hydra import compose, initialize_config_dir
 
-from ares.config import folder, options, register_schema, to_config
+from ares.config import options
 from ares.schema import Config, RlConfig
 from ares.steps.plan import JUDGE, full_plan, select, settings_of
+from tests.composed import composed
 
 FINAL = {f"rationales-{split}": f"final/rationales-{split}.parquet" for split in ("train", "val", "test")}
 FIRST, SECOND = "round-1/sft/policy", "round-2/sft/policy"
@@ -41,10 +41,8 @@ TWO_ROUNDS = {
 }
 
 
-def composed(*overrides: str) -> Config:
-    register_schema()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        return to_config(compose("config", overrides=["experiment=demo", *overrides]))
+def demo(*overrides: str) -> Config:
+    return composed("experiment=demo", *overrides)
 
 
 def test_every_step_reads_what_the_ones_before_it_wrote() -> None:
@@ -80,7 +78,7 @@ def test_every_stage_is_listed_here() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_steps_of_a_stage(stage: str) -> None:
-    names = list(composed(f"stage={stage}").stage.steps)
+    names = list(demo(f"stage={stage}").stage.steps)
     assert [step.key for step in select(full_plan(2), stage, names)] == STAGES[stage]
 
 
@@ -94,7 +92,7 @@ ROLLOUT = {"questions", "k", "top_k", "top_p", "temperature", "max_new_tokens"} 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(RlConfig)])
 def test_a_setting_of_rl_enters_the_rollouts_or_ppo(name: str) -> None:
-    config = composed()
+    config = demo()
     changed = replace(config, rl=replace(config.rl, **{name: "another"}))
     touched = {step.name for step in full_plan(1) if settings_of(step, config) != settings_of(step, changed)}
     assert touched == ({"rollout"} if name in ROLLOUT else {"ppo"})
@@ -115,14 +113,14 @@ def test_a_setting_of_rl_enters_the_rollouts_or_ppo(name: str) -> None:
     ],
 )
 def test_which_steps_a_setting_changes(override: str, steps: set[str]) -> None:
-    config, changed = composed(), composed(override)
+    config, changed = demo(), demo(override)
     touched = {step.name for step in full_plan(1) if settings_of(step, config) != settings_of(step, changed)}
     assert touched == steps
 
 
 def test_a_verdict_depends_on_the_rationales_that_are_compared_with(tmp_path) -> None:
     other = tmp_path / "rationales-test.parquet"
-    config = composed(f"judge.against={other}")
+    config = demo(f"judge.against={other}")
     other.write_bytes(b"one")
     before = settings_of(JUDGE, config)
     other.write_bytes(b"two")

@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
-from ares.config import folder, register_schema, to_config, validate
+from ares.config import validate
 from ares.evaluation.published import FILES
 from ares.run import run_stage
 from ares.schema import Config
@@ -17,15 +16,14 @@ from ares.store import read_json
 from ares.tables import read_rationales, write_predictions
 from ares.text.tokenizers import train_tokenizer
 from ares.types import AresError, Prediction
+from tests.composed import composed
 
 LETTERS = "ABCDE"
 
 
 def configured(tmp_path: Path, *overrides: str) -> Config:
-    register_schema()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        fixed = ["experiment=demo", "features=none", "data.sizes={train: 6, val: 4, test: 8}", "run=a"]
-        return to_config(compose("config", overrides=[*fixed, f"paths.runs={tmp_path / 'runs'}", *overrides]))
+    fixed = ["experiment=demo", "features=none", "data.sizes={train: 6, val: 4, test: 8}", "run=a"]
+    return composed(*fixed, f"paths.runs={tmp_path / 'runs'}", *overrides)
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from ares.config import folder, register_schema, to_config
 from ares.schema import Config
+from ares.steps.export import export
 from ares.steps.prepare import source_hash
 from ares.steps.report import headline, report
 from ares.store import read_json, write_json
 from ares.types import AresError
+from tests.composed import composed
 
 SCORES: dict[str, Any] = {
     "split": "test",
@@ -64,16 +64,14 @@ def test_the_gain_of_rl_is_a_mean_over_rationales_with_its_interval() -> None:
     assert note.endswith("mean of 2 val rationales; 95 % interval +0.200 to +0.200")
 
 
-def composed(runs: Path, *overrides: str) -> Config:
-    register_schema()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        return to_config(compose("config", overrides=["experiment=demo", f"paths.runs={runs}", *overrides]))
+def demo(runs: Path, *overrides: str) -> Config:
+    return composed("experiment=demo", f"paths.runs={runs}", *overrides)
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     """A run whose only step was made by the demo's settings."""
-    config, root = composed(tmp_path, "seed=3"), tmp_path / "demo"
+    config, root = demo(tmp_path, "seed=3"), tmp_path / "demo"
     entry = {
         **{"seconds": 1.0, "usd": 0.0, "requests": 0, "hash": "0", "metrics": {"loss": 0.5}, "outputs": {}},
         "inputs": {"data": {"path": "", "sha256": source_hash(config)}},
@@ -84,7 +82,7 @@ def made(tmp_path: Path) -> Path:
 
 
 def test_the_page_shows_the_settings_that_the_steps_were_made_with(made: Path) -> None:
-    page = report(composed(made.parent, "seed=3", "stage=report", "teacher=anthropic"), made).read_text()
+    page = report(demo(made.parent, "seed=3", "stage=report", "teacher=anthropic"), made).read_text()
     shown = dict(re.findall(r"<li><span>(\w+)</span> (\w+)</li>", page))
     assert shown == {
         **{"data": "sample", "model": "tiny", "features": "patches", "teacher": "reference"},
@@ -97,6 +95,15 @@ def test_other_data_are_refused_unless_the_run_is_to_be_kept(made: Path) -> None
     with pytest.raises(
         AresError, match=r"rationale were made from other data than data=sample.*config\.yaml"
     ):
-        report(composed(made.parent, "seed=4"), made)
+        report(demo(made.parent, "seed=4"), made)
     assert not (made / "report.html").exists()
-    assert report(composed(made.parent, "seed=4", "on_change=keep"), made).exists()
+    assert report(demo(made.parent, "seed=4", "on_change=keep"), made).exists()
+
+
+def test_export_refuses_other_data_before_it_writes_anything(made: Path) -> None:
+    manifest = read_json(made / "manifest.json")
+    manifest["steps"]["rationale"]["outputs"] = {"policy": {"path": "rationale/policy"}}
+    write_json(made / "manifest.json", manifest)
+    with pytest.raises(AresError, match="were made from other data"):
+        export(demo(made.parent, "seed=4"))
+    assert not (made / "export").exists()

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
-from ares.config import folder, register_schema, to_config
 from ares.models.generation import token_logprobs
 from ares.models.loading import build_policy, load_policy, save_policy
 from ares.schema import Config
@@ -18,6 +16,7 @@ from ares.steps.rollout import part_seed
 from ares.tables import read_rollouts
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
 from ares.types import Feedback, Problem, Rollout
+from tests.composed import composed
 
 SIZES = {"d_model": 16, "d_ff": 32, "d_kv": 8, "layers": 1, "heads": 2, "patch_dim": 3, "patch_num": 2}
 
@@ -32,9 +31,7 @@ PROBLEMS = {f"p{number}": problem(number) for number in range(3)}
 
 
 def configured(**rl: Any) -> Config:
-    register_schema()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        config = to_config(compose("config", overrides=["experiment=demo", "features=none"]))
+    config = composed("experiment=demo", "features=none")
     return replace(config, rl=replace(config.rl, **{"k": 4, "max_new_tokens": 8, **rl}))
 
 

@@ -124,14 +124,14 @@ def test_round_trip_of_json(scores, indent):
 
 @given(st.text(alphabet='{}":,\n .015x[]-', max_size=80), st.integers(0, 4))
 def test_any_text_gives_scores_or_a_reason(text, n_sentences):
+    for part in parse_grouped_scores(text, [n_sentences, 1]):
+        assert isinstance(part, list | FeedbackError)
     try:
         scores = parse_scores(text, n_sentences)
     except FeedbackError:
         return
     assert len(scores) == n_sentences
     assert all(0 <= score <= 1 for score in scores)
-    for part in parse_grouped_scores(text, [n_sentences, 1]):
-        assert isinstance(part, list | FeedbackError)
 
 
 # --------------------------------------------------------------------------------------------------

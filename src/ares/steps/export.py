@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from ares.commands import command
 from ares.evaluation.answers import accuracy_table, failed_extractions
 from ares.evaluation.published import write_published
 from ares.models.export import export_policy, export_value
 from ares.schema import Config
-from ares.steps.inputs import examples_of
+from ares.steps.inputs import examples_of, require_own_data
 from ares.steps.prepare import prepared, read_problems
 from ares.store import read_json
 from ares.tables import read_predictions, read_rationales
@@ -18,7 +19,8 @@ def export(config: Config) -> list[str]:
     """Writes `export/` in the run's folder and returns a line for each thing in it.
 
     `policy/` and, after RL, `policy/value_function.pth`; `rationales/predictions_ans_{train,eval,test}.json`;
-    `answers/predictions_ans_<split>.json`. Raises AresError for a run without a policy.
+    `answers/predictions_ans_<split>.json`. Raises AresError for a run without a policy, or of other data than the
+    configuration's.
     """
     root = (Path(config.paths.runs) / config.run).resolve()
     steps = read_json(root / "manifest.json")["steps"] if (root / "manifest.json").exists() else {}
@@ -28,8 +30,9 @@ def export(config: Config) -> list[str]:
     }
     if "policy" not in made:
         raise AresError(
-            f"{root} holds no policy to export; make one with `python train.py stage=rationale run={config.run}`."
+            f"{root} holds no policy to export; make one with `{command('rationale', run=config.run)}`."
         )
+    require_own_data(config, root, steps)
     folder = root / "export"
     export_policy(made["policy"], folder / "policy", dropout=config.sft.dropout)
     lines = [f"policy: {folder / 'policy'}"]

@@ -11,9 +11,9 @@ from hydra.utils import instantiate
 from ares.ranks import is_first
 from ares.schema import Config
 from ares.step import Run
-from ares.steps.prepare import read_problems
+from ares.steps.prepare import read_problems, source_hash
 from ares.text.prompts import build_examples
-from ares.types import Example, Problem
+from ares.types import AresError, Example, Problem
 from ares.vision.features import FeatureStore
 
 T = TypeVar("T")
@@ -22,6 +22,22 @@ T = TypeVar("T")
 def problems_of(config: Config, run: Run) -> tuple[dict[str, Problem], dict[str, list[str]]]:
     """The problems by pid and the pids of each split, in the split's order."""
     return read_problems(config.data, run.inputs["data"])
+
+
+def require_own_data(config: Config, root: Path, steps: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises AresError where a run's finished `steps` were made from other data than the configuration's.
+
+    Not with on_change=keep.
+    """
+    if config.on_change == "keep":
+        return
+    given = source_hash(config)
+    other = [key for key, entry in steps.items() if entry["inputs"]["data"]["sha256"] != given]
+    if other:
+        raise AresError(
+            f"run={config.run}: {', '.join(other)} were made from other data than data={config.data['name']} as it is "
+            f"set now; give the run's own settings, which {root / 'config.yaml'} holds, or on_change=keep."
+        )
 
 
 def features_of(run: Run) -> FeatureStore | None:

@@ -11,9 +11,9 @@ from ares.evaluation.statistics import paired_bootstrap, share_interval
 from ares.report.page import Figure, duration, render_report
 from ares.schema import Config
 from ares.steps.curves import rows_of
-from ares.steps.inputs import logs_folder
+from ares.steps.inputs import logs_folder, require_own_data
 from ares.steps.ppo import scored
-from ares.steps.prepare import prepared, read_problems, source_hash
+from ares.steps.prepare import prepared, read_problems
 from ares.store import hash_of, read_json, read_jsonl, write_json
 from ares.tables import read_rationales
 from ares.types import AresError, Problem
@@ -29,8 +29,7 @@ def report(config: Config, root: Path) -> Path:
             f"{root} holds no finished step to report on; run `{command('ares', run=config.run)}`."
         )
     steps = read_json(root / "manifest.json")["steps"]
-    if config.on_change != "keep":
-        _require_own_data(config, root, steps)
+    require_own_data(config, root, steps)
     scores = read_json(root / "final/scores.json") if "final/evaluate" in steps else None
     figures = {key: entry["metrics"] for key, entry in steps.items()}
     write_json(root / "metrics.json", {**(scores or {}), "steps": figures})
@@ -64,16 +63,6 @@ def read_curves(path: Path) -> dict[str, list[list[float]]]:
             if value and name not in ("step", "epoch") and not name.endswith("/epoch"):
                 curves.setdefault(name, []).append([float(row["step"]), float(value)])
     return curves
-
-
-def _require_own_data(config: Config, root: Path, steps: dict[str, Any]) -> None:
-    given = source_hash(config)
-    other = [key for key, entry in steps.items() if entry["inputs"]["data"]["sha256"] != given]
-    if other:
-        raise AresError(
-            f"run={config.run}: {', '.join(other)} were made from other data than data={config.data['name']} as it is "
-            f"set now; give the run's own settings, which {root / 'config.yaml'} holds, or on_change=keep."
-        )
 
 
 def _summary(root: Path) -> dict[str, Any]:
