@@ -17,7 +17,7 @@ import pytest
 
 from ares.teachers import batches
 from ares.teachers.anthropic import AnthropicTeacher
-from ares.teachers.intents import intend, name_batch, unfinished
+from ares.teachers.intents import free, intend, name_batch, unfinished
 from ares.teachers.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.retry import Patience
@@ -174,7 +174,7 @@ CHILD = textwrap.dedent(
     import asyncio, sys
     sys.path.insert(0, sys.argv[3])
     from ares.teachers.anthropic import AnthropicTeacher
-    from ares.teachers.intents import intend, name_batch, unfinished
+    from ares.teachers.intents import free, intend, name_batch, unfinished
 from ares.teachers.ledger import Ledger
     from ares.types import Problem
 
@@ -245,6 +245,8 @@ def test_a_batch_without_a_name_is_known_by_its_size_and_ids_among_those_that_ar
         ledger._db.now(partial(name_batch, key="first", name="expired"))
         ledger._db.now(partial(intend, key="again", hashes=hashes))
         assert asyncio.run(teacher.batches._find("again")) == "ours"
+        assert ledger._db.now(partial(unfinished, hashes=hashes)) == [("again", "ours")]
+        ledger._db.now(partial(free, name="expired", hashes=hashes, lost=True))  # which holds them no more
         assert ledger._db.now(partial(unfinished, hashes=hashes)) == [("again", "ours")]
     assert looked == ["others", "ours"]
     # The service's clock may be ten minutes behind ours.
@@ -357,7 +359,12 @@ def test_the_requests_of_a_batch_that_is_gone_are_asked_again(end, loopback, pro
     leave_a_batch(server, path, problem)
     method, what = ENDS[end]
     call(server, method, f"/msgbatch_0000{what}")
+    with Ledger(path) as ledger:
+        left = ledger.spent()  # which the process that submitted it has set aside
     found, teacher = ask(server, path, problem)
+    with Ledger(path) as ledger:
+        assert ledger.spent() == pytest.approx(left + teacher.usage.usd)
+    assert left > 0
     assert [len(result.scores) for result in found] == [2, 1] * 20
     again = 10 if end == "canceled" else 20
     assert submitted(server)[-1] == again
