@@ -213,10 +213,11 @@ def test_a_price_may_be_unknown():
 
 def test_grouped_alone_and_shuffled_scores_belong_to_their_sentences(loopback, problem):
     server = loopback()
-    together = run(claude(server), claude(server).score(problem(), RATIONALES))
-    alone_teacher = claude(server, group=1)
-    alone = run(alone_teacher, alone_teacher.score(problem(), RATIONALES))
-    assert scores(together) == scores(alone)
+    for pid in "123456":
+        together = run(claude(server), claude(server).score(problem(pid), RATIONALES))
+        alone_teacher = claude(server, group=1)
+        alone = run(alone_teacher, alone_teacher.score(problem(pid), RATIONALES))
+        assert scores(together) == scores(alone)
     assert alone_teacher.usage.requests == 3
     orders = {tuple(claude(server).score_groups(problem(str(n)), RATIONALES)[0]) for n in range(40)}
     assert len(orders) == 6

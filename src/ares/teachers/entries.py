@@ -66,6 +66,21 @@ def load_json(text: str) -> Any:
         return None
 
 
+def json_objects(text: str) -> list[Pairs]:
+    """Every JSON object that stands in a text, but for those inside another."""
+    found: list[Pairs] = []
+    decoder = json.JSONDecoder(strict=False, object_pairs_hook=Pairs)
+    at = text.find("{")
+    while at >= 0:
+        try:
+            value, end = decoder.raw_decode(text, at)
+            found.append(value)
+        except (ValueError, RecursionError):
+            end = at + 1
+        at = text.find("{", end)
+    return found
+
+
 def json_entries(text: str) -> list[Entry]:
     """The pairs of a JSON object, out of objects that hold nothing else; none if the text is no such JSON."""
     value = load_json(text)
