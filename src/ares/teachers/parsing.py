@@ -6,18 +6,17 @@ order, number format).
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
-from typing import Any, Literal
+from typing import Literal
 
 from ares.teachers.entries import (
     Entry,
-    Pairs,
     json_entries,
     json_leaves,
-    json_objects,
     json_parts,
     json_rows,
+    json_values,
     line_objects,
     load_json,
     objects,
@@ -217,18 +216,10 @@ def parse_verdict(text: str) -> Winner:
 
 
 def _json_final(text: str) -> str | None:
-    found = [item for pairs in json_objects(text) for item in _finals(pairs)]
+    found = json_values(text, "final_rationale")
     if found and not isinstance(found[-1], str):
         raise FeedbackError("the final rationale is no text")
     return found[-1] if found else None
-
-
-def _finals(pairs: Pairs) -> Iterator[Any]:
-    for key, item in pairs:
-        if key.lower().replace(" ", "_") == "final_rationale":
-            yield item
-        elif isinstance(item, Pairs):
-            yield from _finals(item)
 
 
 def _braced(text: str) -> str:
