@@ -11,11 +11,13 @@ import textwrap
 import time
 import urllib.request
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
 from ares.teachers import batches
 from ares.teachers.anthropic import AnthropicTeacher
+from ares.teachers.intents import free, intend, name_batch, unfinished
 from ares.teachers.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.retry import Patience
@@ -172,7 +174,8 @@ CHILD = textwrap.dedent(
     import asyncio, sys
     sys.path.insert(0, sys.argv[3])
     from ares.teachers.anthropic import AnthropicTeacher
-    from ares.teachers.ledger import Ledger
+    from ares.teachers.intents import free, intend, name_batch, unfinished
+from ares.teachers.ledger import Ledger
     from ares.types import Problem
 
     blank = dict.fromkeys(("hint", "caption", "lecture", "subject", "topic", "category", "skill", "grade",
@@ -210,6 +213,44 @@ def test_a_killed_process_leaves_a_batch_that_is_found(moment, loopback, problem
     assert [len(result.scores) for result in found] == [2, 1] * 20
     assert submitted(server) == [20]
     assert teacher.usage.requests == 20
+
+
+def test_a_batch_without_a_name_is_known_by_its_size_and_ids_among_those_that_are_unknown(
+    loopback, problem, tmp_path
+):
+    looked, sinces = [], []
+
+    def batch(name, size):
+        counts = dict.fromkeys(("processing", "errored", "canceled", "expired"), 0)
+        return SimpleNamespace(id=name, request_counts=SimpleNamespace(succeeded=size, **counts))
+
+    with Ledger(tmp_path / "ledger") as ledger:
+        teacher = batched(loopback(), ledger)
+        asked = [teacher.score_requests(problem(str(n)), RATIONALES)[0][1] for n in range(2)]
+        hashes = [request.hash for request in asked]
+        for request in asked:
+            ledger._db.now(partial(ledger._claim, request=request, owner="elsewhere/x|7|x", worst=0.0))
+
+        async def recent(since):
+            sinces.append(since)
+            return [batch("others", 2), batch("larger", 3), batch("expired", 2), batch("ours", 2)]
+
+        async def results(name):
+            looked.append(name)
+            held = ["another", "ones"] if name == "others" else hashes
+            return [SimpleNamespace(custom_id=custom_id) for custom_id in held]
+
+        teacher.batches._recent, teacher.batches._results = recent, results
+        ledger._db.now(partial(intend, key="first", hashes=hashes))
+        ledger._db.now(partial(name_batch, key="first", name="expired"))
+        ledger._db.now(partial(intend, key="again", hashes=hashes))
+        assert asyncio.run(teacher.batches._find("again")) == "ours"
+        assert ledger._db.now(partial(unfinished, hashes=hashes)) == [("again", "ours")]
+        ledger._db.now(partial(free, name="expired", hashes=hashes, lost=True))  # which holds them no more
+        assert ledger._db.now(partial(unfinished, hashes=hashes)) == [("again", "ours")]
+    assert looked == ["others", "ours"]
+    # The service's clock may be ten minutes behind ours.
+    assert sinces == [pytest.approx(time.time() - 600, abs=20)]
 
 
 def leave_a_batch(server, path, problem) -> None:
@@ -318,7 +359,12 @@ def test_the_requests_of_a_batch_that_is_gone_are_asked_again(end, loopback, pro
     leave_a_batch(server, path, problem)
     method, what = ENDS[end]
     call(server, method, f"/msgbatch_0000{what}")
+    with Ledger(path) as ledger:
+        left = ledger.spent()  # which the process that submitted it has set aside
     found, teacher = ask(server, path, problem)
+    with Ledger(path) as ledger:
+        assert ledger.spent() == pytest.approx(left + teacher.usage.usd)
+    assert left > 0
     assert [len(result.scores) for result in found] == [2, 1] * 20
     again = 10 if end == "canceled" else 20
     assert submitted(server)[-1] == again

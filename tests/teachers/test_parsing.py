@@ -302,6 +302,12 @@ def test_corrections_as_json_keep_any_character():
         "final_rationale:{Solution: I cannot help.}",
         "final_rationale:{N/A}",
         "final_rationale:{N/A.}",
+        '{"final_rationale": "None."}',
+        '{"final_rationale": "null"}',
+        "final_rationale:{I refuse.}",
+        '{"final_rationale": "It is cut off. And so',
+        '{"final_rationale": "It is cut off. And so\n}',
+        'final_rationale: "It is cut off. And so',
     ],
 )
 def test_unusable_corrections(text):
@@ -334,6 +340,16 @@ def test_no_part_of_the_prompt_is_a_correction(form, rationale, problem):
     for part in parts:
         text = json.dumps({"final_rationale": part})
         assert "form" in reason(lambda t=text: parse_correction(t, form.ECHO))
+
+
+@pytest.mark.parametrize(
+    "after", ["", "\n\nThe set {A, B} is left out.", ' {"confidence": 1}', "\n```\n", " }"]
+)
+def test_what_follows_a_correction_as_json_is_no_part_of_it(after):
+    said = json.dumps({"final_rationale": 'Ice "melts" {so}.'})
+    assert parse_correction(f'{{"result": {said}}}{after}') == 'Ice "melts" {so}.'
+    for before in ("", "The set {1, 2}:\n", "```json\n", '{"final_rationale": "First try."} '):
+        assert parse_correction(before + said + after) == 'Ice "melts" {so}.'
 
 
 @pytest.mark.parametrize("value", ['["One.", "Two."]', "null", '{"text": "One."}', r'"Ice \ud83d melts."'])

@@ -124,6 +124,8 @@ def test_what_opens_a_rationale_is_no_part_of_it():
         "Ice is cold.",
         "Solution: no.",
     ]
+    for kept in ([], [""], ["Ice is cold, so yes."], ["The solution: yes."]):
+        assert prompts.strip_solution(kept) == kept
 
 
 def test_an_empty_rationale_can_be_repaired():

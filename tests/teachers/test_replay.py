@@ -81,6 +81,12 @@ def test_a_file_holds_scores_repairs_and_verdicts(problem, tmp_path):
     assert asyncio.run(teacher.judge(problem(), "b", "a")).winner.reason == "not in the recording"
 
 
+def test_of_several_replies_to_one_question_the_last_counts(problem, tmp_path):
+    path = tmp_path / "record.jsonl"
+    write_jsonl(path, [record("score", "1", f'{{"1.1": {x}}}', sentences=["Yes."]) for x in (0.25, 0.5)])
+    assert scored(ReplayTeacher(str(path)), problem(), [["Yes."]]) == [[0.5]]
+
+
 def test_another_recording_is_another_fingerprint(folders):
     before = ReplayTeacher(str(folders)).fingerprint()
     (folders / "0" / "p0" / "7" / "output_from_llm.txt").write_text("{}")

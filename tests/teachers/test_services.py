@@ -11,6 +11,7 @@ from PIL import Image
 
 from ares.teachers import paper, prompts
 from ares.teachers.anthropic import AnthropicTeacher
+from ares.teachers.images import LARGEST_FILE
 from ares.teachers.ledger import Ledger
 from ares.teachers.messages import Reply
 from ares.teachers.openai import OpenAITeacher
@@ -213,10 +214,11 @@ def test_a_price_may_be_unknown():
 
 def test_grouped_alone_and_shuffled_scores_belong_to_their_sentences(loopback, problem):
     server = loopback()
-    together = run(claude(server), claude(server).score(problem(), RATIONALES))
-    alone_teacher = claude(server, group=1)
-    alone = run(alone_teacher, alone_teacher.score(problem(), RATIONALES))
-    assert scores(together) == scores(alone)
+    for pid in "123456":
+        together = run(claude(server), claude(server).score(problem(pid), RATIONALES))
+        alone_teacher = claude(server, group=1)
+        alone = run(alone_teacher, alone_teacher.score(problem(pid), RATIONALES))
+        assert scores(together) == scores(alone)
     assert alone_teacher.usage.requests == 3
     orders = {tuple(claude(server).score_groups(problem(str(n)), RATIONALES)[0]) for n in range(40)}
     assert len(orders) == 6
@@ -459,6 +461,17 @@ def test_large_and_foreign_images_are_made_to_fit(problem, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(AresError, match=r"text\.png is no image; replace"):
         teacher.score_payload(problem(image=tmp_path / "text.png"), RATIONALES[:1])
+
+
+def test_an_image_of_too_many_bytes_is_written_anew(problem, tmp_path):
+    path = tmp_path / "image.png"
+    Image.effect_noise((1500, 1500), 200).convert("RGB").save(path, compress_level=0)
+    assert path.stat().st_size > LARGEST_FILE
+    teacher = AnthropicTeacher(model="claude-haiku-5-5")
+    payload = teacher.score_payload(problem(image=path), RATIONALES[:1])
+    data = base64.b64decode(teacher.arguments(payload)["messages"][0]["content"][0]["source"]["data"])
+    assert len(data) <= LARGEST_FILE
+    assert Image.open(io.BytesIO(data)).size == (1500, 1500)
 
 
 def _bomb(path, monkeypatch):

@@ -186,6 +186,14 @@ def test_a_refused_correction_is_never_replaced_by_the_solution(policy, loopback
     assert not any("THE SOLUTION" in str(row) for row in rows)
 
 
+def test_an_empty_rationale_is_nothing_to_keep(loopback, inputs):
+    write_rationales(inputs / "rationales.parquet", [Rationale("1", "", (), False)])
+    server = loopback(content_script=["refusal", "refusal"])
+    do(correct, inputs, server, "teacher.max_quarantine=1", "correct.on_quarantine=keep_own")
+    [row] = read_corrections(inputs / "run" / "corrections.parquet")
+    assert (row.status, row.corrected) == ("quarantined", None)
+
+
 def test_a_dry_run_tells_and_sends_nothing(loopback, inputs, capsys):
     server = loopback()
     with pytest.raises(SystemExit) as ended:

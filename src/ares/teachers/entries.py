@@ -66,6 +66,21 @@ def load_json(text: str) -> Any:
         return None
 
 
+def json_values(text: str, name: str) -> list[Any]:
+    """What this key (in any case, `_` or a blank between words) has in the JSON objects of a text, at any depth."""
+    found: list[Any] = []
+    decoder = json.JSONDecoder(strict=False, object_pairs_hook=Pairs)
+    at = text.find("{")
+    while at >= 0:
+        try:
+            value, end = decoder.raw_decode(text, at)
+            found += _values(value, name)
+        except (ValueError, RecursionError):
+            end = at + 1
+        at = text.find("{", end)
+    return found
+
+
 def json_entries(text: str) -> list[Entry]:
     """The pairs of a JSON object, out of objects that hold nothing else; none if the text is no such JSON."""
     value = load_json(text)
@@ -102,6 +117,14 @@ def json_parts(text: str) -> list[str]:
     names = " ".join(key for key, _ in value) if isinstance(value, Pairs) else ""
     numbers = [int(number) for number in re.findall(r"[0-9]+", names)]
     return [_lines(item) for item in items] if numbers in ([], [*range(1, len(items) + 1)]) else []
+
+
+def _values(pairs: Pairs, name: str) -> Iterator[Any]:
+    for key, item in pairs:
+        if key.lower().replace(" ", "_") == name:
+            yield item
+        elif isinstance(item, Pairs):
+            yield from _values(item, name)
 
 
 def _leaves(pairs: Pairs) -> Iterator[tuple[str, Any]]:

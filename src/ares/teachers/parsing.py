@@ -12,11 +12,11 @@ from typing import Literal
 
 from ares.teachers.entries import (
     Entry,
-    Pairs,
     json_entries,
     json_leaves,
     json_parts,
     json_rows,
+    json_values,
     line_objects,
     load_json,
     objects,
@@ -35,9 +35,9 @@ _FINAL_KEY = re.compile(r"[\"'*]*final[_ ]rationale[\"'*]*\s*:\s*", re.IGNORECAS
 _REFUSAL = re.compile(
     r"(solution:\s*)?"
     r"(i('m| am) (sorry|unable|not (able|going|comfortable)|afraid)|(my )?(sorry|apologies)\b|i (must )?apologi[sz]e"
-    r"|i (cannot|can't|can not|could not|couldn't|will not|won't|would not|wouldn't|must decline|decline)\b"
+    r"|i (cannot|can't|can not|could not|couldn't|will not|won't|would not|wouldn't|must decline|decline|refuse)\b"
     r"|i (do not|don't|did not|didn't) (see|have)\b|unfortunately,? (i|there|the image)"
-    r"|as an? (ai|(large )?language model|assistant)\b|there is no (image|rationale|text)|n/?a\W*$)",
+    r"|as an? (ai|(large )?language model|assistant)\b|there is no (image|rationale|text)|(n/?a|none|null)\W*$)",
     re.IGNORECASE,
 )
 _HALF = re.compile("[\ud800-\udfff]")  # what an escape in JSON can leave, and no file can hold
@@ -216,10 +216,7 @@ def parse_verdict(text: str) -> Winner:
 
 
 def _json_final(text: str) -> str | None:
-    value = load_json(text)
-    if not isinstance(value, Pairs):
-        return None
-    found = [item for key, item in value if key.lower().replace(" ", "_") == "final_rationale"]
+    found = json_values(text, "final_rationale")
     if found and not isinstance(found[-1], str):
         raise FeedbackError("the final rationale is no text")
     return found[-1] if found else None
@@ -228,7 +225,10 @@ def _json_final(text: str) -> str | None:
 def _braced(text: str) -> str:
     # `{...}` up to its own closing brace, however deep; without braces all up to the reply's closing one.
     if not text.startswith("{"):
-        return re.split(r"\n\s*}|}\s*\Z", text)[0].strip(" \"',")
+        plain = re.split(r"\n\s*}|}\s*\Z", text)[0].strip(" ',")
+        if plain.startswith('"') and not plain.endswith('"'):
+            raise FeedbackError("the final rationale is cut off")
+        return plain.strip(" \"',")
     depth = 0
     for at, character in enumerate(text):
         depth += (character == "{") - (character == "}")
