@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ares.commands import command
 from ares.data.captions import captions_of
 from ares.data.checks import checked_root, kind, problems_with, wrong_texts
 from ares.data.scienceqa import read_conversion
@@ -41,7 +42,7 @@ def read_aokvqa(
     folder = checked_root(
         root,
         "aokvqa_v1p0_train.json, or with problems.json and pid_splits.json",
-        "fetch the hub copy with `python train.py stage=prepare data=aokvqa`",
+        f"fetch the hub copy with `{command('prepare', data='aokvqa')}`",
     )
     if (folder / "problems.json").is_file():
         problems, splits = read_conversion(folder, captions)

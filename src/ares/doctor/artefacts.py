@@ -106,13 +106,11 @@ def check_features(
         return [Finding("problem", "features", text, remedy or command("prepare"))], None
     store = FeatureStore(folder)
     known = sum(pid in store for pid in problems)
-    wanted = sum(problem.image is not None for problem in problems.values())
+    missing = store.missing(pid for pid, problem in problems.items() if problem.image is not None)
     text = f"{store.shape[0]} x {store.shape[1]} of {known:,} problems in {folder}"
-    if known < wanted:
-        remedy = (
-            "the model sees zeros there; repair the images, remove the folder and run stage=prepare again"
-        )
-        return [Finding("note", "features", f"{text}; {wanted - known:,} have none", remedy)], store.shape[1]
+    if missing:
+        remedy = "the model sees zeros there; repair the images and run stage=prepare again"
+        return [Finding("note", "features", f"{text}; {len(missing):,} have none", remedy)], store.shape[1]
     return [Finding("ok", "features", text)], store.shape[1]
 
 
