@@ -149,6 +149,32 @@ def test_a_whole_file_takes_up_images_that_came_since(images, tmp_path):
     assert json.loads(path.read_text())["skipped"] == {}
 
 
+def test_an_image_replaced_since_is_described_again(images, tmp_path):
+    path = tmp_path / "captions.json"
+    write_captions(images, Counting(), path, progress=False)
+    before = read_captions(path)
+    images["2"].write_bytes(images["3"].read_bytes())
+    images["1"].unlink()  # its caption stays: there is nothing to make another from
+    rest = Counting()
+    write_captions(images, rest, path, progress=False)
+    assert rest.seen == 1
+    assert read_captions(path) == {**before, "2": before["3"]}
+    write_captions(images, rest, path, progress=False)
+    assert rest.seen == 1
+
+
+def test_an_image_replaced_after_the_kill_is_described_again(images, tmp_path):
+    path = tmp_path / "captions.json"
+    with pytest.raises(KeyboardInterrupt):
+        write_captions(images, Counting(fail_after=2), path, batch_size=1, progress=False)
+    images["1"].write_bytes(images["3"].read_bytes())
+    rest = Counting()
+    write_captions(images, rest, path, batch_size=1, progress=False)
+    assert rest.seen == 3
+    found = read_captions(path)
+    assert found["1"] == found["3"]
+
+
 def test_no_such_model_is_one_sentence(tmp_path):
     with pytest.raises(AresError, match=r"data\.captioner\.model=.*cannot be loaded"):
         Captioner(str(tmp_path / "nothing")).caption([Image.new("RGB", (8, 8))])

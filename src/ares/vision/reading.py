@@ -7,6 +7,7 @@ from typing import Any
 from ares.types import AresError
 
 _SHOWN = 10  # images named in one message
+NO_FILE = [0, 0]
 
 
 class Unreadable:
@@ -50,9 +51,9 @@ def image_bar(label: str, *, done: int, total: int, shown: bool) -> Any:
 
 
 def stamp(path: Path) -> list[int]:
-    """What shows that a file was replaced: its size in bytes and its time in ns; zeros where there is none."""
+    """What shows that a file was replaced: its size in bytes and its time in ns; `NO_FILE` where there is none."""
     if not path.is_file():
-        return [0, 0]
+        return NO_FILE
     found = path.stat()
     return [found.st_size, found.st_mtime_ns]
 
