@@ -238,3 +238,23 @@ def test_a_missing_upstream_artefact_is_one_sentence_with_the_command(tmp_path) 
     assert "stage=ppo" not in typed
     again = train(*shlex.split(typed)[1:], "--cfg", "job")
     assert again.returncode == 0, again.stderr
+
+
+def test_a_librarys_line_is_printed_once() -> None:
+    """Hydra's own handlers would print what libraries print themselves a second time."""
+    code = """
+import logging, sys
+import huggingface_hub.file_download
+import ares.steps.prepare
+from ares.__main__ import main
+
+def prepare_alone(config):
+    logging.getLogger("huggingface_hub").warning("Retrying.")
+    return []
+
+ares.steps.prepare.prepare_alone = prepare_alone
+sys.argv = ["train.py", "stage=prepare"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout + done.stderr).count("Retrying.") == 1

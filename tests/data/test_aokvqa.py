@@ -109,6 +109,8 @@ def test_conversion_in_scienceqas_shape(tmp_path: Path) -> None:
         ({"question": None}, "make it text"),
         ({"rationales": "one"}, r"\"rationales\" must be a list of texts"),
         ({"question_id": "a/b"}, "without a slash"),
+        ({"question_id": ".."}, "without a slash"),
+        ({"question_id": 7}, "without a slash"),
     ],
 )
 def test_mistakes_name_file_question_and_field(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ares.commands import command
 from ares.data.captions import captions_of
-from ares.data.checks import checked_root, kind, problems_with, wrong_texts
+from ares.data.checks import checked_root, is_id, kind, problems_with, wrong_texts
 from ares.data.scienceqa import read_conversion
 from ares.store import hash_of, read_json
 from ares.types import SPLITS, AresError, Problem
@@ -91,8 +91,8 @@ def _wrong(row: Any) -> Iterator[str]:
     yield from problems_with(row, ("question_id", "image_id", "question", "choices"))
     for name in ("rationales", "direct_answers"):
         yield from wrong_texts(row, name)
-    if not isinstance(row["question_id"], str) or "/" in row["question_id"]:
-        yield 'field "question_id" must be text without a slash.'
+    if not is_id(row["question_id"]):
+        yield 'field "question_id" must be a non-empty text without a slash.'
     if isinstance(row["image_id"], bool) or not isinstance(row["image_id"], int):
         yield 'field "image_id" must be COCO\'s number of the image.'
 
