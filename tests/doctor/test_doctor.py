@@ -296,7 +296,7 @@ def test_tokens_of_the_teacher_by_hand(
             "image": None,
         }
     )
-    tokens = teacher_tokens(config, {"a": problem, "b": problem}, ["a", "b"], ["score", "correct"])
+    tokens = teacher_tokens(config, {"a": problem, "b": problem}, {"train": ["a", "b"]}, ["score", "correct"])
     assert tokens == {"score": score, "correct": correct}
     config.teacher["prices"] = {"m": {"input": 1.0, "output": 5.0}}
     price = (score[1] + correct[1] + 5 * (score[2] + correct[2])) / 1e6
@@ -320,7 +320,7 @@ def test_cost_of_the_teacher_follows_questions_rationales_and_prices(data: Path)
     config = on(data)
     problems, splits = read_problems(config.data, data)
     steps = ["rollout", "score", "correct"]
-    tokens = teacher_tokens(config, problems, splits["train"], steps)
+    tokens = teacher_tokens(config, problems, splits, steps)
     assert {step: counts[0] for step, counts in tokens.items()} == {"score": 2, "correct": 2}
     assert teacher_usd(config, tokens) == 0.0
     config.teacher = {"name": "anthropic", "model": "m"}
@@ -329,7 +329,23 @@ def test_cost_of_the_teacher_follows_questions_rationales_and_prices(data: Path)
     sent, received = (sum(counts[i] for counts in tokens.values()) for i in (1, 2))
     assert teacher_usd(config, tokens) == pytest.approx((sent + 5 * received) / 1e6)
     # Images are read by Claude, not by the offline teacher.
-    assert teacher_tokens(config, problems, splits["train"], steps)["score"][1] > tokens["score"][1]
+    assert teacher_tokens(config, problems, splits, steps)["score"][1] > tokens["score"][1]
+
+
+def test_cost_of_judging_two_runs(data: Path) -> None:
+    config = on(data, "doctor.stage=judge", "judge.split=train")
+    assert ("ok", "reference: offline and free") in found(config, "Teacher")
+    config.teacher = {"name": "anthropic", "model": "m", "prices": {"m": {"input": 1.0, "output": 5.0}}}
+    problem = Problem(
+        **{**dict.fromkeys(Problem.__dataclass_fields__, ""), "choices": (), "image": None}
+        | {"question": "q" * 40, "solution": "s" * 80}
+    )
+    # Twice 500 + 40 / 4 tokens of the question and two rationales of 80 / 4; a verdict is 12 tokens.
+    tokens = teacher_tokens(config, {"a": problem, "b": problem}, {"train": ["a", "b"]}, ["judge"])
+    assert tokens == {"judge": (4, 4 * (510 + 2 * 20), 4 * 12)}
+    config.judge.questions = 1
+    tokens = teacher_tokens(config, {"a": problem, "b": problem}, {"train": ["a", "b"]}, ["judge"])
+    assert tokens["judge"][0] == 2
 
 
 def test_a_teacher_without_its_recording(data: Path, tmp_path: Path) -> None:
