@@ -23,6 +23,16 @@ _INSTRUCTION_TOKENS = 500  # of a request to the Teacher, beside question and ra
 _IMAGE_TOKENS = 1000
 _TOKENS_PER_SCORE = 10
 _TOKENS_PER_VERDICT = 12
+_PUBLISHED_IMAGES = {"scienceqa": 10_332, "aokvqa": 24_903}  # of A-OKVQA's hub copy, one a question
+# By conf/features/; of timm's models that which it names.
+_NUMBERS_AN_IMAGE = {
+    "vit": 145 * 1024,
+    "timm": 256 * 768,
+    "clip": 49 * 2048,
+    "detr": 100 * 256,
+    "resnet": 2048,
+    "patches": 16 * 784,
+}
 _IMAGE_READERS = ("anthropic", "openai")
 
 
@@ -141,6 +151,13 @@ def disk_of(config: Config, model: Model, steps: Sequence[str]) -> float:
     return weights * (
         sum(kept.get(step, 0) for step in steps) + max([checkpoint.get(step, 0) for step in steps], default=0)
     )
+
+
+def disk_of_features(config: Config, problems: Mapping[str, Problem]) -> float:
+    """GiB of the image features of problems, or of the published data set where it is not here yet."""
+    images = len({problem.image for problem in problems.values() if problem.image is not None})
+    count = images if problems else _PUBLISHED_IMAGES.get(config.data["name"], 0)
+    return count * _NUMBERS_AN_IMAGE.get(config.features["name"], 0) * 4 / GIB
 
 
 def teacher_tokens(

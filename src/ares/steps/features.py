@@ -96,7 +96,7 @@ def _made_of(folder: Path) -> str | None:
 def _check_complete(store: FeatureStore, images: Mapping[str, Path]) -> None:
     missing = store.missing(images)
     if missing:
-        pid, reason = next(iter(missing.items()))
+        pid, reason = next((pid, told.split("; ")[0]) for pid, told in missing.items())
         raise AresError(
             f"The image features in {store.folder} leave out {len(missing)} problems' images (problem {pid}: {reason}); "
             "repair the images and run stage=prepare again, name features that have them, or do without them: "
