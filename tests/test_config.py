@@ -322,3 +322,23 @@ def test_a_sweep_on_too_few_devices_is_told_with_the_sweep_that_works(monkeypatc
     assert done.returncode == 2
     works = "strategy=single trainer.devices=1 trainer.accelerator=cpu"
     assert f"`python train.py -m {' '.join(typed)} {works}`" in done.stderr
+
+
+def test_a_librarys_line_is_printed_once() -> None:
+    """Hydra's own handlers would print what libraries print themselves a second time."""
+    code = """
+import logging, sys
+import huggingface_hub.file_download
+import ares.steps.prepare
+from ares.__main__ import main
+
+def prepare_alone(config):
+    logging.getLogger("huggingface_hub").warning("Retrying.")
+    return []
+
+ares.steps.prepare.prepare_alone = prepare_alone
+sys.argv = ["train.py", "stage=prepare"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout + done.stderr).count("Retrying.") == 1

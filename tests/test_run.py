@@ -154,10 +154,21 @@ def test_rerun_makes_the_changed_step_and_all_that_follows_again(tmp_path, calls
     assert calls == [step.key for step in full_plan(1)]
 
 
-def test_keep_leaves_the_changed_step_alone(tmp_path, calls) -> None:
+def test_keep_leaves_the_changed_step_alone(tmp_path, calls, capsys) -> None:
     run_stage(config(tmp_path))
     calls.clear()
+    capsys.readouterr()
     run_stage(config(tmp_path, "rl.clip_range=0.1", "on_change=keep"))
+    told = capsys.readouterr()
+    assert "round-1/ppo: kept, though it was made with another rl.clip_range (0.2 → 0.1)" in told.out
+    assert told.err == ""
+    # Bytes that somebody, or a disk, has changed are kept too, but not without a warning.
+    (tmp_path / "runs/demo/round-1/feedback.parquet").write_text("edited")
+    run_stage(config(tmp_path, "on_change=keep"))
+    warnings = capsys.readouterr().err.splitlines()
+    assert warnings[0].startswith(
+        "warning: round-1/score: kept, though it has an output altered since it was"
+    )
     assert calls == []
 
 
@@ -218,7 +229,9 @@ def test_an_altered_output_is_refused_and_made_again_when_asked(tmp_path, calls,
     run_stage(config(tmp_path))
     assert calls == []
     feedback.write_text("edited")
-    with pytest.raises(AresError, match=r"round-1/score was made with another its output feedback, altered"):
+    with pytest.raises(
+        AresError, match=r"round-1/score has an output altered since it was made \(feedback\); it and"
+    ):
         run_stage(config(tmp_path))
     with pytest.raises(AresError, match=r"feedback\.parquet was altered since round-1/score made it"):
         run_stage(config(tmp_path, "stage=ppo", "stage.steps=[ppo]"))
@@ -231,7 +244,7 @@ def test_an_altered_output_is_refused_and_made_again_when_asked(tmp_path, calls,
 def test_a_part_that_is_gone_is_noticed(tmp_path, calls) -> None:
     run_stage(config(tmp_path))
     (tmp_path / "runs/demo/round-1/rollouts/config.json").unlink()
-    with pytest.raises(AresError, match=r"its output rollouts, altered since"):
+    with pytest.raises(AresError, match=r"an output altered since it was made \(rollouts\)"):
         run_stage(config(tmp_path))
 
 
@@ -298,6 +311,10 @@ def test_jobs_of_a_sweep_share_the_steps_before_ppo(tmp_path, calls, capsys) -> 
     assert all((e["round-1/score"]["usd"], e["round-1/score"]["requests"]) == (0, 0) for e in entries)
     [folder_of_scores] = (tmp_path / "runs/shared").glob("score-*")
     assert json.loads((folder_of_scores / "entry.json").read_text())["requests"] == 2
+    # A data set that is not made yet is no mistake: the job will make it.
+    assert not is_finished(
+        config(tmp_path, *rl, "run=demo/sweep/0.1", "features=patches", "data.sizes.train=9")
+    )
     # Another seed is another rollout.
     run_stage(config(tmp_path, *rl, "run=demo/sweep/seed", "seed=1"), shared_only=True)
     assert calls[-2:] == ["round-1/rollouts", "round-1/score"]

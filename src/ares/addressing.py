@@ -58,7 +58,7 @@ def input_of(
 ) -> dict[str, str]:
     """An input (path, sha256) of a step, by its name and its path in the run; raises AresError where it is not there."""
     if name in ("policy", "initial") and config.policy and path not in own:
-        folder = _named_policy(config)
+        folder = named_policy(config)
         return {"path": str(folder.resolve()), "sha256": sha256_path(folder)}
     maker = next(s for s in full_plan(config.rounds) if path in s.outputs.values())
     label = next(label for label, output in maker.outputs.items() if output == path)
@@ -84,7 +84,8 @@ def _stage(maker: Step) -> str:
     return "ares" if maker.round > 1 else ("correct" if maker.key == "round-1/generate" else maker.name)
 
 
-def _named_policy(config: Config) -> Path:
+def named_policy(config: Config) -> Path:
+    """The folder of `policy=<run or folder>`, of a run its last; raises AresError where there is none."""
     assert config.policy is not None
     folder = Path(config.policy)
     if (folder / "config.json").exists():

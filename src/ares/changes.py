@@ -19,7 +19,7 @@ def difference(
     inputs: Mapping[str, Mapping[str, str]],
     altered: Sequence[str] = (),
 ) -> str:
-    """The settings and inputs that differ from those that a step was made with, and its outputs altered since."""
+    """How a step differs from what is asked for: settings and inputs that it was made with, outputs altered since."""
     before, now = _flatten(done["settings"]), _flatten(settings)
     changed = [
         f"{key} ({before.get(key)} → {now.get(key)})"
@@ -28,12 +28,13 @@ def difference(
     ]
     old = done["inputs"]
     changed += [
-        f"its input {name}"
+        f"input {name}"
         for name in sorted(old.keys() | inputs.keys())
         if old.get(name, {}).get("sha256") != inputs.get(name, {}).get("sha256")
     ]
-    changed += [f"its output {name}, altered since" for name in altered]
-    return ", ".join(changed) or "the program"
+    told = [f"was made with another {', '.join(changed)}"] if changed else []
+    told += [f"has an output altered since it was made ({', '.join(altered)})"] if altered else []
+    return " and ".join(told) or "was made by another version of the program"
 
 
 def refusal(
@@ -48,6 +49,6 @@ def refusal(
     later = [key for key in after if key in manifest["steps"]]
     invalid = f" and everything made from it ({', '.join(later)})" if later else ""
     return (
-        f"run={config.run}: {step.key} was made with another {changed}; it{invalid} would be "
-        "invalid. Use another run=<name>, on_change=rerun to make it again, or on_change=keep to keep it."
+        f"run={config.run}: {step.key} {changed}; it{invalid} would be "
+        "invalid. Use another run=<name>, on_change=rerun to make it again, or on_change=keep to keep it as it is."
     )

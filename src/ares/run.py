@@ -86,7 +86,11 @@ def is_finished(config: Config) -> bool:
     root = run_folder(config)
     if not (root / "manifest.json").exists():
         return False
-    source, manifest = prepared(config, make=False), read_manifest(root)
+    try:
+        source = prepared(config, make=False)
+    except AresError:  # the run itself says what is missing, or makes it
+        return False
+    manifest = read_manifest(root)
     own = {path for step in steps_of(config) for path in step.outputs.values()}
     for step in steps_of(config):
         done = manifest["steps"].get(step.key)
@@ -182,11 +186,14 @@ def _run_step(
         if done["hash"] == digest and not altered:
             print(f"{step.key}: done")
             return False
+        changed = difference(done, settings, inputs, altered)
         if config.on_change == "keep":
-            print(f"{step.key}: kept, though {difference(done, settings, inputs, altered)} differs")
+            kept = f"{step.key}: kept, though it {changed}"
+            # Altered bytes are no other choice of settings: they may be damage.
+            print(f"warning: {kept}" if altered else kept, file=sys.stderr if altered else sys.stdout)
             return False
         if config.on_change == "refuse" and not changes_nothing:
-            raise AresError(refusal(step, config, manifest, difference(done, settings, inputs, altered)))
+            raise AresError(refusal(step, config, manifest, changed))
     if not changes_nothing:
         _write_config(root, config)
         drop_entry(root, step.key)

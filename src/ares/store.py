@@ -101,7 +101,7 @@ def write_json(path: Path | str, value: Any) -> None:
 def read_json(path: Path | str) -> Any:
     """Reads a JSON file; raises AresError naming file and line where it is not JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows begins files with a mark
     except json.JSONDecodeError as error:
         raise AresError(
             f"{path} is not valid JSON (line {error.lineno}: {error.msg}); repair or remove it."

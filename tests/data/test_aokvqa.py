@@ -111,6 +111,8 @@ def test_conversion_in_scienceqas_shape(tmp_path: Path) -> None:
         ({"question_id": "a/b"}, "without a slash"),
         ({"question_id": "a\ud83d"}, r"question 2 .*\"question_id\" holds half a character"),
         ({"direct_answers": ["\ud83d"]}, r"question 2 \(x\), .*\"direct_answers\" holds half a character"),
+        ({"question_id": ".."}, "without a slash"),
+        ({"question_id": 7}, "without a slash"),
     ],
 )
 def test_mistakes_name_file_question_and_field(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -166,3 +166,10 @@ def test_withheld_answers_make_a_column_of_floats(tmp_path: Path, withheld: floa
     half = write(tmp_path / "half.jsonl", {**rows[0], "answer": 0.5})
     with pytest.raises(AresError, match='field "answer" is a number; make it the index'):
         read_custom(half)
+
+
+def test_a_file_that_windows_wrote(tmp_path: Path) -> None:
+    path = write(tmp_path / "problems.jsonl", FULL, LEAST)
+    expected = read_custom(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_custom(path) == expected

@@ -179,5 +179,43 @@ def test_torn_files_and_torn_answers_are_one_sentence(tmp_path: Path) -> None:
     for number, answers in enumerate(("['c', ", "c", "3")):
         rows = [{**AOKVQA, "direct_answers": answers}]
         source = write(tmp_path / f"answers-{number}", features=False, train=rows)
-        with pytest.raises(AresError, match=r'question q1, field "direct_answers" is no list'):
+        with pytest.raises(AresError, match=r'row 0 of train, field "direct_answers" must be a list'):
             fetch_hub(str(source), tmp_path / "root", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "clause"),
+    [
+        *(({"question_id": pid}, "question_id") for pid in ("a/b", "..", ".", "", "q0", None, 7)),
+        ({"choices": None}, "choices"),
+        ({"correct_choice_idx": 4}, "out of range"),
+        ({"question": None}, "question"),
+    ],
+)
+def test_wrong_rows_are_named_before_anything_is_written(tmp_path: Path, change: Any, clause: str) -> None:
+    """An id names a folder: one that is a path would write outside of the data set."""
+    rows = [{**AOKVQA, "question_id": "q0"}, {**AOKVQA, "image": picture("PNG"), **change}]
+    # Split by split, as a column has one type.
+    source = write(tmp_path / "hub", features=False, train=rows[:1], validation=rows[1:])
+    with pytest.raises(AresError, match=rf"row 0 of val, .*{clause}"):
+        fetch_hub(str(source), tmp_path / "root", progress=False)
+    assert not list(tmp_path.rglob("image.png"))
+    assert not (tmp_path / "root/problems.json").exists()
+
+
+def test_an_image_without_bytes_is_missing_rather_than_none(tmp_path: Path) -> None:
+    lost = {"bytes": None, "path": "299207.jpg"}
+    images = [lost, {"bytes": b"", "path": None}, {"bytes": None, "path": None}, picture("PNG")]
+    rows = [{**SCIENCEQA, "image": image} for image in images]
+    fetch_hub(str(write(tmp_path / "hub", features=False, train=rows)), tmp_path / "root", progress=False)
+    problems, _ = read_scienceqa(tmp_path / "root")
+    found = [problem.image for problem in problems.values()]
+    assert [image is not None for image in found] == [True, True, False, True]
+    assert [image.is_file() for image in found if image] == [False, False, True]
+
+
+def test_images_as_plain_bytes(tmp_path: Path) -> None:
+    data = picture("JPEG")["bytes"]
+    source = write(tmp_path / "hub", features=False, train=[{**SCIENCEQA, "image": data}])
+    fetch_hub(str(source), tmp_path / "root", progress=False)
+    assert (tmp_path / "root/images/train-0/image.jpg").read_bytes() == data

@@ -224,3 +224,20 @@ def test_missing_root_and_files_name_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "pid_splits.json").unlink()
     with pytest.raises(AresError, match=r"pid_splits\.json is missing"):
         read_scienceqa(tmp_path)
+
+
+@pytest.mark.parametrize("pid", ["..", ".", "a/b", ""])
+def test_an_id_that_is_a_path_is_refused(tmp_path: Path, pid: str) -> None:
+    with pytest.raises(
+        AresError, match=r"problems\.json: problem .*its id must be a non-empty text without a slash"
+    ):
+        read_scienceqa(write(tmp_path, {"1": PROBLEM, "2": PROBLEM, pid: PROBLEM}))
+
+
+def test_files_that_windows_wrote(tmp_path: Path) -> None:
+    root = write(tmp_path, two())
+    expected = read_scienceqa(root)
+    for path in root.glob("*.json"):
+        text = json.dumps(json.loads(path.read_text()), indent=1)
+        path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert read_scienceqa(root) == expected

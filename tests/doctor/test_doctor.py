@@ -165,6 +165,75 @@ def test_what_earlier_stages_have_to_make(data: Path, stage: str, missing: list[
     assert not found(on(data, f"doctor.stage={stage}"), "policy")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "subject", "words"),
+    [
+        (["doctor.stage=rl", "policy=zzz"], "policy", "policy=zzz is neither a folder"),
+        (["doctor.stage=generate", "policy=zzz"], "policy", "policy=zzz is neither a folder"),
+        (["doctor.stage=export"], "inputs", "holds no policy"),
+        (["doctor.stage=report"], "inputs", "holds no finished step"),
+        (
+            ["doctor.stage=evaluate", "evaluate.predictions=/nope"],
+            "inputs",
+            "/nope has none of predictions_ans",
+        ),
+        (
+            ["doctor.stage=generate", "generate.predictions=/nope"],
+            "inputs",
+            "/nope has none of predictions_ans",
+        ),
+        (
+            ["doctor.stage=prepare", "features=vit", "features.arrays=/nope"],
+            "features",
+            "/nope is not a file",
+        ),
+        (
+            ["doctor.stage=prepare", "features=vit", "features.checkpoint=/no"],
+            "features",
+            "/no is not a file",
+        ),
+        (["data.captions=/nope.json"], "data", "/nope.json is missing"),
+        (
+            ["doctor.stage=prepare", "data.root=/none", "data.hub=/nope"],
+            "data",
+            "data.hub=/nope is no folder",
+        ),
+    ],
+)
+def test_what_is_named_and_not_there(data: Path, overrides: list[str], subject: str, words: str) -> None:
+    findings = [f for f in examine(on(data, *overrides)) if f.subject == subject and f.status == "problem"]
+    assert any(words in finding.text for finding in findings)
+    assert all(finding.remedy for finding in findings)
+
+
+def test_published_answers_are_read_before_the_run(data: Path, tmp_path: Path) -> None:
+    published = {"preds": ["The answer is (A)."], "labels": ["The answer is (A)."]}
+    (tmp_path / "predictions_ans_eval.json").write_text(json.dumps(published))
+    asked = on(data, "doctor.stage=evaluate", "evaluate.split=val", f"evaluate.predictions={tmp_path}")
+    assert not found(asked, "inputs")
+    published["labels"] = ["The answer is (B)."]
+    (tmp_path / "predictions_ans_eval.json").write_text(json.dumps(published))
+    [(status, text)] = found(asked, "inputs")
+    assert (status, "as the answer of problem 3" in text) == ("problem", True)
+
+
+def test_the_remedy_for_a_policy_has_all_that_was_typed(tmp_path: Path, data: Path) -> None:
+    typed = [
+        "doctor.stage=rl",
+        f"data.root={data}",
+        f"paths.runs={tmp_path / 'runs'}",
+        "features=none",
+        "model=tiny",
+    ]
+    typed += ["strategy=single", "teacher=reference", "logger=csv"]
+    done = subprocess.run(
+        [sys.executable, "train.py", "stage=doctor", *typed], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    remedy = f"python train.py stage=rationale {' '.join(typed[1:])} run=rl-scienceqa-tiny, or policy="
+    assert done.returncode == 1
+    assert remedy in done.stdout
+
+
 def test_unreadable_data_are_quoted(data: Path) -> None:
     (data / "problems.json").write_text('{"1": {"question": "?"}}')
     [(status, text)] = found(on(data), "data")
@@ -214,6 +283,19 @@ def test_memory_and_disk_are_compared_with_what_there_is(data: Path, monkeypatch
     assert "large ddp" in found(huge, "memory")[1][1]
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
     assert found(on(data), "disk")[0][0] == "problem"
+
+
+def test_the_disk_has_to_hold_the_features(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=5 * GIB))
+    at = (f"paths.runs={tmp_path / 'runs'}", "strategy=single", "logger=csv", "doctor.stage=prepare")
+    # 10,332 images of 145 x 1024 numbers of 4 bytes.
+    [(status, text)] = found(composed(*at, f"data.root={tmp_path / 'none'}"), "disk")
+    assert (status, "about 5.7 needed" in text) == ("problem", True)
+    [(status, text)] = found(composed(*at, f"data.root={data}"), "disk")
+    assert (status, "about 0.0 needed" in text) == ("ok", True)
+    assert found(composed(*at, f"data.root={tmp_path / 'none'}", "features=none"), "disk")[0][0] == "ok"
 
 
 def test_sizes_of_models(shared: Path) -> None:
@@ -296,7 +378,7 @@ def test_tokens_of_the_teacher_by_hand(
             "image": None,
         }
     )
-    tokens = teacher_tokens(config, {"a": problem, "b": problem}, ["a", "b"], ["score", "correct"])
+    tokens = teacher_tokens(config, {"a": problem, "b": problem}, {"train": ["a", "b"]}, ["score", "correct"])
     assert tokens == {"score": score, "correct": correct}
     config.teacher["prices"] = {"m": {"input": 1.0, "output": 5.0}}
     price = (score[1] + correct[1] + 5 * (score[2] + correct[2])) / 1e6
@@ -320,7 +402,7 @@ def test_cost_of_the_teacher_follows_questions_rationales_and_prices(data: Path)
     config = on(data)
     problems, splits = read_problems(config.data, data)
     steps = ["rollout", "score", "correct"]
-    tokens = teacher_tokens(config, problems, splits["train"], steps)
+    tokens = teacher_tokens(config, problems, splits, steps)
     assert {step: counts[0] for step, counts in tokens.items()} == {"score": 2, "correct": 2}
     assert teacher_usd(config, tokens) == 0.0
     config.teacher = {"name": "anthropic", "model": "m"}
@@ -329,7 +411,23 @@ def test_cost_of_the_teacher_follows_questions_rationales_and_prices(data: Path)
     sent, received = (sum(counts[i] for counts in tokens.values()) for i in (1, 2))
     assert teacher_usd(config, tokens) == pytest.approx((sent + 5 * received) / 1e6)
     # Images are read by Claude, not by the offline teacher.
-    assert teacher_tokens(config, problems, splits["train"], steps)["score"][1] > tokens["score"][1]
+    assert teacher_tokens(config, problems, splits, steps)["score"][1] > tokens["score"][1]
+
+
+def test_cost_of_judging_two_runs(data: Path) -> None:
+    config = on(data, "doctor.stage=judge", "judge.split=train")
+    assert ("ok", "reference: offline and free") in found(config, "Teacher")
+    config.teacher = {"name": "anthropic", "model": "m", "prices": {"m": {"input": 1.0, "output": 5.0}}}
+    problem = Problem(
+        **{**dict.fromkeys(Problem.__dataclass_fields__, ""), "choices": (), "image": None}
+        | {"question": "q" * 40, "solution": "s" * 80}
+    )
+    # Twice 500 + 40 / 4 tokens of the question and two rationales of 80 / 4; a verdict is 12 tokens.
+    tokens = teacher_tokens(config, {"a": problem, "b": problem}, {"train": ["a", "b"]}, ["judge"])
+    assert tokens == {"judge": (4, 4 * (510 + 2 * 20), 4 * 12)}
+    config.judge.questions = 1
+    tokens = teacher_tokens(config, {"a": problem, "b": problem}, {"train": ["a", "b"]}, ["judge"])
+    assert tokens["judge"][0] == 2
 
 
 def test_a_teacher_without_its_recording(data: Path, tmp_path: Path) -> None:

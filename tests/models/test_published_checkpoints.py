@@ -362,10 +362,20 @@ def test_adapters_that_do_not_fit_are_refused(policy, golden, old_adapter, tmp_p
         pytest.warns(UserWarning, match="left out"),
     ):
         load_adapter(policy, folder)
-    weights.pop("base_model.model.encoder.gate_dense.lora_B.weight")
+    removed = weights.pop("base_model.model.encoder.gate_dense.lora_B.weight")
     torch.save(weights, folder / "adapter_model.bin")
     with (
         pytest.raises(AresError, match=r"does not fit the policy at .*gate_dense"),
+        pytest.warns(UserWarning, match="left out"),
+    ):
+        load_adapter(load_policy(golden, dropout=0.0, features=True), folder)
+    # Layers that the policy does not have: that of a larger model, of which only a part would be used.
+    weights["base_model.model.encoder.gate_dense.lora_B.weight"] = removed
+    name = next(name for name in weights if "encoder.block.0." in name)
+    weights[name.replace("block.0", "block.9")] = weights[name]
+    torch.save(weights, folder / "adapter_model.bin")
+    with (
+        pytest.raises(AresError, match=r"does not fit the policy at .*block\.9"),
         pytest.warns(UserWarning, match="left out"),
     ):
         load_adapter(load_policy(golden, dropout=0.0, features=True), folder)

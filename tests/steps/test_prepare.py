@@ -89,6 +89,26 @@ def test_new_captions_change_the_data_but_not_the_features(hub: Path, tmp_path: 
         prepared(other, make=False)
 
 
+def test_other_texts_leave_the_features_as_they_are(hub: Path, tmp_path: Path) -> None:
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    config = composed(runs, f"data.root={root}", f"data.hub={hub}")
+    prepare_alone(config)
+    features = prepared(config, make=False)["features"]
+    problems = json.loads((root / "problems.json").read_text())
+    problems["train-1"]["question"] = "Which is colder?"
+    (root / "problems.json").write_text(json.dumps(problems))
+    assert prepared(config, make=False)["features"] == features
+    # Another problem's image is another matter, and so is a data set in another place.
+    problems["train-0"]["image"] = "../train-1/image.png"
+    (root / "problems.json").write_text(json.dumps(problems))
+    with pytest.raises(AresError, match="not extracted yet"):
+        prepared(config, make=False)
+    elsewhere = composed(runs, f"data.root={tmp_path / 'copy'}", f"data.hub={hub}")
+    prepare_alone(elsewhere)
+    assert prepared(elsewhere, make=False)["features"] != features
+    assert features.is_dir()
+
+
 def test_a_captioner_writes_the_captions_that_are_then_read(
     hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +162,24 @@ def test_what_is_published_by_id_is_refused_where_no_id_fits(hub: Path, tmp_path
         prepare_alone(composed(runs, *captioned))
 
 
+@pytest.mark.parametrize("named", ["features.arrays", "features.path"])
+def test_images_without_a_row_are_named_and_need_consent(hub: Path, tmp_path: Path, named: str) -> None:
+    """Else the model would see zeros for them, without a word."""
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    np.save(tmp_path / "detr.npy", np.ones((1, 100, 256), dtype=np.float32))
+    (tmp_path / "name_map.json").write_text(json.dumps({"train-1": "0", "train-0": "0"}))
+    settings = [f"data.root={root}", f"data.hub={hub}", "features=detr"]
+    arrays = f"features.arrays={tmp_path / 'detr.npy'}"
+    with pytest.raises(AresError, match=r"leave out 1 problems' images \(problem train-2: .*on_corrupt=skip"):
+        prepare_alone(composed(runs, *settings, arrays))
+    [folder] = (runs / "shared").glob("features-*")
+    chosen = arrays if named == "features.arrays" else f"features.path={folder}"
+    with pytest.raises(AresError, match="leave out 1 problems' images"):
+        prepared(composed(runs, *settings, chosen), make=False)
+    lines = prepare_alone(composed(runs, *settings, chosen, "features.on_corrupt=skip"))
+    assert lines[2] == "skipped: problem train-2, none are of its image"
+
+
 def test_skipped_images_are_named(hub: Path, tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     prepare_alone(composed(runs, f"data.root={root}", f"data.hub={hub}", "features=none"))
@@ -193,7 +231,9 @@ def test_features_without_some_images_need_the_consent_of_every_run(hub: Path, t
     prepare_alone(composed(runs, f"data.root={root}", "features.on_corrupt=skip"))
     config = composed(runs, f"data.root={root}")
     for make in (True, False):
-        with pytest.raises(AresError, match=r"leave out 1 problems' images \(.*on_corrupt=skip"):
+        with pytest.raises(
+            AresError, match=r"leave out 1 problems' images \(problem train-2: .*no readable.*on_corrupt=skip"
+        ):
             prepared(config, make=make)
     (root / "images/train-2/image.png").write_bytes(whole)
     assert "features: 16 x 784 of 2 problems" in prepare_alone(config)[1]

@@ -55,7 +55,7 @@ def test_published_answers_are_scored_without_a_model_or_a_run(problems, tmp_pat
     # Another content of the same file is another input.
     run_stage(config)
     write(at, "test", labels, labels)
-    with pytest.raises(AresError, match="its input published"):
+    with pytest.raises(AresError, match="another input published"):
         run_stage(config)
     run_stage(configured(tmp_path, "stage=evaluate", f"evaluate.predictions={at}", "on_change=rerun"))
     assert read_json(tmp_path / "runs/a/final/scores.json")["accuracy"]["AVG"] == 100.0
@@ -89,7 +89,7 @@ def test_published_rationales_are_an_input_by_content(problems, tmp_path: Path) 
     asked = ("stage=generate", f"policy={policy}", f"generate.predictions={at}")
     run_stage(configured(tmp_path, *asked))
     write(at, "val", ["Solution: other."] * 4, [])  # a file without gold rationales is taken as it is
-    with pytest.raises(AresError, match="final/generate was made with another its input published"):
+    with pytest.raises(AresError, match="final/generate was made with another input published"):
         run_stage(configured(tmp_path, *asked))
     run_stage(configured(tmp_path, *asked, "on_change=rerun"))
     rows = read_rationales(tmp_path / "runs/a/final/rationales-val.parquet")

@@ -1,11 +1,13 @@
 """Captions from a small seeded BLIP-2, resumed, refused and skipped as features are."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import BatchFeature
 
 from ares.data.captions import read_captions
 from ares.types import AresError
@@ -149,6 +151,68 @@ def test_a_whole_file_takes_up_images_that_came_since(images, tmp_path):
     assert json.loads(path.read_text())["skipped"] == {}
 
 
+def test_an_image_replaced_since_is_described_again(images, tmp_path):
+    path = tmp_path / "captions.json"
+    write_captions(images, Counting(), path, progress=False)
+    before = read_captions(path)
+    images["2"].write_bytes(images["3"].read_bytes())
+    images["1"].unlink()  # its caption stays: there is nothing to make another from
+    rest = Counting()
+    write_captions(images, rest, path, progress=False)
+    assert rest.seen == 1
+    assert read_captions(path) == {**before, "2": before["3"]}
+    write_captions(images, rest, path, progress=False)
+    assert rest.seen == 1
+
+
+def test_an_image_replaced_after_the_kill_is_described_again(images, tmp_path):
+    path = tmp_path / "captions.json"
+    with pytest.raises(KeyboardInterrupt):
+        write_captions(images, Counting(fail_after=2), path, batch_size=1, progress=False)
+    images["1"].write_bytes(images["3"].read_bytes())
+    rest = Counting()
+    write_captions(images, rest, path, batch_size=1, progress=False)
+    assert rest.seen == 3
+    found = read_captions(path)
+    assert found["1"] == found["3"]
+
+
 def test_no_such_model_is_one_sentence(tmp_path):
     with pytest.raises(AresError, match=r"data\.captioner\.model=.*cannot be loaded"):
         Captioner(str(tmp_path / "nothing")).caption([Image.new("RGB", (8, 8))])
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_decoder_only_models_are_padded_left_and_their_prompt_is_cut_off(monkeypatch, chat):
+    """Such models repeat the prompt before the caption, and go on behind the last token of each row."""
+
+    class Processor:
+        chat_template = "x" if chat else None
+        tokenizer = SimpleNamespace(padding_side="right")
+
+        def apply_chat_template(self, messages, add_generation_prompt, tokenize):
+            assert (add_generation_prompt, tokenize) == (True, False)
+            return f"User: {messages[0]['content'][1]['text']}"
+
+        def __call__(self, images, return_tensors, text, padding):
+            assert (text, padding) == ([f"{'User: ' if chat else ''}Describe."] * 2, True)
+            assert self.tokenizer.padding_side == "left"
+            return BatchFeature({"input_ids": torch.tensor([[7, 8], [7, 8]])})
+
+        def batch_decode(self, ids, skip_special_tokens):
+            return [" ".join(map(str, row)) for row in ids.tolist()]
+
+    class Network(torch.nn.Module):
+        config = SimpleNamespace(is_encoder_decoder=False)
+        device, dtype = torch.device("cpu"), torch.float32
+
+        def generate(self, input_ids, max_new_tokens, do_sample):
+            assert (max_new_tokens, do_sample) == (64, False)
+            return torch.cat([input_ids, torch.tensor([[1, 2], [3, 4]])], dim=1)
+
+    monkeypatch.setattr("transformers.AutoProcessor.from_pretrained", lambda model: Processor())
+    monkeypatch.setattr(
+        "transformers.AutoModelForImageTextToText.from_pretrained", lambda model, dtype: Network()
+    )
+    found = Captioner("somewhere", prompt="Describe.").caption([Image.new("RGB", (8, 8))] * 2)
+    assert found == ["1 2", "3 4"]

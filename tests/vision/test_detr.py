@@ -59,6 +59,21 @@ def test_shape_is_the_published_one_and_batches_do_not_matter(encoder, images, t
     assert np.abs(FeatureStore(tmp_path / "features").get("123") - alone).max() < 1e-4
 
 
+@pytest.mark.parametrize("size", [(400, 300), (200, 600), (640, 100)])
+def test_images_are_as_large_as_the_originals(tmp_path, size):
+    from transformers import DetrImageProcessor
+
+    Image.effect_noise(size, 50).save(tmp_path / "image.png")
+    picture = Image.open(tmp_path / "image.png").convert("RGB")
+    own = DetrImageProcessor(do_pad=False)(images=picture, return_tensors="pt")["pixel_values"][0]
+    read = DetrEncoder(pretrained=False, image_size=800, model_args=SMALL).read(tmp_path / "image.png")
+    assert np.array_equal(read, own)
+    # Multimodal-CoT: the shorter side 224, no limit to the longer one.
+    read = DetrEncoder(pretrained=False, image_size=224, model_args=SMALL).read(tmp_path / "image.png")
+    longer = 224 * max(size) // min(size)
+    assert sorted(read.shape[1:]) == ([224, longer] if longer <= 1333 else [208, 1333])
+
+
 def test_features_are_the_last_decoder_states(encoder, images):
     import torch
     from transformers import DetrConfig, DetrModel

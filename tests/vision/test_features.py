@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from ares.store import sha256_file
 from ares.types import AresError
 from ares.vision.encoders import PatchEncoder, TimmEncoder
-from ares.vision.extraction import extract_features
+from ares.vision.extraction import extract_features, finish
 from ares.vision.features import FeatureStore
 
 CONF = Path(__file__).resolve().parents[2] / "conf/features"
@@ -315,6 +316,40 @@ def test_another_encoder_starts_afresh(images, tmp_path):
     assert np.array_equal(
         FeatureStore(tmp_path).get(["1"]), encoded(PatchEncoder(patch_size=32), [images["1"]])
     )
+
+
+def test_other_weights_of_the_same_shape_start_afresh_too(images, tmp_path):
+    class Other(PatchEncoder):
+        def encode(self, images):
+            return -super().encode(images)
+
+        def fingerprint(self):
+            return {**super().fingerprint(), "encoder": "other"}
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(images, Counting(fail_after=2), tmp_path, batch_size=1, progress=False)
+    extract_features(images, Other(), tmp_path, progress=False)
+    found = FeatureStore(tmp_path).get(list(images))
+    assert np.array_equal(found, -encoded(PatchEncoder(), list(images.values())))
+
+
+def mapped_bytes() -> int:
+    """The pages of files that this process holds."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"RssFile:\s+(\d+)", status)[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts pages as Linux does")
+def test_a_process_that_reads_all_features_does_not_hold_them(tmp_path):
+    rows, size = 64, 2**20
+    features = np.ones((rows, 1, size // 4), dtype=np.float32)
+    np.save(tmp_path / "features.partial.npy", features)
+    (tmp_path / "features.partial.npy").rename(tmp_path / "features.npy")
+    finish(tmp_path, {str(row): row for row in range(rows)}, (1, size // 4), 1, {}, {})
+    store, before = FeatureStore(tmp_path), mapped_bytes()
+    for row in range(rows):
+        assert store.get([str(row)]).all()
+    assert mapped_bytes() - before < rows * size / 4
 
 
 def test_workers_give_the_same_features(images, tmp_path):

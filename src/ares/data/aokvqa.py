@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ares.commands import command
 from ares.data.captions import captions_of
-from ares.data.checks import checked_root, halves, kind, problems_with, wrong_texts
+from ares.data.checks import checked_root, halves, is_id, kind, problems_with, wrong_texts
 from ares.data.scienceqa import read_conversion
 from ares.store import hash_of, read_json
 from ares.types import SPLITS, AresError, Problem
@@ -41,7 +42,7 @@ def read_aokvqa(
     folder = checked_root(
         root,
         "aokvqa_v1p0_train.json, or with problems.json and pid_splits.json",
-        "fetch the hub copy with `python train.py stage=prepare data=aokvqa`",
+        f"fetch the hub copy with `{command('prepare', data='aokvqa')}`",
     )
     if (folder / "problems.json").is_file():
         problems, splits = read_conversion(folder, captions)
@@ -90,8 +91,8 @@ def _wrong(row: Any) -> Iterator[str]:
     yield from problems_with(row, ("question_id", "image_id", "question", "choices"))
     for name in ("rationales", "direct_answers"):
         yield from wrong_texts(row, name)
-    if not isinstance(row["question_id"], str) or "/" in row["question_id"]:
-        yield 'field "question_id" must be text without a slash.'
+    if not is_id(row["question_id"]):
+        yield 'field "question_id" must be a non-empty text without a slash.'
     yield from halves(row, ("question_id",))
     if isinstance(row["image_id"], bool) or not isinstance(row["image_id"], int):
         yield 'field "image_id" must be COCO\'s number of the image.'

@@ -43,6 +43,11 @@ def halves(row: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:
             yield f'field "{name}" holds half a character (a lone surrogate such as \\ud83d); write it whole or remove it.'
 
 
+def is_id(value: Any) -> bool:
+    """Whether a value can be a problem's id, which names folders and rows: text, not empty, no path."""
+    return isinstance(value, str) and value not in ("", ".", "..") and not {"/", "\0"} & set(value)
+
+
 def checked_root(root: Path | str | None, files: str, remedy: str) -> Path:
     """The folder of a data set; raises AresError where there is none, naming the `files` it holds and a `remedy`."""
     if not root or not Path(root).is_dir():

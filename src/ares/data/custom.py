@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ares.data.captions import captions_of
-from ares.data.checks import TEXT_FIELDS, halves, problems_with, wrong_texts
+from ares.data.checks import TEXT_FIELDS, halves, is_id, problems_with, wrong_texts
 from ares.tables import read_table
 from ares.types import SPLITS, AresError, Problem
 
@@ -73,7 +73,7 @@ class _Torn(str):
 
 def _parsed(line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8"))
+        return json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return _Torn("it is not UTF-8; save the file as UTF-8.")
     except json.JSONDecodeError as error:
@@ -120,7 +120,7 @@ def _wrong(row: Any) -> Iterator[str]:
         return
     for name in ("rationales", "direct_answers"):
         yield from wrong_texts(row, name)
-    if "pid" in row and (not isinstance(row["pid"], str) or not row["pid"] or "/" in row["pid"]):
+    if "pid" in row and not is_id(row["pid"]):
         yield 'field "pid" must be a non-empty text without a slash.'
     if "split" in row and row["split"] not in SPLITS:
         yield f'field "split" is {row["split"]!r}; make it train, val or test.'

@@ -2,11 +2,11 @@
 
 import ast
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ares.data.checks import TEXT_FIELDS
+from ares.data.checks import TEXT_FIELDS, is_id, problems_with, wrong_texts
 from ares.store import write_json
 from ares.types import SPLITS, AresError
 
@@ -21,7 +21,7 @@ def fetch_hub(source: str, root: Path | str, *, progress: bool = True) -> None:
     parquet files. ScienceQA's copy has no problem ids: a problem is called `<split>-<row>`, rows counted from
     0. Killed, it writes only the images that are missing; the JSON files come last.
 
-    Raises AresError where the data set cannot be read, is neither of the two, or has no rows in a known split.
+    Raises AresError where the data set cannot be read, is neither of the two, has no rows in a known split, or a wrong row.
     """
     from tqdm import tqdm
 
@@ -34,13 +34,12 @@ def fetch_hub(source: str, root: Path | str, *, progress: bool = True) -> None:
                 raise AresError(
                     f"{source} is neither ScienceQA nor A-OKVQA: it lacks the columns {', '.join(_COLUMNS)}."
                 )
-            pid = row.get("question_id") or f"{split}-{number}"
-            problem = _aokvqa(source, row) if "question_id" in row else _scienceqa(row)
-            problems[pid] = {
-                **problem,
-                "image": _write_image(root / "images" / pid, row["image"]),
-                "split": split,
-            }
+            pid = row.get("question_id", f"{split}-{number}")
+            problem = _aokvqa(row) if "question_id" in row else _scienceqa(row)
+            for clause in _wrong(pid, problem, problems):
+                raise AresError(f"{source}: row {number} of {split}, {clause}")
+            image = _write_image(root / "images" / pid, row["image"])
+            problems[pid] = {**problem, "image": image, "split": split}
             splits[split].append(pid)
     if not problems:
         raise AresError(
@@ -109,41 +108,49 @@ def _undecoded(rows: Any) -> Any:
 def _scienceqa(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{name: row.get(name) or "" for name in TEXT_FIELDS},
-        "choices": list(row["choices"]),
+        "choices": row["choices"],
         "answer": row.get("answer"),
     }
 
 
-def _aokvqa(source: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _aokvqa(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "question": row["question"],
-        "choices": list(row["choices"]),
+        "choices": row["choices"],
         "answer": row.get("correct_choice_idx"),
-        "rationales": list(row.get("rationales") or []),
-        "direct_answers": _direct_answers(source, row),
+        "rationales": row.get("rationales") or [],
+        "direct_answers": _direct_answers(row.get("direct_answers")),
         "difficult": bool(row.get("difficult_direct_answer")),
     }
 
 
-def _direct_answers(source: str, row: Mapping[str, Any]) -> list[Any]:
-    found = row.get("direct_answers") or []
+def _direct_answers(found: Any) -> Any:
     if isinstance(found, str):  # the hub's copy has the list as its Python text
         try:
-            found = ast.literal_eval(found)
-        except (SyntaxError, ValueError):
-            found = None
-    if not isinstance(found, list | tuple):
-        raise AresError(
-            f'{source}: question {row["question_id"]}, field "direct_answers" is no list of texts; repair the row.'
-        )
-    return list(found)
+            return list(ast.literal_eval(found))
+        except (SyntaxError, TypeError, ValueError):
+            return found
+    return found or []
 
 
-def _write_image(folder: Path, image: Mapping[str, Any] | None) -> str | None:
-    """Writes an image's bytes, unless they are there, and returns the file's name; None without an image."""
-    if not image or not image.get("bytes"):
+def _wrong(pid: Any, problem: Mapping[str, Any], others: Container[str]) -> Iterator[str]:
+    if not is_id(pid) or pid in others:
+        yield f'field "question_id" is {pid!r}; make it a text without a slash that no other question has.'
+    yield from problems_with(problem, ("question", "choices"))
+    for name in ("rationales", "direct_answers"):
+        yield from wrong_texts(problem, name)
+
+
+def _write_image(folder: Path, image: Mapping[str, Any] | bytes | None) -> str | None:
+    """Writes an image's bytes, unless they are there, and returns the file's name; None without an image.
+
+    An image whose bytes the copy lacks has a name all the same: it is missing, and told to be.
+    """
+    if image is None or image == {"bytes": None, "path": None}:
         return None
-    data: bytes = image["bytes"]
+    data = image if isinstance(image, bytes) else image.get("bytes")
+    if not data:
+        return "image.png"
     path = folder / ("image.jpg" if data.startswith(b"\xff\xd8") else "image.png")
     if not path.exists() or path.stat().st_size != len(data):
         folder.mkdir(parents=True, exist_ok=True)

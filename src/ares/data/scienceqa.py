@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ares.data.captions import captions_of
-from ares.data.checks import TEXT_FIELDS, checked_root, halves, kind, problems_with, read_mapping, wrong_texts
+from ares.data.checks import (
+    TEXT_FIELDS,
+    checked_root,
+    halves,
+    is_id,
+    kind,
+    problems_with,
+    read_mapping,
+    wrong_texts,
+)
 from ares.types import SPLITS, AresError, Problem
 
 _REQUIRED = (*TEXT_FIELDS, "choices", "answer", "image")
@@ -98,6 +107,8 @@ def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]
 
 
 def _check_problem(path: Path, pid: str, row: Any, required: tuple[str, ...]) -> None:
+    if not is_id(pid):
+        raise AresError(f"{path}: problem {pid!r}, its id must be a non-empty text without a slash.")
     for clause in (*halves({"pid": pid}, ("pid",)), *problems_with(row, required)):
         raise AresError(f"{path}: problem {pid}, {clause}")
     for name in ("rationales", "direct_answers"):

@@ -11,6 +11,7 @@ from ares.doctor.machine import (
     check_ledger,
     check_memory,
 )
+from ares.doctor.requirements import disk_of_features
 from ares.doctor.spending import check_teacher
 from ares.schema import Config
 
@@ -33,6 +34,7 @@ def examine(config: Config) -> list[Finding]:
     steps = stage_steps(config.doctor.stage)
     problems, splits, data = check_data(config, steps)
     features, patch_dim = check_features(config, problems, steps)
+    to_extract = "prepare" in steps and patch_dim is None and config.features["_target_"] is not None
     return [
         *check_environment(),
         *check_devices(config, steps),
@@ -40,9 +42,9 @@ def examine(config: Config) -> list[Finding]:
         *data,
         *features,
         *check_checkpoints(config, steps, patch_dim),
-        *check_inputs(config),
+        *check_inputs(config, problems, splits),
         *check_memory(config, steps),
-        *check_disk(config, steps),
+        *check_disk(config, steps, disk_of_features(config, problems) if to_extract else 0.0),
         *check_ledger(config, steps),
         *check_teacher(config, steps, problems, splits),
     ]

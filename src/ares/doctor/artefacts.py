@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ares.addressing import named_policy
 from ares.commands import command
-from ares.doctor.findings import Finding
+from ares.doctor.findings import Finding, parts
 from ares.models.checkpoints import checkpoint_patch_dim, checkpoint_shapes
 from ares.schema import Config
 from ares.steps.evaluate import check_split
@@ -27,11 +28,12 @@ def check_data(config: Config, steps: Sequence[str]) -> tuple[Problems, Splits, 
         problems, splits = read_problems(config.data, Path(config.data["root"]))
     except AresError as error:
         hub = config.data.get("hub")
-        if hub and "prepare" in steps and not any(any(root.glob(name)) for name in PROBLEM_FILES):
-            return {}, {}, [Finding("note", "data", f"none in {root} yet", f"it is fetched from {hub}")]
-        fetch = f"{command('prepare')} fetches {hub}; or data.root=<folder>"
-        remedy = fetch if hub else "data.root=<file or folder>; docs/data.md shows the form"
-        return {}, {}, [Finding("problem", "data", str(error).splitlines()[0], remedy)]
+        text, remedy = parts(error)
+        if hub and not any(any(root.glob(name)) for name in PROBLEM_FILES):
+            if "prepare" in steps:
+                return {}, {}, [_fetched(root, hub)]
+            remedy = f"{command('prepare')} fetches {hub}; or data.root=<folder>"
+        return {}, {}, [Finding("problem", "data", text, remedy)]
     sizes = ", ".join(f"{split} {len(pids):,}" for split, pids in splits.items())
     captions = sum(bool(problem.caption) for problem in problems.values())
     text = f"{len(problems):,} problems ({sizes}), {captions:,} captions in {config.data['root']}"
@@ -49,12 +51,17 @@ def check_data(config: Config, steps: Sequence[str]) -> tuple[Problems, Splits, 
     return problems, splits, [*findings, *_images(config, problems)]
 
 
+def _fetched(root: Path, hub: str) -> Finding:
+    if hub.startswith(("/", ".", "~")) and not Path(hub).is_dir():
+        return Finding("problem", "data", f"data.hub={hub} is no folder", "data.hub=<hub id or folder>")
+    return Finding("note", "data", f"none in {root} yet", f"it is fetched from {hub}")
+
+
 def _unanswered(config: Config, root: Path) -> Iterator[Finding]:
     try:
         check_split(config, root)
     except AresError as error:
-        text, _, remedy = str(error).partition("; ")
-        yield Finding("problem", "data", text, remedy)
+        yield Finding("problem", "data", *parts(error))
 
 
 def _images(config: Config, problems: Mapping[str, Problem]) -> Iterator[Finding]:
@@ -70,11 +77,12 @@ def _images(config: Config, problems: Mapping[str, Problem]) -> Iterator[Finding
             "note", "images", example, "none is needed with features=none, but the Teacher sees none either"
         )
     else:
+        place = ", or say where COCO's folders are: data.coco=<folder>" if "coco" in config.data else ""
         yield Finding(
             "note" if isinstance(_existing(config), Path) else "problem",
             "images",
             example,
-            "put them there, or do without those: features.on_corrupt=skip, or without any: features=none",
+            f"put them there{place}, or do without those: features.on_corrupt=skip, or without any: features=none",
         )
 
 
@@ -99,21 +107,29 @@ def check_features(
     folder = _existing(config)
     if isinstance(folder, AresError):
         if "prepare" in steps and not config.features["path"]:
-            return [
-                Finding("ok", "features", f"features={config.features['name']} are made by this stage")
-            ], None
-        text, _, remedy = str(folder).partition("; ")
+            return [*_makeable(config)], None
+        text, remedy = parts(folder)
         return [Finding("problem", "features", text, remedy or command("prepare"))], None
     store = FeatureStore(folder)
     known = sum(pid in store for pid in problems)
-    wanted = sum(problem.image is not None for problem in problems.values())
+    missing = store.missing(pid for pid, problem in problems.items() if problem.image is not None)
     text = f"{store.shape[0]} x {store.shape[1]} of {known:,} problems in {folder}"
-    if known < wanted:
-        remedy = (
-            "the model sees zeros there; repair the images, remove the folder and run stage=prepare again"
-        )
-        return [Finding("note", "features", f"{text}; {wanted - known:,} have none", remedy)], store.shape[1]
+    if missing:
+        remedy = "the model sees zeros there; repair the images and run stage=prepare again"
+        return [Finding("note", "features", f"{text}; {len(missing):,} have none", remedy)], store.shape[1]
     return [Finding("ok", "features", text)], store.shape[1]
+
+
+def _makeable(config: Config) -> Iterator[Finding]:
+    """Whether the files that features are made from are there."""
+    keys = [key for key in ("arrays", "name_map", "checkpoint") if config.features.get(key)]
+    gone = [
+        f"features.{key}={config.features[key]}" for key in keys if not Path(config.features[key]).is_file()
+    ]
+    for name in gone:
+        yield Finding("problem", "features", f"{name} is not a file", "give its path, or null")
+    if not gone:
+        yield Finding("ok", "features", f"features={config.features['name']} are made by this stage")
 
 
 def check_checkpoints(config: Config, steps: Sequence[str], patch_dim: int | None) -> Iterator[Finding]:
@@ -137,12 +153,14 @@ def _policy(config: Config, patch_dim: int | None) -> Iterator[Finding]:
             "problem",
             "policy",
             f"stage={stage} starts from a policy, and {own} is not there",
-            f"python train.py stage=rationale run={run} data={config.data['name']} model={config.model['name']}, or policy=<run or folder>",
+            f"{command('rationale', run=run)}, or policy=<run or folder>",
         )
         return
-    place = own if config.policy is None else Path(config.policy)
-    if not (place / "config.json").is_file():
-        place = Path(config.paths.runs) / str(config.policy) / "rationale/policy"
+    try:
+        place = own if config.policy is None else named_policy(config)
+    except AresError as error:
+        yield Finding("problem", "policy", *parts(error))
+        return
     yield from _checkpoint("policy", f"policy={config.policy or own}", str(place), patch_dim)
 
 

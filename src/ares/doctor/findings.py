@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ares.types import AresError
+
 _MARKS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
 
 
@@ -17,3 +19,9 @@ class Finding:
     def __str__(self) -> str:
         line = f"{_MARKS[self.status]:<8} {self.subject:<12} {self.text}"
         return f"{line}\n{'':<22}→ {self.remedy}" if self.remedy else line
+
+
+def parts(error: AresError) -> tuple[str, str]:
+    """What is wrong and what to do, which messages say after a semicolon; of several mistakes the first."""
+    text, _, remedy = str(error).splitlines()[0].partition("; ")
+    return text, remedy

@@ -1,19 +1,23 @@
 """What a stage reads of its run, which earlier stages have to make first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from ares.addressing import input_of
+from ares.commands import command
 from ares.config import folder, options
-from ares.doctor.findings import Finding
+from ares.doctor.findings import Finding, parts
+from ares.evaluation.published import published_hash, read_published_answers, read_published_rationales
 from ares.manifest import read_manifest
 from ares.run import run_folder
 from ares.schema import Config
 from ares.steps.judge import other_rationales
-from ares.steps.plan import steps_of
-from ares.types import AresError
+from ares.steps.plan import Step, published_of, steps_of
+from ares.types import AresError, Problem
 
 
 def stage_steps(stage: str) -> list[str]:
@@ -37,12 +41,18 @@ def asked_run(config: Config) -> Config:
     )
 
 
-def check_inputs(config: Config) -> Iterator[Finding]:
-    """Inputs that the run does not hold; of its first policy `check_checkpoints` speaks."""
+def check_inputs(
+    config: Config, problems: Mapping[str, Problem], splits: Mapping[str, Sequence[str]]
+) -> Iterator[Finding]:
+    """Inputs that the run does not hold, or published ones that cannot be read.
+
+    Of the run's first policy `check_checkpoints` speaks.
+    """
     asked = asked_run(config)
     root, plan = run_folder(asked), steps_of(asked)
     own = {path for step in plan for path in step.outputs.values()}
     manifest = read_manifest(root)
+    yield from _of_whole_runs(config.doctor.stage, root, manifest)
     needed = {path: (step, name) for step in reversed(plan) for name, path in step.inputs.items()}
     for path, (step, name) in needed.items():
         if path in own or path == "rationale/policy" or (name == "policy" and config.policy):
@@ -50,15 +60,34 @@ def check_inputs(config: Config) -> Iterator[Finding]:
         try:
             input_of(root, asked, step, name, path, manifest, own)
         except AresError as error:
-            yield Finding("problem", "inputs", *_parts(error))
-    if config.doctor.stage == "judge":
-        try:
+            yield Finding("problem", "inputs", *parts(error))
+    try:
+        if config.doctor.stage == "judge":
             other_rationales(asked)
-        except AresError as error:
-            yield Finding("problem", "inputs", *_parts(error))
+        _read_published(asked, plan, problems, splits)
+    except AresError as error:
+        yield Finding("problem", "inputs", *parts(error))
 
 
-def _parts(error: AresError) -> tuple[str, str]:
-    """What is wrong, and what to do, which messages say after a semicolon."""
-    text, _, remedy = str(error).partition("; ")
-    return text, remedy
+def _of_whole_runs(stage: str, root: Path, manifest: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the stages that take a run as it is, without steps, have to find there."""
+    made = {name for entry in manifest["steps"].values() for name in entry["outputs"]}
+    wanted = {"export": "policy"}.get(stage, "finished step")
+    if (stage == "export" and "policy" not in made) or (stage == "report" and not made):
+        text = f"stage={stage} wants a run, and {root} holds no {wanted}"
+        yield Finding("problem", "inputs", text, f"{command('ares', run=root.name)}, or another run=<name>")
+
+
+def _read_published(
+    config: Config, plan: Sequence[Step], problems: Mapping[str, Problem], splits: Mapping[str, Sequence[str]]
+) -> None:
+    for step in plan:
+        folder = published_of(step, config)
+        if folder is None:
+            continue
+        published_hash(folder)
+        for split in (config.evaluate.split,) if step.name == "evaluate" else splits:
+            asked = [problems[pid] for pid in splits.get(split, ())]
+            if asked:
+                read = read_published_answers if step.name == "evaluate" else read_published_rationales
+                read(folder, split, asked)

@@ -154,12 +154,12 @@ def _alternatives(config: Config, steps: Sequence[str]) -> Iterator[str]:
             yield f"{name} {strategy} {most:.1f}"
 
 
-def check_disk(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
-    """The free space at `paths.runs` against what the run leaves."""
+def check_disk(config: Config, steps: Sequence[str], features: float = 0.0) -> Iterator[Finding]:
+    """The free space at `paths.runs` against what the run leaves, `features` GiB of image features included."""
     place = Path(config.paths.runs).resolve()
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     free, model = shutil.disk_usage(there).free / GIB, model_of(config)
-    need = disk_of(config, model, steps) if model else 0.0
+    need = features + (disk_of(config, model, steps) if model else 0.0)
     text = f"{free:.0f} GiB free at {place}, about {need:.1f} needed"
     if not os.access(there, os.W_OK):
         yield Finding(

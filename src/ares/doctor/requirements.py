@@ -22,6 +22,17 @@ _CHARACTERS_PER_TOKEN = 4
 _INSTRUCTION_TOKENS = 500  # of a request to the Teacher, beside question and rationales
 _IMAGE_TOKENS = 1000
 _TOKENS_PER_SCORE = 10
+_TOKENS_PER_VERDICT = 12
+_PUBLISHED_IMAGES = {"scienceqa": 10_332, "aokvqa": 24_903}  # of A-OKVQA's hub copy, one a question
+# By conf/features/; of timm's models that which it names.
+_NUMBERS_AN_IMAGE = {
+    "vit": 145 * 1024,
+    "timm": 256 * 768,
+    "clip": 49 * 2048,
+    "detr": 100 * 256,
+    "resnet": 2048,
+    "patches": 16 * 784,
+}
 _IMAGE_READERS = ("anthropic", "openai")
 
 
@@ -142,15 +153,29 @@ def disk_of(config: Config, model: Model, steps: Sequence[str]) -> float:
     )
 
 
+def disk_of_features(config: Config, problems: Mapping[str, Problem]) -> float:
+    """GiB of the image features of problems, or of the published data set where it is not here yet."""
+    images = len({problem.image for problem in problems.values() if problem.image is not None})
+    count = images if problems else _PUBLISHED_IMAGES.get(config.data["name"], 0)
+    return count * _NUMBERS_AN_IMAGE.get(config.features["name"], 0) * 4 / GIB
+
+
 def teacher_tokens(
-    config: Config, problems: Mapping[str, Problem], pids: Sequence[str], steps: Sequence[str]
+    config: Config,
+    problems: Mapping[str, Problem],
+    splits: Mapping[str, Sequence[str]],
+    steps: Sequence[str],
 ) -> dict[str, tuple[int, int, int]]:
     """Requests, input and output tokens by step, if rationales are as long as the gold ones."""
-    asked = {"score": list(pids)[: config.rl.questions], "correct": list(pids)}
+    train = splits["train"]
+    asked = {"score": train[: config.rl.questions], "correct": train}
     # The paper's replies repeat the rationale that they are about.
     repeats = 1 if config.teacher.get("prompt") == "paper" else 0
     grouped = str(config.teacher.get("group", "k")) == "k"
     found = {}
+    if "judge" in steps:
+        pairs = [problems[pid] for pid in splits[config.judge.split][: config.judge.questions]]
+        found["judge"] = _judge_tokens(config, pairs)
     for step in ("score", "correct"):
         if step not in steps:
             continue
@@ -166,6 +191,14 @@ def teacher_tokens(
         requests = each * len(asked[step]) * config.rounds
         found[step] = (requests, sent * config.rounds, received * config.rounds)
     return found
+
+
+def _judge_tokens(config: Config, problems: Sequence[Problem]) -> tuple[int, int, int]:
+    """Each question is asked twice, with its two rationales in either order."""
+    length = sum(len(problem.solution) // _CHARACTERS_PER_TOKEN for problem in problems)
+    questions = sum(_INSTRUCTION_TOKENS + _question_tokens(problem, config) for problem in problems)
+    requests = 2 * len(problems)
+    return requests, 2 * questions + 4 * length, requests * _TOKENS_PER_VERDICT
 
 
 def _question_tokens(problem: Problem, config: Config) -> int:

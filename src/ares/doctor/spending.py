@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import teacher_tokens, teacher_usd
 from ares.schema import Config
-from ares.steps.asking import make_teacher
+from ares.steps.asking import TEACHER_STEPS, make_teacher
 from ares.types import AresError, Problem
 
 
@@ -14,7 +14,7 @@ def check_teacher(
 ) -> Iterator[Finding]:
     """Requests, tokens and money; nothing for a stage that asks no Teacher."""
     name = config.teacher["name"]
-    if not {"score", "correct"} & set(steps):
+    if not set(TEACHER_STEPS) & set(steps):
         return
     if name in ("reference", "replay"):
         yield _offline(config)
@@ -22,7 +22,7 @@ def check_teacher(
     if not problems:
         yield Finding("note", "Teacher", "the cost is unknown without the data", "see above")
         return
-    tokens = teacher_tokens(config, problems, splits["train"], steps)
+    tokens = teacher_tokens(config, problems, splits, steps)
     requests, sent, received = (sum(column) for column in zip(*tokens.values(), strict=True))
     text = f"{name}: about {requests:,} requests, {sent / 1e6:.1f} M tokens sent, {received / 1e6:.1f} M received"
     usd = teacher_usd(config, tokens)

@@ -1,24 +1,22 @@
 """prepare: problems, captions and image features as files, made once for all runs that use the same ones."""
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from hydra.utils import get_method, instantiate
+from hydra.utils import get_method
 
 from ares.commands import command
 from ares.schema import Config
 from ares.step import Outputs, Run
-from ares.store import hash_of, read_json, sha256_file, write_json
+from ares.steps.features import features_folder, making
+from ares.store import hash_of, sha256_file, write_json
 from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
-from ares.vision.reading import stamp, stamps
 
-# What the settings of a group say to this step rather than to the reader or the encoder.
+# What the settings of the group say to this step rather than to the reader.
 _NOT_THE_READERS = ("name", "_target_", "root", "hub", "sizes", "captioner")
-_NOT_THE_ENCODERS = ("name", "path", "arrays", "name_map", "batch_size", "workers", "on_corrupt")
 PROBLEM_FILES = ("problems.json", "aokvqa_v1p0_*.json", "problems.jsonl", "problems.parquet")
 _SOURCES = (*PROBLEM_FILES, "pid_splits.json")
 
@@ -58,7 +56,7 @@ def prepared(config: Config, *, make: bool) -> dict[str, Path]:
         _captions(config, data)
     found = {"data": data}
     if config.features["_target_"] is not None:
-        found["features"] = _features(config, shared, data, make)
+        found["features"] = features_folder(config, shared, _images(config, data), make=make)
     return found
 
 
@@ -72,11 +70,11 @@ def prepare_alone(config: Config) -> list[str]:
     """`stage=prepare`: makes all of it on one device, whatever the strategy, and says what is there, a line each."""
     found = prepared(config, make=True)
     problems, splits = read_problems(config.data, found["data"])
-    images = {problem.image for problem in problems.values() if problem.image is not None}
+    images = {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
     captions = sum(bool(problem.caption) for problem in problems.values())
     sizes = ", ".join(f"{split} {len(pids):,}" for split, pids in splits.items())
     lines = [
-        f"problems: {len(problems):,} ({sizes}), {len(images):,} images, {captions:,} captions in {found['data']}"
+        f"problems: {len(problems):,} ({sizes}), {len(set(images.values())):,} images, {captions:,} captions in {found['data']}"
     ]
     if "features" in found:
         store = FeatureStore(found["features"])
@@ -84,8 +82,7 @@ def prepare_alone(config: Config) -> list[str]:
         lines.append(
             f"features: {store.shape[0]} x {store.shape[1]} of {known:,} problems in {found['features']}"
         )
-        for pid, reason in store.skipped.items():
-            lines.append(f"skipped: problem {pid}, {reason}")
+        lines += [f"skipped: problem {pid}, {reason}" for pid, reason in store.missing(images).items()]
     return lines
 
 
@@ -106,9 +103,7 @@ def _source(config: Config, make: bool) -> Path:
             if not _source_files(root, PROBLEM_FILES):
                 fetch_hub(hub, root)
     if not root.exists():
-        fetch = (
-            f"fetch {hub} with `python train.py stage=prepare data={config.data['name']}`, " if hub else ""
-        )
+        fetch = f"fetch {hub} with `{command('prepare', data=config.data['name'])}`, " if hub else ""
         raise AresError(
             f"There is no data in {root.resolve()} (data.root); put it there, {fetch}or try the built-in problems "
             "with `python train.py experiment=demo`."
@@ -130,7 +125,7 @@ def _sample_settings(config: Config) -> dict[str, Any]:
 
 def _sample(config: Config, shared: Path, make: bool) -> Path:
     folder = shared / f"sample-{source_hash(config)[:16]}"
-    with _making(folder) as whole:
+    with making(folder) as whole:
         if not whole:
             from ares.data.sample import write_sample
 
@@ -153,96 +148,3 @@ def _captions(config: Config, data: Path) -> None:
     path = captions_file({**config.data, "root": data})
     with FileLock(path.with_name(f".{path.name}.lock")):
         write_captions(_images(config, data), Captioner(**settings), path, **reading)
-
-
-def _features(config: Config, shared: Path, data: Path, make: bool) -> Path:
-    if config.features["path"]:
-        folder = Path(config.features["path"]).resolve()
-        FeatureStore(folder).check_owners(_images(config, data))
-        return folder
-    settings = {key: value for key, value in config.features.items() if key not in _NOT_THE_ENCODERS}
-    folder = shared / f"features-{_features_key(config, settings)}"
-    images = _stamp(config, data)
-    if not make and _made_of(folder) != images:
-        raise AresError(
-            f"The image features of data={config.data['name']} are not extracted yet, or of other images than there are now; "
-            f"make them with `{command('prepare')}`, or do without images: features=none."
-        )
-    with _making(folder):
-        if _made_of(folder) != images:
-            (folder / "prepared.json").unlink(missing_ok=True)
-            _make_features(config, settings, data, folder)
-            write_json(folder / "prepared.json", {**settings, "images": images})
-    if config.features.get("arrays"):
-        FeatureStore(folder).check_owners(_images(config, data))
-    _check_skipped(config, folder)
-    return folder
-
-
-def _stamp(config: Config, data: Path) -> str:
-    """What shows that images were added, repaired, replaced or removed: where each is, its size and its time.
-
-    It is no part of the folder's name: after a repair an interrupted extraction goes on in the same folder.
-    """
-    if config.features.get("arrays") or config.data["name"] == "sample":
-        return "those of the key"  # by which the folder is named
-    images = set(_images(config, data).values())
-    return hash_of(sorted([os.path.relpath(path, data), *stamp(path)] for path in images))
-
-
-def _made_of(folder: Path) -> str | None:
-    """The stamp of the images that the features in a folder were made of, None where there are none."""
-    made = folder / "prepared.json"
-    return read_json(made).get("images") if made.exists() else None
-
-
-def _check_skipped(config: Config, folder: Path) -> None:
-    skipped = FeatureStore(folder).skipped
-    if skipped and config.features.get("on_corrupt") == "refuse":
-        raise AresError(
-            f"The image features in {folder} leave out {len(skipped)} problems' images ({next(iter(skipped.values()))}); "
-            "repair the images and run stage=prepare again, or do without them: features.on_corrupt=skip."
-        )
-
-
-def _features_key(config: Config, settings: Mapping[str, Any]) -> str:
-    if config.features.get("arrays"):
-        # Their content is hashed when they are imported; gigabytes are not read again at every start.
-        files = [Path(config.features[key]) for key in ("arrays", "name_map") if config.features[key]]
-        known = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in files if p.is_file()]
-        return hash_of([known, config.features.get("repeat", 1)])[:16]
-    if config.data["name"] == "sample":
-        return hash_of([source_hash(config), settings])[:16]
-    root = Path(config.data["root"])
-    sources = [[path.name, sha256_file(path)] for path in _source_files(root)]
-    weights = [stamps(Path(settings[key])) for key in ("checkpoint", "model") if settings.get(key)]
-    return hash_of([sources, str(config.data.get("coco")), settings, weights])[:16]
-
-
-def _make_features(config: Config, settings: Mapping[str, Any], data: Path, folder: Path) -> None:
-    features = config.features
-    if features.get("arrays"):
-        from ares.vision.published import import_features
-
-        name_map = features["name_map"] or Path(features["arrays"]).parent / "name_map.json"
-        import_features(features["arrays"], name_map, folder, repeat=features.get("repeat", 1))
-        return
-    from ares.vision.extraction import extract_features
-
-    reading = {key: features[key] for key in ("batch_size", "workers", "on_corrupt") if key in features}
-    extract_features(_images(config, data), instantiate(settings), folder, **reading)
-
-
-class _making:
-    """Holds the folder's lock; says whether the folder is whole already."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        self.folder, self.lock = folder, FileLock(folder.parent / f".{folder.name}.lock")
-
-    def __enter__(self) -> bool:
-        self.lock.acquire()
-        return (self.folder / "prepared.json").exists() and bool(read_json(self.folder / "prepared.json"))
-
-    def __exit__(self, *_: object) -> None:
-        self.lock.release()

@@ -9,7 +9,15 @@ from ares.store import read_json, sha256_path, write_json
 from ares.types import AresError
 from ares.vision.encoders import chosen_device
 from ares.vision.images import open_image
-from ares.vision.reading import Unreadable, image_bar, present_images, read_batches, unreadable_images
+from ares.vision.reading import (
+    NO_FILE,
+    Unreadable,
+    image_bar,
+    present_images,
+    read_batches,
+    stamp,
+    unreadable_images,
+)
 
 DEFAULT_PROMPT = "Write a detailed description."  # for models that cannot do without one
 
@@ -104,21 +112,25 @@ def write_captions(
     """Writes `{"model", "prompt", ..., "skipped", "captions"}` of the images of problems (pid to path).
 
     Problems that share an image share its caption. Killed, it goes on where it was, from the lines of
-    `<path>.partial`; whole, it adds the captions of images that came since. Images that are missing or cannot be read are treated as in `extract_features`.
+    `<path>.partial`; whole, it adds the captions of images that came or were replaced since, of which
+    `.<path>.stamps` tells. Images that are missing or cannot be read are treated as in `extract_features`.
     Raises AresError where `path` holds captions of another origin, which are never overwritten.
     """
     path, fingerprint = Path(path), captioner.fingerprint()
-    known = _captions_of(path, fingerprint) if path.exists() else {}
+    stamps = {pid: stamp(file) for pid, file in images.items()}
+    known = _known(path, fingerprint, stamps) if path.exists() else {}
     if path.exists() and images.keys() <= known.keys():
         return
-    present, missing = present_images(images, on_corrupt)
-    files = list(dict.fromkeys(file for pid, file in present.items() if pid not in known))
+    without = {pid: file for pid, file in images.items() if pid not in known}
+    present, missing = present_images(without, on_corrupt)
+    files = list(dict.fromkeys(present.values()))
     found, reasons = _caption_all(
         files, captioner, _journal(path), fingerprint, batch_size, workers, progress
     )
     unreadable = unreadable_images(present, reasons, on_corrupt)
     new = {pid: found[str(file)] for pid, file in present.items() if str(file) in found}
     write_json(path, {**fingerprint, "skipped": missing | unreadable, "captions": known | new})
+    write_json(_stamps(path), stamps)
     _journal(path).unlink()
 
 
@@ -126,8 +138,13 @@ def _journal(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
-def _captions_of(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, str]:
-    """The captions in a file of the same origin."""
+def _stamps(path: Path) -> Path:
+    # Beside the captions: a copied image has another time, but captions that are the same are the same data.
+    return path.with_name(f".{path.name}.stamps")
+
+
+def _known(path: Path, fingerprint: Mapping[str, Any], stamps: Mapping[str, list[int]]) -> dict[str, str]:
+    """The captions in a file of the same origin, but those of images that were replaced since."""
     content = read_json(path)
     origin = {name: content.get(name) for name in fingerprint} if isinstance(content, dict) else {}
     if origin != fingerprint:
@@ -135,7 +152,9 @@ def _captions_of(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, str]:
             f"{path} holds captions of another model or prompt ({origin.get('model')}); name another file with "
             "data.captions=<file>, or remove it."
         )
-    return dict(content["captions"])
+    before = read_json(_stamps(path)) if _stamps(path).exists() else {}
+    replaced = {pid for pid, now in stamps.items() if now != NO_FILE and before.get(pid, now) != now}
+    return {pid: caption for pid, caption in content["captions"].items() if pid not in replaced}
 
 
 def _caption_all(
@@ -161,7 +180,7 @@ def _caption_all(
             captions = captioner.caption(list(good.values())) if good else []
             for file, caption in zip(good, captions, strict=True):
                 found[str(file)] = caption
-                lines.write(json.dumps([str(file), caption], ensure_ascii=False) + "\n")
+                lines.write(json.dumps([str(file), stamp(file), caption], ensure_ascii=False) + "\n")
             lines.flush()
             bar.update(len(read))
     bar.close()
@@ -169,7 +188,7 @@ def _caption_all(
 
 
 def _resumed(journal: Path, fingerprint: Mapping[str, Any]) -> dict[str, str]:
-    """The captions that an earlier process wrote; of another model's nothing is kept."""
+    """The captions that an earlier process wrote; of another model's, or of images replaced since, none are kept."""
     lines = journal.read_text(encoding="utf-8").split("\n")[:-1] if journal.exists() else []
     if not lines or json.loads(lines[0]) != fingerprint:
         journal.parent.mkdir(parents=True, exist_ok=True)
@@ -177,4 +196,5 @@ def _resumed(journal: Path, fingerprint: Mapping[str, Any]) -> dict[str, str]:
         return {}
     # A process killed while it wrote leaves half a line, without its end: cut off, or later lines would join it.
     journal.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return dict(json.loads(line) for line in lines[1:])
+    made = [json.loads(line) for line in lines[1:]]
+    return {file: caption for file, seen, caption in made if seen == stamp(Path(file))}

@@ -15,12 +15,17 @@ from ares.types import AresError
 from ares.vision.encoders import Encoder, chosen_device, half_precision, resolved_precision
 from ares.vision.images import open_image
 
+# In pixels, whatever the shorter side: DETR's own limit. Multimodal-CoT, with 224 pixels, had none; images less than
+# six times as long as wide never reach it.
+LONGEST_SIDE = 1333
+
 
 class DetrEncoder(Encoder):
     """A DETR of transformers, from a folder or hub id, or, with `pretrained=False`, from `seed`.
 
     `model_args` are then those of `DetrConfig`. Images keep their proportions, the shorter side `image_size`
-    pixels; only images of one size share a forward pass, so that padding never enters the features.
+    pixels, fewer where the longer one would exceed `LONGEST_SIDE`; only images of one size share a forward pass,
+    so that padding never enters the features.
     """
 
     def __init__(
@@ -65,7 +70,7 @@ class DetrEncoder(Encoder):
         return found
 
     def fingerprint(self) -> dict[str, Any]:
-        """The model, where its weights come from, and the size of its images."""
+        """The model, where its weights come from, and the sizes of its images."""
         import transformers
 
         weights: dict[str, Any] = {"model": self.model}
@@ -76,7 +81,7 @@ class DetrEncoder(Encoder):
         return {
             "encoder": "detr",
             "transformers": transformers.__version__,
-            "image_size": self.image_size,
+            "image_size": [self.image_size, LONGEST_SIDE],
             "precision": resolved_precision(self.precision, chosen_device(self.device)),
             **weights,
         }
@@ -98,8 +103,7 @@ class DetrEncoder(Encoder):
                     f"features.model={self.model} cannot be loaded ({str(error).splitlines()[0]}); give a DETR's "
                     "folder, or the id of one that can be downloaded."
                 ) from error
-        # The original's limit for the longer side: 1333 pixels at 800.
-        size = {"shortest_edge": self.image_size, "longest_edge": round(self.image_size * 1333 / 800)}
+        size = {"shortest_edge": self.image_size, "longest_edge": max(self.image_size, LONGEST_SIDE)}
         self._processor = DetrImageProcessor(size=size, do_pad=False)
         self._network = network.eval().requires_grad_(False).to(chosen_device(self.device))
         return self._network

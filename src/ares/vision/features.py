@@ -58,6 +58,10 @@ class FeatureStore:
                 f"{next(iter(pids))}; they belong to another data set, or to another copy of it with other ids."
             )
 
+    def missing(self, pids: Iterable[str]) -> dict[str, str]:
+        """Which of the problems with an image have no features, and why."""
+        return {pid: self.skipped.get(pid, "none are of its image") for pid in pids if pid not in self}
+
     def get(self, pids: Iterable[str]) -> np.ndarray:
         """The features (B, P, D) float32 of problems; zeros for those without an image."""
         rows = [self._rows.get(pid) for pid in pids]

@@ -45,6 +45,8 @@ def import_features(array: Path | str, name_map: Path | str, folder: Path | str,
         target[start : start + _BLOCK] = block if isinstance(block, np.ndarray) else block.float().numpy()
         target.flush()
         release(target)
+        if isinstance(block, np.ndarray):  # torch keeps its map to itself
+            release(block)
     fingerprint = {"encoder": "published", "array": array.name}
     finish(folder, rows, (patches, dim), repeat, fingerprint, skipped={})
 

@@ -1,5 +1,6 @@
 """Image files read in batches, by worker processes; what is missing or unreadable is refused or skipped."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from ares.types import AresError
 
 _SHOWN = 10  # images named in one message
+NO_FILE = [0, 0]
 
 
 class Unreadable:
@@ -26,10 +28,14 @@ class _Files:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Any:
+        path = self.paths[index]
         try:
-            return self.read(self.paths[index])
+            return self.read(path)
         except AresError as error:
             return Unreadable(str(error))
+        except Exception as error:  # an encoder's preparation of an image that it was never meant for
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            return Unreadable(f"{path} cannot be prepared for the encoder ({reason}); replace the file.")
 
 
 def read_batches(
@@ -39,7 +45,8 @@ def read_batches(
     from torch.utils.data import DataLoader
 
     files: Any = _Files(paths, read)
-    yield from DataLoader(files, batch_size=batch_size, num_workers=min(workers, len(paths)), collate_fn=list)
+    workers = min(workers, len(paths), os.cpu_count() or 1)
+    yield from DataLoader(files, batch_size=batch_size, num_workers=workers, collate_fn=list)
 
 
 def image_bar(label: str, *, done: int, total: int, shown: bool) -> Any:
@@ -50,9 +57,9 @@ def image_bar(label: str, *, done: int, total: int, shown: bool) -> Any:
 
 
 def stamp(path: Path) -> list[int]:
-    """What shows that a file was replaced: its size in bytes and its time in ns; zeros where there is none."""
+    """What shows that a file was replaced: its size in bytes and its time in ns; `NO_FILE` where there is none."""
     if not path.is_file():
-        return [0, 0]
+        return NO_FILE
     found = path.stat()
     return [found.st_size, found.st_mtime_ns]
 
