@@ -174,8 +174,7 @@ CHILD = textwrap.dedent(
     import asyncio, sys
     sys.path.insert(0, sys.argv[3])
     from ares.teachers.anthropic import AnthropicTeacher
-    from ares.teachers.intents import free, intend, name_batch, unfinished
-from ares.teachers.ledger import Ledger
+    from ares.teachers.ledger import Ledger
     from ares.types import Problem
 
     blank = dict.fromkeys(("hint", "caption", "lecture", "subject", "topic", "category", "skill", "grade",
