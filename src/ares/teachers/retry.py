@@ -116,12 +116,16 @@ async def persist(
         if found.after:
             brake.hold(max(found.after, patience.first), found.reason)
         await asyncio.sleep(pause)
-    if found.passing and found.away:
-        raise AresError(
-            f"The Teacher's service does not answer ({found.reason}); nothing that is paid for is lost: give the "
+    raise _given_up(found)
+
+
+def _given_up(last: Failure) -> AresError | Unanswered:
+    if last.passing and last.away:
+        return AresError(
+            f"The Teacher's service does not answer ({last.reason}); nothing that is paid for is lost: give the "
             "same command again when it does."
         )
-    raise Unanswered(found.reason, paid=found.paid)
+    return Unanswered(last.reason, paid=last.paid)
 
 
 def _is_of_transport(error: Exception) -> bool:
