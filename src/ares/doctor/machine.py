@@ -13,9 +13,9 @@ from ares.commands import command
 from ares.config import folder, options
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
+from ares.launch import DEVICE_STEPS
 from ares.schema import Config
 
-DEVICE_STEPS = ("rationale", "rollout", "ppo", "generate", "sft", "lora", "prepare")
 _KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "WANDB_API_KEY", "HF_TOKEN")
 _TEACHER_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 _SHOWN = ("torch", "transformers", "pytorch-lightning", "peft", "timm", "datasets")

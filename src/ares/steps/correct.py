@@ -12,7 +12,8 @@ from ares.teachers.base import Teacher
 from ares.teachers.messages import Request
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts import strip_solution
-from ares.text.sentences import remove_repeated_sentences, split_sentences
+from ares.teachers.readings import sentences_of
+from ares.text.sentences import remove_repeated_sentences
 from ares.types import AresError, Correction, Problem, Rationale
 
 
@@ -55,7 +56,7 @@ def _correct_all(
 
     async def one(row: Rationale) -> None:
         bare = _bare(row)
-        result = await teacher.correct(problems[row.pid], bare, _sentences(bare))
+        result = await teacher.correct(problems[row.pid], bare, sentences_of(bare))
         own = (row.pid, row.text, remove_repeated_sentences(row.text))
         if isinstance(result.text, FeedbackError):
             found[row.pid] = Correction(
@@ -71,16 +72,12 @@ def _correct_all(
 
 def _requests(teacher: Teacher, asked: tuple[Problem, str]) -> list[Request]:
     problem, bare = asked
-    return [teacher.request("correct", teacher.correct_payload(problem, bare, _sentences(bare)))]
+    return [teacher.request("correct", teacher.correct_payload(problem, bare, sentences_of(bare)))]
 
 
 def _bare(row: Rationale) -> str:
     [bare] = strip_solution([remove_repeated_sentences(row.text)])
     return bare
-
-
-def _sentences(text: str) -> list[str]:
-    return [text[span.start : span.end] for span in split_sentences(text)]
 
 
 def _figures(found: list[Correction]) -> dict[str, float]:

@@ -18,8 +18,9 @@ from ares.store import atomic_folder, write_jsonl
 from ares.tables import read_feedback, read_rollouts
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts import strip_solution
+from ares.teachers.readings import sentences_of
 from ares.teachers.reference import ReferenceTeacher
-from ares.text.sentences import repetition_rate, split_sentences
+from ares.text.sentences import repetition_rate
 from ares.types import Feedback, Problem, Rationale, Rollout
 
 
@@ -109,7 +110,7 @@ def _buffer(
 
 def scored(problem: Problem, row: Rationale) -> dict[str, Any]:
     """A rationale's sentences with the offline reference teacher's scores; the paid one is never asked here."""
-    sentences = strip_solution([row.text[span.start : span.end] for span in split_sentences(row.text)])
+    sentences = strip_solution(sentences_of(row.text))
     [result] = asyncio.run(ReferenceTeacher().score(problem, [sentences]))
     assert not isinstance(result.scores, FeedbackError), result.scores
     return {
