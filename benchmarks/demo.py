@@ -20,18 +20,18 @@ import numpy as np
 from omegaconf import OmegaConf
 from peft import PeftModel
 
-from ares.config import to_config
+from ares.config.compose import to_config
+from ares.config.schema import Config
 from ares.data.sample import Oracle
 from ares.datamodules.collate import Features
 from ares.evaluation.answers import predict
 from ares.evaluation.statistics import paired_bootstrap
-from ares.models.loading import load_policy
-from ares.schema import Config
-from ares.steps.generation import greedy_rationales
-from ares.steps.inputs import examples_of
+from ares.models.t5.loading import load_policy
+from ares.steps.common.generation import greedy_rationales
+from ares.steps.common.inputs import examples_of
 from ares.steps.prepare import prepared, read_problems
-from ares.store import read_json, read_jsonl
-from ares.tables import read_feedback, read_rationales, read_rollouts
+from ares.storage.files import read_json, read_jsonl
+from ares.storage.tables import read_feedback, read_rationales, read_rollouts
 from ares.text.sentences import repetition_rate
 from ares.text.tokenizers import load_tokenizer
 from ares.types import Problem

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ares.models.fusion import FusionT5Config
+from ares.models.heads import SharedBackboneValue
 from ares.models.t5 import T5ForMultimodalGeneration, T5ForMultimodalValue
-from ares.models.trunk import TrunkValue
+from ares.models.t5.fusion import FusionT5Config
 from ares.modules.adapter import adapt
 
 SIZES = {
@@ -49,12 +49,12 @@ def options(size: str) -> dict[str, float]:
 
     def with_trunk() -> list[nn.Module]:
         policy, value = models()
-        return [policy, TrunkValue(policy, value.v_head)]
+        return [policy, SharedBackboneValue(policy, value.v_head)]
 
     def with_adapters(found: list[nn.Module]) -> list[nn.Module]:
         with torch.device("meta"):
             for model in found:
-                if not isinstance(model, TrunkValue):
+                if not isinstance(model, SharedBackboneValue):
                     adapt(model, r=RANK, alpha=2 * RANK, targets="all", features=True)
         return found
 

@@ -71,8 +71,8 @@ def work(folder: Path) -> None:
     import torch
 
     from ares.datamodules.base import Encoded, Seq2SeqData
-    from ares.models.fusion import FusionT5Config
     from ares.models.t5 import T5ForMultimodalGeneration
+    from ares.models.t5.fusion import FusionT5Config
     from ares.vision.features import FeatureStore
 
     store = FeatureStore(folder)

@@ -24,11 +24,11 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
-from ares.config import folder, register_schema, to_config
-from ares.step import Run
+from ares.config.compose import folder, register_schema, to_config
+from ares.steps.common.contract import StepContext
 from ares.steps.score import score
-from ares.store import sha256_file, write_json
-from ares.tables import read_feedback, write_rollouts
+from ares.storage.files import sha256_file, write_json
+from ares.storage.tables import read_feedback, write_rollouts
 from ares.types import Rollout, Span
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -107,7 +107,7 @@ def score_in(run_folder: Path, url: str, group: str, concurrency: int) -> None:
     with initialize_config_dir(str(folder()), version_base="1.3"):
         config = to_config(compose("config", overrides=list(overrides)))
     paths = {"data": inputs / "data", "rollouts": inputs / "rollouts"}
-    score(config, Run(run_folder, "round-1/score", run_folder, 1, config, "0" * 64, paths))
+    score(config, StepContext(run_folder, "round-1/score", run_folder, 1, config, "0" * 64, paths))
 
 
 def measure(arguments: argparse.Namespace, inputs: Path, run_folder: Path, group: str, kills: int) -> str:

@@ -23,13 +23,13 @@ from typing import Any
 
 from ares.data.sample.generator import generate
 from ares.data.sample.oracle import statements
-from ares.teachers.anthropic import AnthropicTeacher
-from ares.teachers.chat import ChatTeacher
-from ares.teachers.openai import OpenAITeacher
 from ares.teachers.parsing import FeedbackError
+from ares.teachers.services.anthropic import AnthropicTeacher
+from ares.teachers.services.chat import ChatTeacher
+from ares.teachers.services.openai import OpenAITeacher
 from ares.types import Problem
 
-SERVER = Path(__file__).resolve().parents[1] / "tests" / "loopback" / "server.py"
+SERVER = Path(__file__).resolve().parents[1] / "tests" / "support" / "loopback" / "server.py"
 K = 4
 Question = tuple[Problem, list[list[str]]]
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ares.data.scienceqa import read_scienceqa
-from ares.teachers import paper, prompts
+from ares.teachers.prompts import default as prompts
+from ares.teachers.prompts import paper
 from ares.text.sentences import split_sentences
 from ares.text.tokenizers import load_tokenizer
 from ares.types import Problem

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ares.config import options
-from ares.overrides import GROUPS, known_values, problems_of
-from ares.schema import Config
+from ares.config.command_line import GROUPS, known_values, mistakes_in
+from ares.config.compose import options
+from ares.config.schema import Config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -33,7 +33,7 @@ COMMANDS = [(page.name, command) for page in PAGES for command in commands(page)
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_every_command_is_understood(page: str, command: str) -> None:
     arguments = shlex.split(re.sub(r"<[^>]+>", "some", command.split(" train.py ")[1]))
-    assert problems_of([argument for argument in arguments if argument != "…"]) == []
+    assert mistakes_in([argument for argument in arguments if argument != "…"]) == []
 
 
 def test_commands_are_found_on_every_page_that_has_some() -> None:

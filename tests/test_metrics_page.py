@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from ares.config.schema import Config, EvaluateConfig
 from ares.evaluation.judge import win_rates
-from ares.schema import Config, EvaluateConfig
-from ares.step import Run
 from ares.steps import correct, evaluate, generate, ppo, rollout, score
+from ares.steps.common.contract import StepContext
 from ares.types import Prediction, Problem, Rationale
 from tests.modules.test_ppo import RL, Watch, make_buffer, tiny_policy, train
 
@@ -70,12 +70,12 @@ PROBLEM = Problem("1", "Which is a plant?", ("fern", "rock"), 0, *REST, direct_a
 
 def test_evaluate(tmp_path: Path, monkeypatch) -> None:
     config = Config(evaluate=EvaluateConfig(similarity_model="x"))
-    monkeypatch.setattr(evaluate, "problems_of", lambda config, run: ({"1": PROBLEM}, {"test": ["1"]}))
+    monkeypatch.setattr(evaluate, "load_problems", lambda config, run: ({"1": PROBLEM}, {"test": ["1"]}))
     monkeypatch.setattr(evaluate, "read_predictions", lambda path: [Prediction("1", "", "", 0, True)])
     monkeypatch.setattr(evaluate, "read_rationales", lambda path: [Rationale("1", "It is.", (1,), False)])
     monkeypatch.setattr(evaluate, "similarity", lambda *_, model: 1.0)
     inputs = {"predictions": tmp_path, "rationales-test": tmp_path}
-    made = evaluate.evaluate(config, Run(tmp_path, "final/evaluate", tmp_path, 0, config, "", inputs))
+    made = evaluate.evaluate(config, StepContext(tmp_path, "final/evaluate", tmp_path, 0, config, "", inputs))
     assert {re.sub("accuracy/.*", "accuracy/<category>", name) for name in made.metrics} == names_of_step(
         "evaluate"
     )
@@ -83,10 +83,10 @@ def test_evaluate(tmp_path: Path, monkeypatch) -> None:
 
 def test_generate(tmp_path: Path, monkeypatch) -> None:
     splits = {split: ["1"] for split in ("train", "val", "test")}
-    monkeypatch.setattr(generate, "problems_of", lambda config, run: ({"1": PROBLEM}, splits))
+    monkeypatch.setattr(generate, "load_problems", lambda config, run: ({"1": PROBLEM}, splits))
     rationales = [Rationale("1", "It is.", (1,), False)]
     monkeypatch.setattr(generate, "_writer", lambda *_: lambda split, pids: rationales)
-    made = generate.generate(Config(), Run(tmp_path, "final/generate", tmp_path, 0, Config(), "", {}))
+    made = generate.generate(Config(), StepContext(tmp_path, "final/generate", tmp_path, 0, Config(), "", {}))
     assert {re.sub("^[a-z]+/", "<split>/", name) for name in made.metrics} == names_of_step("generate")
 
 

@@ -7,14 +7,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ares.config import folder, register_schema, to_config, validate, warnings_of
-from ares.overrides import problems_of
+from ares.config.command_line import mistakes_in
+from ares.config.compose import folder, register_schema, to_config
+from ares.config.validation import validate, warnings_of
 from ares.types import AresError
 
 
 def run(cfg: DictConfig) -> None:
     """Runs the composed configuration's stage; mistakes are printed without a traceback, exit code 2."""
-    from ares.run import run_stage
+    from ares.pipeline.runner import run_folder, run_stage
 
     # Stages that stand apart: no run folder, no manifest.
     alone = {
@@ -35,7 +36,10 @@ def run(cfg: DictConfig) -> None:
             raise AresError(
                 f"sweep.params sweeps over {', '.join(config.sweep.params)}; add -m to run all of it."
             )
-        run_stage(config)
+        if run_stage(config) and "report" in config.stage.steps:
+            from ares.report.build import report
+
+            print(f"report: {report(config, run_folder(config)).resolve()}")
     except AresError as error:
         if is_job:  # the sweep goes on with the others
             raise
@@ -45,7 +49,7 @@ def run(cfg: DictConfig) -> None:
 
 def main() -> None:
     """The entry of `train.py`, `python -m ares` and the console script."""
-    problems = problems_of(sys.argv[1:])
+    problems = mistakes_in(sys.argv[1:])
     if problems:
         print("\n".join(f"error: {problem}" for problem in problems), file=sys.stderr)
         raise SystemExit(2)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ares.store import read_json, write_json
+from ares.storage.files import read_json, write_json
 
 T = TypeVar("T")
 EXCHANGE = "ARES_EXCHANGE"  # the folder of the running step's messages
@@ -34,7 +34,7 @@ def is_first() -> bool:
     return rank() == 0
 
 
-def share(items: Sequence[T]) -> list[T]:
+def shard(items: Sequence[T]) -> list[T]:
     """This rank's items: every `world_size`-th; together the ranks have each item once."""
     return list(items[rank() :: world_size()])
 

@@ -1,4 +1,4 @@
-"""Hydra's door to `ares.sweep`: what `python train.py -m ...` runs. Hydra finds it by the name of this folder."""
+"""Hydra's door to `ares.pipeline.sweeps.jobs`: what `python train.py -m ...` runs. Hydra finds it by the name of this folder."""
 
 import sys
 from typing import Any
@@ -23,7 +23,7 @@ class AresSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the sweep of a command line's overrides; mistakes are printed without a traceback, exit code 2."""
-        from ares.sweep import run_sweep
+        from ares.pipeline.sweeps.jobs import run_sweep
         from ares.types import AresError
 
         assert self.config is not None

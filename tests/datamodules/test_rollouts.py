@@ -123,7 +123,7 @@ def test_held_out_questions_keep_all_their_rationales():
 
 
 def test_siblings_are_the_scored_rows_of_a_question():
-    assert make().siblings() == [[0, 1], [2], [3]]
+    assert make().groups() == [[0, 1], [2], [3]]
 
 
 @pytest.mark.parametrize(

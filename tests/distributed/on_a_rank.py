@@ -10,11 +10,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from ares.launch import free_port
-from ares.models.loading import value_from_policy
+from ares.config.schema import RlConfig
+from ares.launch.group import free_port
+from ares.models.t5.loading import value_from_policy
 from ares.modules.ppo import run_ppo
 from ares.modules.sharding import whole
-from ares.schema import RlConfig
 from tests.modules.test_ppo import QUIET, TinyFeatures, make_buffer, tiny_policy
 
 # Processes are forked from a server that has imported everything: a group starts in a second.

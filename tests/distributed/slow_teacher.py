@@ -3,7 +3,7 @@
 import time
 
 from ares.teachers.base import Reply, Request
-from ares.teachers.reference import ReferenceTeacher
+from ares.teachers.offline.reference import ReferenceTeacher
 
 SECONDS = 25.0
 

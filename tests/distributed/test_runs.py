@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ares.launch import free_port
-from ares.store import read_json
-from ares.tables import read_feedback, read_rollouts
+from ares.launch.group import free_port
+from ares.storage.files import read_json
+from ares.storage.tables import read_feedback, read_rollouts
 from tests.distributed import slow_teacher
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -146,7 +146,7 @@ def ranks_of(process: subprocess.Popen[str]) -> list[int]:
             line = (path.parent / "cmdline").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if parent == process.pid and "ares.worker" in line:
+        if parent == process.pid and "ares.launch.worker" in line:
             found.append(int(path.parent.name))
     return sorted(found)
 

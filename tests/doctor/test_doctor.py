@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from ares.config import folder, register_schema, to_config
+from ares.config.compose import folder, register_schema, to_config
 from ares.doctor import doctor, examine
 from ares.doctor.requirements import GIB, disk_of, memory_of, model_of, teacher_tokens, teacher_usd
 from ares.steps.prepare import prepare_alone
@@ -299,7 +299,7 @@ def test_the_disk_has_to_hold_the_features(
 
 
 def test_sizes_of_models(shared: Path) -> None:
-    from ares.models.loading import build_policy, load_policy
+    from ares.models.t5.loading import build_policy, load_policy
 
     class Tokenizer:
         pad_token_id, eos_token_id = 0, 1

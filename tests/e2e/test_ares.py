@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from ares.store import read_json
-from ares.tables import read_corrections, read_feedback, read_predictions, read_rationales, read_rollouts
-from tests.wandb_record import messages
+from ares.storage.files import read_json
+from ares.storage.tables import (
+    read_corrections,
+    read_feedback,
+    read_predictions,
+    read_rationales,
+    read_rollouts,
+)
+from tests.support.wandb_record import messages
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow

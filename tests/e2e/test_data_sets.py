@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ares.store import read_json
-from ares.tables import read_predictions, read_rationales
+from ares.storage.files import read_json
+from ares.storage.tables import read_predictions, read_rationales
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ares.store import read_json
-from tests.wandb_record import run_and_summary
+from ares.storage.files import read_json
+from tests.support.wandb_record import run_and_summary
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from transformers import GenerationConfig
 
-from ares.models.generation import (
+from ares.models.t5.generation import (
     _decode,
     decoder_inputs,
     generate_greedy,
@@ -15,7 +15,7 @@ from ares.models.generation import (
     token_logprobs,
     values,
 )
-from ares.models.loading import value_from_policy
+from ares.models.t5.loading import value_from_policy
 from ares.types import AresError
 
 
@@ -89,7 +89,7 @@ def test_rows_that_leave_the_batch_change_nothing(writer, monkeypatch):
 
     found = _decode(writer, states, mask, scatter, 20)
     assert len({len(row) for row in found}) > 10
-    monkeypatch.setattr("ares.models.generation._COMPACT_AT", 2.0)
+    monkeypatch.setattr("ares.models.t5.generation._COMPACT_AT", 2.0)
     assert _decode(writer, states, mask, scatter, 20) == found
     for row, response in enumerate(found[:8]):
         assert _decode(writer, states[row : row + 1], mask[row : row + 1], scatter, 20) == [response]

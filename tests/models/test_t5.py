@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ares.models.loading import load_value, value_from_policy
 from ares.models.t5 import T5ForMultimodalGeneration, T5ForMultimodalValue
+from ares.models.t5.loading import load_value, value_from_policy
 from ares.types import AresError
 
 

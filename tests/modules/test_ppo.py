@@ -7,12 +7,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from ares.config.schema import RlConfig
 from ares.datamodules.rollouts import RolloutBuffer
-from ares.models.generation import sample, token_logprobs
-from ares.models.loading import value_from_policy
 from ares.models.t5 import FusionT5Config, T5ForMultimodalGeneration
+from ares.models.t5.generation import sample, token_logprobs
+from ares.models.t5.loading import value_from_policy
 from ares.modules.ppo import run_ppo
-from ares.schema import RlConfig
 from ares.types import AresError, Rollout, Span
 
 PAD, EOS, GOOD, VOCABULARY = 0, 1, range(2, 9), 16

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ares.models.generation import token_logprobs, values
-from ares.models.loading import value_from_policy
-from ares.models.trunk import TrunkValue, take_trunk
+from ares.config.schema import RlLoraConfig
+from ares.models.heads import SharedBackboneValue, take_trunk
+from ares.models.t5.generation import token_logprobs, values
+from ares.models.t5.loading import value_from_policy
 from ares.modules.adapter import adapt, merge
 from ares.modules.targets import model_inputs
-from ares.schema import RlLoraConfig
 from tests.modules.test_ppo import (
     RL,
     TinyFeatures,
@@ -86,7 +86,7 @@ def test_adapters_alone_are_trained_and_learn(tmp_path):
 def test_one_body_serves_both_and_learns(tmp_path):
     policy = tiny_policy()
     whole = value_from_policy(policy)
-    head = TrunkValue(policy, whole.v_head)
+    head = SharedBackboneValue(policy, whole.v_head)
     assert {name.split(".")[0] for name, _ in head.named_parameters()} == {"v_head"}
     buffer, before = make_buffer(policy, questions=16), weights(policy)
     rl = replace(RL, value_warmup_epochs=20, share_trunk=True, global_batch_size=64, micro_batch_size=64)
@@ -111,7 +111,7 @@ def test_it_resumes_like_any_other(tmp_path, choice):
     def run(folder, epochs):
         policy = tiny_policy()
         value = value_from_policy(policy)
-        head = TrunkValue(policy, value.v_head) if "share_trunk" in choice else value
+        head = SharedBackboneValue(policy, value.v_head) if "share_trunk" in choice else value
         rl = replace(RL, ppo_epochs=epochs, decay="constant", **choice)
         train(policy, make_buffer(tiny_policy()), folder, rl, value=head)
         return weights(policy)

@@ -8,10 +8,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from ares.models.generation import token_logprobs
-from ares.models.loading import value_from_policy
+from ares.config.schema import RlConfig
+from ares.models.t5.generation import token_logprobs
+from ares.models.t5.loading import value_from_policy
 from ares.modules.targets import epoch_targets, model_inputs
-from ares.schema import RlConfig
 from tests.modules.test_ppo import RL, make_buffer, tiny_policy, train
 from tests.modules.test_ppo_steps import FIRST, module_and_batch
 

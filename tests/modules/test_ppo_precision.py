@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ares.models.loading import value_from_policy
+from ares.models.t5.loading import value_from_policy
 from ares.modules.ppo import run_ppo
 from tests.modules.test_ppo import QUIET, RL, good_share, make_buffer, tiny_policy
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from ares.config.schema import RlConfig
 from ares.datamodules.rollouts import RolloutData
-from ares.models.generation import token_logprobs
-from ares.models.loading import value_from_policy
+from ares.models.t5.generation import token_logprobs
+from ares.models.t5.loading import value_from_policy
 from ares.modules.ppo_module import PPOModule
 from ares.modules.targets import model_inputs
-from ares.schema import RlConfig
 from tests.modules.test_ppo import RL, make_buffer, tiny_policy
 
 FIRST = replace(RL, value_warmup_epochs=0)

@@ -144,14 +144,14 @@ MUTANTS = (
     ),
     Mutant(
         "the decoder reads the token it is to write",
-        "models/generation.py",
+        "models/t5/generation.py",
         "return F.pad(response_ids, (1, 0), value=start_id)[:, :-1]",
         "return response_ids",
         "models/test_generation.py::test_logprobs_of_samples_equal_the_samplers_own",
     ),
     Mutant(
         "EOS dropped from responses",
-        "models/generation.py",
+        "models/t5/generation.py",
         "[token for token in row if token != config.pad_token_id]",
         "[token for token in row if token not in (config.pad_token_id, config.eos_token_id)]",
         "models/test_generation.py::test_order_length_and_end_of_samples",
@@ -271,15 +271,15 @@ MUTANTS = (
     Mutant(
         "always the initial reference",
         "steps/rollout.py",
-        'if config.rl.reference == "initial" and run',
-        "if run",
+        'if config.rl.reference == "initial" and not is_own',
+        "if not is_own",
         "steps/test_rollout.py::test_the_reference_of_a_second_round",
     ),
     Mutant(
         "never the initial reference",
         "steps/rollout.py",
-        'if config.rl.reference == "initial" and run',
-        "if False and run",
+        'if config.rl.reference == "initial" and not is_own',
+        "if False and not is_own",
         "steps/test_rollout.py::test_the_reference_of_a_second_round",
     ),
     Mutant(

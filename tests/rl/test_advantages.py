@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from ares.rl.advantages import (
     gae,
+    group_advantages,
     grpo_advantages,
     monte_carlo_returns,
     rewards_to_go,
     rloo_advantages,
-    sibling_advantages,
     spread_over_tokens,
 )
 from ares.rl.masked import masked_whiten
@@ -193,7 +193,7 @@ def test_siblings_are_compared_by_question(objective, estimate):
     rewards = torch.zeros(3, 5)
     for row, (score, end, length) in enumerate(zip(scores, ends, lengths, strict=True)):
         rewards[row, :length] = sentence_rewards(score, end, length)
-    found = sibling_advantages(rewards, lengths, ends, [[0, 2], [1]], objective=objective)
+    found = group_advantages(rewards, lengths, ends, [[0, 2], [1]], objective=objective)
     a, c = estimate([torch.tensor([0.4, -0.4]), torch.tensor([0.0, 0.3])])
     torch.testing.assert_close(found[0], torch.tensor([a[0], a[0], a[1], a[1], 0.0]))
     torch.testing.assert_close(found[2], torch.tensor([c[0], c[1], c[1], c[1], c[1]]))
@@ -202,4 +202,4 @@ def test_siblings_are_compared_by_question(objective, estimate):
 
 def test_another_comparison_is_refused():
     with pytest.raises(ValueError, match="best-of-n"):
-        sibling_advantages(torch.zeros(1, 1), [1], [[0]], [[0]], objective="best-of-n")
+        group_advantages(torch.zeros(1, 1), [1], [[0]], [[0]], objective="best-of-n")

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from ares.schema import Config
-from ares.step import Run
-from ares.steps.inputs import log_figures, loggers_of
-from ares.steps.report import read_curves
-from tests.composed import composed
-from tests.wandb_record import run_and_summary
+from ares.config.schema import Config
+from ares.report.build import read_curves
+from ares.steps.common.contract import StepContext
+from ares.steps.common.inputs import log_figures, loggers_of
+from tests.support.composed import composed
+from tests.support.wandb_record import run_and_summary
 
 
 def configured(*overrides: str) -> Config:
     return composed("experiment=demo", *overrides)
 
 
-def log_steps(run: Run, steps: range, *, epoch: int, new: str | None = None) -> None:
-    [logger] = loggers_of(run.config, run)
+def log_steps(context: StepContext, steps: range, *, epoch: int, new: str | None = None) -> None:
+    [logger] = loggers_of(context.config, context)
     logger.save()  # as Lightning does when a fit begins
     for step in steps:
         logger.log_metrics({"train/loss": 10.0 * epoch + step, **({new: 1.0} if new else {})}, step=step)
@@ -27,36 +27,40 @@ def log_steps(run: Run, steps: range, *, epoch: int, new: str | None = None) -> 
 
 
 def test_the_curves_of_a_resumed_fit_go_on(tmp_path: Path) -> None:
-    run = Run(tmp_path, "round-1/ppo", tmp_path / "round-1/ppo", 1, configured(), "0123456789abcdef")
+    context = StepContext(
+        tmp_path, "round-1/ppo", tmp_path / "round-1/ppo", 1, configured(), "0123456789abcdef"
+    )
     path = tmp_path / "logs/round-1/ppo/metrics.csv"
-    run.checkpoints.mkdir(parents=True)
-    log_steps(run, range(5), epoch=0)
-    (run.checkpoints / "last.ckpt").touch()
-    log_steps(run, range(3, 6), epoch=1, new="train/entropy")
+    context.checkpoints.mkdir(parents=True)
+    log_steps(context, range(5), epoch=0)
+    (context.checkpoints / "last.ckpt").touch()
+    log_steps(context, range(3, 6), epoch=1, new="train/entropy")
     curves = read_curves(path)
     assert curves["round-1/ppo/train/loss"] == [[0, 0], [1, 1], [2, 2], [3, 13], [4, 14], [5, 15]]
     assert [step for step, _ in curves["round-1/ppo/train/entropy"]] == [3, 4, 5]
     # A fit that was killed behind its end logs nothing and loses nothing.
     before = path.read_text()
-    log_steps(run, range(0), epoch=2)
+    log_steps(context, range(0), epoch=2)
     assert path.read_text() == before
     # Without a checkpoint it starts afresh.
-    (run.checkpoints / "last.ckpt").unlink()
-    log_steps(run, range(2, 4), epoch=3)
+    (context.checkpoints / "last.ckpt").unlink()
+    log_steps(context, range(2, 4), epoch=3)
     assert read_curves(path) == {"round-1/ppo/train/loss": [[2, 32], [3, 33]]}
 
 
 @pytest.mark.parametrize("torn", ["7", "7,", "7,0.5,1"])
 def test_a_row_that_a_kill_has_torn_spoils_neither_report_nor_resumed_fit(tmp_path: Path, torn: str) -> None:
-    run = Run(tmp_path, "round-1/ppo", tmp_path / "round-1/ppo", 1, configured(), "0123456789abcdef")
+    context = StepContext(
+        tmp_path, "round-1/ppo", tmp_path / "round-1/ppo", 1, configured(), "0123456789abcdef"
+    )
     path = tmp_path / "logs/round-1/ppo/metrics.csv"
-    run.checkpoints.mkdir(parents=True)
-    log_steps(run, range(2), epoch=0)
-    (run.checkpoints / "last.ckpt").touch()
+    context.checkpoints.mkdir(parents=True)
+    log_steps(context, range(2), epoch=0)
+    (context.checkpoints / "last.ckpt").touch()
     with path.open("a") as file:
         file.write(torn)
     assert read_curves(path) == {"round-1/ppo/train/loss": [[0, 0], [1, 1]]}
-    log_steps(run, range(2, 4), epoch=1)
+    log_steps(context, range(2, 4), epoch=1)
     assert read_curves(path) == {"round-1/ppo/train/loss": [[0, 0], [1, 1], [2, 12], [3, 13]]}
 
 

@@ -10,9 +10,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from ares.config import folder, register_schema, to_config
+from ares.config.compose import folder, register_schema, to_config
 from ares.steps.prepare import prepare_alone, prepared, source_hash
-from ares.store import write_json
+from ares.storage.files import write_json
 from ares.types import AresError
 from ares.vision.features import FeatureStore
 

@@ -5,18 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from ares.config import validate
-from ares.evaluation.published import FILES
-from ares.run import run_stage
-from ares.schema import Config
+from ares.config.schema import Config
+from ares.config.validation import validate
+from ares.original.predictions import FILES
+from ares.pipeline.runner import run_stage
+from ares.report.build import report
 from ares.steps.export import _texts
 from ares.steps.lora import write_leaderboard
 from ares.steps.prepare import prepared, read_problems
-from ares.store import read_json
-from ares.tables import read_rationales, write_predictions
+from ares.storage.files import read_json
+from ares.storage.tables import read_rationales, write_predictions
 from ares.text.tokenizers import train_tokenizer
 from ares.types import AresError, Prediction
-from tests.composed import composed
+from tests.support.composed import composed
 
 LETTERS = "ABCDE"
 
@@ -59,7 +60,7 @@ def test_published_answers_are_scored_without_a_model_or_a_run(problems, tmp_pat
         run_stage(config)
     run_stage(configured(tmp_path, "stage=evaluate", f"evaluate.predictions={at}", "on_change=rerun"))
     assert read_json(tmp_path / "runs/a/final/scores.json")["accuracy"]["AVG"] == 100.0
-    run_stage(configured(tmp_path, "stage=report"))
+    report(configured(tmp_path, "stage=report"), tmp_path / "runs/a")
     assert "100" in (tmp_path / "runs/a/report.html").read_text()
 
 

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from ares.models.generation import token_logprobs
-from ares.models.loading import build_policy, load_policy, save_policy
-from ares.schema import Config
-from ares.step import Run
+from ares.config.schema import Config
+from ares.models.t5.generation import token_logprobs
+from ares.models.t5.loading import build_policy, load_policy, save_policy
 from ares.steps import ppo, rollout
+from ares.steps.common.contract import StepContext
 from ares.steps.rollout import part_seed
-from ares.tables import read_rollouts
+from ares.storage.tables import read_rollouts
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
 from ares.types import Feedback, Problem, Rollout
-from tests.composed import composed
+from tests.support.composed import composed
 
 SIZES = {"d_model": 16, "d_ff": 32, "d_kv": 8, "layers": 1, "heads": 2, "patch_dim": 3, "patch_num": 2}
 
@@ -49,13 +49,13 @@ def policies(tmp_path_factory) -> Path:
 
 def sampled(policies: Path, tmp_path: Path, monkeypatch, **rl: Any) -> list[Rollout]:
     """The rollouts of `second` in round 2 of a run that began with `first`."""
-    monkeypatch.setattr(rollout, "problems_of", lambda config, run: (PROBLEMS, {"train": list(PROBLEMS)}))
+    monkeypatch.setattr(rollout, "load_problems", lambda config, run: (PROBLEMS, {"train": list(PROBLEMS)}))
     config = configured(**rl)
     inputs = {"policy": policies / "second", "initial": policies / "first"}
-    run = Run(tmp_path, "round-2/rollouts", tmp_path / "rollouts", 2, config, "hash", inputs)
-    run.folder.mkdir()
-    rollout.rollout(config, run)
-    return read_rollouts(run.folder)
+    context = StepContext(tmp_path, "round-2/rollouts", tmp_path / "rollouts", 2, config, "hash", inputs)
+    context.folder.mkdir()
+    rollout.rollout(config, context)
+    return read_rollouts(context.folder)
 
 
 def distinct(rows: list[Rollout]) -> list[int]:

@@ -11,7 +11,7 @@ import pytest
 
 from ares.types import Problem
 
-SERVER = Path(__file__).resolve().parents[1] / "loopback" / "server.py"
+SERVER = Path(__file__).resolve().parents[1] / "support" / "loopback" / "server.py"
 KEY = "sk-secret-0123456789"
 
 

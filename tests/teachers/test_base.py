@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pytest
 
 from ares.teachers.base import Reply, Request, Teacher
-from ares.teachers.ledger import Ledger
+from ares.teachers.ledger.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
-from ares.teachers.prompts import number_sentences, sentence_keys, strip_solution
+from ares.teachers.prompts.default import number_sentences, sentence_keys, strip_solution
 from ares.types import Problem
 
 

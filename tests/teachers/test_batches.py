@@ -15,12 +15,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from ares.teachers import batches
-from ares.teachers.anthropic import AnthropicTeacher
-from ares.teachers.intents import free, intend, name_batch, unfinished
-from ares.teachers.ledger import Ledger
+from ares.teachers.ledger.intents import free, intend, name_batch, unfinished
+from ares.teachers.ledger.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
-from ares.teachers.retry import Patience
+from ares.teachers.services import batches
+from ares.teachers.services.anthropic import AnthropicTeacher
+from ares.teachers.services.retry import RetryPolicy
 from ares.types import AresError
 from tests.teachers.conftest import KEY
 
@@ -33,7 +33,7 @@ def batched(server, ledger) -> AnthropicTeacher:
         model="claude-haiku-5-5", base_url=server.url, batch=True, prices=PRICES, ledger=ledger
     )
     teacher.batches.quiet, teacher.batches.poll = 0.1, 0.05
-    teacher.patience = Patience(first=0.02)
+    teacher.patience = RetryPolicy(first=0.02)
     return teacher
 
 
@@ -103,7 +103,7 @@ def test_a_creation_without_a_reply_is_found_however_long_its_batch_takes(
     server = loopback(batch_hold=[2.0], batch_seconds=4.0)
     with Ledger(tmp_path / "ledger", poll=0.02) as ledger:
         teacher = batched(server, ledger)
-        teacher.patience = Patience(deadline=1.5, first=0.02)
+        teacher.patience = RetryPolicy(deadline=1.5, first=0.02)
 
         async def main():
             return await asyncio.gather(*(teacher.score(problem(str(n)), RATIONALES) for n in range(20)))
@@ -119,7 +119,7 @@ def test_what_batches_fail_at_is_no_fault_of_their_requests(loopback, tmp_path):
 
     with Ledger(tmp_path / "ledger") as ledger:
         teacher = batched(loopback(), ledger)
-        teacher.patience = Patience(first=0.001, attempts=2)
+        teacher.patience = RetryPolicy(first=0.001, attempts=2)
         with pytest.raises(AresError, match=r"Message Batches fail .*no batch"):
             asyncio.run(teacher.batches._persist(broken))
 
@@ -173,8 +173,8 @@ CHILD = textwrap.dedent(
     """
     import asyncio, sys
     sys.path.insert(0, sys.argv[3])
-    from ares.teachers.anthropic import AnthropicTeacher
-    from ares.teachers.ledger import Ledger
+    from ares.teachers.services.anthropic import AnthropicTeacher
+    from ares.teachers.ledger.ledger import Ledger
     from ares.types import Problem
 
     blank = dict.fromkeys(("hint", "caption", "lecture", "subject", "topic", "category", "skill", "grade",
@@ -324,7 +324,7 @@ def test_an_intent_whose_batch_never_came_to_be_is_submitted(loopback, problem, 
     away.close()
     with Ledger(path) as ledger:
         teacher = batched(away, ledger)
-        teacher.patience = Patience(deadline=1.0, first=0.02)
+        teacher.patience = RetryPolicy(deadline=1.0, first=0.02)
         batches._UPLOAD, upload = 1.0, batches._UPLOAD
 
         async def main():
@@ -379,7 +379,7 @@ def test_what_a_batch_that_is_gone_may_have_cost_counts_against_the_cap(loopback
     with Ledger(tmp_path / "ledger", poll=0.02, payer="run", max_usd=1.0) as ledger:
         teacher = batched(server, ledger)
         [(_, request)] = teacher.score_requests(problem("0"), RATIONALES)
-        worst = teacher.worst_usd(request)
+        worst = teacher.max_cost_usd(request)
         ledger.max_usd = 2.5 * worst  # for one request and its repetition
 
         async def main():

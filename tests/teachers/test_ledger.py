@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ares.teachers.base import Reply, Request
-from ares.teachers.database import is_network_path
-from ares.teachers.ledger import Ledger
+from ares.teachers.ledger.database import is_network_path
+from ares.teachers.ledger.ledger import Ledger
 from ares.types import AresError
 
 REQUEST = Request("score", "claude", "1", {"question": "Why?", "images": ["ab" * 32]})
@@ -224,7 +224,7 @@ CHILD = textwrap.dedent(
     """
     import asyncio, sys, time
     from ares.teachers.base import Reply, Request
-    from ares.teachers.ledger import Ledger
+    from ares.teachers.ledger.ledger import Ledger
 
     path, log, mode = sys.argv[1:]
 
@@ -341,10 +341,10 @@ def test_journal_by_file_system(tmp_path, monkeypatch):
     def journal(ledger) -> str:
         return ledger._db.now(lambda db: db.execute("PRAGMA journal_mode").fetchone()[0])
 
-    monkeypatch.setattr("ares.teachers.database.is_network_path", lambda path: False)
+    monkeypatch.setattr("ares.teachers.ledger.database.is_network_path", lambda path: False)
     with Ledger(tmp_path / "local") as ledger:
         assert journal(ledger) == "wal"
-    monkeypatch.setattr("ares.teachers.database.is_network_path", lambda path: True)
+    monkeypatch.setattr("ares.teachers.ledger.database.is_network_path", lambda path: True)
     with Ledger(tmp_path / "network") as ledger:
         assert journal(ledger) == "delete"
         assert asyncio.run(ledger.ask(REQUEST, Sender())) == REPLY

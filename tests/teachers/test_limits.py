@@ -7,12 +7,12 @@ from email.utils import format_datetime
 
 import pytest
 
-from ares.teachers.anthropic import AnthropicTeacher
-from ares.teachers.limits import Brake, asked_wait
 from ares.teachers.messages import Unanswered
-from ares.teachers.openai import OpenAITeacher
 from ares.teachers.parsing import FeedbackError
-from ares.teachers.retry import Failure, Patience, persist
+from ares.teachers.services.anthropic import AnthropicTeacher
+from ares.teachers.services.limits import RateLimitGate, asked_wait
+from ares.teachers.services.openai import OpenAITeacher
+from ares.teachers.services.retry import Failure, RetryPolicy, call_with_retries
 from ares.types import AresError
 
 RATIONALES = [["Ice is cold.", "So yes."]]
@@ -112,8 +112,8 @@ def test_nobody_waits_beyond_the_deadline(make, loopback, problem):
     assert time.monotonic() - started < 5
 
 
-async def persisting(outcomes, patience: Patience, brake: Brake):
-    """What `persist` makes of calls that end so, one after the other."""
+async def persisting(outcomes, patience: RetryPolicy, brake: RateLimitGate):
+    """What `call_with_retries` makes of calls that end so, one after the other."""
     rest = iter(outcomes)
 
     async def call():
@@ -124,20 +124,20 @@ async def persisting(outcomes, patience: Patience, brake: Brake):
 
     async def nothing(): ...
 
-    return await persist(call, lambda error: error.args[0], nothing, patience, brake)
+    return await call_with_retries(call, lambda error: error.args[0], nothing, patience, brake)
 
 
-def persisted(outcomes, patience: Patience, brake: Brake):
+def persisted(outcomes, patience: RetryPolicy, brake: RateLimitGate):
     return asyncio.run(persisting(outcomes, patience, brake))
 
 
 BUSY = RuntimeError(Failure("429: slower", passing=True, away=True, after=0.1))
 BROKEN = RuntimeError(Failure("500: broken", passing=True))
-SHORT = Patience(deadline=0.5, first=0.01)
+SHORT = RetryPolicy(deadline=0.5, first=0.01)
 
 
 def test_waiting_for_the_service_is_not_taken_from_the_deadline_while_it_answers_others():
-    brake = Brake()
+    brake = RateLimitGate()
 
     async def others():
         while True:
@@ -157,7 +157,7 @@ def test_waiting_for_the_service_is_not_taken_from_the_deadline_while_it_answers
 def test_a_service_that_only_asks_to_wait_is_given_up():
     started = time.monotonic()
     with pytest.raises(AresError, match=r"429: slower.*deadline=0\.5"):
-        persisted([BUSY] * 99, SHORT, Brake())
+        persisted([BUSY] * 99, SHORT, RateLimitGate())
     assert 0.3 < time.monotonic() - started < 1.5
 
 
@@ -168,10 +168,10 @@ def test_the_last_attempt_ends_with_the_deadline():
 
     async def nothing(): ...
 
-    patience = Patience(timeout=20.0, deadline=0.3, first=0.01)
+    patience = RetryPolicy(timeout=20.0, deadline=0.3, first=0.01)
     started = time.monotonic()
     with pytest.raises(Unanswered, match="no reply in time"):
-        asyncio.run(persist(lambda: asyncio.sleep(30), late, nothing, patience, Brake()))
+        asyncio.run(call_with_retries(lambda: asyncio.sleep(30), late, nothing, patience, RateLimitGate()))
     assert time.monotonic() - started < 5
 
 
@@ -187,9 +187,9 @@ def test_a_service_that_nobody_reaches_is_not_taken_for_slow_at_the_deadline():
 
     async def nothing(): ...
 
-    patience = Patience(deadline=0.15, first=0.01)
+    patience = RetryPolicy(deadline=0.15, first=0.01)
     with pytest.raises(AresError, match="does not answer"):
-        asyncio.run(persist(unreachable, told, nothing, patience, Brake()))
+        asyncio.run(call_with_retries(unreachable, told, nothing, patience, RateLimitGate()))
 
 
 @BOTH
@@ -201,7 +201,7 @@ def test_a_connection_gets_less_time_than_a_reply(make, timeout, connect, loopba
 
 def test_a_shorter_wait_ends_no_longer_one(slept):
     async def main():
-        brake = Brake()
+        brake = RateLimitGate()
         brake.hold(100.0, "429: slower")
         brake.hold(0.01, "429: slower")
         waiting = asyncio.create_task(brake.wait(time.monotonic(), 900))
@@ -214,7 +214,7 @@ def test_a_shorter_wait_ends_no_longer_one(slept):
 
 
 def test_being_asked_to_wait_is_no_failure_of_the_request():
-    brake, patience = Brake(), Patience(deadline=5, first=0.01, attempts=3)
+    brake, patience = RateLimitGate(), RetryPolicy(deadline=5, first=0.01, attempts=3)
     fast = RuntimeError(Failure("429: slower", passing=True, away=True, after=0.01))
     assert persisted([*[fast] * 9, BROKEN, BROKEN, "reply"], patience, brake) == "reply"
     with pytest.raises(Unanswered, match="500: broken"):
@@ -235,9 +235,9 @@ def slept(monkeypatch):
 
 
 def test_pauses_double_up_to_the_longest_and_no_two_requests_come_back_together(slept):
-    patience = Patience(first=0.5, longest=4.0)
+    patience = RetryPolicy(first=0.5, longest=4.0)
     for _ in range(40):
-        persisted([*[BROKEN] * 6, "reply"], patience, Brake())
+        persisted([*[BROKEN] * 6, "reply"], patience, RateLimitGate())
     for number, full in enumerate((0.5, 1.0, 2.0, 4.0, 4.0, 4.0)):
         own = slept[number::6]
         assert len(set(own)) == 40
@@ -247,7 +247,7 @@ def test_pauses_double_up_to_the_longest_and_no_two_requests_come_back_together(
 
 def test_what_was_held_back_does_not_come_back_all_at_once(slept):
     async def first_pause():
-        brake = Brake()
+        brake = RateLimitGate()
         brake.hold(100.0, "429: slower")
         waiting = asyncio.create_task(brake.wait(time.monotonic(), 900))
         while not slept:
@@ -266,7 +266,7 @@ def test_what_was_held_back_does_not_come_back_all_at_once(slept):
 
 def test_a_long_wait_is_told_once(capsys):
     async def main():
-        brake = Brake()
+        brake = RateLimitGate()
         for seconds in (90.0, 95.0, 0.5):
             brake.hold(seconds, "429: slower")
             waits = (asyncio.wait_for(brake.wait(time.monotonic(), 900), 0.05) for _ in range(3))

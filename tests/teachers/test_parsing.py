@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ares.teachers import paper, prompts
 from ares.teachers.parsing import (
     FeedbackError,
     parse_correction,
@@ -12,6 +11,8 @@ from ares.teachers.parsing import (
     parse_scores,
     parse_verdict,
 )
+from ares.teachers.prompts import default as prompts
+from ares.teachers.prompts import paper
 
 NOT_A_SCORE = {"nan", "underscore_number", "unicode_digits", "minus_zero"}
 OTHER_TEXT = {"right_count_wrong_text", "right_count_reordered"}

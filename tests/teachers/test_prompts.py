@@ -7,8 +7,9 @@ import re
 import pytest
 
 from ares.data.scienceqa import read_scienceqa
-from ares.teachers import paper, prompts
 from ares.teachers.parsing import FeedbackError
+from ares.teachers.prompts import default as prompts
+from ares.teachers.prompts import paper
 from ares.types import Problem
 
 

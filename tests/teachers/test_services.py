@@ -9,15 +9,16 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from ares.teachers import paper, prompts
-from ares.teachers.anthropic import AnthropicTeacher
-from ares.teachers.images import LARGEST_FILE
-from ares.teachers.ledger import Ledger
+from ares.teachers.ledger.ledger import Ledger
 from ares.teachers.messages import Reply
-from ares.teachers.openai import OpenAITeacher
 from ares.teachers.parsing import FeedbackError
-from ares.teachers.prices import most_tokens
-from ares.teachers.retry import Patience
+from ares.teachers.prompts import default as prompts
+from ares.teachers.prompts import paper
+from ares.teachers.services.anthropic import AnthropicTeacher
+from ares.teachers.services.images import LARGEST_FILE
+from ares.teachers.services.openai import OpenAITeacher
+from ares.teachers.services.prices import most_tokens
+from ares.teachers.services.retry import RetryPolicy
 from ares.types import AresError
 
 PRICES = {"claude-haiku-5-5": {"input": 1.0, "output": 5.0}}
@@ -29,7 +30,7 @@ BROKEN = ["reset", "malformed", "not_json"]
 def claude(server, **changes) -> AnthropicTeacher:
     settings = {"model": "claude-haiku-5-5", "base_url": server.url, "prices": PRICES, "timeout": 20.0}
     teacher = AnthropicTeacher(**{**settings, **changes})
-    teacher.patience = Patience(
+    teacher.patience = RetryPolicy(
         timeout=teacher.patience.timeout, deadline=teacher.patience.deadline, first=0.02
     )
     return teacher
@@ -43,7 +44,7 @@ def gpt(server, **changes) -> OpenAITeacher:
         "timeout": 20.0,
     }
     teacher = OpenAITeacher(**{**settings, **changes})
-    teacher.patience = Patience(
+    teacher.patience = RetryPolicy(
         timeout=teacher.patience.timeout, deadline=teacher.patience.deadline, first=0.02
     )
     return teacher
@@ -157,7 +158,7 @@ def test_a_gateway_that_waited_in_vain_may_have_cost_money(make, fault, lost, lo
         teacher = make(loopback(script=[fault]), ledger=ledger)
         [(_, request)] = teacher.score_requests(problem(), RATIONALES)
         run(teacher, teacher.score(problem(), RATIONALES))
-        assert ledger.spent() == pytest.approx(teacher.usage.usd + lost * teacher.worst_usd(request))
+        assert ledger.spent() == pytest.approx(teacher.usage.usd + lost * teacher.max_cost_usd(request))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_a_reply_that_counts_no_tokens_costs_the_most_that_it_can(usage, loopbac
     server = loopback(usage=usage)
     with Ledger(tmp_path / "ledger", payer="run") as ledger:
         teacher = gpt(server, ledger=ledger)
-        worst = teacher.worst_usd(teacher.score_requests(problem(), RATIONALES)[0][1])
+        worst = teacher.max_cost_usd(teacher.score_requests(problem(), RATIONALES)[0][1])
         ledger.max_usd = 3.5 * worst
 
         async def main():
@@ -286,7 +287,7 @@ def test_what_never_passes_is_quarantined_and_an_absent_service_stops(loopback, 
     assert isinstance(result.scores, FeedbackError)
     assert "400" in result.scores.reason
     broken = claude(loopback(script=["malformed"] * 99))
-    broken.patience = Patience(first=0.01, attempts=3)
+    broken.patience = RetryPolicy(first=0.01, attempts=3)
     [result] = run(broken, broken.score(problem(), RATIONALES[:1]))
     assert "broken reply" in result.scores.reason
     server = loopback()
@@ -303,11 +304,11 @@ def test_what_never_passes_is_quarantined_and_an_absent_service_stops(loopback, 
 def test_what_is_given_up_leaves_what_it_may_have_cost(make, fault, paid, loopback, problem, tmp_path):
     with Ledger(tmp_path / "ledger", payer="run", max_usd=1.0) as ledger:
         teacher = make(loopback(script=[fault] * 9), ledger=ledger)
-        teacher.patience = Patience(first=0.01, attempts=3)
+        teacher.patience = RetryPolicy(first=0.01, attempts=3)
         [(_, request)] = teacher.score_requests(problem(), RATIONALES[:1])
         [result] = run(teacher, teacher.score(problem(), RATIONALES[:1]))
         assert isinstance(result.scores, FeedbackError)
-        assert ledger.spent() == pytest.approx(paid * teacher.worst_usd(request))
+        assert ledger.spent() == pytest.approx(paid * teacher.max_cost_usd(request))
 
 
 @BOTH
@@ -601,7 +602,7 @@ def test_what_may_have_been_paid_for_counts_against_the_cap(loopback, problem, t
     with Ledger(tmp_path / "ledger.sqlite", payer="run", max_usd=0.02) as ledger:
         teacher = claude(server, ledger=ledger, deadline=20)
         [(_, request)] = teacher.score_requests(problem(), RATIONALES)
-        worst = teacher.worst_usd(request)
+        worst = teacher.max_cost_usd(request)
         assert worst
         with pytest.raises(AresError, match="max_usd"):
             run(teacher, teacher.score(problem(), RATIONALES))

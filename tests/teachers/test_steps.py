@@ -12,16 +12,22 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from ares.config import folder, register_schema, to_config
-from ares.run import _write_config, run_stage
-from ares.step import Run
-from ares.steps.asking import check_teacher, make_teacher
+from ares.config.compose import folder, register_schema, to_config
+from ares.pipeline.plan import full_plan, select, settings_of
+from ares.pipeline.runner import _write_config, run_stage
+from ares.steps.common.asking import check_teacher, make_teacher
+from ares.steps.common.contract import StepContext
 from ares.steps.correct import correct
 from ares.steps.judge import judge
-from ares.steps.plan import full_plan, select, settings_of
 from ares.steps.score import score
-from ares.store import read_jsonl, write_json
-from ares.tables import read_corrections, read_feedback, read_verdicts, write_rationales, write_rollouts
+from ares.storage.files import read_jsonl, write_json
+from ares.storage.tables import (
+    read_corrections,
+    read_feedback,
+    read_verdicts,
+    write_rationales,
+    write_rollouts,
+)
 from ares.types import AresError, Rationale, Rollout, Span
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -75,11 +81,11 @@ def config_of(inputs: Path, server, *overrides: str):
         return to_config(compose("config", overrides=[*own, *overrides]))
 
 
-def run_of(inputs: Path, config) -> Run:
+def run_of(inputs: Path, config) -> StepContext:
     names = ("data", "rollouts")
     paths = {name: inputs / name for name in names}
     paths |= {"rationales": inputs / "rationales.parquet", "rationales-test": inputs / "rationales.parquet"}
-    return Run(inputs / "run", "step", inputs / "run", 1, config, "0" * 64, paths)
+    return StepContext(inputs / "run", "step", inputs / "run", 1, config, "0" * 64, paths)
 
 
 def do(step, inputs: Path, server, *overrides: str):
@@ -293,11 +299,11 @@ def test_a_cap_stops_the_step_and_a_higher_one_resumes_it(loopback, inputs):
 def test_the_key_is_in_no_file(loopback, inputs, caplog, capfd):
     server = loopback(faults=0.3, retry_after=0.1)
     config = config_of(inputs, server, "teacher.timeout=0.4", "teacher.max_quarantine=1")
-    run = run_of(inputs, config)
-    run.folder.mkdir()
-    _write_config(run.folder, config)
-    score(config, run)
-    correct(config, run)
+    context = run_of(inputs, config)
+    context.folder.mkdir()
+    _write_config(context.folder, config)
+    score(config, context)
+    correct(config, context)
     files = [path for path in inputs.rglob("*") if path.is_file()]
     assert {"config.yaml", "feedback.parquet", "ledger.sqlite"} <= {path.name for path in files}
     assert not [path for path in files if server.key.encode() in path.read_bytes()]

@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from ares.store import sha256_file
+from ares.storage.files import sha256_file
 from ares.types import AresError
 from ares.vision.encoders import PatchEncoder, TimmEncoder
 from ares.vision.extraction import extract_features, finish

@@ -1,0 +1,1 @@
+"""Data sets: files or a hub become problems."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ares.commands import command
+from ares.config.commands import command
 from ares.data.captions import captions_of
 from ares.data.checks import checked_root, halves, is_id, kind, problems_with, wrong_texts
 from ares.data.scienceqa import read_conversion
-from ares.store import hash_of, read_json
+from ares.storage.files import hash_of, read_json
 from ares.types import SPLITS, AresError, Problem
 
 RATIONALES = ("first", "all", "sample")

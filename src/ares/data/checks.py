@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ares.store import read_json
+from ares.storage.files import read_json
 from ares.types import AresError
 
 MAX_CHOICES = 26  # answers are the letters A to Z

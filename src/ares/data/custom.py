@@ -8,7 +8,7 @@ from typing import Any
 
 from ares.data.captions import captions_of
 from ares.data.checks import TEXT_FIELDS, halves, is_id, problems_with, wrong_texts
-from ares.tables import read_table
+from ares.storage.tables import read_table
 from ares.types import SPLITS, AresError, Problem
 
 FILES = ("problems.jsonl", "problems.parquet")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ares.data.checks import TEXT_FIELDS, is_id, problems_with, wrong_texts
-from ares.store import write_json
+from ares.storage.files import write_json
 from ares.types import SPLITS, AresError
 
 _HUB_SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}

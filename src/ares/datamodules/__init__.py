@@ -1,0 +1,1 @@
+"""What a fit reads: Lightning data modules over problems and rollouts."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ares.datamodules.collate import collate_seq2seq
-from ares.ranks import share, world_size
+from ares.ranks import shard, world_size
 from ares.types import Example
 
 
@@ -83,7 +83,7 @@ class _Batches(Dataset[dict[str, Any]]):
 def _own(step: list[list[int]]) -> list[list[int]]:
     # Every rank takes part in every step as often; one short of rows with a batch that counts for nothing.
     missing = -len(step) % world_size()
-    return share([*step, *([[]] * missing)])
+    return shard([*step, *([[]] * missing)])
 
 
 class Seq2SeqData(pl.LightningDataModule):
@@ -132,5 +132,5 @@ class Seq2SeqData(pl.LightningDataModule):
         order = sorted(range(len(self.val)), key=lambda row: len(self.val[row].input_ids))
         size = min(self.eval_batch, max(1, len(order) // world_size()))
         batches = [(order[i : i + size], 0) for i in range(0, len(order), size)]
-        mine = share(batches) if len(batches) >= world_size() else batches
+        mine = shard(batches) if len(batches) >= world_size() else batches
         return DataLoader(_Batches(self.val, mine, self.features, self.pad_id), batch_size=None)

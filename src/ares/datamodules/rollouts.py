@@ -82,7 +82,7 @@ class RolloutBuffer:
         penalty = kl_penalty(self.logprobs, self.ref_logprobs, self.mask, estimator="k1")
         return self.rewards - kl_coef * penalty
 
-    def siblings(self) -> list[list[int]]:
+    def groups(self) -> list[list[int]]:
         """The rows of each question, in order."""
         groups: dict[str, list[int]] = {}
         for i, row in enumerate(self.rows):

@@ -1,5 +1,6 @@
 """stage=doctor: whether a run can work here, what it needs, and what to do where it cannot."""
 
+from ares.config.schema import Config
 from ares.doctor.artefacts import check_checkpoints, check_data, check_features
 from ares.doctor.findings import Finding
 from ares.doctor.inputs import check_inputs, stage_steps
@@ -13,7 +14,6 @@ from ares.doctor.machine import (
 )
 from ares.doctor.requirements import disk_of_features
 from ares.doctor.spending import check_teacher
-from ares.schema import Config
 
 
 def doctor(config: Config) -> list[str]:

@@ -7,16 +7,16 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ares.addressing import input_of
-from ares.commands import command
-from ares.config import folder, options
+from ares.config.commands import command
+from ares.config.compose import folder, options
+from ares.config.schema import Config
 from ares.doctor.findings import Finding, parts
-from ares.evaluation.published import published_hash, read_published_answers, read_published_rationales
-from ares.manifest import read_manifest
-from ares.run import run_folder
-from ares.schema import Config
+from ares.original.predictions import published_hash, read_published_answers, read_published_rationales
+from ares.pipeline.fingerprint import input_of
+from ares.pipeline.manifest import read_manifest
+from ares.pipeline.plan import Step, published_of, steps_of
+from ares.pipeline.runner import run_folder
 from ares.steps.judge import other_rationales
-from ares.steps.plan import Step, published_of, steps_of
 from ares.types import AresError, Problem
 
 

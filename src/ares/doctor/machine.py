@@ -9,12 +9,12 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from ares.commands import command
-from ares.config import folder, options
+from ares.config.commands import command
+from ares.config.compose import folder, options
+from ares.config.schema import Config
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
-from ares.launch import DEVICE_STEPS
-from ares.schema import Config
+from ares.launch.group import DEVICE_STEPS
 
 _KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "WANDB_API_KEY", "HF_TOKEN")
 _TEACHER_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}

@@ -9,8 +9,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ares.schema import Config
-from ares.teachers.anthropic import BATCH_PRICE
+from ares.config.schema import Config
+from ares.teachers.services.anthropic import BATCH_PRICE
 from ares.types import Problem
 
 GIB = 2**30
@@ -63,7 +63,7 @@ def model_of(config: Config) -> Model | None:
 
 
 def _local(folder: Path) -> Model | None:
-    from ares.models.checkpoints import checkpoint_shapes
+    from ares.models.t5.checkpoints import checkpoint_shapes
 
     shapes = {name: s for name, s in checkpoint_shapes(folder).items() if "embed_tokens" not in name}
     if "shared.weight" not in shapes:

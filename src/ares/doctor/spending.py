@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from ares.config.schema import Config
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import teacher_tokens, teacher_usd
-from ares.schema import Config
-from ares.steps.asking import TEACHER_STEPS, make_teacher
+from ares.steps.common.asking import TEACHER_STEPS, make_teacher
 from ares.types import AresError, Problem
 
 

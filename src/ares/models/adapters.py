@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from ares.models.checkpoints import opening, read_weights
+from ares.models.t5.checkpoints import opening, read_weights
 from ares.types import AresError
 
 # nn.MultiheadAttention reads its weights past an adapter: what is there was never trained and never had an effect.

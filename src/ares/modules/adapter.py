@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from ares.models.trunk import TrunkValue
+from ares.config.schema import RlLoraConfig
+from ares.models.heads import SharedBackboneValue
 from ares.modules.lora import target_modules
-from ares.schema import RlLoraConfig
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def adapted(models: Sequence[nn.Module], settings: RlLoraConfig, *, features: bo
     """
     found = []
     for model in models:
-        if settings.r and not isinstance(model, TrunkValue):
+        if settings.r and not isinstance(model, SharedBackboneValue):
             trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
             adapter = adapt(
                 model, r=settings.r, alpha=settings.alpha, targets=settings.targets, features=features

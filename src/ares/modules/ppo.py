@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
+from ares.config.schema import RlConfig
 from ares.datamodules.collate import Features
 from ares.datamodules.rollouts import RolloutBuffer, RolloutData
 from ares.modules.adapter import adapted
@@ -19,7 +20,6 @@ from ares.modules.batching import batch_table
 from ares.modules.ppo_module import PPOModule
 from ares.modules.sharding import whole_again
 from ares.ranks import is_first
-from ares.schema import RlConfig
 from ares.types import AresError
 
 

@@ -18,16 +18,16 @@ import torch
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from ares.config.schema import RlConfig
 from ares.datamodules.rollouts import RolloutData
-from ares.models.generation import response_states, states_logprobs, values
-from ares.models.trunk import TrunkValue
+from ares.models.heads import SharedBackboneValue
+from ares.models.t5.generation import response_states, states_logprobs, values
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
 from ares.modules.sharding import is_sharded, shard, whole
 from ares.modules.targets import buffer_values, epoch_targets, model_inputs, value_fit
 from ares.rl.kl import kl_penalty
 from ares.rl.losses import ppo_loss
 from ares.rl.masked import masked_mean, max_over_ranks, sum_over_ranks
-from ares.schema import RlConfig
 from ares.types import AresError
 
 TRAIN, HELDOUT = "train/", "heldout/"
@@ -147,7 +147,7 @@ class PPOModule(pl.LightningModule):
         return loss
 
     def _values(self, batch: dict[str, Any], states: Tensor) -> Tensor:
-        if isinstance(self.value, TrunkValue):
+        if isinstance(self.value, SharedBackboneValue):
             return self.value.of_states(states, batch["response_mask"])
         return values(self.value, *model_inputs(batch))
 

@@ -10,12 +10,12 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ares.config.schema import FitConfig
 from ares.datamodules.base import Seq2SeqData
-from ares.models.generation import generate_greedy
+from ares.models.t5.generation import generate_greedy
 from ares.modules.batching import batch_table
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
 from ares.ranks import gather, is_first
-from ares.schema import FitConfig
 
 # (references, hypotheses) -> a figure to maximise
 Score = Callable[[Sequence[str], Sequence[str]], float]

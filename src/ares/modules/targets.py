@@ -6,12 +6,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from ares.config.schema import RlConfig
 from ares.datamodules.rollouts import RolloutBuffer, RolloutData
-from ares.models.generation import values
-from ares.rl.advantages import gae, monte_carlo_returns, sibling_advantages
+from ares.models.t5.generation import values
+from ares.rl.advantages import gae, group_advantages, monte_carlo_returns
 from ares.rl.losses import explained_variance
 from ares.rl.masked import masked_whiten, sum_over_ranks
-from ares.schema import RlConfig
 
 
 def model_inputs(batch: dict[str, Any]) -> tuple[Any, ...]:
@@ -54,8 +54,8 @@ def epoch_targets(
         if warming_up:
             return torch.zeros_like(returns), returns
         ends = [row.token_ends for row in buffer.rows]
-        advantages = sibling_advantages(
-            rewards.cpu(), buffer.lengths, ends, buffer.siblings(), objective=rl.objective
+        advantages = group_advantages(
+            rewards.cpu(), buffer.lengths, ends, buffer.groups(), objective=rl.objective
         )
         return advantages.to(rewards.device), returns
     advantages, returns = gae(rewards, old_values, mask, gamma=rl.gamma, lam=rl.lam)

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any, TypedDict
 
 from ares.report.charts import Chart, line_chart, number
-from ares.store import atomic_path
+from ares.storage.files import atomic_path
 
 NEUTRAL = 0.5  # the score of a sentence that neither helps nor harms
 CATEGORY_NAMES = {

@@ -1,0 +1,1 @@
+"""Reinforcement learning on tensors: rewards, advantages and losses. Torch only."""

@@ -78,7 +78,7 @@ def spread_over_tokens(advantages: Tensor, ends: Sequence[int], length: int) -> 
     return advantages[sentence_of_tokens(ends, length).to(advantages.device)]
 
 
-def sibling_advantages(
+def group_advantages(
     rewards: Tensor,
     lengths: Sequence[int],
     ends: Sequence[Sequence[int]],

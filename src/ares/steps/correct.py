@@ -2,47 +2,47 @@
 
 from functools import partial
 
-from ares.schema import Config
-from ares.step import Outputs, Run
-from ares.steps.asking import Quarantine, ask_all, teacher_of
-from ares.steps.estimate import askable, dry_run
-from ares.steps.inputs import problems_of
-from ares.tables import read_rationales, write_corrections
+from ares.config.schema import Config
+from ares.steps.common.asking import Quarantine, ask_all, teacher_of
+from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.dry_run import askable, dry_run
+from ares.steps.common.inputs import load_problems
+from ares.storage.tables import read_rationales, write_corrections
 from ares.teachers.base import Teacher
 from ares.teachers.messages import Request
+from ares.teachers.offline.readings import sentences_of
 from ares.teachers.parsing import FeedbackError
-from ares.teachers.prompts import strip_solution
-from ares.teachers.readings import sentences_of
+from ares.teachers.prompts.default import strip_solution
 from ares.text.sentences import remove_repeated_sentences
 from ares.types import AresError, Correction, Problem, Rationale
 
 
-def correct(config: Config, run: Run) -> Outputs:
+def correct(config: Config, context: StepContext) -> StepResult:
     """Writes `corrections.parquet`, one row a train question, and what was quarantined to
     `corrections-quarantine.jsonl`; the gold solution takes nobody's place."""
-    problems, splits = problems_of(config, run)
-    rationales = read_rationales(run.inputs["rationales"])
+    problems, splits = load_problems(config, context)
+    rationales = read_rationales(context.inputs["rationales"])
     train = set(splits["train"])
     if any(row.pid not in train for row in rationales):
         raise AresError(
-            f"{run.inputs['rationales']} holds questions outside the train split; generate again."
+            f"{context.inputs['rationales']} holds questions outside the train split; generate again."
         )
-    teacher = teacher_of(config, run)
+    teacher = teacher_of(config, context)
     if config.teacher["dry_run"]:
         asked = [(problems[row.pid], _bare(row)) for row in rationales]
-        dry_run(teacher, askable(partial(_requests, teacher), asked), run.key)
-    rejected = run.folder / "corrections-quarantine.jsonl"
+        dry_run(teacher, askable(partial(_requests, teacher), asked), context.key)
+    rejected = context.folder / "corrections-quarantine.jsonl"
     quarantine = Quarantine(rejected, config.teacher["max_quarantine"], len(rationales))
     try:
-        found, usd = _correct_all(teacher, problems, rationales, quarantine, run.key)
+        found, usd = _correct_all(teacher, problems, rationales, quarantine, context.key)
     finally:
         quarantine.write()
     figures = _figures(found)
     if config.correct.on_quarantine == "keep_own":
         found = [_kept(row) for row in found]
-    path = run.folder / "corrections.parquet"
-    write_corrections(path, found, run.provenance)
-    return Outputs({"corrections": path}, figures, usd=usd, requests=teacher.usage.requests)
+    path = context.folder / "corrections.parquet"
+    write_corrections(path, found, context.provenance)
+    return StepResult({"corrections": path}, figures, usd=usd, requests=teacher.usage.requests)
 
 
 def _correct_all(

@@ -6,6 +6,7 @@ The answers are the run's own or, with `evaluate.predictions`, those that the or
 from collections.abc import Mapping
 from pathlib import Path
 
+from ares.config.schema import Config
 from ares.evaluation.answers import (
     accuracy_counts,
     accuracy_table,
@@ -13,29 +14,28 @@ from ares.evaluation.answers import (
     failed_extractions,
     vqa_accuracy,
 )
-from ares.evaluation.published import read_published_answers
 from ares.evaluation.rationales import bleu, rouge_l, similarity
-from ares.schema import Config
-from ares.step import Outputs, Run
-from ares.steps.inputs import problems_of
+from ares.original.predictions import read_published_answers
+from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.inputs import load_problems
 from ares.steps.prepare import read_problems
-from ares.store import write_json
-from ares.tables import read_predictions, read_rationales
+from ares.storage.files import write_json
+from ares.storage.tables import read_predictions, read_rationales
 from ares.types import AresError, Problem
 
 
-def evaluate(config: Config, run: Run) -> Outputs:
+def evaluate(config: Config, context: StepContext) -> StepResult:
     """Writes `scores.json`: `accuracy` in percent, `failed_extractions`, `rationales` in [0, 1], counts."""
-    problems, splits = problems_of(config, run)
+    problems, splits = load_problems(config, context)
     split = config.evaluate.split
     asked = _answered(problems, splits[split])
-    if "published" in run.inputs:
+    if "published" in context.inputs:
         questions = [problems[pid] for pid in splits[split]]
-        predicted = read_published_answers(run.inputs["published"], split, questions)
+        predicted = read_published_answers(context.inputs["published"], split, questions)
     else:
-        predicted = {row.pid: row.answer for row in read_predictions(run.inputs["predictions"])}
+        predicted = {row.pid: row.answer for row in read_predictions(context.inputs["predictions"])}
     answers = {pid: predicted.get(pid) for pid in asked}
-    file = run.inputs.get(f"rationales-{split}")
+    file = context.inputs.get(f"rationales-{split}")
     figures = _likeness(asked, file, config.evaluate.similarity_model) if file else {}
     accuracy = accuracy_table(asked, answers)
     direct = vqa_accuracy(asked, {pid: choice_text(asked[pid], answer) for pid, answer in answers.items()})
@@ -49,14 +49,14 @@ def evaluate(config: Config, run: Run) -> Outputs:
         "failed_extractions": failed,
         "majority": _majority(list(asked.values())),
         "rationales": figures,
-        "hash": run.hash,
+        "hash": context.hash,
     }
-    path = run.folder / "scores.json"
+    path = context.folder / "scores.json"
     write_json(path, scores)
     metrics = {f"accuracy/{name}": value for name, value in accuracy.items() if value is not None}
     if direct is not None:
         metrics["direct_answer"] = direct
-    return Outputs({"scores": path}, {**metrics, **figures, "failed_extractions": failed})
+    return StepResult({"scores": path}, {**metrics, **figures, "failed_extractions": failed})
 
 
 def check_split(config: Config, data: Path) -> None:

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from ares.commands import command
+from ares.config.commands import command
+from ares.config.schema import Config
 from ares.evaluation.answers import accuracy_table, failed_extractions
-from ares.evaluation.published import write_published
-from ares.models.export import export_policy, export_value
-from ares.schema import Config
-from ares.steps.inputs import examples_of, require_own_data
+from ares.original.checkpoints import export_policy, export_value
+from ares.original.predictions import write_published
+from ares.steps.common.inputs import examples_of, require_own_data
 from ares.steps.prepare import prepared, read_problems
-from ares.store import read_json
-from ares.tables import read_predictions, read_rationales
+from ares.storage.files import read_json
+from ares.storage.tables import read_predictions, read_rationales
 from ares.types import AresError
 
 

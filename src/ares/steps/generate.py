@@ -6,13 +6,13 @@ They are the policy's own or, with `generate.predictions`, those that the origin
 from collections.abc import Callable
 from typing import TypeAlias
 
-from ares.evaluation.published import read_published_rationales
+from ares.config.schema import Config
+from ares.original.predictions import read_published_rationales
 from ares.ranks import is_first
-from ares.schema import Config
-from ares.step import Outputs, Run
-from ares.steps.generation import rationales_of
-from ares.steps.inputs import policy_of, problems_of
-from ares.tables import write_rationales
+from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.generation import rationales_of
+from ares.steps.common.inputs import load_problems, policy_of
+from ares.storage.tables import write_rationales
 from ares.text.sentences import repetition_rate
 from ares.text.tokenizers import load_tokenizer
 from ares.types import Problem, Rationale
@@ -21,41 +21,41 @@ from ares.types import Problem, Rationale
 Source: TypeAlias = Callable[[str, list[Problem]], list[Rationale]]
 
 
-def generate(config: Config, run: Run) -> Outputs:
+def generate(config: Config, context: StepContext) -> StepResult:
     """Writes `rationales-<split>.parquet`: of train inside a round, of all splits at the end."""
-    problems, splits = problems_of(config, run)
-    rationales_of = _reader(run) if "published" in run.inputs else _writer(config, run)
+    problems, splits = load_problems(config, context)
+    rationales_of = _reader(context) if "published" in context.inputs else _writer(config, context)
     files, metrics = {}, {}
-    for split in ("train",) if run.round else ("train", "val", "test"):
+    for split in ("train",) if context.round else ("train", "val", "test"):
         rationales = rationales_of(split, [problems[pid] for pid in splits[split]])
         if not is_first():
             continue
-        path = run.folder / f"rationales-{split}.parquet"
-        write_rationales(path, rationales, run.provenance)
-        files["rationales" if run.round else f"rationales-{split}"] = path
+        path = context.folder / f"rationales-{split}.parquet"
+        write_rationales(path, rationales, context.provenance)
+        files["rationales" if context.round else f"rationales-{split}"] = path
         count = max(1, len(rationales))
         metrics[f"{split}/truncated"] = sum(r.truncated for r in rationales) / count
         metrics[f"{split}/repetition"] = sum(repetition_rate(r.text) for r in rationales) / count
         metrics[f"{split}/tokens"] = sum(len(r.token_ids) for r in rationales) / count
-    return Outputs(files, metrics)
+    return StepResult(files, metrics)
 
 
-def _writer(config: Config, run: Run) -> Source:
+def _writer(config: Config, context: StepContext) -> Source:
     """Generates the rationales of a split with the policy."""
-    model, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
+    model, tokenizer = policy_of(config, context.inputs["policy"], dropout=0.0)
 
     def write(split: str, problems: list[Problem]) -> list[Rationale]:
-        return rationales_of(config, run, model, tokenizer, problems, split)
+        return rationales_of(config, context, model, tokenizer, problems, split)
 
     return write
 
 
-def _reader(run: Run) -> Source:
+def _reader(context: StepContext) -> Source:
     """Reads the rationales of a split from the original's files; their ids are those of the text, encoded again."""
-    tokenizer = load_tokenizer(run.inputs["policy"])
+    tokenizer = load_tokenizer(context.inputs["policy"])
 
     def read(split: str, problems: list[Problem]) -> list[Rationale]:
-        texts = read_published_rationales(run.inputs["published"], split, problems) if problems else {}
+        texts = read_published_rationales(context.inputs["published"], split, problems) if problems else {}
         return [
             Rationale(pid, text, tuple(tokenizer(text)["input_ids"]), False) for pid, text in texts.items()
         ]

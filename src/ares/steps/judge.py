@@ -3,28 +3,28 @@
 from functools import partial
 from pathlib import Path
 
-from ares.commands import command
+from ares.config.commands import command
+from ares.config.schema import Config
 from ares.evaluation.judge import combine, win_rates
-from ares.schema import Config
-from ares.step import Outputs, Run
-from ares.steps.asking import Quarantine, ask_all, teacher_of
-from ares.steps.estimate import askable, dry_run
-from ares.steps.inputs import problems_of
-from ares.tables import read_rationales, write_verdicts
+from ares.steps.common.asking import Quarantine, ask_all, teacher_of
+from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.dry_run import askable, dry_run
+from ares.steps.common.inputs import load_problems
+from ares.storage.tables import read_rationales, write_verdicts
 from ares.teachers.base import Teacher
 from ares.teachers.messages import Request
 from ares.teachers.parsing import FeedbackError
-from ares.teachers.prompts import strip_solution
+from ares.teachers.prompts.default import strip_solution
 from ares.types import AresError, Problem, Verdict
 
 Pair = tuple[Problem, str, str]
 
 
-def judge(config: Config, run: Run) -> Outputs:
+def judge(config: Config, context: StepContext) -> StepResult:
     """Writes `verdicts.parquet`, one row a question that both runs have a rationale for, and what was
     quarantined to `verdicts-quarantine.jsonl`."""
-    problems, _ = problems_of(config, run)
-    own = read_rationales(run.inputs[f"rationales-{config.judge.split}"])
+    problems, _ = load_problems(config, context)
+    own = read_rationales(context.inputs[f"rationales-{config.judge.split}"])
     others = {row.pid: row.text for row in read_rationales(other_rationales(config))}
     both = [(problems[row.pid], row.text, others[row.pid]) for row in own if row.pid in others]
     if not both:
@@ -33,18 +33,18 @@ def judge(config: Config, run: Run) -> Outputs:
             "split; name a run on the same data."
         )
     pairs = [(problem, _bare(a), _bare(b)) for problem, a, b in both[: config.judge.questions]]
-    teacher = teacher_of(config, run)
+    teacher = teacher_of(config, context)
     if config.teacher["dry_run"]:
-        dry_run(teacher, askable(partial(_requests, teacher), pairs), run.key)
-    rejected = run.folder / "verdicts-quarantine.jsonl"
+        dry_run(teacher, askable(partial(_requests, teacher), pairs), context.key)
+    rejected = context.folder / "verdicts-quarantine.jsonl"
     quarantine = Quarantine(rejected, config.teacher["max_quarantine"], 2 * len(pairs))
     try:
-        verdicts, usd = _judge_all(teacher, pairs, quarantine, run.key)
+        verdicts, usd = _judge_all(teacher, pairs, quarantine, context.key)
     finally:
         quarantine.write()
-    path = run.folder / "verdicts.parquet"
-    write_verdicts(path, verdicts, run.provenance)
-    return Outputs({"verdicts": path}, win_rates(verdicts), usd=usd, requests=teacher.usage.requests)
+    path = context.folder / "verdicts.parquet"
+    write_verdicts(path, verdicts, context.provenance)
+    return StepResult({"verdicts": path}, win_rates(verdicts), usd=usd, requests=teacher.usage.requests)
 
 
 def other_rationales(config: Config) -> Path:

@@ -5,53 +5,57 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ares.config.schema import Config, LoraConfig
 from ares.datamodules.problems import AnswerData
 from ares.evaluation.answers import extract_answer, failed_extractions, leaderboard, predict
 from ares.modules.lora import add_adapter
 from ares.ranks import is_first
-from ares.schema import Config, LoraConfig
-from ares.step import Outputs, Run
-from ares.steps.fitting import data_arguments, fit_data
-from ares.steps.generation import greedy_rationales
-from ares.steps.inputs import examples_of, features_of, policy_of, problems_of
-from ares.store import atomic_folder, write_json
-from ares.tables import read_rationales, write_predictions
+from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.fitting import data_arguments, fit_data
+from ares.steps.common.generation import greedy_rationales
+from ares.steps.common.inputs import examples_of, features_of, load_problems, policy_of
+from ares.storage.files import atomic_folder, write_json
+from ares.storage.tables import read_rationales, write_predictions
 from ares.types import Example, Prediction, Problem, Rationale
 
 
-def lora(config: Config, run: Run) -> Outputs:
+def lora(config: Config, context: StepContext) -> StepResult:
     """Writes `adapter/` and `predictions.jsonl`; no gold rationale is in any prompt.
 
     For a test split whose answers are withheld also `leaderboard.json`, in A-OKVQA's format.
     """
-    problems, splits = problems_of(config, run)
+    problems, splits = load_problems(config, context)
     own = {
-        split: {row.pid: row.text for row in read_rationales(run.inputs[f"rationales-{split}"])}
+        split: {row.pid: row.text for row in read_rationales(context.inputs[f"rationales-{split}"])}
         for split in ("train", "val", "test")
     }
-    policy, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
-    model = _with_adapter(policy, config.lora, features=features_of(run) is not None)
-    data = AnswerData(problems, splits, tokenizer, rationales=own, **data_arguments(config, run, config.lora))
-    figures = fit_data(config, run, config.lora, model, data, score=answer_accuracy, metric="val/accuracy")
+    policy, tokenizer = policy_of(config, context.inputs["policy"], dropout=0.0)
+    model = _with_adapter(policy, config.lora, features=features_of(context) is not None)
+    data = AnswerData(
+        problems, splits, tokenizer, rationales=own, **data_arguments(config, context, config.lora)
+    )
+    figures = fit_data(
+        config, context, config.lora, model, data, score=answer_accuracy, metric="val/accuracy"
+    )
     withheld = bool(splits["test"]) and all(problems[pid].answer is None for pid in splits["test"])
     predictions = {}
     for split in sorted({config.evaluate.split, *(["test"] if withheld else [])}):
         examples = examples_of(problems, splits[split], "QCMG-A", config, own[split])
-        outputs = _answers(config, run, model, tokenizer, examples, split)
+        outputs = _answers(config, context, model, tokenizer, examples, split)
         predictions[split] = [predict(problems[row.pid], own[split][row.pid], row.text) for row in outputs]
     if not is_first():
-        return Outputs({})
+        return StepResult({})
     scored = predictions[config.evaluate.split]
     known = [row for row in scored if problems[row.pid].answer is not None]
     figures["accuracy"] = 100 * sum(row.correct for row in known) / max(1, len(known))
-    files = {"adapter": run.folder / "adapter", "predictions": run.folder / "predictions.jsonl"}
+    files = {"adapter": context.folder / "adapter", "predictions": context.folder / "predictions.jsonl"}
     with atomic_folder(files["adapter"]) as folder:
         model.save_pretrained(folder)
     write_predictions(files["predictions"], scored)
     if withheld:
-        files["leaderboard"] = run.folder / "leaderboard.json"
+        files["leaderboard"] = context.folder / "leaderboard.json"
         write_leaderboard(files["leaderboard"], problems, predictions["test"])
-    return Outputs(files, figures)
+    return StepResult(files, figures)
 
 
 def write_leaderboard(path: Path, problems: Mapping[str, Problem], predictions: Sequence[Prediction]) -> None:
@@ -78,17 +82,22 @@ def _with_adapter(policy: Any, block: LoraConfig, *, features: bool) -> Any:
 
 
 def _answers(
-    config: Config, run: Run, model: Any, tokenizer: Any, examples: Mapping[str, Example], split: str
+    config: Config,
+    context: StepContext,
+    model: Any,
+    tokenizer: Any,
+    examples: Mapping[str, Example],
+    split: str,
 ) -> list[Rationale]:
     return greedy_rationales(
         model,
         tokenizer,
         examples,
-        features_of(run),
+        features_of(context),
         max_input_tokens=config.text.max_input_tokens,
         max_new_tokens=config.lora.max_output_tokens,
         batch_size=config.generate.batch_size,
-        label=f"{run.key} {split}",
+        label=f"{context.key} {split}",
     )
 
 

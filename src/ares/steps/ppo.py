@@ -5,69 +5,69 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ares.config.schema import Config
 from ares.datamodules.rollouts import RolloutBuffer
-from ares.models.loading import load_value, save_policy, value_from_policy
-from ares.models.trunk import TrunkValue, take_trunk
+from ares.models.heads import SharedBackboneValue, take_trunk
+from ares.models.t5.loading import load_value, save_policy, value_from_policy
 from ares.modules.ppo import run_ppo
 from ares.ranks import is_first
-from ares.schema import Config
-from ares.step import Outputs, Run
-from ares.steps.generation import encode_prompts, rationales_of
-from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, trainer_arguments
-from ares.store import atomic_folder, write_jsonl
-from ares.tables import read_feedback, read_rollouts
+from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.generation import encode_prompts, rationales_of
+from ares.steps.common.inputs import examples_of, features_of, load_problems, policy_of, trainer_arguments
+from ares.storage.files import atomic_folder, write_jsonl
+from ares.storage.tables import read_feedback, read_rollouts
+from ares.teachers.offline.readings import sentences_of
+from ares.teachers.offline.reference import ReferenceTeacher
 from ares.teachers.parsing import FeedbackError
-from ares.teachers.prompts import strip_solution
-from ares.teachers.readings import sentences_of
-from ares.teachers.reference import ReferenceTeacher
+from ares.teachers.prompts.default import strip_solution
 from ares.text.sentences import repetition_rate
 from ares.types import Feedback, Problem, Rationale, Rollout
 
 
-def ppo(config: Config, run: Run) -> Outputs:
+def ppo(config: Config, context: StepContext) -> StepResult:
     """Writes `policy/`, `value/` and `evaluation.jsonl`: greedy rationales of val before and after, with scores."""
-    problems, splits = problems_of(config, run)
-    policy, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
+    problems, splits = load_problems(config, context)
+    policy, tokenizer = policy_of(config, context.inputs["policy"], dropout=0.0)
     questions = [problems[pid] for pid in splits["val"][: config.rl.eval_questions]]
 
     def look(label: str) -> list[dict[str, Any]]:
-        rows = rationales_of(config, run, policy, tokenizer, questions, label)
+        rows = rationales_of(config, context, policy, tokenizer, questions, label)
         return [scored(problem, row) for problem, row in zip(questions, rows, strict=True)]
 
     before = look("before")
-    value, trained = _value_models(config, run, policy)
-    rollouts, feedback = read_rollouts(run.inputs["rollouts"]), read_feedback(run.inputs["feedback"])
+    value, trained = _value_models(config, context, policy)
+    rollouts, feedback = read_rollouts(context.inputs["rollouts"]), read_feedback(context.inputs["feedback"])
     figures = run_ppo(
         policy,
         trained,
         _buffer(config, problems, tokenizer, rollouts, feedback),
         config.rl,
         seed=config.seed,
-        features=features_of(run),
-        checkpoints=run.checkpoints,
-        trainer_arguments=trainer_arguments(config, run),
+        features=features_of(context),
+        checkpoints=context.checkpoints,
+        trainer_arguments=trainer_arguments(config, context),
     )
     after = look("after")
     if not is_first():
-        return Outputs({})
+        return StepResult({})
     if config.rl.share_trunk:
         take_trunk(value.cpu(), policy)
     figures |= {f"before/{name}": figure for name, figure in summary(before).items()}
     figures |= {f"after/{name}": figure for name, figure in summary(after).items()}
-    files = _write(run.folder, policy, tokenizer, value, before, after)
-    return Outputs(files, {**figures, **buffer_figures(rollouts, feedback)})
+    files = _write(context.folder, policy, tokenizer, value, before, after)
+    return StepResult(files, {**figures, **buffer_figures(rollouts, feedback)})
 
 
-def _value_models(config: Config, run: Run, policy: Any) -> tuple[Any, Any]:
+def _value_models(config: Config, context: StepContext, policy: Any) -> tuple[Any, Any]:
     """The value model to be saved, and the one to be trained: the same, or its head on the policy's body."""
-    if "value" in run.inputs:
-        value: Any = load_value(run.inputs["value"], dropout=0.0, features="features" in run.inputs)
+    if "value" in context.inputs:
+        value: Any = load_value(context.inputs["value"], dropout=0.0, features="features" in context.inputs)
     else:
         value = value_from_policy(policy, seed=config.seed)
     # Objectives that compare rationales leave the value model as it is.
     device = policy.device if config.rl.objective == "ppo" else "cpu"
     if config.rl.share_trunk:
-        return value, TrunkValue(policy, value.cpu().v_head).to(device)
+        return value, SharedBackboneValue(policy, value.cpu().v_head).to(device)
     return value, value.to(device)
 
 

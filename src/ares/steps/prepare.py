@@ -7,11 +7,11 @@ from typing import Any
 from filelock import FileLock
 from hydra.utils import get_method
 
-from ares.commands import command
-from ares.schema import Config
-from ares.step import Outputs, Run
-from ares.steps.features import features_folder, making
-from ares.store import hash_of, sha256_file, write_json
+from ares.config.commands import command
+from ares.config.schema import Config
+from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.features import features_folder, making
+from ares.storage.files import hash_of, sha256_file, write_json
 from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
 
@@ -60,10 +60,10 @@ def prepared(config: Config, *, make: bool) -> dict[str, Path]:
     return found
 
 
-def prepare(config: Config, run: Run) -> Outputs:
+def prepare(config: Config, context: StepContext) -> StepResult:
     """Makes what `prepared` names, in a process that may use a GPU."""
     prepared(config, make=True)
-    return Outputs({})
+    return StepResult({})
 
 
 def prepare_alone(config: Config) -> list[str]:

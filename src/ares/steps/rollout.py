@@ -9,14 +9,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
+from ares.config.schema import Config
 from ares.datamodules.collate import pad_right
-from ares.models.generation import sample, token_logprobs
-from ares.ranks import gather, is_first, share
-from ares.schema import Config
-from ares.step import Outputs, Run
-from ares.steps.generation import encode_prompts, prompt_batch
-from ares.steps.inputs import examples_of, features_of, policy_of, problems_of, progress
-from ares.tables import read_rollouts, write_rollouts
+from ares.models.t5.generation import sample, token_logprobs
+from ares.ranks import gather, is_first, shard
+from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.generation import encode_prompts, prompt_batch
+from ares.steps.common.inputs import examples_of, features_of, load_problems, policy_of, progress
+from ares.storage.tables import read_rollouts, write_rollouts
 from ares.text.sentences import repetition_rate, sentence_spans
 from ares.types import Example, Rollout
 
@@ -37,37 +37,40 @@ class _Writer:
         return prompt_batch([self.prompts[pid] for pid in pids], pids, self.features, pad, self.policy.device)
 
 
-def rollout(config: Config, run: Run) -> Outputs:
+def rollout(config: Config, context: StepContext) -> StepResult:
     """Writes `rollouts/part-<n>.parquet` of 64 questions each; parts of this hash that are there stay.
 
     Ranks share the parts, and no part depends on which rank writes it.
     """
-    problems, splits = problems_of(config, run)
+    problems, splits = load_problems(config, context)
     pids = splits["train"][: config.rl.questions]
-    writer = _writer(config, run, examples_of(problems, pids, "QCM-E", config))
+    writer = _writer(config, context, examples_of(problems, pids, "QCM-E", config))
     size = config.rl.questions_per_part
     parts = [pids[start : start + size] for start in range(0, len(pids), size)]
-    paths = [run.folder / f"part-{number}.parquet" for number in range(len(parts))]
-    missing = [number for number, path in enumerate(paths) if not _made(path, run.hash)]
+    paths = [context.folder / f"part-{number}.parquet" for number in range(len(parts))]
+    missing = [number for number, path in enumerate(paths) if not _made(path, context.hash)]
     gather(None)  # all have looked before one writes
-    mine = share(missing)
-    for number in progress(mine, total=len(mine), label=run.key):
-        write_rollouts(paths[number], _part(config, run, number, parts[number], writer), run.provenance)
+    mine = shard(missing)
+    for number in progress(mine, total=len(mine), label=context.key):
+        write_rollouts(
+            paths[number], _part(config, context, number, parts[number], writer), context.provenance
+        )
     gather(None)
     if not is_first():
-        return Outputs({})
-    for stale in set(run.folder.glob("part-*.parquet")) - set(paths):
+        return StepResult({})
+    for stale in set(context.folder.glob("part-*.parquet")) - set(paths):
         stale.unlink()
-    return Outputs({"rollouts": run.folder}, _figures(read_rollouts(run.folder)))
+    return StepResult({"rollouts": context.folder}, _figures(read_rollouts(context.folder)))
 
 
-def _writer(config: Config, run: Run, examples: Mapping[str, Example]) -> _Writer:
-    policy, tokenizer = policy_of(config, run.inputs["policy"], dropout=0.0)
+def _writer(config: Config, context: StepContext, examples: Mapping[str, Example]) -> _Writer:
+    policy, tokenizer = policy_of(config, context.inputs["policy"], dropout=0.0)
     reference = None
-    if config.rl.reference == "initial" and run.inputs["initial"].resolve() != run.inputs["policy"].resolve():
-        reference, _ = policy_of(config, run.inputs["initial"], dropout=0.0)
+    is_own = context.inputs["initial"].resolve() == context.inputs["policy"].resolve()
+    if config.rl.reference == "initial" and not is_own:
+        reference, _ = policy_of(config, context.inputs["initial"], dropout=0.0)
     prompts = encode_prompts(tokenizer, examples, config.text.max_input_tokens)
-    return _Writer(policy, reference, tokenizer, features_of(run), prompts)
+    return _Writer(policy, reference, tokenizer, features_of(context), prompts)
 
 
 def _made(path: Path, digest: str) -> bool:
@@ -82,10 +85,12 @@ def part_seed(seed: int, round_number: int, part: int) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def _part(config: Config, run: Run, number: int, pids: list[str], writer: _Writer) -> list[Rollout]:
+def _part(
+    config: Config, context: StepContext, number: int, pids: list[str], writer: _Writer
+) -> list[Rollout]:
     rl = config.rl
     generator = torch.Generator(writer.policy.device)
-    generator.manual_seed(part_seed(config.seed, run.round, number) % 2**63)
+    generator.manual_seed(part_seed(config.seed, context.round, number) % 2**63)
     rows: list[Rollout] = []
     for start in range(0, len(pids), rl.generation_batch):
         batch = pids[start : start + rl.generation_batch]

@@ -3,39 +3,41 @@
 from functools import partial
 from itertools import groupby
 
-from ares.schema import Config
-from ares.step import Outputs, Run
-from ares.steps.asking import Quarantine, ask_all, teacher_of
-from ares.steps.estimate import askable, dry_run
-from ares.steps.inputs import problems_of
-from ares.tables import read_rollouts, write_feedback
+from ares.config.schema import Config
+from ares.steps.common.asking import Quarantine, ask_all, teacher_of
+from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.dry_run import askable, dry_run
+from ares.steps.common.inputs import load_problems
+from ares.storage.tables import read_rollouts, write_feedback
 from ares.teachers.base import Teacher
 from ares.teachers.messages import Request, ScoreResult
 from ares.teachers.parsing import FeedbackError
-from ares.teachers.prompts import strip_solution
+from ares.teachers.prompts.default import strip_solution
 from ares.types import AresError, Feedback, Problem, Rollout
 
 
-def score(config: Config, run: Run) -> Outputs:
+def score(config: Config, context: StepContext) -> StepResult:
     """Writes `feedback.parquet`, one row a rollout, and what was quarantined to `feedback-quarantine.jsonl`."""
-    problems, splits = problems_of(config, run)
-    rollouts = read_rollouts(run.inputs["rollouts"])
+    problems, splits = load_problems(config, context)
+    rollouts = read_rollouts(context.inputs["rollouts"])
     train = set(splits["train"])
     groups = [(problems[pid], list(rows)) for pid, rows in groupby(rollouts, key=lambda row: row.pid)]
     if any(problem.pid not in train for problem, _ in groups):
-        raise AresError(f"{run.inputs['rollouts']} holds questions outside the train split; roll out again.")
-    teacher = teacher_of(config, run)
+        raise AresError(
+            f"{context.inputs['rollouts']} holds questions outside the train split; roll out again."
+        )
+    teacher = teacher_of(config, context)
     if config.teacher["dry_run"]:
-        dry_run(teacher, askable(partial(_requests, teacher), groups), run.key)
-    rejected = run.folder / "feedback-quarantine.jsonl"
+        dry_run(teacher, askable(partial(_requests, teacher), groups), context.key)
+    rejected = context.folder / "feedback-quarantine.jsonl"
     quarantine = Quarantine(rejected, config.teacher["max_quarantine"], len(rollouts))
     try:
-        feedback, usd = _score_all(teacher, groups, quarantine, run.key)
+        feedback, usd = _score_all(teacher, groups, quarantine, context.key)
     finally:
         quarantine.write()
-    path = run.folder / "feedback.parquet"
-    write_feedback(path, feedback, run.provenance)
-    return Outputs({"feedback": path}, _figures(feedback), usd=usd, requests=teacher.usage.requests)
+    path = context.folder / "feedback.parquet"
+    write_feedback(path, feedback, context.provenance)
+    return StepResult({"feedback": path}, _figures(feedback), usd=usd, requests=teacher.usage.requests)
 
 
 def _score_all(

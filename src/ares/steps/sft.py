@@ -1,29 +1,29 @@
 """sft: fine-tunes the policy that RL left on the rationales that the Teacher repaired."""
 
+from ares.config.schema import Config
 from ares.datamodules.problems import CorrectionData
-from ares.schema import Config
-from ares.step import Outputs, Run
-from ares.steps.fitting import data_arguments
-from ares.steps.inputs import policy_of, problems_of
+from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.fitting import data_arguments
+from ares.steps.common.inputs import load_problems, policy_of
 from ares.steps.rationale import fine_tune
-from ares.tables import read_corrections
+from ares.storage.tables import read_corrections
 from ares.types import AresError
 
 
-def sft(config: Config, run: Run) -> Outputs:
+def sft(config: Config, context: StepContext) -> StepResult:
     """Writes `policy/`, trained on the corrected rationales of the train split."""
-    problems, splits = problems_of(config, run)
+    problems, splits = load_problems(config, context)
     corrected = {
         row.pid: row.corrected
-        for row in read_corrections(run.inputs["corrections"])
+        for row in read_corrections(context.inputs["corrections"])
         if row.status == "ok" and row.corrected
     }
     if not corrected:
         raise AresError(
-            f"{run.inputs['corrections']} holds no corrected rationale; look at its column `reason`."
+            f"{context.inputs['corrections']} holds no corrected rationale; look at its column `reason`."
         )
-    model, tokenizer = policy_of(config, run.inputs["policy"], dropout=config.sft.dropout)
+    model, tokenizer = policy_of(config, context.inputs["policy"], dropout=config.sft.dropout)
     data = CorrectionData(
-        problems, splits, tokenizer, corrected=corrected, **data_arguments(config, run, config.sft)
+        problems, splits, tokenizer, corrected=corrected, **data_arguments(config, context, config.sft)
     )
-    return fine_tune(config, run, config.sft, model, data)
+    return fine_tune(config, context, config.sft, model, data)

@@ -1,0 +1,1 @@
+"""AI Teachers: they score sentences, repair rationales and compare them."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ares.store import hash_of
+from ares.storage.files import hash_of
 from ares.teachers.messages import (
     CorrectResult,
     JudgeResult,
@@ -29,7 +29,7 @@ from ares.teachers.parsing import FeedbackError, parse_correction, parse_grouped
 from ares.types import AresError, Problem
 
 if TYPE_CHECKING:
-    from ares.teachers.ledger import Ledger
+    from ares.teachers.ledger.ledger import Ledger
 
 Reader = Callable[[str], list[Any]]  # from a reply's text: answers, or FeedbackErrors in their places
 STOPS = {"refusal": "the Teacher refused", "max_tokens": "the reply is cut off at max_tokens"}
@@ -121,7 +121,7 @@ class Teacher(ABC):
         """How many tokens the service counts in a request, for free; None if it does not tell."""
         return None
 
-    def worst_usd(self, request: Request) -> float | None:
+    def max_cost_usd(self, request: Request) -> float | None:
         """The most that sending a request once can cost; None if the price is unknown."""
         return 0.0
 
@@ -231,7 +231,7 @@ class Teacher(ABC):
     async def _send(self, request: Request) -> Reply:
         if self.ledger is None:
             return await self.send(request)
-        return await self.ledger.ask(request, self.send, worst=self.worst_usd(request))
+        return await self.ledger.ask(request, self.send, worst=self.max_cost_usd(request))
 
 
 def _single(parse: Callable[[str], Any]) -> Reader:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from ares.store import hash_of
+from ares.storage.files import hash_of
 from ares.teachers.parsing import FeedbackError, Winner
 from ares.types import AresError
 

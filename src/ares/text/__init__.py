@@ -1,0 +1,1 @@
+"""Prompts, sentences and tokenizers."""

@@ -1,0 +1,1 @@
+"""Images: features extracted from them, and captions."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ares.store import read_json, sha256_path, write_json
+from ares.storage.files import read_json, sha256_path, write_json
 from ares.types import AresError
 from ares.vision.encoders import chosen_device
 from ares.vision.images import open_image

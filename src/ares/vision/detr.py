@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ares.store import sha256_path
+from ares.storage.files import sha256_path
 from ares.types import AresError
 from ares.vision.encoders import Encoder, chosen_device, half_precision, resolved_precision
 from ares.vision.images import open_image

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ares.store import sha256_file
+from ares.storage.files import sha256_file
 from ares.types import AresError
 from ares.vision.images import open_image
 

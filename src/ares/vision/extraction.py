@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from ares.store import hash_of, read_json, sha256_file, write_json
+from ares.storage.files import hash_of, read_json, sha256_file, write_json
 from ares.vision.encoders import Encoder
 from ares.vision.features import release
 from ares.vision.reading import (

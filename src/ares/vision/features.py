@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ares.store import read_json
+from ares.storage.files import read_json
 from ares.types import AresError
 
 

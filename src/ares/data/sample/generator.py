@@ -16,7 +16,7 @@ from ares.data.sample.drawing import draw
 from ares.data.sample.items import Draft, Fact, Item, Kind
 from ares.data.sample.kinds import KINDS
 from ares.data.sample.remarks import REMARKS, remarks
-from ares.store import write_json
+from ares.storage.files import write_json
 from ares.types import SPLITS, AresError, Problem
 
 LETTERS = "ABCD"

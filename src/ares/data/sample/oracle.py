@@ -17,7 +17,7 @@ from ares.data.sample.kinds import KINDS
 from ares.data.sample.relations import Relation, Templates
 from ares.data.sample.remarks import REMARKS
 from ares.data.sample.words import DOMAINS
-from ares.store import read_json
+from ares.storage.files import read_json
 from ares.types import AresError
 
 Verdict = Literal["true", "false", "irrelevant"]

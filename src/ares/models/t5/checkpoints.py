@@ -1,0 +1,93 @@
+"""What a checkpoint's weights are called and shaped, read without loading them, and how old names become ours."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers.utils.hub import cached_file
+
+from ares.storage.files import read_json
+from ares.types import AresError
+
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# The first Multimodal-CoT (UnifiedQA, DETR) keeps the fusion beside the encoder, not in it.
+OLD_NAMES = {r"^(image_dense|mha_layer|gate_dense)\.": r"encoder.\1."}
+
+
+def our_name(name: str) -> str:
+    """The name of a checkpoint's weight in our models."""
+    for old, new in OLD_NAMES.items():
+        name = re.sub(old, new, name)
+    return name
+
+
+def checkpoint_shapes(path: str | Path, **where: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of a checkpoint's weights (a folder or hub id) by our names; empty without a weight file.
+
+    `where` holds the hub's arguments of `from_pretrained`: revision, cache_dir, subfolder, ...
+    """
+    for name in _WEIGHT_FILES:
+        file = cached_file(str(path), name, _raise_exceptions_for_missing_entries=False, **where)
+        if file is None:
+            continue
+        shards = [name]
+        if name.endswith(".index.json"):
+            shards = sorted(set(read_json(file)["weight_map"].values()))
+        files = [cached_file(str(path), shard, **where) for shard in shards]
+        return {our_name(key): shape for part in files for key, shape in _shapes(str(part)).items()}
+    return {}
+
+
+def checkpoint_patch_dim(path: str | Path, **where: Any) -> int | None:
+    """D of `encoder.image_dense.weight` (d_model, D) in a checkpoint (a folder or hub id), None without one."""
+    shape = checkpoint_shapes(path, **where).get("encoder.image_dense.weight")
+    return None if shape is None else shape[1]
+
+
+@contextmanager
+def opening(problem: str, remedy: str) -> Iterator[None]:
+    """Turns whatever a checkpoint raises inside into the AresError `<problem> (<why>); <remedy>.`"""
+    try:
+        yield
+    except AresError:
+        raise
+    except Exception as error:  # a torn or foreign file fails in as many ways as there are formats
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if "ignore_mismatched_sizes" in reason:  # transformers speaks of a report that it prints
+            reason = "its weights are of other sizes than its config.json says"
+        raise AresError(f"{problem} ({reason}); {remedy}.") from error
+
+
+def read_weights(file: Path) -> dict[str, Any]:
+    """The tensors of a safetensors or pickled file by name, on the CPU; raises AresError where it holds none."""
+    import torch
+    from safetensors.torch import load_file
+
+    with opening(f"The weights in {file} cannot be loaded", "copy the file again"):
+        found = (
+            load_file(file)
+            if file.suffix == ".safetensors"
+            else torch.load(file, map_location="cpu", weights_only=True)
+        )
+        if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
+            raise TypeError("it holds something else than tensors by name")
+        return found
+
+
+def _shapes(file: str) -> dict[str, tuple[int, ...]]:
+    if file.endswith(".safetensors"):
+        from safetensors import safe_open
+
+        with safe_open(file, framework="pt") as weights:
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    import torch
+
+    state = torch.load(file, map_location="meta", weights_only=True)
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -1,0 +1,138 @@
+"""Sweeps: many settings of one stage, with everything that they share made once, before the first of them starts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ares.config.command_line import problems_with
+from ares.config.commands import is_swept
+from ares.config.compose import to_config
+from ares.config.schema import Config
+from ares.config.validation import validate
+from ares.launch.group import place_of
+from ares.pipeline.manifest import read_manifest
+from ares.pipeline.runner import is_finished, run_folder, run_stage
+from ares.pipeline.sweeps.search import Setting, settings_of
+from ares.pipeline.sweeps.table import job_row, write_sweep
+from ares.storage.files import hash_of
+from ares.types import AresError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One setting of a sweep: `name` is its folder, `overrides` its whole command line."""
+
+    name: str
+    setting: Setting
+    overrides: list[str]
+    config: Config
+
+
+def run_sweep(master: DictConfig, loader: Any, launcher: Any, arguments: list[str]) -> list[Any]:
+    """Runs all jobs of a command line's overrides that are not finished; returns Hydra's results of these.
+
+    `master` is the composed configuration with its `hydra` block, `loader` composes a job's, `launcher` runs jobs.
+    Afterwards the sweep's table is printed and stands in `<paths.runs>/<run>/sweep`. Raises AresError for
+    mistakes, before anything has run, and where jobs failed, after the others have ended.
+    """
+    jobs = jobs_of(master, loader, arguments)
+    place = place_of(jobs[0].config)
+    if place.world != place.count:
+        raise AresError("A sweep starts its own processes; run it without torchrun or srun.")
+    for job in jobs:
+        if not is_finished(job.config):
+            print(f"{job.name}: what it shares with other jobs")
+            _make_shared(job.config)
+    waiting = [job for job in jobs if not is_finished(job.config)]
+    print(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are done, {len(waiting)} start now.", flush=True)
+    results: list[Any] = []
+    errors: dict[str, str] = {}
+    if waiting:
+        try:
+            results = list(launcher.launch([job.overrides for job in waiting], initial_job_idx=0))
+        except Exception as error:  # a launcher may raise where a job died; the others' results stand
+            errors["launcher"] = str(error)
+    for job, result in zip(waiting, results, strict=False):
+        if result.status.name == "FAILED":
+            errors[job.name] = str(result._return_value)
+    failed = [job.name for job in waiting if not is_finished(job.config)]
+    folder = run_folder(jobs[0].config).parent
+    rows = [job_row(job.name, dict(job.setting), run_folder(job.config), job.name in failed) for job in jobs]
+    print(write_sweep(folder, rows))
+    if failed:
+        told = "".join(f"\n  {name}: {error}" for name, error in errors.items())
+        raise AresError(
+            f"{len(failed)} of {len(jobs)} jobs failed ({', '.join(failed)}); the same command again retries them.{told}"
+        )
+    return results
+
+
+def _make_shared(config: Config) -> None:
+    try:
+        run_stage(config, shared_only=True)
+    except AresError as error:
+        message = str(error)
+        if f"run={config.run}" not in message and f"run='{config.run}'" not in message:
+            raise
+        # What a job misses is to be made in the run that the jobs start from.
+        raise AresError(message.replace(config.run, str(config.sweep.of))) from None
+
+
+def jobs_of(master: DictConfig, loader: Any, arguments: Sequence[str]) -> list[Job]:
+    """The jobs of a command line. Raises AresError with every mistake in any of them."""
+    config = _composed(loader, master, [text for text in arguments if not is_swept(text)])
+    params = [f"{key}={value}" for key, value in config.sweep.params.items()]
+    if problems := problems_with(params):
+        raise AresError("\n".join(problems))
+    fixed, settings = settings_of([*params, *arguments], samples=config.sweep.samples, seed=config.sweep.seed)
+    common = [*fixed, *_what_all_get(config)]
+    jobs, mistakes = [], []
+    for setting, name in zip(settings, names_of(settings), strict=True):
+        run = f"{config.run}/sweep/{name}"
+        overrides = [*common, *(f"{key}={value}" for key, value in setting), f"run='{run}'"]
+        jobs.append(Job(name, setting, overrides, _composed(loader, master, overrides)))
+        try:
+            validate(jobs[-1].config)
+        except AresError as error:
+            mistakes.append(f"{name}: {error}")
+    if mistakes:
+        raise AresError("\n".join(mistakes))
+    return jobs
+
+
+def names_of(settings: Sequence[Setting]) -> list[str]:
+    """Each job's folder; those that would share one end in a hash of what they set."""
+    names = [name_of(setting) for setting in settings]
+    return [
+        name if names.count(name) == 1 else f"{name}-{hash_of([list(pair) for pair in setting])[:6]}"
+        for name, setting in zip(names, settings, strict=True)
+    ]
+
+
+def name_of(setting: Setting) -> str:
+    """A job's folder: what it sets, such as "kl_coef=0.1,clip_range=0.2"."""
+    keys = [key.rsplit(".", 1)[-1] for key, _ in setting]
+    names = keys if len(set(keys)) == len(keys) else [key for key, _ in setting]
+    text = ",".join(f"{name}={value}" for name, (_, value) in zip(names, setting, strict=True))
+    return "".join(character if character.isalnum() or character in "=,._+-" else "_" for character in text)
+
+
+def _composed(loader: Any, master: DictConfig, overrides: Sequence[str]) -> Config:
+    config = loader.load_sweep_config(master, list(overrides))
+    return to_config(
+        DictConfig({key: value for key, value in config.items_ex(resolve=False) if key != "hydra"})
+    )
+
+
+def _what_all_get(config: Config) -> list[str]:
+    found = [f"sweep.of='{config.run}'"]
+    if config.logger.group is None:
+        found.append(f"logger.group='{config.run}'")
+    start = run_folder(config) / "rationale" / "policy"
+    alone = config.policy is None and "rationale" not in config.stage.steps
+    if alone and "rationale" in read_manifest(run_folder(config))["steps"]:
+        # The jobs have folders of their own; the run that they are named after is where they start.
+        found.append(f"policy='{start}'")
+    return found

@@ -1,0 +1,1 @@
+"""What several steps need: their contract with the pipeline, inputs, prompts, fitting, asking a Teacher."""

@@ -1,0 +1,1 @@
+"""Files and tables: written atomically, read strictly, identified by the hash of their contents."""

@@ -1,0 +1,122 @@
+"""Files that are either whole or absent.
+
+Every write goes to a temporary file beside its target, is synced, and replaces the target in one rename, so a
+killed process leaves no half-written artefact. JSON, JSONL and the hashes of contents are here too; tables in ares.storage.tables.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ares.types import AresError
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yields a path beside `path` to write a file to; it replaces `path` when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Yields an empty folder beside `path`; it replaces the folder `path` when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sha256_file(path: Path | str) -> str:
+    """The sha256 (hex) of a file's bytes, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_path(path: Path | str) -> str:
+    """The sha256 (hex) of a file, or of the names and contents of a folder's files in order of their names.
+
+    Hidden files (temporary ones, locks) do not count. Raises FileNotFoundError where there is neither.
+    """
+    path = Path(path)
+    if path.is_file():
+        return sha256_file(path)
+    if not path.is_dir():
+        raise FileNotFoundError(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    return hash_of([[p.relative_to(path).as_posix(), sha256_file(p)] for p in files])
+
+
+def hash_of(value: Any) -> str:
+    """The sha256 (hex) of a value's canonical JSON (sorted keys, no spaces, UTF-8)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Writes a value as indented JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path | str) -> Any:
+    """Reads a JSON file; raises AresError naming file and line where it is not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows begins files with a mark
+    except json.JSONDecodeError as error:
+        raise AresError(
+            f"{path} is not valid JSON (line {error.lineno}: {error.msg}); repair or remove it."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise AresError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from None
+
+
+def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes one JSON object a line, atomically."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
+    """Reads one JSON object a line."""
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line]

@@ -1,0 +1,1 @@
+"""The ledger: every request to a Teacher and its reply, so that nothing is paid for twice."""

@@ -1,0 +1,1 @@
+"""Teachers that need no network."""

@@ -1,0 +1,320 @@
+"""The run folder: what is done stays done, what was killed goes on, what changed is refused."""
+
+import importlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from ares.config.schema import Config
+from ares.launch.group import Place
+from ares.pipeline.manifest import output_of, read_manifest
+from ares.pipeline.plan import full_plan
+from ares.pipeline.runner import _summary, is_finished, run_stage
+from ares.steps.common.contract import StepContext, StepResult
+from ares.storage.files import sha256_path
+from ares.types import AresError
+from tests.support.composed import composed
+
+STEPS = ("rationale", "rollout", "score", "ppo", "generate", "correct", "sft", "lora", "evaluate")
+
+
+class Killed(Exception):
+    """What ends a run in its middle."""
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[str]:
+    """Replaces every step by one that writes its outputs and records its key; `fail` names one that dies."""
+    made: list[str] = []
+
+    def step(config: Config, context: StepContext) -> StepResult:
+        if getattr(calls_fail, "key", None) == context.key:
+            raise Killed
+        made.append(context.key)
+        plan = next(step for step in full_plan(config.rounds) if step.key == context.key)
+        files = {}
+        for name, path in plan.outputs.items():
+            target = context.folder / Path(path).relative_to(plan.folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            content = f"{context.key} {config.seed} {sorted(sha256_path(p) for p in context.inputs.values())}"
+            if target.suffix:
+                target.write_text(content)
+            else:
+                target.mkdir(exist_ok=True)
+                (target / "config.json").write_text(content)
+            files[name] = target
+        return StepResult(files, {"figure": 1.0}, usd=0.5, requests=2)
+
+    calls_fail.key = None
+    for name in STEPS:
+        monkeypatch.setattr(importlib.import_module(f"ares.steps.{name}"), name, step)
+    return made
+
+
+class calls_fail:
+    key: str | None = None
+
+
+def config(tmp_path: Path, *overrides: str) -> Config:
+    base = [
+        "experiment=demo",
+        "features=none",
+        "data.sizes={train: 8, val: 4, test: 4}",
+        "stage.steps=[rationale,rollout,score,ppo,generate,correct,sft,lora,evaluate]",
+        f"paths.runs={tmp_path / 'runs'}",
+    ]
+    return composed(*base, *overrides)
+
+
+def test_all_steps_run_in_order_and_are_recorded(tmp_path, calls, capsys) -> None:
+    run_stage(config(tmp_path, "rounds=2"))
+    assert calls == [step.key for step in full_plan(2)]
+    root = tmp_path / "runs" / "demo"
+    manifest = read_manifest(root)["steps"]
+    entry = manifest["round-2/ppo"]
+    assert set(entry["inputs"]) == {"policy", "value", "rollouts", "feedback", "data"}
+    assert entry["inputs"]["policy"]["path"] == "round-1/sft/policy"
+    assert entry["outputs"]["policy"]["sha256"] == sha256_path(root / "round-2/ppo/policy")
+    assert (entry["usd"], entry["requests"], entry["metrics"]) == (0.5, 2, {"figure": 1.0})
+    assert "torch" in entry["versions"]
+    before = json.dumps(manifest)
+    calls.clear()
+    run_stage(config(tmp_path, "rounds=2"))
+    assert calls == []
+    assert "nothing to do" in capsys.readouterr().out
+    assert json.dumps(read_manifest(root)["steps"]) == before
+
+
+def test_a_relative_run_folder_is_the_same_folder(tmp_path, calls, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_stage(config(tmp_path, "paths.runs=runs"))
+    assert calls == [step.key for step in full_plan(1)]
+    calls.clear()
+    run_stage(config(tmp_path))
+    assert calls == []
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path, calls) -> None:
+    calls_fail.key = "round-1/ppo"
+    with pytest.raises(Killed):
+        run_stage(config(tmp_path))
+    done = list(calls)
+    calls_fail.key = None
+    calls.clear()
+    run_stage(config(tmp_path))
+    assert done + calls == [step.key for step in full_plan(1)]
+
+
+def test_a_changed_setting_is_refused_by_name_with_what_it_invalidates(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    calls.clear()
+    with pytest.raises(AresError, match=r"rl\.clip_range \(0\.2 → 0\.1\).*round-1/generate.*on_change=rerun"):
+        run_stage(config(tmp_path, "rl.clip_range=0.1"))
+    assert calls == []
+
+
+def test_a_dry_run_of_another_teacher_is_not_refused_and_changes_nothing(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    other = ("stage=score", "teacher=anthropic", "stage.steps=[score]")
+    with pytest.raises(AresError, match="was made with another teacher"):
+        run_stage(config(tmp_path, *other))
+    calls_fail.key = "round-1/score"  # where the step itself ends the program
+    with pytest.raises(Killed):
+        run_stage(config(tmp_path, *other, "teacher.dry_run=true"))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+def test_the_last_line_of_a_step_tells_its_chief_figures() -> None:
+    def told(name: str, metrics: dict[str, float]) -> str:
+        step = next(step for step in full_plan(1) if step.name == name)
+        return _summary(step, StepResult({}, metrics))
+
+    scores = {f"accuracy/{name}": 50.0 for name in ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "AVG")}
+    assert told("evaluate", {**scores, "accuracy/AVG": 71.25}) == "accuracy/AVG 71.25 · "
+    before_and_after = {"before/score_per_sentence": 0.5, "after/score_per_sentence": 0.6}
+    found = told("ppo", {"train/score": 0.4, **before_and_after})
+    assert found == "before/score_per_sentence 0.5 · after/score_per_sentence 0.6 · "
+    assert (
+        told("generate", {f"{s}/tokens": 9.0 for s in ("train", "val")}) == "train/tokens 9 · val/tokens 9 · "
+    )
+
+
+def test_rerun_makes_the_changed_step_and_all_that_follows_again(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    calls.clear()
+    # The fake steps' outputs depend on the seed alone.
+    run_stage(config(tmp_path, "sft.lr=1e-5", "on_change=rerun"))
+    assert calls == ["round-1/sft"]
+    calls.clear()
+    run_stage(config(tmp_path, "seed=1", "sft.lr=1e-5", "on_change=rerun"))
+    assert calls == [step.key for step in full_plan(1)]
+
+
+def test_keep_leaves_the_changed_step_alone(tmp_path, calls, capsys) -> None:
+    run_stage(config(tmp_path))
+    calls.clear()
+    capsys.readouterr()
+    run_stage(config(tmp_path, "rl.clip_range=0.1", "on_change=keep"))
+    told = capsys.readouterr()
+    assert "round-1/ppo: kept, though it was made with another rl.clip_range (0.2 → 0.1)" in told.out
+    assert told.err == ""
+    # Bytes that somebody, or a disk, has changed are kept too, but not without a warning.
+    (tmp_path / "runs/demo/round-1/feedback.parquet").write_text("edited")
+    run_stage(config(tmp_path, "on_change=keep"))
+    warnings = capsys.readouterr().err.splitlines()
+    assert warnings[0].startswith(
+        "warning: round-1/score: kept, though it has an output altered since it was"
+    )
+    assert calls == []
+
+
+def test_rl_settings_do_not_touch_rollouts(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    calls.clear()
+    run_stage(config(tmp_path, "rl.kl_coef=0.5", "on_change=rerun"))
+    assert "round-1/rollouts" not in calls
+    assert "round-1/score" not in calls
+    assert "round-1/ppo" in calls
+
+
+def test_a_second_writer_is_refused(tmp_path, calls) -> None:
+    root = tmp_path / "runs" / "demo"
+    root.mkdir(parents=True)
+    with FileLock(root / ".lock"), pytest.raises(AresError, match="another process"):
+        run_stage(config(tmp_path))
+    assert calls == []
+
+
+def test_a_stage_alone_starts_from_another_runs_policy(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    calls.clear()
+    rl = ("stage=rl", "stage.steps=[rollout,score,ppo]", "run=second")
+    run_stage(config(tmp_path, *rl, "policy=demo"))
+    assert calls == ["round-1/rollouts", "round-1/score", "round-1/ppo"]
+    path = read_manifest(tmp_path / "runs" / "second")["steps"]["round-1/rollouts"]["inputs"]["policy"][
+        "path"
+    ]
+    assert path == str((tmp_path / "runs/demo/round-1/sft/policy").resolve())
+    with pytest.raises(AresError, match="neither a folder"):
+        run_stage(config(tmp_path, *rl[:2], "run=third", "policy=nowhere"))
+
+
+def test_a_stage_alone_names_what_is_missing(tmp_path, calls) -> None:
+    with pytest.raises(AresError, match=r"feedback\.parquet.*python train\.py stage=score run=demo"):
+        run_stage(config(tmp_path, "stage=ppo", "stage.steps=[ppo]", "policy=" + _policy(tmp_path)))
+
+
+def _policy(tmp_path: Path) -> str:
+    policy = tmp_path / "policy"
+    policy.mkdir()
+    (policy / "config.json").write_text("{}")
+    (tmp_path / "runs/demo/round-1/rollouts").mkdir(parents=True)
+    root = tmp_path / "runs/demo"
+    rollouts = output_of(root / "round-1/rollouts", root)
+    manifest = {"steps": {"round-1/rollouts": {"outputs": {"rollouts": rollouts}}}}
+    (tmp_path / "runs/demo/manifest.json").write_text(json.dumps(manifest))
+    return str(policy)
+
+
+def test_an_altered_output_is_refused_and_made_again_when_asked(tmp_path, calls, capsys) -> None:
+    run_stage(config(tmp_path))
+    feedback = tmp_path / "runs/demo/round-1/feedback.parquet"
+    whole = feedback.read_text()
+    os.utime(feedback, (1, 1))  # touched, not altered
+    calls.clear()
+    run_stage(config(tmp_path))
+    assert calls == []
+    feedback.write_text("edited")
+    with pytest.raises(
+        AresError, match=r"round-1/score has an output altered since it was made \(feedback\); it and"
+    ):
+        run_stage(config(tmp_path))
+    with pytest.raises(AresError, match=r"feedback\.parquet was altered since round-1/score made it"):
+        run_stage(config(tmp_path, "stage=ppo", "stage.steps=[ppo]"))
+    assert calls == []
+    run_stage(config(tmp_path, "on_change=rerun"))
+    assert calls == ["round-1/score"]
+    assert feedback.read_text() == whole
+
+
+def test_a_part_that_is_gone_is_noticed(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    (tmp_path / "runs/demo/round-1/rollouts/config.json").unlink()
+    with pytest.raises(AresError, match=r"an output altered since it was made \(rollouts\)"):
+        run_stage(config(tmp_path))
+
+
+def test_a_killed_rerun_is_not_taken_for_what_it_replaced(tmp_path, calls, capsys) -> None:
+    run_stage(config(tmp_path))
+    calls_fail.key = "round-1/ppo"
+    with pytest.raises(Killed):
+        run_stage(config(tmp_path, "rl.kl_coef=0.9", "on_change=rerun"))
+    calls_fail.key = None
+    calls.clear()
+    run_stage(config(tmp_path))
+    assert calls[0] == "round-1/ppo"
+    assert "nothing to do" not in capsys.readouterr().out
+
+
+def test_a_refused_change_leaves_the_saved_configuration(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    saved = (tmp_path / "runs/demo/config.yaml").read_text()
+    with pytest.raises(AresError, match="clip_range"):
+        run_stage(config(tmp_path, "rl.clip_range=0.1"))
+    assert (tmp_path / "runs/demo/config.yaml").read_text() == saved
+
+
+def test_the_lock_ends_with_the_run(tmp_path, calls) -> None:
+    run_stage(config(tmp_path))
+    with FileLock(tmp_path / "runs/demo/.lock", timeout=0):
+        pass
+
+
+def test_with_several_devices_device_steps_run_in_groups_and_the_orchestrator_joins_none(
+    tmp_path, calls, monkeypatch
+) -> None:
+    import torch
+
+    grouped = []
+
+    def in_group(config: Config, context: StepContext, name: str, place: Place, *_: object) -> StepResult:
+        grouped.append((name, place.world))
+        return getattr(importlib.import_module(f"ares.steps.{name}"), name)(config, context)
+
+    monkeypatch.setattr("ares.pipeline.runner.run_in_group", in_group)
+    run_stage(config(tmp_path, "strategy=ddp", "trainer.devices=2"))
+    assert calls == [step.key for step in full_plan(1)]
+    device_steps = ["rationale", "rollout", "ppo", "generate", "sft", "generate", "lora"]
+    assert grouped == [(name, 2) for name in device_steps]
+    assert not torch.distributed.is_initialized()
+    assert not torch.cuda.is_initialized()
+
+
+def test_jobs_of_a_sweep_share_the_steps_before_ppo(tmp_path, calls, capsys) -> None:
+    run_stage(config(tmp_path, "stage=rationale", "stage.steps=[rationale]"))
+    calls.clear()
+    rl = ("stage=rl", "stage.steps=[rollout,score,ppo]", "policy=demo", "sweep.of=demo")
+    jobs = [config(tmp_path, *rl, f"run=demo/sweep/{kl}", f"rl.kl_coef={kl}") for kl in (0.1, 0.2)]
+    run_stage(jobs[0], shared_only=True)
+    assert calls == ["round-1/rollouts", "round-1/score"]
+    for job in jobs:
+        assert not is_finished(job)
+        run_stage(job)
+        assert is_finished(job)
+    assert calls == ["round-1/rollouts", "round-1/score", "round-1/ppo", "round-1/ppo"]
+    entries = [read_manifest(tmp_path / "runs/demo/sweep" / kl)["steps"] for kl in ("0.1", "0.2")]
+    assert entries[0]["round-1/score"]["outputs"] == entries[1]["round-1/score"]["outputs"]
+    assert all((e["round-1/score"]["usd"], e["round-1/score"]["requests"]) == (0, 0) for e in entries)
+    [folder_of_scores] = (tmp_path / "runs/shared").glob("score-*")
+    assert json.loads((folder_of_scores / "entry.json").read_text())["requests"] == 2
+    # A data set that is not made yet is no mistake: the job will make it.
+    assert not is_finished(
+        config(tmp_path, *rl, "run=demo/sweep/0.1", "features=patches", "data.sizes.train=9")
+    )
+    # Another seed is another rollout.
+    run_stage(config(tmp_path, *rl, "run=demo/sweep/seed", "seed=1"), shared_only=True)
+    assert calls[-2:] == ["round-1/rollouts", "round-1/score"]

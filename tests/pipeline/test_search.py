@@ -1,0 +1,97 @@
+"""Which settings a sweep tries."""
+
+import math
+from statistics import fmean
+
+import pytest
+
+from ares.config.command_line import problems_with
+from ares.config.schema import Config, SweepConfig
+from ares.pipeline.sweeps import jobs as sweep
+from ares.pipeline.sweeps.jobs import name_of, names_of
+from ares.pipeline.sweeps.search import settings_of
+from ares.types import AresError
+
+
+def test_every_combination_in_the_order_of_the_command_line() -> None:
+    fixed, settings = settings_of(
+        ["stage=rl", "rl.kl_coef=0,0.1", "data.sizes={train: 8, val: 4}", "rl.clip_range=0.1,0.2"],
+        samples=None,
+        seed=0,
+    )
+    assert fixed == ["stage=rl", "data.sizes={train: 8, val: 4}"]
+    assert [dict(s) for s in settings] == [
+        {"rl.kl_coef": kl, "rl.clip_range": clip} for kl in ("0", "0.1") for clip in ("0.1", "0.2")
+    ]
+
+
+def test_a_later_argument_replaces_an_earlier_one() -> None:
+    fixed, settings = settings_of(["rl.kl_coef=0,1", "rl.lr=1,2", "rl.lr=3"], samples=None, seed=0)
+    assert (fixed, len(settings)) == (["rl.lr=3"], 2)
+
+
+def test_draws_lie_in_their_ranges_and_repeat_with_the_seed() -> None:
+    swept = ["rl.lr=tag(log, interval(1e-5, 1e-1))", "rl.clip_range=interval(0.1, 0.3)", "rl.ppo_epochs=2,4"]
+    _, settings = settings_of(swept, samples=400, seed=1)
+    rates = [float(dict(s)["rl.lr"]) for s in settings]
+    clips = [float(dict(s)["rl.clip_range"]) for s in settings]
+    assert min(rates) >= 1e-5 * 0.999
+    assert max(rates) <= 1e-1 * 1.001
+    # Uniform in the logarithm: half of the draws lie below the geometric mean.
+    assert 0.4 < fmean(rate < 1e-3 for rate in rates) < 0.6
+    assert fmean(map(math.log10, rates)) == pytest.approx(-3, abs=0.2)
+    assert 0.1 <= min(clips) < 0.11 < 0.29 < max(clips) <= 0.3
+    assert {dict(s)["rl.ppo_epochs"] for s in settings} == {"2", "4"}
+    assert settings == settings_of(swept, samples=400, seed=1)[1]
+    assert settings[:7] == settings_of(swept, samples=7, seed=1)[1]
+    assert settings[0] != settings_of(swept, samples=7, seed=2)[1][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "samples", "message"),
+    [
+        (["stage=rl"], None, "none are given"),
+        (["rl.lr=interval(0, 1)"], None, r"sweep\.samples"),
+        (["rl.lr=tag(log, interval(0, 1))"], 3, "above 0"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused(arguments: list[str], samples: int | None, message: str) -> None:
+    with pytest.raises(AresError, match=message):
+        settings_of(arguments, samples=samples, seed=0)
+
+
+def test_an_interval_is_checked_like_a_value() -> None:
+    assert problems_with(["rl.lr=tag(log, interval(1e-5, 1e-3))"]) == []
+    assert len(problems_with(["rl.klcoef=interval(0, 1)"])) == 1
+
+
+def test_a_jobs_folder_is_named_by_what_it_sets() -> None:
+    assert name_of((("rl.kl_coef", "0.1"), ("rl.clip_range", "0.2"))) == "kl_coef=0.1,clip_range=0.2"
+    assert name_of((("sft.lr", "1"), ("rl.lr", "2"))) == "sft.lr=1,rl.lr=2"
+    assert name_of((("data.root", "/a b/c"),)) == "root=_a_b_c"
+
+
+def test_two_spellings_of_a_value_are_one_job() -> None:
+    _, settings = settings_of(["rl.kl_coef=0.1,1e-1,0.2", "rl.objective=ppo,grpo,ppo"], samples=None, seed=0)
+    assert [tuple(dict(s).values()) for s in settings] == [
+        (kl, objective) for kl in ("0.1", "0.2") for objective in ("ppo", "grpo")
+    ]
+
+
+def test_settings_that_would_share_a_folder_get_two() -> None:
+    settings = [(("data.root", value),) for value in ("a/b", "a_b", "c")]
+    names = names_of(settings)
+    assert len(set(names)) == 3
+    assert names[2] == "root=c"
+    assert names == [*names_of(settings[:2]), "root=c"]
+
+
+def test_what_the_jobs_miss_is_to_be_made_in_the_run_that_they_start_from(monkeypatch) -> None:
+    def run_stage(config: Config, *, shared_only: bool) -> None:
+        raise AresError(f"runs/{config.run}/x is not there; make it with `python train.py run={config.run}`.")
+
+    monkeypatch.setattr(sweep, "run_stage", run_stage)
+    job = Config(run="demo/sweep/kl_coef=0.1,clip_range=0.1", sweep=SweepConfig(of="demo"))
+    with pytest.raises(AresError) as error:
+        sweep._make_shared(job)
+    assert str(error.value) == "runs/demo/x is not there; make it with `python train.py run=demo`."

@@ -1,0 +1,60 @@
+"""A sweep's table and picture."""
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+from ares.pipeline.sweeps.table import job_row, write_sweep
+from ares.storage.files import read_json, write_json
+
+
+def job(root: Path, shared: Path, score: float, requests: int) -> None:
+    entry: dict[str, Any] = {"metrics": {}, "seconds": 1.0, "usd": 0.0, "requests": 0}
+    steps = {
+        "round-1/score": {**entry, "seconds": 50.0, "shared": str(shared)},
+        "round-1/ppo": {
+            **entry,
+            "requests": requests,
+            "metrics": {
+                "after/score_per_sentence": score,
+                "before/score_per_sentence": 0.5,
+                "train/kl_k1": -0.02,
+                "after/repetition": 0.0,
+            },
+        },
+    }
+    if requests == 0:
+        steps["final/evaluate"] = {**entry, "metrics": {"accuracy/AVG": 80.0}}
+    write_json(root / "manifest.json", {"run": root.name, "steps": steps})
+
+
+def test_jobs_by_figures_and_what_the_teacher_was_asked(tmp_path: Path) -> None:
+    shared = tmp_path / "shared" / "score-0"
+    write_json(shared / "entry.json", {"requests": 40})
+    job(tmp_path / "a", shared, 0.75, 0)
+    job(tmp_path / "b", shared, 0.25, 3)
+    rows = [job_row(n, {"rl.kl_coef": n}, tmp_path / n, failed=n == "c") for n in ("a", "b", "c")]
+    text = write_sweep(tmp_path / "sweep", rows)
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
+    assert lines[0] == [
+        "job",
+        "state",
+        "score",
+        "score before",
+        "KL (-k1)",
+        "repetition",
+        "accuracy",
+        "seconds",
+    ]
+    assert lines[2] == ["a", "done", "0.75", "0.5", "0.02", "0", "80", "2"]
+    assert lines[3] == ["b", "done", "0.25", "0.5", "0.02", "0", "–", "1"]
+    assert lines[4] == ["c", "failed", "–", "–", "–", "–", "–", "0"]
+    assert "Teacher requests: 40 in 1 shared steps, once for all jobs; 3 in the 3 jobs themselves." in text
+    assert read_json(tmp_path / "sweep/sweep.json")[1]["figures"]["score"] == 0.25
+    bars = [
+        element
+        for element in ElementTree.parse(tmp_path / "sweep/sweep.svg").iter()
+        if element.tag.endswith("rect") and element.get("fill") != "white"
+    ]
+    widths = [float(bar.get("width", "")) for bar in bars[:3]]
+    assert widths[0] == 3 * widths[1] > widths[2] == 0

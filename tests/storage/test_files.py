@@ -1,0 +1,103 @@
+"""Files are whole or absent, and read back as they were written."""
+
+import pytest
+
+from ares.storage.files import (
+    atomic_folder,
+    atomic_path,
+    hash_of,
+    read_json,
+    read_jsonl,
+    sha256_path,
+    write_json,
+    write_jsonl,
+)
+from ares.types import AresError
+
+
+class Killed(Exception):
+    """What ends a write in its middle."""
+
+
+def half_written(path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise Killed
+
+
+def half_written_folder(path) -> None:
+    with atomic_folder(path) as temporary:
+        (temporary / "x").write_text("2")
+        raise Killed
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(Killed):
+        half_written(target)
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_others_may_read_what_was_written(tmp_path) -> None:
+    with atomic_path(tmp_path / "a.txt") as file:
+        file.write_text("1")
+    with atomic_folder(tmp_path / "model"):
+        pass
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path) -> None:
+    target = tmp_path / "model"
+    with atomic_folder(target) as folder:
+        (folder / "x").write_text("1")
+    with pytest.raises(Killed):
+        half_written_folder(target)
+    assert (target / "x").read_text() == "1"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_replaces_the_old_one_whole(tmp_path) -> None:
+    for name in ("a", "b"):
+        with atomic_folder(tmp_path / "model") as folder:
+            (folder / name).write_text(name)
+    assert [p.name for p in (tmp_path / "model").iterdir()] == ["b"]
+
+
+def test_hash_of_a_folder_sees_names_and_contents_but_no_hidden_files(tmp_path) -> None:
+    (tmp_path / "a").write_text("1")
+    first = sha256_path(tmp_path)
+    (tmp_path / ".lock").write_text("")
+    assert sha256_path(tmp_path) == first
+    (tmp_path / "a").write_text("2")
+    second = sha256_path(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert len({first, second, sha256_path(tmp_path)}) == 3
+
+
+def test_what_is_not_there_has_no_hash(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError):
+        sha256_path(tmp_path / "absent")
+
+
+def test_hash_does_not_depend_on_the_order_of_keys() -> None:
+    assert hash_of({"a": 1, "b": [1, 2]}) == hash_of({"b": [1, 2], "a": 1}) != hash_of({"a": 1, "b": [2, 1]})
+
+
+def test_bad_json_names_file_and_line(tmp_path) -> None:
+    (tmp_path / "x.json").write_text('{"a": 1,\n oops}')
+    with pytest.raises(AresError, match=r"x\.json.*line 2"):
+        read_json(tmp_path / "x.json")
+    (tmp_path / "z.json").write_bytes(b'{"a": "\xe4"}')
+    with pytest.raises(AresError, match=r"z\.json is not UTF-8 \(byte 7\)"):
+        read_json(tmp_path / "z.json")
+    write_json(tmp_path / "y.json", {"ä": 1})
+    assert read_json(tmp_path / "y.json") == {"ä": 1}
+
+
+def test_lines_end_at_newlines_alone(tmp_path) -> None:
+    rows = [{"text": "a\u2028b\u2029c\u0085d\re"}, {"text": "f"}]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert read_jsonl(tmp_path / "rows.jsonl") == rows
