@@ -15,7 +15,7 @@ from ares.launch.group import free_port
 from ares.models.t5.loading import value_from_policy
 from ares.modules.ppo import run_ppo
 from ares.modules.sharding import whole
-from tests.modules.test_ppo import QUIET, TinyFeatures, make_buffer, tiny_policy
+from tests.support.ppo import QUIET, TinyFeatures, make_buffer, tiny_policy
 
 # Processes are forked from a server that has imported everything: a group starts in a second.
 _CONTEXT = multiprocessing.get_context("forkserver")

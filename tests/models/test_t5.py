@@ -39,9 +39,10 @@ def test_original_checkpoint_gives_the_recorded_outputs(original, recorded):
 
 
 @torch.no_grad()
-def test_with_the_originals_attention_the_outputs_are_equal_to_1e_5(shared, recorded):
+def test_eager_attention_in_float64_gives_the_recorded_outputs(shared, recorded):
+    """In float64 only the rounding of the recording itself is left, whichever kernels the processor runs."""
     golden = shared / "golden" / "model_untied"
-    model = T5ForMultimodalGeneration.from_pretrained(golden, attn_implementation="eager")
+    model = T5ForMultimodalGeneration.from_pretrained(golden, attn_implementation="eager").double()
     assert model.encoder.config._attn_implementation == "eager"
     output = model(**inputs(recorded))
     at_columns = output.logits[:, :, recorded["out/logits_cols"]]
@@ -50,7 +51,7 @@ def test_with_the_originals_attention_the_outputs_are_equal_to_1e_5(shared, reco
         (at_columns, "logits_at_cols"),
         (output.logits[0, :12], "logits_full_row0"),
     ):
-        torch.testing.assert_close(ours, recorded[f"out/{name}"], rtol=1e-5, atol=1e-5)
+        assert far(ours, recorded[f"out/{name}"]) <= 2e-6, name
 
 
 @torch.no_grad()

@@ -11,11 +11,11 @@ from ares.models.t5.generation import token_logprobs, values
 from ares.models.t5.loading import value_from_policy
 from ares.modules.adapter import adapt, merge
 from ares.modules.targets import model_inputs
-from tests.modules.test_ppo import (
+from tests.support.ppo import (
     RL,
     TinyFeatures,
     Watch,
-    good_share,
+    good_probability,
     make_buffer,
     same,
     tiny_policy,
@@ -67,7 +67,7 @@ def test_adapters_alone_are_trained_and_learn(tmp_path):
     policy, watch = tiny_policy(), Watch()
     value = value_from_policy(policy)
     before, buffer = weights(policy), make_buffer(policy, questions=16)
-    start = good_share(policy, buffer)
+    start = good_probability(policy, buffer)
     rl = replace(RL, lora=ADAPTER, ppo_epochs=6, lr=3e-2, kl_coef=0.0)
     figures = train(policy, buffer, tmp_path, rl, value=value, callbacks=[watch])
     trained = set().union(*(gradients.keys() for gradients in watch.gradients))
@@ -79,7 +79,7 @@ def test_adapters_alone_are_trained_and_learn(tmp_path):
     assert all(
         torch.equal(after[n], before[n]) for n in before if "norm" in n or "embed" in n or "shared" in n
     )
-    assert good_share(policy, buffer) > start + 0.02
+    assert good_probability(policy, buffer) > start + 0.02
     assert figures["train/explained_variance"] > 0
 
 
@@ -95,9 +95,9 @@ def test_one_body_serves_both_and_learns(tmp_path):
     figures = train(policy, buffer, tmp_path / "value", replace(rl, ppo_epochs=1, lr=1e-2), value=head)
     assert figures["train/explained_variance"] > 0.02
     policy.load_state_dict(before)
-    start = good_share(policy, buffer)
+    start = good_probability(policy, buffer)
     train(policy, buffer, tmp_path / "ppo", replace(RL, ppo_epochs=4, share_trunk=True), value=head)
-    assert good_share(policy, buffer) > start
+    assert good_probability(policy, buffer) > start
     take_trunk(whole, policy)
     inputs = model_inputs(buffer.batch(range(4), None))
     with torch.no_grad():

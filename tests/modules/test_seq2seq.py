@@ -40,6 +40,17 @@ def rows(count: int) -> list[Encoded]:
     return made
 
 
+def mean_cross_entropy(network, examples: list[Encoded]) -> torch.Tensor:
+    """Nats per label token, computed row by row without padding."""
+    total, tokens = torch.zeros(()), 0
+    for row in examples:
+        labels = torch.tensor([row.label_ids])
+        logits = network(input_ids=torch.tensor([row.input_ids]), labels=labels).logits
+        total = total + F.cross_entropy(logits[0], labels[0], reduction="sum")
+        tokens += labels.numel()
+    return total / tokens
+
+
 def equal_share(references, hypotheses) -> float:
     return sum(r == h for r, h in zip(references, hypotheses, strict=True)) / len(references)
 
@@ -115,13 +126,7 @@ def test_a_step_is_the_gradient_of_the_mean_over_the_optimiser_batchs_real_token
         weight_decay=0.0,
     )
     optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-2, weight_decay=0.0)
-    total, tokens = torch.zeros(()), 0
-    for row in train:
-        labels = torch.tensor([row.label_ids])
-        logits = reference(input_ids=torch.tensor([row.input_ids]), labels=labels).logits
-        total = total + F.cross_entropy(logits[0], labels[0], reduction="sum")
-        tokens += labels.numel()
-    (total / tokens).backward()
+    mean_cross_entropy(reference, train).backward()
     optimizer.step()
     for (name, a), b, c in zip(
         reference.named_parameters(), cut.parameters(), whole.parameters(), strict=True
@@ -133,10 +138,14 @@ def test_a_step_is_the_gradient_of_the_mean_over_the_optimiser_batchs_real_token
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_it_learns(tmp_path) -> None:
-    figures = fit(model(), tmp_path, epochs=40, train=rows(64), eval_every_epochs=20)
-    assert figures["val/equal"] >= 0.5
-    assert figures["loss"] < 1.0
+def test_fit_memorizes_a_few_rows(tmp_path) -> None:
+    network, train = model(), rows(8)
+    before = mean_cross_entropy(network, train)
+    metrics = fit(network, tmp_path, epochs=40, train=train, eval_every_epochs=40)
+    # Over four seeds and three sets of kernels: 3.3 to 3.9 before, 0.07 to 0.18 after, at least 6 of 8 rows right.
+    assert before > 2
+    assert mean_cross_entropy(network, train) < 0.6
+    assert metrics["val/equal"] >= 0.5
 
 
 def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
