@@ -10,7 +10,7 @@ from ares.evaluation.judge import win_rates
 from ares.steps import correct, evaluate, generate, ppo, rollout, score
 from ares.steps.common.contract import StepContext
 from ares.types import Prediction, Problem, Rationale
-from tests.modules.test_ppo import RL, Watch, make_buffer, tiny_policy, train
+from tests.support.ppo import RL, Watch, make_buffer, tiny_policy, train
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
 

@@ -299,7 +299,7 @@ def test_the_disk_has_to_hold_the_features(
 
 
 def test_sizes_of_models(shared: Path) -> None:
-    from ares.models.t5.loading import build_policy, load_policy
+    from ares.models.t5.loading import build_model, load_model
 
     class Tokenizer:
         pad_token_id, eos_token_id = 0, 1
@@ -310,12 +310,12 @@ def test_sizes_of_models(shared: Path) -> None:
     config = composed("experiment=demo")
     keys = ("d_model", "d_ff", "d_kv", "layers", "heads", "feed_forward")
     settings = {key: config.model[key] for key in keys}
-    built = build_policy(Tokenizer(), **settings, patch_num=16, patch_dim=784, dropout=0.0, seed=0)
+    built = build_model(Tokenizer(), **settings, patch_num=16, patch_dim=784, dropout=0.0, seed=0)
     model = model_of(config)
     assert model.parameters == pytest.approx(sum(p.numel() for p in built.parameters()), rel=0.05)
     golden = shared / "golden" / "model_untied"
     read = model_of(composed("model=base", f"model.init={golden}"))
-    opened = load_policy(golden, dropout=0.0, features=True)
+    opened = load_model(golden, dropout=0.0, features=True)
     assert read.parameters == sum(p.numel() for p in opened.parameters())
     assert (read.width, read.layers, read.vocabulary) == (64, 4, 32128)
     assert model_of(composed("model=large")).parameters == 790_496_256

@@ -5,18 +5,11 @@ import torch
 from torch import nn
 from transformers import GenerationConfig
 
-from ares.models.t5.generation import (
-    _decode,
-    decoder_inputs,
-    generate_greedy,
-    response_states,
-    sample,
-    states_logprobs,
-    token_logprobs,
-    values,
-)
-from ares.models.t5.loading import value_from_policy
+from ares.models.t5.generation import _decode
+from ares.models.t5.loading import value_from_model
+from ares.models.t5.model import response_states
 from ares.types import AresError
+from tests.support.t5 import generate_greedy, sample, states_logprobs, token_logprobs, values
 
 
 def generator(seed=0):
@@ -219,7 +212,7 @@ def test_a_model_as_loaded_samples_like_one_in_eval_mode(writer, batch, tmp_path
 
 
 def test_logprobs_and_values_ignore_padding(writer, batch):
-    value = value_from_policy(writer)
+    value = value_from_model(writer)
     nn.init.normal_(value.v_head[2].weight)
     ids, mask = padded(sample(writer, **batch, k=1, max_new_tokens=8, generator=generator(2)))
     wide = nn.functional.pad(ids, (0, 4), value=7), nn.functional.pad(mask, (0, 4))
@@ -235,7 +228,7 @@ def test_logprobs_and_values_ignore_padding(writer, batch):
 
 
 def test_values_are_of_the_state_before_each_token(writer, batch):
-    value = value_from_policy(writer)
+    value = value_from_model(writer)
     nn.init.normal_(value.v_head[2].weight)
     ids, mask = torch.randint(2, 40, (3, 6)), torch.ones(3, 6)
     changed = ids.clone()
@@ -248,14 +241,9 @@ def test_values_are_of_the_state_before_each_token(writer, batch):
 def test_logprobs_have_gradients(writer, batch):
     ids, mask = torch.randint(2, 40, (3, 6)), torch.ones(3, 6)
     found = token_logprobs(writer, **batch, response_ids=ids, response_mask=mask)
-    logits = writer(**batch, decoder_input_ids=decoder_inputs(ids)).logits
+    logits = writer(**batch, decoder_input_ids=nn.functional.pad(ids, (1, 0))[:, :-1]).logits
     expected = logits.log_softmax(-1).gather(2, ids[..., None]).squeeze(-1)
     assert torch.allclose(found, expected, atol=1e-5)
     ours = torch.autograd.grad(found.sum(), list(writer.parameters()))
     theirs = torch.autograd.grad(expected.sum(), list(writer.parameters()))
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, theirs, strict=True))
-
-
-def test_decoder_inputs_are_shifted_right():
-    assert decoder_inputs(torch.tensor([[5, 6, 1]])).tolist() == [[0, 5, 6]]
-    assert decoder_inputs(torch.tensor([[5, 6, 1]]), start_id=9).tolist() == [[9, 5, 6]]

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from ares.modules.batching import batch_table
-from tests.modules.test_ppo import RL, make_buffer, tiny_policy, train
+from tests.support.ppo import RL, make_buffer, tiny_policy, train
 
 
 def test_the_table_names_every_part_of_a_step():

@@ -2,35 +2,12 @@
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
-from ares.config.schema import RlConfig
-from ares.datamodules.rollouts import RolloutData
-from ares.models.t5.generation import token_logprobs
-from ares.models.t5.loading import value_from_policy
 from ares.modules.ppo_module import PPOModule
-from ares.modules.targets import model_inputs
-from tests.modules.test_ppo import RL, make_buffer, tiny_policy
-
-FIRST = replace(RL, value_warmup_epochs=0)
-
-
-def module_and_batch(rl: RlConfig = FIRST, **trainer: Any) -> tuple[PPOModule, dict[str, Any]]:
-    """A module in its first epoch whose advantages and returns are random, and all rows as one batch."""
-    policy = tiny_policy().double()
-    buffer = make_buffer(policy, reference=tiny_policy(seed=9).double())
-    data = RolloutData(buffer, features=None, global_batch=len(buffer), micro=len(buffer), world=1, seed=0)
-    module = PPOModule(policy, value_from_policy(policy), data, rl)
-    settings = {"current_epoch": 0, "accumulate_grad_batches": 1, "world_size": 1, "precision": "64-true"}
-    module._trainer = SimpleNamespace(**{**settings, **trainer})  # type: ignore[assignment]
-    generator = torch.Generator().manual_seed(0)
-    module.advantages = torch.randn(buffer.mask.shape, generator=generator)
-    module.returns = torch.randn(buffer.mask.shape, generator=generator)
-    return module, data.train_dataloader().dataset[0]
+from tests.support.ppo import NO_WARM_UP, logprobs_of, module_and_batch
 
 
 def tokens_of(module: PPOModule) -> list[tuple[float, float, float, float]]:
@@ -49,7 +26,7 @@ def tokens_of(module: PPOModule) -> list[tuple[float, float, float, float]]:
 
 
 def test_the_first_loss_is_that_of_the_formulas():
-    rl = replace(FIRST, kl_coef=0.3, vf_coef=0.7)
+    rl = replace(NO_WARM_UP, kl_coef=0.3, vf_coef=0.7)
     module, batch = module_and_batch(rl)
     loss = float(module.training_step(batch, 0).detach())
     tokens = tokens_of(module)
@@ -71,12 +48,7 @@ def test_the_first_loss_is_that_of_the_formulas():
 def test_entropy_is_that_of_the_whole_distribution():
     module, batch = module_and_batch()
     module.training_step(batch, 0)
-    states = module.policy.decoder_states(
-        batch["input_ids"],
-        batch["attention_mask"],
-        None,
-        torch.nn.functional.pad(batch["response_ids"], (1, 0))[:, :-1],
-    )
+    states = module.policy.states(batch["inputs"], batch["response_ids"])
     distribution = torch.distributions.Categorical(logits=module.policy.logits(states))
     expected = distribution.entropy()[batch["response_mask"].bool()].mean()
     assert float(module._sums["entropy"]) == pytest.approx(float(expected), rel=1e-6)
@@ -84,11 +56,11 @@ def test_entropy_is_that_of_the_whole_distribution():
 
 def test_the_policys_gradient_is_that_of_the_surrogate():
     """At the first step, where the ratio is 1: −Σ A ∇log π / N, in float64."""
-    module, batch = module_and_batch(replace(FIRST, kl_coef=0.0, vf_coef=0.0))
+    module, batch = module_and_batch(replace(NO_WARM_UP, kl_coef=0.0, vf_coef=0.0))
     module.training_step(batch, 0).backward()
     found = {name: p.grad.clone() for name, p in module.policy.named_parameters() if p.grad is not None}
     module.policy.zero_grad()
-    logprobs = token_logprobs(module.policy, *model_inputs(batch))
+    logprobs = logprobs_of(module.policy, batch)
     advantages = module.advantages[batch["rows"], : logprobs.shape[1]]
     (-(advantages * logprobs * batch["response_mask"]).sum() / batch["denominator"]).backward()
     expected = {name: p.grad for name, p in module.policy.named_parameters() if p.grad is not None}

@@ -11,12 +11,13 @@ from transformers import T5ForConditionalGeneration
 
 from ares.models.adapters import load_adapter
 from ares.models.t5 import T5ForMultimodalGeneration
-from ares.models.t5.loading import load_policy, load_value, save_policy, value_from_policy
+from ares.models.t5.loading import load_model, load_value_model, save_model, value_from_model
 from ares.models.t5.names import checkpoint_patch_dim
 from ares.original.checkpoints import export_policy, export_value
 from ares.types import AresError
 from ares.vision.detr import DetrEncoder
 from ares.vision.encoders import TimmEncoder
+from tests.support.t5 import policy_around
 
 ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 
@@ -81,7 +82,7 @@ def test_tied_and_untied_with_and_without_aliases(golden, state, recorded, tmp_p
     if not aliases:
         dropped = (*ALIASES, "lm_head.weight") if tied else ALIASES
         state = {name: tensor for name, tensor in state.items() if name not in dropped}
-    model = load_policy(write(state, config, tmp_path / "model", ending), dropout=0.0, features=True)
+    model = load_model(write(state, config, tmp_path / "model", ending), dropout=0.0, features=True)
     found = model(**inputs(recorded)).logits
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max().clamp(min=1)
     assert (model.lm_head.weight is model.shared.weight) == tied
@@ -102,7 +103,7 @@ def test_first_multimodal_cot_with_other_patch_dimensions(golden, state, recorde
     config = json.loads((golden / "config.json").read_text())
     folder = write(old, config, tmp_path / "old", "bin")
     assert checkpoint_patch_dim(folder) == dim
-    model = load_policy(folder, dropout=0.0, features=True)
+    model = load_model(folder, dropout=0.0, features=True)
     features = torch.randn(5, 100, dim)
     rows = {**inputs(recorded), "image_features": features}
     found = model(**rows).logits
@@ -122,7 +123,7 @@ def test_first_multimodal_cot_with_other_patch_dimensions(golden, state, recorde
     # Saved, the names are ours.
     model.save_pretrained(tmp_path / "ours")
     assert "encoder.image_dense.weight" in load_file(tmp_path / "ours/model.safetensors")
-    again = load_policy(tmp_path / "ours", dropout=0.0, features=True)
+    again = load_model(tmp_path / "ours", dropout=0.0, features=True)
     assert torch.equal(again(**rows).logits, found)
 
 
@@ -134,7 +135,7 @@ def test_the_originals_value_function_with_and_without_aliases(golden, state, re
     whole = {**state, **load_file(golden / "v_head.safetensors")}
     torch.save({k: v for k, v in whole.items() if k not in dropped}, tmp_path / "value_function.pth")
     shutil.copy(golden / "config.json", tmp_path)
-    model = load_value(tmp_path, dropout=0.0, features=True)
+    model = load_value_model(tmp_path, dropout=0.0, features=True)
     expected, mask = recorded["out/values"], recorded["in/decoder_attention_mask"]
     found = model(**inputs(recorded), decoder_attention_mask=mask)
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max().clamp(min=1)
@@ -146,10 +147,10 @@ def test_layers_that_the_configuration_does_not_know_are_refused(golden, state, 
     config = {**json.loads((golden / "config.json").read_text()), "num_layers": 1}
     folder = write(state, config, tmp_path / "half", ending)
     with pytest.raises(AresError, match=r"more than its config\.json says \(encoder\.block\.1"):
-        load_policy(folder, dropout=0.0, features=True)
+        load_model(folder, dropout=0.0, features=True)
     torch.save({**state, **load_file(golden / "v_head.safetensors")}, folder / "value_function.pth")
     with pytest.raises(AresError, match=r"more than its config\.json says"):
-        load_value(folder, dropout=0.0, features=True)
+        load_value_model(folder, dropout=0.0, features=True)
 
 
 def test_an_untied_model_without_its_head_is_refused(golden, state, tmp_path):
@@ -157,7 +158,7 @@ def test_an_untied_model_without_its_head_is_refused(golden, state, tmp_path):
     config = json.loads((golden / "config.json").read_text())
     for ending in ("bin", "safetensors"):
         with pytest.raises(AresError, match=r"lacks lm_head\.weight"):
-            load_policy(write(state, config, tmp_path / ending, ending), dropout=0.0, features=True)
+            load_model(write(state, config, tmp_path / ending, ending), dropout=0.0, features=True)
 
 
 @torch.no_grad()
@@ -168,7 +169,7 @@ def test_flan_alpaca_gets_a_fusion_and_is_plain_t5_without_images(original, reco
     plain.config.tie_word_embeddings = False
     plain.eval().save_pretrained(tmp_path)
     with pytest.warns(UserWarning, match=r"no image fusion: encoder\.gate_dense\.bias.*encoder\.mha_layer"):
-        model = load_policy(tmp_path, dropout=0.0, features=True)
+        model = load_model(tmp_path, dropout=0.0, features=True)
     rows = inputs(recorded)
     del rows["image_features"]
     assert torch.allclose(model(**rows).logits, plain(**rows).logits, atol=1e-5)
@@ -176,7 +177,7 @@ def test_flan_alpaca_gets_a_fusion_and_is_plain_t5_without_images(original, reco
 
 @torch.no_grad()
 def test_exported_policies_are_the_original_files(golden, state, recorded, original, t5_tokenizer, tmp_path):
-    save_policy(original, t5_tokenizer, tmp_path / "ours")
+    save_model(original, t5_tokenizer, tmp_path / "ours")
     export_policy(tmp_path / "ours", tmp_path / "theirs")
     exported = torch.load(tmp_path / "theirs/pytorch_model.bin", weights_only=True)
     assert exported.keys() == state.keys()
@@ -189,12 +190,12 @@ def test_exported_policies_are_the_original_files(golden, state, recorded, origi
     assert not {"patch_num", "patch_dim", "scale_decoder_outputs"} & after.keys()
     assert sorted(p.name for p in (tmp_path / "theirs").glob("*.safetensors")) == []
     assert (tmp_path / "theirs/tokenizer.json").exists()
-    again = load_policy(tmp_path / "theirs", dropout=0.0, features=True)
+    again = load_model(tmp_path / "theirs", dropout=0.0, features=True)
     assert torch.equal(again(**inputs(recorded)).logits, original(**inputs(recorded)).logits)
 
 
 def test_exported_tied_policies_keep_their_aliases(policy, tokenizer, tmp_path):
-    save_policy(policy, tokenizer, tmp_path / "ours")
+    save_model(policy, tokenizer, tmp_path / "ours")
     export_policy(tmp_path / "ours", tmp_path / "theirs")
     exported = torch.load(tmp_path / "theirs/pytorch_model.bin", weights_only=True)
     for alias in (*ALIASES, "lm_head.weight"):
@@ -204,10 +205,10 @@ def test_exported_tied_policies_keep_their_aliases(policy, tokenizer, tmp_path):
 
 @torch.no_grad()
 def test_exported_value_functions_are_read_back(golden, state, original, recorded, tokenizer, tmp_path):
-    value = value_from_policy(original, seed=3)
+    value = value_from_model(original, seed=3)
     torch.nn.init.normal_(value.v_head[2].weight)
     value.save_pretrained(tmp_path / "value")
-    save_policy(original, tokenizer, tmp_path / "policy")
+    save_model(original, tokenizer, tmp_path / "policy")
     export_value(tmp_path / "value", tmp_path / "policy", tmp_path / "old/value_function.pth")
     exported = torch.load(tmp_path / "old/value_function.pth", weights_only=True)
     head = load_file(golden / "v_head.safetensors")
@@ -215,7 +216,7 @@ def test_exported_value_functions_are_read_back(golden, state, original, recorde
     assert exported.keys() == state.keys() | head.keys()
     assert torch.equal(exported["lm_head.weight"], state["lm_head.weight"])
     shutil.copy(golden / "config.json", tmp_path / "old")
-    again = load_value(tmp_path / "old", dropout=0.0, features=True)
+    again = load_value_model(tmp_path / "old", dropout=0.0, features=True)
     assert torch.equal(again(**inputs(recorded)), value.eval()(**inputs(recorded)))
 
 
@@ -223,7 +224,7 @@ def test_exported_value_functions_are_read_back(golden, state, original, recorde
 @pytest.mark.parametrize("ending", ["bin", "safetensors"])
 def test_weights_in_several_files(golden, state, recorded, tmp_path, ending):
     """As large checkpoints come: shards, and an index that says which weight is in which."""
-    whole = load_policy(golden, dropout=0.0, features=True)(**inputs(recorded)).logits
+    whole = load_model(golden, dropout=0.0, features=True)(**inputs(recorded)).logits
     stem = "pytorch_model" if ending == "bin" else "model"
     shutil.copy(golden / "config.json", tmp_path)
     names, files = sorted(state), {}
@@ -238,7 +239,7 @@ def test_weights_in_several_files(golden, state, recorded, tmp_path, ending):
     index = {"metadata": {"total_size": 0}, "weight_map": files}
     (tmp_path / f"{stem}.{ending}.index.json").write_text(json.dumps(index))
     assert checkpoint_patch_dim(tmp_path) == 1024
-    found = load_policy(tmp_path, dropout=0.0, features=True)(**inputs(recorded)).logits
+    found = load_model(tmp_path, dropout=0.0, features=True)(**inputs(recorded)).logits
     assert torch.equal(found, whole)
 
 
@@ -261,9 +262,9 @@ def test_no_checkpoint_runs_code(golden, policy, tmp_path, name):
     file = folder / (name if "." in name else "pytorch_model.bin")
     torch.save({"shared.weight": torch.zeros(2, 2), "evil": Evil(marker)}, file)
     opened = {
-        "pytorch_model.bin": lambda: load_policy(folder, dropout=0.0, features=True),
-        "value_function.pth": lambda: load_value(folder, dropout=0.0, features=True),
-        "adapter_model.bin": lambda: load_adapter(policy, folder),
+        "pytorch_model.bin": lambda: load_model(folder, dropout=0.0, features=True),
+        "value_function.pth": lambda: load_value_model(folder, dropout=0.0, features=True),
+        "adapter_model.bin": lambda: load_adapter(policy_around(policy), folder),
         "vit.pth": lambda: TimmEncoder("test_vit", checkpoint=file).shape,
         "detr": lambda: DetrEncoder(str(folder)).shape,
     }
@@ -322,16 +323,18 @@ def old_adapter(shared, tmp_path):
 @torch.no_grad()
 def test_old_adapters_change_every_layer_but_the_dead_one(golden, old_adapter, recorded):
     folder, weights = old_adapter
-    model = load_policy(golden, dropout=0.0, features=True)
+    model = load_model(golden, dropout=0.0, features=True)
     plain = model(**inputs(recorded)).logits
-    reference = load_policy(golden, dropout=0.0, features=True)
+    reference = load_model(golden, dropout=0.0, features=True)
     names = {name.removeprefix("base_model.model.").split(".lora_")[0] for name in weights}
     for name in names - {"encoder.mha_layer.out_proj"}:
         a, b = (weights[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
         reference.get_submodule(name).weight += 16 / 8 * b @ a
     expected = reference(**inputs(recorded)).logits
+    policy = policy_around(model)
     with pytest.warns(UserWarning, match=r"adapts encoder\.mha_layer\.out_proj.*left out"):
-        adapted = load_adapter(model, folder)
+        load_adapter(policy, folder)
+    adapted = policy.model
     found = adapted(**inputs(recorded)).logits
     assert (found - expected).abs().max() <= 1e-4 * expected.abs().max().clamp(min=1)
     assert (found - plain).abs().max() > 0.1
@@ -352,7 +355,9 @@ def test_our_own_adapters_are_read_back(policy, batch, tmp_path):
     ids = torch.randint(2, 40, (3, 4))
     expected = saved(**batch, decoder_input_ids=ids).logits
     base = saved.unload()
-    assert torch.equal(load_adapter(base, tmp_path)(**batch, decoder_input_ids=ids).logits, expected)
+    again = policy_around(base)
+    load_adapter(again, tmp_path)
+    assert torch.equal(again.model(**batch, decoder_input_ids=ids).logits, expected)
 
 
 def test_adapters_that_do_not_fit_are_refused(policy, golden, old_adapter, tmp_path):
@@ -361,14 +366,14 @@ def test_adapters_that_do_not_fit_are_refused(policy, golden, old_adapter, tmp_p
         pytest.raises(AresError, match="does not fit the policy"),
         pytest.warns(UserWarning, match="left out"),
     ):
-        load_adapter(policy, folder)
+        load_adapter(policy_around(policy), folder)
     removed = weights.pop("base_model.model.encoder.gate_dense.lora_B.weight")
     torch.save(weights, folder / "adapter_model.bin")
     with (
         pytest.raises(AresError, match=r"does not fit the policy at .*gate_dense"),
         pytest.warns(UserWarning, match="left out"),
     ):
-        load_adapter(load_policy(golden, dropout=0.0, features=True), folder)
+        load_adapter(policy_around(load_model(golden, dropout=0.0, features=True)), folder)
     # Layers that the policy does not have: that of a larger model, of which only a part would be used.
     weights["base_model.model.encoder.gate_dense.lora_B.weight"] = removed
     name = next(name for name in weights if "encoder.block.0." in name)
@@ -378,6 +383,6 @@ def test_adapters_that_do_not_fit_are_refused(policy, golden, old_adapter, tmp_p
         pytest.raises(AresError, match=r"does not fit the policy at .*block\.9"),
         pytest.warns(UserWarning, match="left out"),
     ):
-        load_adapter(load_policy(golden, dropout=0.0, features=True), folder)
+        load_adapter(policy_around(load_model(golden, dropout=0.0, features=True)), folder)
     with pytest.raises(AresError, match=r"no adapter_config\.json"):
-        load_adapter(policy, tmp_path)
+        load_adapter(policy_around(policy), tmp_path)

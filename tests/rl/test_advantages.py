@@ -186,20 +186,15 @@ def test_sentences_lend_their_advantage_to_their_tokens_and_the_last_to_eos():
     assert spread_over_tokens(t(5, 7), [1, 3], 6).tolist() == [5, 5, 7, 7, 7, 7]
 
 
-@pytest.mark.parametrize(("objective", "estimate"), [("rloo", rloo_advantages), ("grpo", grpo_advantages)])
-def test_siblings_are_compared_by_question(objective, estimate):
+@pytest.mark.parametrize("estimate", [rloo_advantages, grpo_advantages])
+def test_rationales_are_compared_within_their_question(estimate):
     lengths, ends = [4, 3, 5], [[1, 2], [1], [0, 3]]
     scores = [[0.9, 0.1], [0.4], [0.5, 0.8]]
     rewards = torch.zeros(3, 5)
     for row, (score, end, length) in enumerate(zip(scores, ends, lengths, strict=True)):
         rewards[row, :length] = sentence_rewards(score, end, length)
-    found = group_advantages(rewards, lengths, ends, [[0, 2], [1]], objective=objective)
+    found = group_advantages(estimate, rewards, lengths, ends, [[0, 2], [1]])
     a, c = estimate([torch.tensor([0.4, -0.4]), torch.tensor([0.0, 0.3])])
     torch.testing.assert_close(found[0], torch.tensor([a[0], a[0], a[1], a[1], 0.0]))
     torch.testing.assert_close(found[2], torch.tensor([c[0], c[1], c[1], c[1], c[1]]))
     assert not found[1].any()
-
-
-def test_another_comparison_is_refused():
-    with pytest.raises(ValueError, match="best-of-n"):
-        group_advantages(torch.zeros(1, 1), [1], [[0]], [[0]], objective="best-of-n")

@@ -8,22 +8,7 @@ from ares.types import AresError
 from ares.vision.detr import DetrEncoder
 from ares.vision.extraction import extract_features
 from ares.vision.features import FeatureStore
-
-SMALL = {
-    "backbone_config": {
-        "model_type": "resnet",
-        "embedding_size": 8,
-        "hidden_sizes": [8, 8, 8, 8],
-        "depths": [1, 1, 1, 1],
-        "layer_type": "basic",
-        "out_features": ["stage4"],
-    },
-    "use_timm_backbone": False,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "encoder_ffn_dim": 16,
-    "decoder_ffn_dim": 16,
-}
+from tests.support.detr import SMALL
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from ares.vision.detr import DetrEncoder
 from ares.vision.extraction import extract_features
 from ares.vision.features import FeatureStore
 from ares.vision.images import open_image
-from tests.vision.test_detr import SMALL
+from tests.support.detr import SMALL
 
 GREYS = np.arange(256, dtype=np.uint8).reshape(16, 16)
 

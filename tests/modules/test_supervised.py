@@ -8,36 +8,40 @@ from pytorch_lightning.callbacks import Callback
 from torch.nn import functional as F
 
 from ares.config.schema import FitConfig
-from ares.datamodules.base import Encoded, Seq2SeqData
-from ares.models.t5 import FusionT5Config, T5ForMultimodalGeneration
-from ares.modules.seq2seq import fit_seq2seq
+from ares.datamodules.supervised import SupervisedData, encode
+from ares.models.t5.policy import T5Policy
+from ares.modules.supervised import fit_supervised
+from ares.types import Example
+from tests.support.policies import number_policy
 
 
-class Digits:
-    """A tokenizer of numbers: text "7 8" is ids 7, 8."""
-
-    pad_token_id, eos_token_id = 0, 1
-
-    def batch_decode(self, rows, skip_special_tokens: bool) -> list[str]:
-        return [" ".join(str(int(i)) for i in row if int(i) > 1) for row in rows]
+def model(dropout: float = 0.0) -> T5Policy:
+    return number_policy(
+        dropout=dropout, vocabulary=12, width=32, feed_forward_proj="relu", initializer_factor=1.0
+    )
 
 
-def model(dropout: float = 0.0) -> T5ForMultimodalGeneration:
-    torch.manual_seed(0)
-    config = FusionT5Config(
-        vocab_size=12, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2, patch_num=2, patch_dim=4,
-        dropout_rate=dropout, decoder_start_token_id=0,
-    )  # fmt: skip
-    return T5ForMultimodalGeneration(config).eval()
-
-
-def rows(count: int) -> list[Encoded]:
+def rows(count: int) -> list[Example]:
+    """Prompts of up to 4 numbers; the target is the first two."""
     generator = torch.Generator().manual_seed(1)
-    made = []
+    found = []
     for number in range(count):
-        ids = torch.randint(2, 12, (1 + number % 4,), generator=generator).tolist()
-        made.append(Encoded(str(number), (*ids, 1), (*ids[:2], 1)))
-    return made
+        ids = torch.randint(3, 12, (1 + number % 4,), generator=generator).tolist()
+        found.append(Example(" ".join(map(str, ids)), " ".join(map(str, ids[:2])), str(number)))
+    return found
+
+
+def mean_cross_entropy(network: T5Policy, examples: list[Example]) -> torch.Tensor:
+    """The loss of an optimizer batch, one example at a time."""
+    total, tokens = torch.zeros(()), 0
+    for example in examples:
+        [target] = network.encode_targets([example], max_tokens=8)
+        labels = torch.tensor([target])
+        input_ids, mask, _ = network.encode([example]).tensors
+        logits = network.model(input_ids=input_ids, attention_mask=mask, labels=labels).logits
+        total = total + F.cross_entropy(logits[0], labels[0], reduction="sum")
+        tokens += labels.numel()
+    return total / tokens
 
 
 def equal_share(references, hypotheses) -> float:
@@ -49,13 +53,13 @@ def fit(
 ) -> dict[str, float]:
     settings = {"lr": 1e-2, "global_batch_size": 4, "micro_batch_size": 4, "max_output_tokens": 4, **changes}
     micro = settings["micro_batch_size"]
-    data = Seq2SeqData(
-        train or rows(30), rows(val), features=None, pad_id=0, micro=micro,
-        accumulate=settings["global_batch_size"] // micro, eval_batch=4, seed=3,
-    )  # fmt: skip
-    return fit_seq2seq(
+    data = SupervisedData(
+        pad_id=0, micro=micro, accumulate=settings["global_batch_size"] // micro, eval_batch=4, seed=3
+    )
+    data.train = encode(network, train or rows(30), max_output_tokens=8)
+    data.val = encode(network, rows(val), max_output_tokens=8)
+    return fit_supervised(
         network,
-        Digits(),
         data,
         FitConfig(epochs=epochs, **settings),
         score=score,
@@ -77,7 +81,7 @@ class Watch(Callback):
         self.stop_after = stop_after
 
     def on_train_batch_start(self, trainer, module, batch, batch_index) -> None:
-        self.training |= {m.training for m in module.model.modules() if isinstance(m, torch.nn.Dropout)}
+        self.training |= {m.training for m in module.policy.modules() if isinstance(m, torch.nn.Dropout)}
 
     def on_train_epoch_start(self, trainer, module) -> None:
         if trainer.current_epoch == self.stop_after:
@@ -115,13 +119,7 @@ def test_a_step_is_the_gradient_of_the_mean_over_the_optimiser_batchs_real_token
         weight_decay=0.0,
     )
     optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-2, weight_decay=0.0)
-    total, tokens = torch.zeros(()), 0
-    for row in train:
-        labels = torch.tensor([row.label_ids])
-        logits = reference(input_ids=torch.tensor([row.input_ids]), labels=labels).logits
-        total = total + F.cross_entropy(logits[0], labels[0], reduction="sum")
-        tokens += labels.numel()
-    (total / tokens).backward()
+    mean_cross_entropy(reference, train).backward()
     optimizer.step()
     for (name, a), b, c in zip(
         reference.named_parameters(), cut.parameters(), whole.parameters(), strict=True
@@ -133,15 +131,19 @@ def test_a_step_is_the_gradient_of_the_mean_over_the_optimiser_batchs_real_token
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_it_learns(tmp_path) -> None:
-    figures = fit(model(), tmp_path, epochs=40, train=rows(64), eval_every_epochs=20)
-    assert figures["val/equal"] >= 0.5
-    assert figures["loss"] < 1.0
+def test_fit_memorizes_a_few_rows(tmp_path) -> None:
+    network, train = model(), rows(8)
+    before = mean_cross_entropy(network, train)
+    metrics = fit(network, tmp_path, epochs=40, train=train, eval_every_epochs=40)
+    # Over four seeds and three sets of kernels: 3.3 to 3.9 before, 0.07 to 0.18 after, at least 6 of 8 rows right.
+    assert before > 2
+    assert mean_cross_entropy(network, train) < 0.6
+    assert metrics["val/equal"] >= 0.5
 
 
 def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
     state = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
-    return {key.removeprefix("model."): value for key, value in state.items()}
+    return {key.removeprefix("policy."): value for key, value in state.items()}
 
 
 @pytest.mark.filterwarnings("ignore")
