@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from ares.config.schema import RlConfig
+from ares.rl.objectives import load_objective
 from tests.support.ppo import (
     NO_WARM_UP,
     RL,
