@@ -9,8 +9,9 @@ from ares.config.schema import Config, EvaluateConfig
 from ares.evaluation.judge import win_rates
 from ares.steps import correct, evaluate, generate, ppo, rollout, score
 from ares.steps.common.contract import StepContext
-from ares.types import Prediction, Problem, Rationale
+from ares.types import Prediction, Rationale
 from tests.support.ppo import RL, Watch, make_buffer, tiny_policy, train
+from tests.support.problems import make_problem
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
 
@@ -64,8 +65,7 @@ def test_other_steps(step: str, names: set[str]) -> None:
     assert names_of_step(step) == names
 
 
-REST = ("", "", "", "A fern is one.", None, "test", "natural science", "", "", "", "grade1", "")
-PROBLEM = Problem("1", "Which is a plant?", ("fern", "rock"), 0, *REST, direct_answers=("fern",))
+PROBLEM = make_problem(split="test", direct_answers=("fern",))
 
 
 def test_evaluate(tmp_path: Path, monkeypatch) -> None:
