@@ -11,7 +11,7 @@ class Store:
         return np.stack([np.full((2, 3), float(pid), dtype=np.float32) for pid in pids])
 
 
-def test_padding_stands_behind_and_takes_its_type_from_the_value():
+def test_pad_right_takes_dtype_from_the_value():
     ids = pad_right([[1, 2], [3], []], 0)
     assert ids.tolist() == [[1, 2], [3, 0], [0, 0]]
     assert ids.dtype == torch.int64
@@ -20,7 +20,7 @@ def test_padding_stands_behind_and_takes_its_type_from_the_value():
     assert pad_right([], 0).shape == (0, 0)
 
 
-def test_prompts_carry_their_mask_and_their_problems_features():
+def test_prompts_are_collated_with_mask_and_features():
     batch = collate_prompts([[5, 0, 6], [7]], ["4", "9"], 0, Store())
     assert batch["input_ids"].tolist() == [[5, 0, 6], [7, 0, 0]]
     # A padding id inside a prompt is still part of it.
@@ -30,7 +30,7 @@ def test_prompts_carry_their_mask_and_their_problems_features():
     assert collate_prompts([[5]], ["4"], 0, None)["image_features"] is None
 
 
-def test_labels_are_ignored_on_padding_alone():
+def test_labels_are_ignored_only_on_padding():
     rows = [
         SimpleNamespace(pid="4", input_ids=(5, 6), label_ids=(8, 0, 1)),
         SimpleNamespace(pid="9", input_ids=(7,), label_ids=(1,)),

@@ -1,4 +1,4 @@
-"""Every data set through the data modules of the stages, as Lightning uses them."""
+"""Every data set in the data modules of the supervised stages, as Lightning uses them."""
 
 import json
 from dataclasses import replace
@@ -58,7 +58,7 @@ def custom(root: Path):
 
 
 class Images:
-    """Features that say whose they are."""
+    """Features that identify their problem."""
 
     def get(self, pids):
         return np.stack([np.full((2, 4), len(pid), dtype=np.float32) for pid in pids])
@@ -131,7 +131,7 @@ def test_lora_trains_on_answered_problems_with_the_models_own_rationales(tmp_pat
         assert target == f"The answer is ({'AB'[problems[pid].answer]})."
 
 
-def test_a_trainer_fits_on_it(tmp_path: Path, tokenizer) -> None:
+def test_trainer_fits_on_problem_data(tmp_path: Path, tokenizer) -> None:
     class Count(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()

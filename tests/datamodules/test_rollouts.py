@@ -66,18 +66,18 @@ def data_of(buffer: RolloutBuffer, **changes) -> RolloutData:
     return RolloutData(buffer, **settings)
 
 
-def test_rows_without_scores_are_left_out_and_counted():
+def test_unscored_rows_are_excluded_and_counted():
     buffer = make()
     assert [r.row_id for r in buffer.rows] == ["a/0", "a/1", "b/0", "c/0"]
     assert buffer.train == [0, 1, 2, 3]
-    figures = buffer.figures()
-    assert figures["quarantined"] == figures["empty"] == pytest.approx(1 / 6)
-    assert figures["score"] == pytest.approx((0.9 + 0.2 + 0.5 + 1.0 + 0.0 + 0.7) / 6)
-    assert figures["sentences"] == 6 / 4
-    assert figures["length"] == 14 / 4
+    metrics = buffer.figures()
+    assert metrics["quarantined"] == metrics["empty"] == pytest.approx(1 / 6)
+    assert metrics["score"] == pytest.approx((0.9 + 0.2 + 0.5 + 1.0 + 0.0 + 0.7) / 6)
+    assert metrics["sentences"] == 6 / 4
+    assert metrics["length"] == 14 / 4
 
 
-def test_rewards_and_log_probabilities_stand_on_their_tokens():
+def test_rewards_and_logprobs_are_aligned_with_tokens():
     buffer = make()
     assert buffer.rewards[0].tolist() == pytest.approx([0, 0.4, 0, -0.3, 0])
     assert buffer.rewards[3].tolist() == pytest.approx([-0.5, 0.2, 0, 0, 0])
@@ -89,7 +89,7 @@ def test_rewards_and_log_probabilities_stand_on_their_tokens():
     assert torch.equal(buffer.token_rewards(kl_coef=0.0), buffer.rewards)
 
 
-def test_a_batch_is_cut_to_its_longest_row():
+def test_batch_is_trimmed_to_its_longest_row():
     batch = make().batch([1, 3], None)
     assert batch["rows"].tolist() == [1, 3]
     assert batch["input_ids"].tolist() == [[4, 5, 1, 0], [7, 8, 9, 1]]
@@ -99,30 +99,30 @@ def test_a_batch_is_cut_to_its_longest_row():
     assert batch["old_logprobs"].tolist() == [[-0.5, -0.5, 0], [-0.5] * 3]
 
 
-def test_no_rows_give_a_batch_that_counts_for_nothing():
+def test_empty_batch_has_zero_mask():
     batch = make().batch([], None)
     assert batch["response_ids"].numel() > 0
     assert not batch["response_mask"].any()
 
 
-def test_held_out_questions_keep_all_their_rationales():
+def test_questions_are_held_out_with_all_their_rationales():
     pids = [f"q{i}" for i in range(400)]
     held = {pid for pid in pids if is_held_out(pid, 0.05)}
     assert 5 <= len(held) <= 40
     assert held == {pid for pid in reversed(pids) if is_held_out(pid, 0.05)}
     assert held <= {pid for pid in pids if is_held_out(pid, 0.2)}
     assert not any(is_held_out(pid, 0.0) for pid in pids)
-    share = 0.5
-    expected = {pid for pid in "abc" if is_held_out(pid, share)}
+    fraction = 0.5
+    expected = {pid for pid in "abc" if is_held_out(pid, fraction)}
     assert expected
     assert expected != set("abc")
-    buffer = make(holdout=share)
+    buffer = make(holdout=fraction)
     assert {buffer.rows[i].pid for i in buffer.heldout} == expected
     assert not {buffer.rows[i].pid for i in buffer.train} & expected
     assert sorted(buffer.train + buffer.heldout) == list(range(len(buffer)))
 
 
-def test_siblings_are_the_scored_rows_of_a_question():
+def test_groups_are_the_scored_rows_of_a_question():
     assert make().groups() == [[0, 1], [2], [3]]
 
 
@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_refused(change, message):
 
 @settings(deadline=None)
 @given(st.integers(1, 200), st.integers(1, 64), st.integers(0, 99), st.integers(0, 9))
-def test_an_epoch_visits_every_row_once_in_even_batches(count, size, seed, epoch):
+def test_optimizer_batches_visit_every_row_once_evenly(count, size, seed, epoch):
     steps = optimiser_batches(range(count), size=size, seed=seed, epoch=epoch)
     assert sorted(r for step in steps for r in step) == list(range(count))
     sizes = [len(step) for step in steps]
@@ -155,7 +155,7 @@ def test_an_epoch_visits_every_row_once_in_even_batches(count, size, seed, epoch
     assert steps == optimiser_batches(range(count), size=size, seed=seed, epoch=epoch)
 
 
-def test_the_order_changes_with_epoch_and_seed():
+def test_order_changes_with_epoch_and_seed():
     orders = [
         [r for step in optimiser_batches(range(50), size=8, seed=seed, epoch=epoch) for r in step]
         for seed, epoch in ((0, 0), (0, 1), (1, 0))
@@ -178,7 +178,7 @@ def test_micro_batches_are_even_and_sorted_by_length(sizes, count):
 @given(
     st.integers(1, 40), st.sampled_from([4, 8, 16]), st.sampled_from([1, 2, 4]), st.sampled_from([1, 2, 4])
 )
-def test_ranks_share_each_step_without_repeats(count, global_batch, micro, world):
+def test_ranks_split_each_step_without_repeats(count, global_batch, micro, world):
     buffer = many(count)
     alone = data_of(buffer, global_batch=global_batch, micro=global_batch, world=1)
     data = data_of(buffer, global_batch=global_batch, micro=micro, world=world)
@@ -189,16 +189,16 @@ def test_ranks_share_each_step_without_repeats(count, global_batch, micro, world
     for step in range(data.steps_per_epoch):
         here = slice(step * data.accumulate, (step + 1) * data.accumulate)
         together = sorted(r for batches in ranks for part, _ in batches[here] for r in part)
-        (whole, tokens), *rest = alone.epoch_batches(2, 0)[
+        (expected, tokens), *rest = alone.epoch_batches(2, 0)[
             step * alone.accumulate : (step + 1) * alone.accumulate
         ]
         assert not rest
-        assert together == sorted(whole)
+        assert together == sorted(expected)
         assert {t for batches in ranks for _, t in batches[here]} == {tokens}
-        assert tokens == sum(buffer.lengths[r] for r in whole)
+        assert tokens == sum(buffer.lengths[r] for r in expected)
 
 
-def test_loader_hands_out_the_denominator_of_the_whole_step():
+def test_loader_returns_the_denominator_of_the_full_step():
     buffer = many(10)
     data = data_of(buffer, global_batch=4)
     batches = list(data.train_dataloader())

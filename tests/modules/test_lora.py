@@ -19,7 +19,7 @@ def small(**changes) -> T5ForMultimodalGeneration:
     return T5ForMultimodalGeneration(config)
 
 
-def test_default_targets_leave_out_heads_and_what_an_adapter_cannot_reach() -> None:
+def test_default_targets_exclude_heads_and_attention_without_adapter_support() -> None:
     names = target_modules(small(), "all", features=True)
     assert "encoder.image_dense" in names
     assert "decoder.block.0.layer.1.EncDecAttention.q" in names
@@ -51,7 +51,7 @@ def test_every_adapter_tensor_gets_a_gradient_within_two_steps() -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_merged_adapter_of_the_papers_targets_says_what_it_said_before(tied: bool) -> None:
+def test_merging_adapter_with_paper_targets_keeps_logits(tied: bool) -> None:
     model = small(tie_word_embeddings=tied)
     if not tied:
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
@@ -73,7 +73,7 @@ def test_a_merged_adapter_of_the_papers_targets_says_what_it_said_before(tied: b
 
 
 @pytest.mark.slow
-def test_paper_targets_count_the_papers_parameters(shared) -> None:
+def test_paper_targets_give_the_papers_parameter_count(shared) -> None:
     golden = json.loads((shared / "golden" / "lora.json").read_text())
     base = golden["models"]["flan-t5-base-multimodal"]
     with torch.device("meta"):
