@@ -1,4 +1,4 @@
-"""Every data set through the data modules of the stages, as Lightning uses them."""
+"""Every data set in the data modules of the supervised stages, as Lightning uses them."""
 
 import json
 from dataclasses import replace
@@ -60,7 +60,7 @@ def custom(root: Path):
 
 
 class Images:
-    """Features that say whose they are."""
+    """Features that identify their problem."""
 
     shape = (2, 4)
 

@@ -63,7 +63,7 @@ def data_of(buffer: RolloutBuffer, **changes) -> RolloutData:
     return RolloutData(buffer, **settings)
 
 
-def test_rows_without_scores_are_left_out_and_counted():
+def test_unscored_rows_are_excluded_and_counted():
     buffer = make()
     assert [r.row_id for r in buffer.rows] == ["a/0", "a/1", "b/0", "c/0"]
     assert buffer.train == [0, 1, 2, 3]
@@ -74,7 +74,7 @@ def test_rows_without_scores_are_left_out_and_counted():
     assert figures["length"] == 14 / 4
 
 
-def test_rewards_and_log_probabilities_stand_on_their_tokens():
+def test_rewards_and_logprobs_are_aligned_with_tokens():
     buffer = make()
     assert buffer.rewards[0].tolist() == pytest.approx([0, 0.4, 0, -0.3, 0])
     assert buffer.rewards[3].tolist() == pytest.approx([-0.5, 0.2, 0, 0, 0])
@@ -102,24 +102,24 @@ def test_no_rows_give_a_batch_that_counts_for_nothing():
     assert not batch["response_mask"].any()
 
 
-def test_held_out_questions_keep_all_their_rationales():
+def test_questions_are_held_out_with_all_their_rationales():
     pids = [f"q{i}" for i in range(400)]
     held = {pid for pid in pids if is_held_out(pid, 0.05)}
     assert 5 <= len(held) <= 40
     assert held == {pid for pid in reversed(pids) if is_held_out(pid, 0.05)}
     assert held <= {pid for pid in pids if is_held_out(pid, 0.2)}
     assert not any(is_held_out(pid, 0.0) for pid in pids)
-    share = 0.5
-    expected = {pid for pid in "abc" if is_held_out(pid, share)}
+    fraction = 0.5
+    expected = {pid for pid in "abc" if is_held_out(pid, fraction)}
     assert expected
     assert expected != set("abc")
-    buffer = make(holdout=share)
+    buffer = make(holdout=fraction)
     assert {buffer.rows[i].pid for i in buffer.heldout} == expected
     assert not {buffer.rows[i].pid for i in buffer.train} & expected
     assert sorted(buffer.train + buffer.heldout) == list(range(len(buffer)))
 
 
-def test_siblings_are_the_scored_rows_of_a_question():
+def test_groups_are_the_scored_rows_of_a_question():
     assert make().groups() == [[0, 1], [2], [3]]
 
 
@@ -152,7 +152,7 @@ def test_an_epoch_visits_every_row_once_in_even_batches(count, size, seed, epoch
     assert steps == optimizer_batches(range(count), size=size, seed=seed, epoch=epoch)
 
 
-def test_the_order_changes_with_epoch_and_seed():
+def test_order_changes_with_epoch_and_seed():
     orders = [
         [r for step in optimizer_batches(range(50), size=8, seed=seed, epoch=epoch) for r in step]
         for seed, epoch in ((0, 0), (0, 1), (1, 0))
@@ -175,7 +175,7 @@ def test_micro_batches_are_even_and_sorted_by_length(sizes, count):
 @given(
     st.integers(1, 40), st.sampled_from([4, 8, 16]), st.sampled_from([1, 2, 4]), st.sampled_from([1, 2, 4])
 )
-def test_ranks_share_each_step_without_repeats(count, global_batch, micro, world):
+def test_ranks_split_each_step_without_repeats(count, global_batch, micro, world):
     buffer = many(count)
     alone = data_of(buffer, global_batch=global_batch, micro=global_batch, world=1)
     data = data_of(buffer, global_batch=global_batch, micro=micro, world=world)
@@ -186,16 +186,16 @@ def test_ranks_share_each_step_without_repeats(count, global_batch, micro, world
     for step in range(data.steps_per_epoch):
         here = slice(step * data.accumulate, (step + 1) * data.accumulate)
         together = sorted(r for batches in ranks for part, _ in batches[here] for r in part)
-        (whole, tokens), *rest = alone.epoch_batches(2, 0)[
+        (expected, tokens), *rest = alone.epoch_batches(2, 0)[
             step * alone.accumulate : (step + 1) * alone.accumulate
         ]
         assert not rest
-        assert together == sorted(whole)
+        assert together == sorted(expected)
         assert {t for batches in ranks for _, t in batches[here]} == {tokens}
-        assert tokens == sum(buffer.lengths[r] for r in whole)
+        assert tokens == sum(buffer.lengths[r] for r in expected)
 
 
-def test_loader_hands_out_the_denominator_of_the_whole_step():
+def test_loader_returns_the_denominator_of_the_full_step():
     buffer = many(10)
     data = data_of(buffer, global_batch=4)
     batches = list(data.train_dataloader())

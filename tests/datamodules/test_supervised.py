@@ -1,4 +1,4 @@
-"""Batches of supervised examples: each row once, fixed optimiser steps, like lengths together."""
+"""Batches of supervised examples: each row once, fixed optimizer steps, similar lengths together."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -16,7 +16,7 @@ from tests.support.policies import number_policy
     accumulate=st.integers(1, 4),
     epoch=st.integers(0, 3),
 )
-def test_every_row_once_and_only_the_last_step_is_partial(lengths, micro, accumulate, epoch) -> None:
+def test_batches_visit_every_row_once_with_partial_last_step(lengths, micro, accumulate, epoch) -> None:
     steps = bucketed_batches(lengths, micro=micro, accumulate=accumulate, seed=1, epoch=epoch)
     assert sorted(row for step in steps for batch in step for row in batch) == list(range(len(lengths)))
     assert all(len(step) == accumulate for step in steps[:-1])
@@ -24,7 +24,7 @@ def test_every_row_once_and_only_the_last_step_is_partial(lengths, micro, accumu
     assert len(steps) == -(-len(lengths) // (micro * accumulate))
 
 
-def test_order_follows_seed_and_epoch() -> None:
+def test_order_depends_on_seed_and_epoch() -> None:
     lengths = np.random.default_rng(0).integers(1, 100, 64).tolist()
     first = bucketed_batches(lengths, micro=4, accumulate=1, seed=0, epoch=0)
     assert first == bucketed_batches(lengths, micro=4, accumulate=1, seed=0, epoch=0)
@@ -32,7 +32,7 @@ def test_order_follows_seed_and_epoch() -> None:
     assert first != bucketed_batches(lengths, micro=4, accumulate=1, seed=1, epoch=0)
 
 
-def test_buckets_save_most_of_the_padding() -> None:
+def test_bucketing_removes_most_padding() -> None:
     lengths = np.random.default_rng(0).integers(10, 200, 512).tolist()
 
     def padded(batches: list[list[int]]) -> int:

@@ -54,7 +54,7 @@ def test_every_adapter_tensor_gets_a_gradient_within_two_steps() -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_merged_adapter_of_the_papers_targets_says_what_it_said_before(tied: bool) -> None:
+def test_merging_adapter_with_paper_targets_keeps_logits(tied: bool) -> None:
     model = small(tie_word_embeddings=tied)
     if not tied:
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
@@ -77,7 +77,7 @@ def test_a_merged_adapter_of_the_papers_targets_says_what_it_said_before(tied: b
 
 
 @pytest.mark.slow
-def test_paper_targets_count_the_papers_parameters(shared) -> None:
+def test_paper_targets_give_the_papers_parameter_count(shared) -> None:
     golden = json.loads((shared / "golden" / "lora.json").read_text())
     base = golden["models"]["flan-t5-base-multimodal"]
     with torch.device("meta"):

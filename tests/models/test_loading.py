@@ -47,7 +47,7 @@ def rewrite(folder, change):
 
 
 @torch.no_grad()
-def test_saved_policies_reopen_bit_equal(policy, batch, saved):
+def test_saved_policy_loads_bitwise_equal(policy, batch, saved):
     ids, mask = torch.randint(2, 40, (3, 6)), torch.ones(3, 6)
     expected = token_logprobs(policy, **batch, response_ids=ids, response_mask=mask)
     for again in (
@@ -63,7 +63,7 @@ def test_saved_policies_reopen_bit_equal(policy, batch, saved):
     assert torch.equal(found, expected)
 
 
-def test_dropout_is_what_was_given(saved, tokenizer, tmp_path):
+def test_dropout_argument_overrides_saved_rate(saved, tokenizer, tmp_path):
     assert json.loads((saved / "config.json").read_text())["dropout_rate"] == 0.1
     model = load_model(saved, dropout=0.0, features=True)
     assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
@@ -78,7 +78,7 @@ def test_tokenizer_is_saved_with_the_policy(policy, t5_tokenizer, tmp_path):
 
 @pytest.mark.parametrize("dim", [12, 7])
 @pytest.mark.parametrize("stored_as", ["model.safetensors", "pytorch_model.bin"])
-def test_patch_dim_comes_from_the_weights(policy, tmp_path, dim, stored_as):
+def test_patch_dim_is_read_from_the_weights(policy, tmp_path, dim, stored_as):
     config = copy.deepcopy(policy.config)
     config.patch_dim = dim
     T5ForMultimodalGeneration(config).save_pretrained(tmp_path)
@@ -100,7 +100,7 @@ def test_patch_dim_of_a_sharded_checkpoint(policy, tmp_path):
     assert checkpoint_patch_dim(tmp_path) == 12
 
 
-def test_plain_t5_gets_a_fusion_and_a_warning_that_names_it(policy, tmp_path):
+def test_plain_t5_gets_a_fusion_with_a_warning(policy, tmp_path):
     T5ForConditionalGeneration(policy.config).save_pretrained(tmp_path)
     assert checkpoint_patch_dim(tmp_path) is None
     with pytest.warns(UserWarning, match=r"encoder.gate_dense.bias.*initialised from seed 4"):
@@ -146,17 +146,17 @@ def test_other_precisions_pass(name):
     check_precision(name)
 
 
-def test_half_precision_checkpoints_are_opened_in_full(policy, tmp_path):
+def test_half_precision_checkpoints_load_as_float32(policy, tmp_path):
     policy.half().save_pretrained(tmp_path)
     assert load_model(tmp_path, dropout=0.0, features=True).dtype == torch.float32
 
 
-def test_missing_folder_is_one_sentence(tmp_path):
+def test_missing_folder_is_refused(tmp_path):
     with pytest.raises(AresError, match=r"cannot be loaded.*give a folder"):
         load_model(tmp_path / "nothing", dropout=0.0, features=True)
 
 
-def test_leftovers_of_a_generation_config_are_dropped(policy, saved, tokenizer, tmp_path):
+def test_saved_generation_config_is_ignored(policy, saved, tokenizer, tmp_path):
     (saved / "generation_config.json").write_text('{"temperature": 0.5, "num_beams": 4, "max_length": 7}')
     model = load_model(saved, dropout=0.0, features=True)
     save_model(model, tokenizer, tmp_path / "again")
@@ -168,7 +168,7 @@ def test_leftovers_of_a_generation_config_are_dropped(policy, saved, tokenizer, 
     }
 
 
-def test_value_model_starts_from_the_policy_and_at_zero(policy, batch):
+def test_value_model_copies_the_policy_and_starts_at_zero(policy, batch):
     policy.train()
     value = value_from_model(policy)
     assert value.training

@@ -1,4 +1,4 @@
-"""The recorded outputs of the original model, the fusion, the value head and the initialisation."""
+"""The recorded outputs of the original model, the fusion, the value head and the initialization."""
 
 import shutil
 
@@ -23,12 +23,12 @@ def inputs(recorded):
 
 
 def far(ours, theirs):
-    """The largest difference, as a share of the largest magnitude (at least 1): what float32 can promise."""
+    """The largest difference relative to the largest magnitude (at least 1)."""
     return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1))
 
 
 @torch.no_grad()
-def test_original_checkpoint_gives_the_recorded_outputs(original, recorded):
+def test_original_checkpoint_equals_the_recording(original, recorded):
     output = original(**inputs(recorded))
     assert original.encoder.config._attn_implementation == "sdpa"
     assert far(output.encoder_last_hidden_state, recorded["out/encoder_last_hidden_state"]) <= 1e-5
@@ -39,7 +39,7 @@ def test_original_checkpoint_gives_the_recorded_outputs(original, recorded):
 
 
 @torch.no_grad()
-def test_eager_attention_in_float64_gives_the_recorded_outputs(shared, recorded):
+def test_eager_attention_in_float64_equals_the_recording(shared, recorded):
     """In float64 only the rounding of the recording itself is left, whichever kernels the processor runs."""
     golden = shared / "golden" / "model_untied"
     model = T5ForMultimodalGeneration.from_pretrained(golden, attn_implementation="eager").double()
@@ -73,7 +73,7 @@ def test_loss_ignores_minus_100_only(original, recorded, labels):
 
 
 @torch.no_grad()
-def test_transformers_generate_is_greedy_as_recorded(original, recorded):
+def test_transformers_generate_equals_the_recording(original, recorded):
     rows = {name: recorded[f"in/{name}"] for name in ("input_ids", "attention_mask")}
     written = original.generate(
         **rows, image_features=recorded["in/image_ids"], max_new_tokens=31, do_sample=False
@@ -82,7 +82,7 @@ def test_transformers_generate_is_greedy_as_recorded(original, recorded):
 
 
 @torch.no_grad()
-def test_original_value_function_gives_the_recorded_values(shared, recorded, tmp_path):
+def test_original_value_function_equals_the_recording(shared, recorded, tmp_path):
     folder = shared / "golden" / "model_untied"
     state = torch.load(folder / "pytorch_model.bin", weights_only=True)
     assert "lm_head.weight" in state
@@ -97,7 +97,7 @@ def test_original_value_function_gives_the_recorded_values(shared, recorded, tmp
 
 
 @torch.no_grad()
-def test_image_changes_the_output_and_zero_rows_are_fused(policy, batch):
+def test_image_changes_the_output_and_zero_features_are_fused(policy, batch):
     decoder = torch.randint(2, 40, (3, 4))
     full = policy(**batch, decoder_input_ids=decoder).logits
     zeros = policy(**{**batch, "image_features": torch.zeros(3, 5, 12)}, decoder_input_ids=decoder).logits
@@ -144,7 +144,7 @@ def test_every_fusion_weight_gets_a_gradient(policy, batch):
 
 
 @pytest.mark.parametrize("cls", [T5ForMultimodalGeneration, T5ForMultimodalValue])
-def test_our_layers_are_not_initialised_with_unit_normals(policy, cls):
+def test_added_layers_are_not_initialized_with_unit_normals(policy, cls):
     model = cls(policy.config)
     fusion = model.encoder
     for layer in (fusion.image_dense, fusion.gate_dense, fusion.mha_layer.out_proj):

@@ -83,7 +83,7 @@ def adapter(policy, tmp_path):
 
 @DAMAGES
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_model.bin"])
-def test_adapters(policy, adapter, tokenizer, name, damage):
+def test_damaged_adapter_is_refused(policy, adapter, tokenizer, name, damage):
     if name.endswith("bin"):
         torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / name)
         (adapter / "adapter_model.safetensors").unlink()
@@ -96,7 +96,7 @@ def test_adapters(policy, adapter, tokenizer, name, damage):
 @pytest.mark.parametrize(
     "text", ['{"peft_type": "LORA"', json.dumps({"peft_type": "LORA", "r": "two"}), "[]"]
 )
-def test_settings_of_adapters(policy, adapter, text):
+def test_damaged_adapter_settings_are_refused(policy, adapter, text):
     (adapter / "adapter_config.json").write_text(text)
     with pytest.raises(AresError, match=r"The adapter in .* (cannot be loaded|does not fit the policy) \("):
         load_adapter(policy_around(policy), adapter)

@@ -23,7 +23,7 @@ from tests.support.ppo import (
 )
 
 # --------------------------------------------------------------------------------------------------
-# One optimiser step
+# One optimizer step
 # --------------------------------------------------------------------------------------------------
 
 
@@ -40,21 +40,21 @@ def first_gradients(tmp_path, micro: int, **changes) -> dict[str, torch.Tensor]:
     return watch.gradients[0]
 
 
-def test_gradients_do_not_depend_on_how_a_batch_is_cut(tmp_path):
-    whole = first_gradients(tmp_path, 8)
-    assert {name.split(".")[0] for name in whole} == {"policy", "value"}
-    scale = max(g.abs().max() for g in whole.values())
+def test_gradients_do_not_depend_on_micro_batch_size(tmp_path):
+    expected = first_gradients(tmp_path, 8)
+    assert {name.split(".")[0] for name in expected} == {"policy", "value"}
+    scale = max(g.abs().max() for g in expected.values())
     for micro in (1, 2, 4):
         parts = first_gradients(tmp_path, micro)
-        assert parts.keys() == whole.keys()
-        for name in whole:
+        assert parts.keys() == expected.keys()
+        for name in expected:
             torch.testing.assert_close(
-                parts[name], whole[name], rtol=1e-5, atol=1e-7 * scale.item(), msg=name
+                parts[name], expected[name], rtol=1e-5, atol=1e-7 * scale.item(), msg=name
             )
 
 
-def test_gradients_of_an_optimiser_batch_that_is_not_full(tmp_path):
-    """Fewer rows than a whole batch make unequal micro-batches; the denominator counts their tokens all the same."""
+def test_gradients_of_a_partial_optimizer_batch(tmp_path):
+    """A batch with fewer rows has micro-batches of unequal size; the denominator still counts all their tokens."""
     policy = tiny_policy()
     buffer = make_buffer(policy, questions=4)
     found = []
@@ -67,7 +67,7 @@ def test_gradients_of_an_optimiser_batch_that_is_not_full(tmp_path):
         torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-3, atol=1e-6)
 
 
-def test_the_policy_is_its_reference_at_first_and_leaves_it(tmp_path):
+def test_kl_is_zero_at_first_and_then_grows(tmp_path):
     policy, watch = tiny_policy(), Watch()
     train(policy, make_buffer(policy), tmp_path, NO_WARM_UP, callbacks=[watch])
     first, last = watch.metrics[0], watch.metrics[-1]
@@ -78,7 +78,7 @@ def test_the_policy_is_its_reference_at_first_and_leaves_it(tmp_path):
     assert last["train/kl_k3"] > 1e-5
 
 
-def test_gradients_of_policy_and_value_are_clipped_apart(tmp_path):
+def test_policy_and_value_gradients_are_clipped_separately(tmp_path):
     policy = tiny_policy()
     value = new_value(policy)
     norms = []
@@ -92,18 +92,18 @@ def test_gradients_of_policy_and_value_are_clipped_apart(tmp_path):
 
     limit = 1e-3
     rl = replace(NO_WARM_UP, ppo_epochs=1, gradient_clip=limit)
-    figures = train(policy, make_buffer(policy), tmp_path, rl, value=value, callbacks=[After()])
-    assert figures["train/policy_grad_norm"] > limit
-    assert figures["train/value_grad_norm"] > limit
+    metrics = train(policy, make_buffer(policy), tmp_path, rl, value=value, callbacks=[After()])
+    assert metrics["train/policy_grad_norm"] > limit
+    assert metrics["train/value_grad_norm"] > limit
     assert norms == pytest.approx([limit] * len(norms), rel=1e-2)
 
 
 # --------------------------------------------------------------------------------------------------
-# The course of a fit
+# A fit
 # --------------------------------------------------------------------------------------------------
 
 
-def test_warm_up_fits_the_value_model_and_leaves_the_policy_alone(tmp_path):
+def test_warm_up_trains_only_the_value_model(tmp_path):
     policy, watch = tiny_policy(), Watch()
     before, value = weights(policy), new_value(policy)
     buffer = make_buffer(policy, questions=8, holdout=0.3)
@@ -114,13 +114,13 @@ def test_warm_up_fits_the_value_model_and_leaves_the_policy_alone(tmp_path):
     losses = [m["train/value_loss"] for m in watch.metrics]
     assert losses[-1] < 0.9 * losses[0]
     assert all("train/policy_loss" not in m for m in watch.metrics)
-    figures = train(policy, buffer, tmp_path / "b", rl)
-    assert figures["train/explained_variance"] > 0.1
-    assert "heldout/explained_variance" in figures
+    metrics = train(policy, buffer, tmp_path / "b", rl)
+    assert metrics["train/explained_variance"] > 0.1
+    assert "heldout/explained_variance" in metrics
     assert not same(weights(policy), before)
 
 
-def test_schedule_starts_behind_the_warm_up(tmp_path):
+def test_schedule_starts_after_the_warm_up(tmp_path):
     policy, watch = tiny_policy(), Watch()
     buffer = make_buffer(policy)
     steps = -(-len(buffer) // 8)
@@ -131,22 +131,22 @@ def test_schedule_starts_behind_the_warm_up(tmp_path):
     assert rates == pytest.approx([0, 0, 0, 0, 0.5, 1, 1, 0.5])
 
 
-def test_runs_that_differ_in_kl_coef_end_in_different_weights_ever_nearer_to_the_reference(tmp_path):
+def test_larger_kl_coef_stays_closer_to_the_reference(tmp_path):
     ends, divergences = [], []
     for coefficient in (0.0, 0.1, 1.0):
         policy = tiny_policy()
         buffer = make_buffer(policy, questions=8)
         rl = replace(RL, kl_coef=coefficient, ppo_epochs=6)
-        figures = train(policy, buffer, tmp_path / str(coefficient), rl)
+        metrics = train(policy, buffer, tmp_path / str(coefficient), rl)
         ends.append(weights(policy))
-        divergences.append(figures["train/kl_k3"])
+        divergences.append(metrics["train/kl_k3"])
     assert not same(ends[0], ends[1])
     assert not same(ends[1], ends[2])
     assert divergences[0] > divergences[1] > divergences[2]
     assert divergences[2] < 0.75 * divergences[0]
 
 
-def test_divergence_in_the_reward_is_inert_while_the_policy_is_its_reference(tmp_path):
+def test_kl_in_reward_has_no_effect_if_rollout_policy_is_the_reference(tmp_path):
     def run(coefficient, reference):
         policy = tiny_policy()
         buffer = make_buffer(policy, reference=reference)
@@ -159,7 +159,7 @@ def test_divergence_in_the_reward_is_inert_while_the_policy_is_its_reference(tmp
     assert not same(run(0.0, other), run(1.0, other))
 
 
-def test_values_are_computed_once_without_recompute_and_every_epoch_with_it(tmp_path):
+def test_values_are_computed_every_epoch_only_with_recompute(tmp_path):
     seen = {}
 
     class Values(pl.Callback):
@@ -176,7 +176,7 @@ def test_values_are_computed_once_without_recompute_and_every_epoch_with_it(tmp_
     assert torch.equal(seen[False][0], seen[False][2])
 
 
-def test_advantages_are_whitened_over_the_training_rows_of_the_whole_buffer(tmp_path):
+def test_advantages_are_whitened_over_all_training_rows(tmp_path):
     policy = tiny_policy()
     buffer = make_buffer(policy, questions=12, holdout=0.3)
     assert buffer.heldout
@@ -194,7 +194,7 @@ def test_advantages_are_whitened_over_the_training_rows_of_the_whole_buffer(tmp_
 
 
 @pytest.mark.parametrize("recompute", [True, False])
-def test_a_killed_run_resumes_to_the_same_weights_bit_by_bit(tmp_path, recompute):
+def test_resumed_run_ends_in_bitwise_equal_weights(tmp_path, recompute):
     class Killed(Exception):
         pass
 
@@ -208,23 +208,23 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_by_bit(tmp_path, recompute
         buffer = make_buffer(policy, questions=6, holdout=0.2)
         value = new_value(policy)
         rl = replace(RL, ppo_epochs=3, micro_batch_size=4, decay="linear", recompute=recompute)
-        figures = train(policy, buffer, folder, rl, value=value, callbacks=callbacks)
-        return weights(policy), weights(value), figures
+        metrics = train(policy, buffer, folder, rl, value=value, callbacks=callbacks)
+        return weights(policy), weights(value), metrics
 
-    whole = run(tmp_path / "whole")
+    complete = run(tmp_path / "complete")
     with pytest.raises(Killed):
         run(tmp_path / "killed", [Kill()])
     resumed = run(tmp_path / "killed")
-    assert same(resumed[0], whole[0])
-    assert same(resumed[1], whole[1])
-    assert resumed[2] == whole[2]
-    # Killed between the end of the fit and that of the step: nothing is trained again.
+    assert same(resumed[0], complete[0])
+    assert same(resumed[1], complete[1])
+    assert resumed[2] == complete[2]
+    # Killed after the fit but before the end of the step: nothing is trained again.
     again = run(tmp_path / "killed")
-    assert same(again[0], whole[0])
-    assert again[2] == whole[2]
+    assert same(again[0], complete[0])
+    assert again[2] == complete[2]
 
 
-def test_target_kl_stops_before_the_step_and_a_resumed_run_stays_stopped(tmp_path):
+def test_target_kl_stops_before_the_step_and_after_resuming(tmp_path):
     buffer = make_buffer(tiny_policy())
     rl = replace(NO_WARM_UP, ppo_epochs=3)
     one_step = {}
@@ -237,9 +237,9 @@ def test_target_kl_stops_before_the_step_and_a_resumed_run_stays_stopped(tmp_pat
     assert train(free, buffer, tmp_path / "free", rl, callbacks=[First()])["train/stopped_early"] == 0
     for _ in range(2):
         stopped = tiny_policy()
-        figures = train(stopped, buffer, tmp_path / "stopped", replace(rl, target_kl=1e-7), callbacks=[watch])
+        metrics = train(stopped, buffer, tmp_path / "stopped", replace(rl, target_kl=1e-7), callbacks=[watch])
         assert same(weights(stopped), one_step["weights"])
-        assert figures["train/stopped_early"] == 1
+        assert metrics["train/stopped_early"] == 1
     assert len(watch.metrics) == 2
 
 
@@ -257,7 +257,7 @@ def test_objectives_without_a_value_model(tmp_path, objective):
     assert good_probability(policy, buffer) > start + 0.02
 
 
-def test_a_rewarded_kind_of_sentence_becomes_likely(tmp_path):
+def test_rewarded_sentences_become_likely(tmp_path):
     policy = tiny_policy()
     value = new_value(policy)
     rl = replace(RL, ppo_epochs=4, global_batch_size=32, micro_batch_size=32, kl_coef=0.0)
@@ -285,7 +285,7 @@ def test_rollouts_of_another_policy_are_refused(tmp_path):
     assert same(weights(policy), before)
 
 
-def test_a_single_token_of_another_policy_is_refused(tmp_path):
+def test_single_token_of_another_policy_is_refused(tmp_path):
     policy = tiny_policy()
     buffer = make_buffer(policy, questions=16, k=8)
     tokens = sum(buffer.lengths)
@@ -301,7 +301,7 @@ def test_dropout_is_refused(tmp_path):
         train(tiny_policy(dropout=0.1), buffer, tmp_path)
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):
+def test_non_finite_loss_stops_before_the_step(tmp_path):
     policy = tiny_policy()
     value = new_value(policy)
     with torch.no_grad():
@@ -312,7 +312,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):
     assert same(weights(policy), before)
 
 
-def test_a_gradient_that_is_not_finite_stops_before_the_step(tmp_path):
+def test_non_finite_gradient_stops_before_the_step(tmp_path):
     policy = tiny_policy()
 
     class Spoil(pl.Callback):

@@ -1,4 +1,4 @@
-"""PPO with fewer weights in memory: on adapters, and with one body for policy and value."""
+"""PPO with fewer weights in memory: on adapters, and with one backbone for policy and value."""
 
 from dataclasses import replace
 
@@ -47,13 +47,13 @@ def test_a_merged_adapter_changes_the_policy_as_the_adapter_did(features) -> Non
     assert not fusion
 
 
-def test_adapters_alone_are_trained_and_learn(tmp_path):
+def test_rl_lora_trains_only_adapters_and_learns(tmp_path):
     policy, watch = tiny_policy(), Watch()
     value = new_value(policy)
     before, buffer = weights(policy), make_buffer(policy, questions=16)
     start = good_probability(policy, buffer)
     rl = replace(RL, lora=ADAPTER, ppo_epochs=6, lr=3e-2, kl_coef=0.0)
-    figures = train(policy, buffer, tmp_path, rl, value=value, callbacks=[watch])
+    metrics = train(policy, buffer, tmp_path, rl, value=value, callbacks=[watch])
     trained = set().union(*(gradients.keys() for gradients in watch.gradients))
     assert all("lora_" in name or name.startswith("value.model.v_head") for name in trained)
     assert any("policy" in name for name in trained)
@@ -64,10 +64,10 @@ def test_adapters_alone_are_trained_and_learn(tmp_path):
         torch.equal(after[n], before[n]) for n in before if "norm" in n or "embed" in n or "shared" in n
     )
     assert good_probability(policy, buffer) > start + 0.02
-    assert figures["train/explained_variance"] > 0
+    assert metrics["train/explained_variance"] > 0
 
 
-def test_one_body_serves_both_and_learns(tmp_path):
+def test_shared_backbone_learns_policy_and_value(tmp_path):
     policy = tiny_policy()
     head = new_value(policy, shared=True)
     assert isinstance(head, SharedBackboneValue)
@@ -76,8 +76,8 @@ def test_one_body_serves_both_and_learns(tmp_path):
     rl = replace(RL, value_warmup_epochs=20, share_trunk=True, global_batch_size=64, micro_batch_size=64)
     train(policy, buffer, tmp_path / "warm", replace(rl, ppo_epochs=0), value=head)
     assert same(weights(policy), before)
-    figures = train(policy, buffer, tmp_path / "value", replace(rl, ppo_epochs=1, lr=1e-2), value=head)
-    assert figures["train/explained_variance"] > 0.02
+    metrics = train(policy, buffer, tmp_path / "value", replace(rl, ppo_epochs=1, lr=1e-2), value=head)
+    assert metrics["train/explained_variance"] > 0.02
     policy.load_state_dict(before)
     start = good_probability(policy, buffer)
     train(policy, buffer, tmp_path / "ppo", replace(RL, ppo_epochs=4, share_trunk=True), value=head)
@@ -85,7 +85,7 @@ def test_one_body_serves_both_and_learns(tmp_path):
 
 
 @pytest.mark.parametrize("choice", [{"lora": ADAPTER}, {"share_trunk": True}])
-def test_it_resumes_like_any_other(tmp_path, choice):
+def test_memory_saving_fits_resume(tmp_path, choice):
     def run(folder, epochs):
         policy = tiny_policy()
         head = new_value(policy, shared="share_trunk" in choice)
@@ -93,6 +93,6 @@ def test_it_resumes_like_any_other(tmp_path, choice):
         train(policy, make_buffer(tiny_policy()), folder, rl, value=head)
         return weights(policy)
 
-    whole = run(tmp_path / "whole", 3)
+    complete = run(tmp_path / "complete", 3)
     run(tmp_path / "cut", 2)
-    assert same(run(tmp_path / "cut", 3), whole)
+    assert same(run(tmp_path / "cut", 3), complete)

@@ -1,4 +1,4 @@
-"""Every option of PPO reaches the place where it counts: what it changes, against the formula worked out here."""
+"""Every PPO option takes effect: its results against formulas computed independently here."""
 
 import math
 from dataclasses import replace
@@ -31,7 +31,7 @@ def clamp(x: float, low: float, high: float) -> float:
 
 
 def expected_losses(tokens: list[tuple[float, ...]], rl: RlConfig) -> dict[str, float]:
-    """The means over (log ratio, advantage, return, old value) of tokens; the value model says 0."""
+    """The means over (log ratio, advantage, return, old value) of tokens; the value model returns 0."""
     policy_loss = value_loss = clipped = 0.0
     for log_ratio, advantage, target, old_value in tokens:
         if rl.log_ratio_clamp is not None:
@@ -68,7 +68,7 @@ def expected_losses(tokens: list[tuple[float, ...]], rl: RlConfig) -> dict[str, 
     ],
     ids=str,
 )
-def test_the_loss_of_a_policy_that_has_moved(changes: dict[str, Any]) -> None:
+def test_loss_of_a_policy_away_from_the_rollouts(changes: dict[str, Any]) -> None:
     rl = replace(NO_WARM_UP, kl_coef=0.0, log_ratio_clamp=1.0)
     rl = replace(rl, **changes)
     module, batch = module_and_batch(rl, current_epoch=1)
@@ -93,7 +93,7 @@ def test_the_loss_of_a_policy_that_has_moved(changes: dict[str, Any]) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# What an epoch aims at
+# The targets of an epoch
 # --------------------------------------------------------------------------------------------------
 
 
@@ -110,7 +110,7 @@ def advantage(rewards: list[float], values: list[float], t: int, gamma: float, l
     [{}, {"gamma": 0.7}, {"lam": 0.5}, {"whiten": False}, {"whiten": False, "gamma": 0.8, "lam": 0.6}],
     ids=str,
 )
-def test_advantages_and_returns_of_an_epoch(changes: dict[str, Any]) -> None:
+def test_epoch_advantages_and_returns_follow_the_formulas(changes: dict[str, Any]) -> None:
     rl = replace(RL, **changes)
     buffer = make_buffer(tiny_policy(), questions=3)
     values = torch.randn(buffer.mask.shape, generator=torch.Generator().manual_seed(2)) * buffer.mask
@@ -130,12 +130,12 @@ def test_advantages_and_returns_of_an_epoch(changes: dict[str, Any]) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# The first step of the optimiser
+# The first step of the optimizer
 # --------------------------------------------------------------------------------------------------
 
 
 class FirstStep(pl.Callback):
-    """The weights before and after the first step, and the gradients that it took, by name."""
+    """Records the weights before and after the first step and its gradients, by name."""
 
     def __init__(self) -> None:
         self.before: dict[str, torch.Tensor] = {}
@@ -164,7 +164,7 @@ class FirstStep(pl.Callback):
     ],
     ids=str,
 )
-def test_the_first_step_is_adamws(tmp_path, changes: dict[str, Any]) -> None:
+def test_first_step_is_adamw(tmp_path, changes: dict[str, Any]) -> None:
     """p − lr·w·p − lr·g/(|g| + eps): Adam's first moments, corrected, are the gradient itself."""
     settings = replace(NO_WARM_UP, ppo_epochs=1, global_batch_size=64, gradient_clip=None)
     rl = replace(settings, **changes)

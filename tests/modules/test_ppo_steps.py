@@ -25,7 +25,7 @@ def tokens_of(module: PPOModule) -> list[tuple[float, float, float, float]]:
     ]
 
 
-def test_the_first_loss_is_that_of_the_formulas():
+def test_first_loss_follows_the_formulas():
     rl = replace(NO_WARM_UP, kl_coef=0.3, vf_coef=0.7)
     module, batch = module_and_batch(rl)
     loss = float(module.training_step(batch, 0).detach())
@@ -33,19 +33,19 @@ def test_the_first_loss_is_that_of_the_formulas():
     count = len(tokens)
     assert batch["denominator"] == count
     policy_loss = -sum(a for *_, a, _ in tokens) / count
-    value_loss = sum((0 - g) ** 2 for *_, g in tokens) / count  # a fresh value model says 0
+    value_loss = sum((0 - g) ** 2 for *_, g in tokens) / count  # a new value model returns 0
     k1 = sum(p - r for p, r, *_ in tokens) / count
     k3 = sum(math.exp(r - p) - 1 - (r - p) for p, r, *_ in tokens) / count
     assert k3 > 0.01
     assert loss == pytest.approx(policy_loss + 0.7 * value_loss + 0.3 * k3, rel=1e-5)
-    sums = {name: float(share) for name, share in module._sums.items()}
+    sums = {name: float(value) for name, value in module._sums.items()}
     expected = {"policy_loss": policy_loss, "value_loss": value_loss, "kl_k1": k1, "kl_k3": k3}
     assert {name: sums[name] for name in expected} == pytest.approx(expected, rel=1e-4)
     assert sums["ratio_mean"] == pytest.approx(1, abs=1e-6)
     assert 0 < sums["entropy"] < math.log(16)
 
 
-def test_entropy_is_that_of_the_whole_distribution():
+def test_logged_entropy_is_of_the_full_distribution():
     module, batch = module_and_batch()
     module.training_step(batch, 0)
     states = module.policy.states(batch["inputs"], batch["response_ids"])
@@ -54,7 +54,7 @@ def test_entropy_is_that_of_the_whole_distribution():
     assert float(module._sums["entropy"]) == pytest.approx(float(expected), rel=1e-6)
 
 
-def test_the_policys_gradient_is_that_of_the_surrogate():
+def test_policy_gradient_is_that_of_the_surrogate():
     """At the first step, where the ratio is 1: −Σ A ∇log π / N, in float64."""
     module, batch = module_and_batch(replace(NO_WARM_UP, kl_coef=0.0, vf_coef=0.0))
     module.training_step(batch, 0).backward()
@@ -72,7 +72,7 @@ def test_the_policys_gradient_is_that_of_the_surrogate():
         torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6 * scale, msg=name)
 
 
-def test_the_loss_undoes_the_division_by_accumulation_and_ranks():
+def test_loss_is_scaled_by_accumulation_and_ranks():
     plain, batch = module_and_batch()
     expected = float(plain.training_step(batch, 0).detach())
     for accumulate, world in ((3, 1), (1, 4), (3, 4)):
@@ -83,7 +83,7 @@ def test_the_loss_undoes_the_division_by_accumulation_and_ranks():
         assert float(module._sums["loss"]) == pytest.approx(expected, rel=1e-9)
 
 
-def test_nothing_stored_takes_part_in_the_gradient():
+def test_stored_tensors_have_no_gradient():
     module, batch = module_and_batch()
     assert not any(batch[name].requires_grad for name in ("old_logprobs", "ref_logprobs", "response_mask"))
     assert not module.advantages.requires_grad

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: what the loss is, that dropout is on, that the best weights stay, that a resumed fit ends the same."""
+"""Supervised fine-tuning: its loss and dropout, the weights that are kept, and resuming."""
 
 from pathlib import Path
 
@@ -89,19 +89,19 @@ class Watch(Callback):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_dropout_is_on_in_every_batch_though_the_model_came_in_eval_mode(tmp_path) -> None:
+def test_dropout_is_on_although_model_came_in_eval_mode(tmp_path) -> None:
     watch = Watch()
     fit(model(dropout=0.1), tmp_path, epochs=2, callbacks=[watch])
     assert watch.training == {True}
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_step_is_the_gradient_of_the_mean_over_the_optimiser_batchs_real_tokens(tmp_path) -> None:
+def test_step_follows_the_mean_loss_over_real_tokens_of_optimizer_batch(tmp_path) -> None:
     train = rows(8)
-    cut, whole = model(), model()
+    split, full = model(), model()
     reference = model()
     fit(
-        cut,
+        split,
         tmp_path / "a",
         train=train,
         global_batch_size=8,
@@ -110,7 +110,7 @@ def test_a_step_is_the_gradient_of_the_mean_over_the_optimiser_batchs_real_token
         weight_decay=0.0,
     )
     fit(
-        whole,
+        full,
         tmp_path / "b",
         train=train,
         global_batch_size=8,
@@ -122,12 +122,12 @@ def test_a_step_is_the_gradient_of_the_mean_over_the_optimiser_batchs_real_token
     mean_cross_entropy(reference, train).backward()
     optimizer.step()
     for (name, a), b, c in zip(
-        reference.named_parameters(), cut.parameters(), whole.parameters(), strict=True
+        reference.named_parameters(), split.parameters(), full.parameters(), strict=True
     ):
-        # Adam's first step is the sign of the gradient: where that is all but 0 the sign is rounding's.
-        sure = a.grad.abs() > 1e-6 if a.grad is not None else torch.zeros_like(a, dtype=torch.bool)
-        torch.testing.assert_close(b[sure], a[sure], atol=2e-5, rtol=0, msg=name)
-        torch.testing.assert_close(c[sure], a[sure], atol=2e-5, rtol=0, msg=name)
+        # Adam's first step is the sign of the gradient; near 0 rounding decides the sign.
+        certain = a.grad.abs() > 1e-6 if a.grad is not None else torch.zeros_like(a, dtype=torch.bool)
+        torch.testing.assert_close(b[certain], a[certain], atol=2e-5, rtol=0, msg=name)
+        torch.testing.assert_close(c[certain], a[certain], atol=2e-5, rtol=0, msg=name)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -147,33 +147,33 @@ def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_weights_of_the_best_validation_stay(tmp_path) -> None:
+def test_weights_of_best_validation_are_kept(tmp_path) -> None:
     network, scores = model(), iter([0.2, 0.9, 0.1])
-    figures = fit(network, tmp_path, epochs=3, score=lambda references, hypotheses: next(scores))
+    metrics = fit(network, tmp_path, epochs=3, score=lambda references, hypotheses: next(scores))
     best, last, left = weights(tmp_path, "best"), weights(tmp_path, "last"), network.state_dict()
-    assert figures["val/equal"] == pytest.approx(0.9)
+    assert metrics["val/equal"] == pytest.approx(0.9)
     assert all(torch.equal(left[key], best[key]) for key in best)
     assert not all(torch.equal(best[key], last[key]) for key in best)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_without_validation_the_latest_weights_stay_and_there_is_no_score(tmp_path) -> None:
+def test_without_validation_latest_weights_are_kept(tmp_path) -> None:
     network = model()
-    figures = fit(network, tmp_path, epochs=2, val=0)
+    metrics = fit(network, tmp_path, epochs=2, val=0)
     last, left = weights(tmp_path, "last"), network.state_dict()
-    assert figures.keys() == {"loss"}
+    assert metrics.keys() == {"loss"}
     assert all(torch.equal(left[key], last[key]) for key in last)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_killed_fit_goes_on_to_the_same_weights(tmp_path) -> None:
-    fit(model(0.1), tmp_path / "whole", epochs=3)
+def test_resumed_fit_ends_in_the_same_weights(tmp_path) -> None:
+    fit(model(0.1), tmp_path / "complete", epochs=3)
     with pytest.raises(SystemExit):
         fit(model(0.1), tmp_path / "parts", epochs=3, callbacks=[Watch(stop_after=1)])
     fit(model(0.1), tmp_path / "parts", epochs=3)
-    whole, resumed = (
+    complete, resumed = (
         torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-        for name in ("whole", "parts")
+        for name in ("complete", "parts")
     )
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert complete.keys() == resumed.keys()
+    assert all(torch.equal(complete[name], resumed[name]) for name in complete)

@@ -74,7 +74,9 @@ def original_forward(state, config, recorded):
 @pytest.mark.parametrize("ending", ["bin", "safetensors"])
 @pytest.mark.parametrize("aliases", [True, False])
 @pytest.mark.parametrize("tied", [True, False])
-def test_tied_and_untied_with_and_without_aliases(golden, state, recorded, tmp_path, tied, aliases, ending):
+def test_tied_and_untied_checkpoints_with_and_without_aliases(
+    golden, state, recorded, tmp_path, tied, aliases, ending
+):
     config = {**json.loads((golden / "config.json").read_text()), "tie_word_embeddings": tied}
     if tied:
         state["lm_head.weight"] = state["shared.weight"]
@@ -94,7 +96,7 @@ def test_tied_and_untied_with_and_without_aliases(golden, state, recorded, tmp_p
 @torch.no_grad()
 @pytest.mark.parametrize("dim", [256, 2048])
 def test_first_multimodal_cot_with_other_patch_dimensions(golden, state, recorded, tmp_path, dim):
-    """UnifiedQA and DETR: the fusion's weights lie beside the encoder, not in it."""
+    """UnifiedQA and DETR: the weights of the fusion are next to the encoder, not in it."""
     torch.manual_seed(0)
     weight = torch.randn(64, dim) / dim**0.5
     old = {re.sub(r"^encoder\.(image_dense|mha_layer|gate_dense)\.", r"\1.", k): v for k, v in state.items()}
@@ -129,11 +131,11 @@ def test_first_multimodal_cot_with_other_patch_dimensions(golden, state, recorde
 
 @torch.no_grad()
 @pytest.mark.parametrize("kept", ["all", "shared.weight", "encoder.embed_tokens.weight"])
-def test_the_originals_value_function_with_and_without_aliases(golden, state, recorded, tmp_path, kept):
+def test_original_value_function_with_and_without_aliases(golden, state, recorded, tmp_path, kept):
     names = {"shared.weight", *ALIASES, "lm_head.weight"}
     dropped = set() if kept == "all" else names - {kept}
-    whole = {**state, **load_file(golden / "v_head.safetensors")}
-    torch.save({k: v for k, v in whole.items() if k not in dropped}, tmp_path / "value_function.pth")
+    complete = {**state, **load_file(golden / "v_head.safetensors")}
+    torch.save({k: v for k, v in complete.items() if k not in dropped}, tmp_path / "value_function.pth")
     shutil.copy(golden / "config.json", tmp_path)
     model = load_value_model(tmp_path, dropout=0.0, features=True)
     expected, mask = recorded["out/values"], recorded["in/decoder_attention_mask"]
@@ -143,7 +145,7 @@ def test_the_originals_value_function_with_and_without_aliases(golden, state, re
 
 
 @pytest.mark.parametrize("ending", ["bin", "safetensors"])
-def test_layers_that_the_configuration_does_not_know_are_refused(golden, state, tmp_path, ending):
+def test_layers_missing_from_the_configuration_are_refused(golden, state, tmp_path, ending):
     config = {**json.loads((golden / "config.json").read_text()), "num_layers": 1}
     folder = write(state, config, tmp_path / "half", ending)
     with pytest.raises(AresError, match=r"more than its config\.json says \(encoder\.block\.1"):
@@ -153,7 +155,7 @@ def test_layers_that_the_configuration_does_not_know_are_refused(golden, state, 
         load_value_model(folder, dropout=0.0, features=True)
 
 
-def test_an_untied_model_without_its_head_is_refused(golden, state, tmp_path):
+def test_untied_model_without_head_is_refused(golden, state, tmp_path):
     del state["lm_head.weight"]
     config = json.loads((golden / "config.json").read_text())
     for ending in ("bin", "safetensors"):
@@ -162,7 +164,7 @@ def test_an_untied_model_without_its_head_is_refused(golden, state, tmp_path):
 
 
 @torch.no_grad()
-def test_flan_alpaca_gets_a_fusion_and_is_plain_t5_without_images(original, recorded, tmp_path):
+def test_flan_alpaca_gets_a_fusion_and_equals_t5_without_images(original, recorded, tmp_path):
     plain = T5ForConditionalGeneration(original.config)
     plain.load_state_dict({k: v for k, v in original.state_dict().items() if k in plain.state_dict()})
     plain.lm_head.weight = torch.nn.Parameter(original.lm_head.weight.detach().clone())
@@ -254,7 +256,7 @@ class Evil:
 @pytest.mark.parametrize(
     "name", ["pytorch_model.bin", "value_function.pth", "adapter_model.bin", "vit.pth", "detr"]
 )
-def test_no_checkpoint_runs_code(golden, policy, tmp_path, name):
+def test_checkpoints_never_execute_code(golden, policy, tmp_path, name):
     """Every way in for a pickled file: an object that would run code on loading is refused, not run."""
     marker, folder = tmp_path / "executed", tmp_path / "checkpoint"
     folder.mkdir()
@@ -321,7 +323,7 @@ def old_adapter(shared, tmp_path):
 
 
 @torch.no_grad()
-def test_old_adapters_change_every_layer_but_the_dead_one(golden, old_adapter, recorded):
+def test_old_adapter_changes_every_layer_but_the_dead_one(golden, old_adapter, recorded):
     folder, weights = old_adapter
     model = load_model(golden, dropout=0.0, features=True)
     plain = model(**inputs(recorded)).logits
@@ -343,7 +345,7 @@ def test_old_adapters_change_every_layer_but_the_dead_one(golden, old_adapter, r
     assert (merged - found).abs().max() <= 1e-4 * found.abs().max().clamp(min=1)
 
 
-def test_our_own_adapters_are_read_back(policy, batch, tmp_path):
+def test_own_adapter_is_read_back(policy, batch, tmp_path):
     from peft import LoraConfig, get_peft_model
 
     targets = ["q", "v", "wi", "image_dense"]

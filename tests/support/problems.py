@@ -24,5 +24,5 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def make_problem(pid: str = "1", **fields: Any) -> Problem:
-    """A text-only problem about a fern with the given fields replaced."""
+    """A text-only problem about a fern, with `fields` replaced."""
     return Problem(pid=pid, **{**_DEFAULTS, **fields})

@@ -1,4 +1,4 @@
-"""Checkpoints in the original ARES's layout, for its scripts: transformers 4.30, pickled weights, all aliases."""
+"""Writes checkpoints in the original ARES's layout: transformers 4.30, pickled weights, all aliases."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ _WEIGHTS = (".safetensors", ".bin", ".index.json")
 
 
 def export_policy(policy: str | Path, folder: str | Path, *, dropout: float = 0.1) -> None:
-    """Writes `pytorch_model.bin` and `config.json` as the original did, beside the policy's tokenizer.
+    """Writes `pytorch_model.bin` and `config.json` as the original did, and copies the policy's tokenizer.
 
     The weights carry `encoder.embed_tokens`, `decoder.embed_tokens` and `lm_head` whether tied or not;
     `dropout` is the rate that the original trains with (ours saves 0). Raises AresError as `load_model` does.

@@ -1,7 +1,7 @@
-"""What a model reads and is to write about a problem, in the prompt formats of ScienceQA and MM-CoT.
+"""The input text and the target text of one example, in the prompt formats of ScienceQA and MM-CoT.
 
-A format names the parts of the prompt and, after the dash, of the target: Question, Context, Multiple choices,
-Lecture, Explanation (the solution), Answer, Generated rationale. QCM-E teaches a model to write rationales,
+The letters of a format are the parts of the prompt and, after the dash, of the target: Question, Context, Multiple
+choices, Lecture, Explanation (the solution), Answer, Generated rationale. QCM-E trains a model to write rationales,
 QCMG-A to answer with the help of one.
 """
 
@@ -28,18 +28,18 @@ def build_example(
     rationale: str | None = None,
     newline: str = "space",
 ) -> Example:
-    """The prompt of `problem` and the target that belongs to it.
+    """Returns the prompt of `problem` and its target.
 
     Args:
-        problem: a problem with at most 26 choices. An `answer` of None, which a source withholds, makes the
-            target of a format that answers empty.
+        problem: a problem with at most 26 choices. With an `answer` of None (withheld by the source) the target of
+            a format that answers is empty.
         prompt_format: one of `PROMPT_FORMATS`.
         use_caption: append the caption, where there is one, to the hint.
-        rationale: for QCMG-A, which needs one, be it empty; other formats ignore it. It is taken as it is,
-            with the `Solution:` that generated rationales begin with.
-        newline: "space" makes every run of white space one space. "escape" is the form of the original ARES:
-            line breaks of lecture and solution are written as a backslash and an "n", others are kept, two
-            spaces become one, and QCM-LE ends in a second full stop.
+        rationale: required by QCMG-A, possibly empty; other formats ignore it. It is inserted verbatim,
+            including the `Solution:` that generated rationales begin with.
+        newline: "space" collapses every run of white space to one space. "escape" is the format of the original
+            ARES: line breaks of lecture and solution are written as a backslash and an "n", others are kept,
+            two spaces become one, and QCM-LE ends in a second period.
 
     Raises:
         AresError: an unknown `prompt_format` or `newline`; QCMG-A without a rationale.
@@ -68,7 +68,7 @@ def build_examples(
     rationales: Mapping[str, str] | None = None,
     **text: Any,
 ) -> dict[str, Example]:
-    """`build_example` of the given problems by pid, in the pids' order, with a rationale each where there are some."""
+    """Returns `build_example` of each problem by pid, in the order of `pids`; `rationales` are looked up by pid."""
     return {
         pid: build_example(
             problems[pid],
@@ -101,7 +101,7 @@ def _tidy(text: str, newline: str) -> str:
 
 
 def _question(problem: Problem, use_caption: bool) -> str:
-    """Question, context and options, a line each."""
+    """Question, context and options on one line each."""
     context = f"{problem.hint} {problem.caption if use_caption else ''}".strip() or "N/A"
     options = " ".join(f"({LETTERS[i]}) {choice}" for i, choice in enumerate(problem.choices))
     return f"Question: {problem.question}\nContext: {context}\nOptions: {options}\n"
