@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ares.config.schema import Config, LoraConfig
-from ares.datamodules.problems import AnswerData
 from ares.evaluation.answers import extract_answer, failed_extractions, leaderboard, predict
-from ares.modules.lora import add_adapter
 from ares.ranks import is_first
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.fitting import data_arguments, fit_data
 from ares.steps.common.generation import greedy_rationales
 from ares.steps.common.inputs import examples_of, features_of, load_problems, policy_of
@@ -18,12 +16,23 @@ from ares.storage.files import atomic_folder, write_json
 from ares.storage.tables import read_rationales, write_predictions
 from ares.types import Example, Prediction, Problem, Rationale
 
+SPEC = StepSpec(
+    name="lora",
+    reads=("data", "features", "policy", "rationales-train", "rationales-val", "rationales-test"),
+    writes=("adapter", "predictions", "leaderboard"),
+    settings=("seed", "text", "lora", "generate.batch_size", "evaluate.split", "trainer.precision"),
+    runs_on="device",
+    folder="lora",
+)
+
 
 def lora(config: Config, context: StepContext) -> StepResult:
     """Writes `adapter/` and `predictions.jsonl`; no gold rationale is in any prompt.
 
     For a test split whose answers are withheld also `leaderboard.json`, in A-OKVQA's format.
     """
+    from ares.datamodules.problems import AnswerData
+
     problems, splits = load_problems(config, context)
     own = {
         split: {row.pid: row.text for row in read_rationales(context.inputs[f"rationales-{split}"])}
@@ -71,6 +80,8 @@ def write_leaderboard(path: Path, problems: Mapping[str, Problem], predictions: 
 
 
 def _with_adapter(policy: Any, block: LoraConfig, *, features: bool) -> Any:
+    from ares.modules.lora import add_adapter
+
     return add_adapter(
         policy,
         r=block.r,

@@ -3,15 +3,11 @@
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ares.config.schema import Config
-from ares.datamodules.rollouts import RolloutBuffer
-from ares.models.heads import SharedBackboneValue, take_trunk
-from ares.models.t5.loading import load_value, save_policy, value_from_policy
-from ares.modules.ppo import run_ppo
 from ares.ranks import is_first
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.generation import encode_prompts, rationales_of
 from ares.steps.common.inputs import examples_of, features_of, load_problems, policy_of, trainer_arguments
 from ares.storage.files import atomic_folder, write_jsonl
@@ -23,9 +19,39 @@ from ares.teachers.prompts.default import strip_solution
 from ares.text.sentences import repetition_rate
 from ares.types import Feedback, Problem, Rationale, Rollout
 
+if TYPE_CHECKING:
+    from ares.datamodules.rollouts import RolloutBuffer
+
+
+SPEC = StepSpec(
+    name="ppo",
+    reads=("data", "features", "policy", "value?", "rollouts", "feedback"),
+    writes=("policy", "value", "evaluation"),
+    settings=(
+        "seed",
+        "text",
+        "generate.max_new_tokens",
+        "generate.batch_size",
+        "trainer.precision",
+        *keys_of(
+            "rl", "neutral kl_in kl_coef objective gamma lam whiten clip_range value_clip_range vf_coef"
+        ),
+        *keys_of("rl", "log_ratio_clamp target_kl ppo_epochs recompute value_warmup_epochs value_lr lr"),
+        *keys_of("rl", "warmup_fraction decay weight_decay adam_eps gradient_clip global_batch_size"),
+        *keys_of("rl", "micro_batch_size holdout eval_questions share_trunk lora"),
+    ),
+    runs_on="device",
+    places=("round",),
+    folder="ppo",
+    headline=("before/score_per_sentence", "after/score_per_sentence", "train/kl_k3", "after/repetition"),
+)
+
 
 def ppo(config: Config, context: StepContext) -> StepResult:
     """Writes `policy/`, `value/` and `evaluation.jsonl`: greedy rationales of val before and after, with scores."""
+    from ares.models.heads import take_trunk
+    from ares.modules.ppo import run_ppo
+
     problems, splits = load_problems(config, context)
     policy, tokenizer = policy_of(config, context.inputs["policy"], dropout=0.0)
     questions = [problems[pid] for pid in splits["val"][: config.rl.eval_questions]]
@@ -60,6 +86,9 @@ def ppo(config: Config, context: StepContext) -> StepResult:
 
 def _value_models(config: Config, context: StepContext, policy: Any) -> tuple[Any, Any]:
     """The value model to be saved, and the one to be trained: the same, or its head on the policy's body."""
+    from ares.models.heads import SharedBackboneValue
+    from ares.models.t5.loading import load_value, value_from_policy
+
     if "value" in context.inputs:
         value: Any = load_value(context.inputs["value"], dropout=0.0, features="features" in context.inputs)
     else:
@@ -79,6 +108,8 @@ def _write(
     before: list[dict[str, Any]],
     after: list[dict[str, Any]],
 ) -> dict[str, Path]:
+    from ares.models.t5.loading import save_policy
+
     files = {name: folder / name for name in ("policy", "value")}
     with atomic_folder(files["policy"]) as temporary:
         save_policy(policy, tokenizer, temporary)
@@ -96,7 +127,9 @@ def _buffer(
     tokenizer: Any,
     rollouts: list[Rollout],
     feedback: list[Feedback],
-) -> RolloutBuffer:
+) -> "RolloutBuffer":
+    from ares.datamodules.rollouts import RolloutBuffer
+
     examples = examples_of(problems, {row.pid for row in rollouts}, "QCM-E", config)
     return RolloutBuffer(
         rollouts,

@@ -1,25 +1,39 @@
 """rationale: fine-tunes an encoder-decoder to write the gold rationales; its result is the policy that RL improves."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import get_method
 
 from ares.config.schema import Config, FitConfig
-from ares.datamodules.problems import ProblemData, RationaleData
 from ares.evaluation.rationales import rouge_l
-from ares.models.t5.loading import save_policy
 from ares.ranks import gather, is_first
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.fitting import data_arguments, fit_data
 from ares.steps.common.inputs import device_of, examples_of, features_of, load_problems
 from ares.storage.files import atomic_folder
-from ares.text.tokenizers import load_tokenizer, train_tokenizer
 from ares.types import Example
+
+if TYPE_CHECKING:
+    from ares.datamodules.problems import ProblemData
+
+
+SPEC = StepSpec(
+    name="rationale",
+    reads=("data", "features"),
+    writes=("policy",),
+    settings=("seed", "text", "model", "tokenizer", "rationale", "generate.batch_size", "trainer.precision"),
+    runs_on="device",
+    places=("start",),
+    folder="rationale",
+    shared=True,
+)
 
 
 def rationale(config: Config, context: StepContext) -> StepResult:
     """Writes `policy/`; keeps the weights of the best validation by generated ROUGE-L."""
+    from ares.datamodules.problems import RationaleData
+
     problems, splits = load_problems(config, context)
     train = examples_of(problems, splits["train"], "QCM-E", config)
     tokenizer = _tokenizer(config, context, train)
@@ -29,9 +43,11 @@ def rationale(config: Config, context: StepContext) -> StepResult:
 
 
 def fine_tune(
-    config: Config, context: StepContext, fit: FitConfig, model: Any, data: ProblemData
+    config: Config, context: StepContext, fit: FitConfig, model: Any, data: "ProblemData"
 ) -> StepResult:
     """Fits a policy to rationales and saves it with dropout 0, as RL and generation want it."""
+    from ares.models.t5.loading import save_policy
+
     figures = fit_data(config, context, fit, model, data, score=rouge_l, metric="val/rouge_l")
     if not is_first():
         return StepResult({})
@@ -43,6 +59,8 @@ def fine_tune(
 
 
 def _tokenizer(config: Config, context: StepContext, train: Mapping[str, Example]) -> Any:
+    from ares.text.tokenizers import load_tokenizer, train_tokenizer
+
     source = config.tokenizer.path or config.model["init"]
     if source:
         return load_tokenizer(source)

@@ -6,19 +6,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-import torch
-
 from ares.config.schema import Config
-from ares.datamodules.collate import pad_right
-from ares.models.t5.generation import sample, token_logprobs
 from ares.ranks import gather, is_first, shard
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.generation import encode_prompts, prompt_batch
 from ares.steps.common.inputs import examples_of, features_of, load_problems, policy_of, progress
 from ares.storage.tables import read_rollouts, write_rollouts
 from ares.text.sentences import repetition_rate, sentence_spans
 from ares.types import Example, Rollout
+
+SPEC = StepSpec(
+    name="rollout",
+    reads=("data", "features", "policy", "initial"),
+    writes=("rollouts",),
+    settings=(
+        "seed",
+        "text",
+        *keys_of("rl", "questions k top_k top_p temperature max_new_tokens questions_per_part"),
+        *keys_of("rl", "generation_batch reference"),
+    ),
+    runs_on="device",
+    places=("round",),
+    folder="rollouts",
+    shared=True,
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,8 @@ def _writer(config: Config, context: StepContext, examples: Mapping[str, Example
 
 
 def _made(path: Path, digest: str) -> bool:
+    import pyarrow.parquet as pq
+
     if not path.exists():
         return False
     return (pq.read_schema(path).metadata or {}).get(b"ares.hash", b"").decode() == digest
@@ -88,6 +101,10 @@ def part_seed(seed: int, round_number: int, part: int) -> int:
 def _part(
     config: Config, context: StepContext, number: int, pids: list[str], writer: _Writer
 ) -> list[Rollout]:
+    import torch
+
+    from ares.models.t5.generation import sample
+
     rl = config.rl
     generator = torch.Generator(writer.policy.device)
     generator.manual_seed(part_seed(config.seed, context.round, number) % 2**63)
@@ -112,6 +129,11 @@ def _rows(
     writer: _Writer, pids: Sequence[str], responses: list[list[int]], k: int, newline: str
 ) -> list[Rollout]:
     """The responses, k for each problem, with their sentences and log-probabilities."""
+    import torch
+
+    from ares.datamodules.collate import pad_right
+    from ares.models.t5.generation import token_logprobs
+
     tokenizer, device = writer.tokenizer, writer.policy.device
     repeated = [pid for pid in pids for _ in range(k)]
     inputs = (

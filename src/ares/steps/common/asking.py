@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from ares.teachers.parsing import FeedbackError
 from ares.teachers.services.settings import check_switches, is_number
 from ares.types import AresError
 
-TEACHER_STEPS = ("score", "correct", "judge")
 # Settings of the group that are not the Teacher's own, and decide no reply.
 _STEPS_OWN = ("name", "_target_", "max_quarantine", "max_usd", "dry_run")
 
@@ -45,7 +44,7 @@ def teacher_of(config: Config, context: StepContext) -> Teacher:
     return make_teacher(config, ledger)
 
 
-def check_teacher(config: Config) -> None:
+def check_teacher(config: Config, source: Mapping[str, Path] | None = None) -> None:
     """Raises AresError where asking cannot succeed: no key, no package, a setting that cannot be, a cap without a
     price; prints warnings."""
     teacher = make_teacher(config)

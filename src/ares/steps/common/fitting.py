@@ -1,12 +1,14 @@
 """Supervised fine-tuning as the steps want it: a data module in, a model trained in place and its figures out."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ares.config.schema import Config, FitConfig
-from ares.datamodules.problems import ProblemData
-from ares.modules.seq2seq import Score, fit_seq2seq
 from ares.steps.common.contract import StepContext
 from ares.steps.common.inputs import features_of, text_of, trainer_arguments
+
+if TYPE_CHECKING:
+    from ares.datamodules.problems import ProblemData
+    from ares.modules.seq2seq import Score
 
 
 def data_arguments(config: Config, context: StepContext, fit: FitConfig) -> dict[str, Any]:
@@ -31,12 +33,14 @@ def fit_data(
     context: StepContext,
     fit: FitConfig,
     model: Any,
-    data: ProblemData,
+    data: "ProblemData",
     *,
-    score: Score,
+    score: "Score",
     metric: str,
 ) -> dict[str, float]:
     """Trains `model` on the data's targets; it is left with the weights of its best validation by `score`."""
+    from ares.modules.seq2seq import fit_seq2seq
+
     return fit_seq2seq(
         model,
         data.tokenizer,

@@ -1,23 +1,24 @@
 """Prompts in, token ids out, in batches, with progress: what rollout, generate and ppo's evaluation share."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ares.config.schema import Config
-from ares.datamodules.collate import collate_prompts
-from ares.models.t5.generation import generate_greedy
 from ares.ranks import gather, shard
 from ares.steps.common.contract import StepContext
 from ares.steps.common.inputs import examples_of, features_of, progress
 from ares.types import Example, Problem, Rationale
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 def prompt_batch(
     prompts: Sequence[Sequence[int]], pids: Sequence[str], features: Any, pad_id: int, device: Any
-) -> tuple[Tensor, Tensor, Tensor | None]:
+) -> "tuple[Tensor, Tensor, Tensor | None]":
     """`(input_ids (B, S) int64, attention_mask (B, S) int64, image_features (B, P, D) float32 or None)`."""
+    from ares.datamodules.collate import collate_prompts
+
     batch = collate_prompts(prompts, pids, pad_id, features)
     images = batch["image_features"]
     return (
@@ -53,6 +54,8 @@ def greedy_rationales(
 
     Ranks share the batches, and each returns all rationales.
     """
+    from ares.models.t5.generation import generate_greedy
+
     prompts = encode_prompts(tokenizer, examples, max_input_tokens)
     order = sorted(prompts, key=lambda pid: len(prompts[pid]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
