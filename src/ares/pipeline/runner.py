@@ -103,9 +103,9 @@ def _run_steps(root: Path, config: Config, place: Place, leader: Leader, shared_
         import torch
 
         torch.set_num_threads(config.trainer.threads)
-    run = Run(root, config, steps_of(config), _source(root, config, place))
-    steps = [step for step in run.steps if step.shared or not shared_only]
-    _check_steps(run, steps)
+    planned = steps_of(config)
+    steps = [step for step in planned if step.shared or not shared_only]
+    run = Run(root, config, planned, _checked_source(root, config, place, steps))
     ran = [_run_step(run, step, perform) for step in steps]
     if shared_only:
         return
@@ -113,19 +113,24 @@ def _run_steps(root: Path, config: Config, place: Place, leader: Leader, shared_
         print(f"{config.run}: everything that stage={config.stage.name} makes is there; nothing to do.")
 
 
-def _check_steps(run: Run, steps: Sequence[Step]) -> None:
-    """Raises one AresError for all that cannot work in steps that are still to do: now, not after hours of training."""
-    done = read_manifest(run.root)
+def _checked_source(root: Path, config: Config, place: Place, steps: Sequence[Step]) -> dict[str, Path]:
+    """The prepared folders. Raises one AresError for all that cannot work in them and in the steps still to do."""
+    source: dict[str, Path] = {}
     found = []
+    try:
+        source = _source(root, config, place)
+    except AresError as error:
+        found.append(str(error))
+    done = read_manifest(root)
     for step in steps:
-        if step.key in done:
-            continue
         try:
-            step.spec.check(run.config, run.source)
+            if step.key not in done:
+                step.spec.check(config, source)
         except AresError as error:
             found.append(str(error))
     if found:
         raise AresError("\n".join(dict.fromkeys(found)))
+    return source
 
 
 def _source(root: Path, config: Config, place: Place) -> dict[str, Path]:

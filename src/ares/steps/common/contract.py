@@ -30,7 +30,8 @@ class StepSpec:
     shared: whether the jobs of a sweep run the step once for all of them
     headline: metrics that the step's last line prints; the first few if empty
     files: files outside the run that the configuration names, as {input name: (path, sha256)}
-    check: raises AresError for what cannot work; called before the first step runs, with the prepared folders
+    check: raises AresError for what cannot work; called before the first step runs, with the prepared folders by
+        name (none where they cannot be prepared)
     """
 
     name: str
