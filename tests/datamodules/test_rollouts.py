@@ -5,13 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ares.datamodules.rollouts import (
-    RolloutBuffer,
-    RolloutData,
-    is_held_out,
-    micro_batches,
-    optimiser_batches,
-)
+from ares.datamodules.buffer import RolloutBuffer, is_held_out
+from ares.datamodules.rollouts import RolloutData, micro_batches, optimiser_batches
 from ares.types import AresError, Rollout, Span
 
 SCORES = {"a/0": (0.9, 0.2), "a/1": (0.5,), "b/0": (1.0,), "c/0": (0.0, 0.7)}

@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
 from ares.models.t5 import T5ForMultimodalGeneration
-from ares.models.t5.checkpoints import checkpoint_patch_dim
 from ares.models.t5.generation import token_logprobs, values
 from ares.models.t5.loading import (
     build_policy,
@@ -20,6 +19,7 @@ from ares.models.t5.loading import (
     save_policy,
     value_from_policy,
 )
+from ares.models.t5.names import checkpoint_patch_dim
 from ares.types import AresError
 
 SIZES = {"d_model": 32, "d_ff": 64, "d_kv": 8, "layers": 2, "heads": 4, "patch_dim": 12, "patch_num": 5}

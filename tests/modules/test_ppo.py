@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from ares.config.schema import RlConfig
-from ares.datamodules.rollouts import RolloutBuffer
+from ares.datamodules.buffer import RolloutBuffer
 from ares.models.t5 import FusionT5Config, T5ForMultimodalGeneration
 from ares.models.t5.generation import sample, token_logprobs
 from ares.models.t5.loading import value_from_policy

@@ -11,8 +11,8 @@ from transformers import T5ForConditionalGeneration
 
 from ares.models.adapters import load_adapter
 from ares.models.t5 import T5ForMultimodalGeneration
-from ares.models.t5.checkpoints import checkpoint_patch_dim
 from ares.models.t5.loading import load_policy, load_value, save_policy, value_from_policy
+from ares.models.t5.names import checkpoint_patch_dim
 from ares.original.checkpoints import export_policy, export_value
 from ares.types import AresError
 from ares.vision.detr import DetrEncoder

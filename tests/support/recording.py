@@ -59,10 +59,14 @@ def recorded(block: Any, reads: set[str], prefix: str = "") -> Any:
 
 
 def settings(block: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The dotted key and the value of every setting; a free-form block is one setting."""
-    for field in fields(block):
-        value = getattr(block, field.name)
-        if is_dataclass(value):
-            yield from settings(value, f"{prefix}{field.name}.")
+    """The dotted key and the value of every setting."""
+    items = (
+        block.items()
+        if isinstance(block, dict)
+        else ((f.name, getattr(block, f.name)) for f in fields(block))
+    )
+    for name, value in items:
+        if is_dataclass(value) or (isinstance(value, dict) and value):
+            yield from settings(value, f"{prefix}{name}.")
         else:
-            yield prefix + field.name, value
+            yield prefix + name, value

@@ -47,6 +47,12 @@ def check_inputs(
             run.input_of(step, source, manifest)
         except AresError as error:
             yield Finding("problem", "inputs", *parts(error))
+    for step in plan:
+        try:
+            if not step.spec.asks_teacher:  # `check_teacher` speaks of those
+                step.spec.check(asked, {})
+        except AresError as error:
+            yield Finding("problem", "inputs", *parts(error))
     try:
         if config.doctor.stage == "judge":
             other_rationales(asked)

@@ -1,6 +1,6 @@
 """Advantages: generalised estimation against a value model, and two that compare rationales of one question."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -79,21 +79,17 @@ def spread_over_tokens(advantages: Tensor, ends: Sequence[int], length: int) -> 
 
 
 def group_advantages(
+    estimate: Callable[[Sequence[Tensor]], list[Tensor]],
     rewards: Tensor,
     lengths: Sequence[int],
     ends: Sequence[Sequence[int]],
     groups: Sequence[Sequence[int]],
-    *,
-    objective: str,
 ) -> Tensor:
-    """`rloo` or `grpo` advantages of all tokens of N rationales: (N, T), 0 on padding.
+    """The advantages of all tokens of N rationales by a comparison of their sentences: (N, T), 0 on padding.
 
-    `rewards` (N, T) of tokens; `lengths` and sentence `ends` by row; `groups`: the rows of each question.
-    Raises ValueError for another objective.
+    `estimate`: `rloo_advantages` or another function of a question's sentence rewards; `rewards` (N, T) of tokens;
+    `lengths` and sentence `ends` by row; `groups`: the rows of each question.
     """
-    if objective not in ("rloo", "grpo"):
-        raise ValueError(f"There is no comparison of rationales {objective!r}; choose rloo or grpo.")
-    estimate = rloo_advantages if objective == "rloo" else grpo_advantages
     advantages = torch.zeros_like(rewards)
     for rows in groups:
         found = estimate([sentence_sums(rewards[row, : lengths[row]], ends[row]) for row in rows])

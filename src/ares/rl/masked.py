@@ -3,11 +3,25 @@
 Padding is replaced, not multiplied away, so that a NaN on padding stays there.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 _EPS = 1e-8
+
+
+def pad_right(rows: Sequence[Sequence[float]], value: float, *, dtype: torch.dtype | None = None) -> Tensor:
+    """`rows` padded on the right with `value`: (B, longest row); int64 where `value` is an int, else float32.
+
+    `dtype` overrides that. No rows, or only empty ones, give a tensor without elements.
+    """
+    dtype = dtype or (torch.int64 if isinstance(value, int) else torch.float32)
+    padded = torch.full((len(rows), max(map(len, rows), default=0)), value, dtype=dtype)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = torch.as_tensor(row, dtype=dtype)
+    return padded
 
 
 def sum_over_ranks(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:

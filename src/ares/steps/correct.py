@@ -22,7 +22,7 @@ SPEC = StepSpec(
     writes=("corrections",),
     settings=("teacher", "correct"),
     places=("round",),
-    check=check_teacher,
+    check=lambda config, source: check_teacher(config),
 )
 
 

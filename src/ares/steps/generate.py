@@ -1,4 +1,4 @@
-"""generate: greedy rationales, the only ones there are; every later step reads them from here.
+"""generate: greedy rationales, which every later step reads from here.
 
 They are the policy's own or, with `generate.predictions`, those that the original ARES wrote.
 """
@@ -10,7 +10,7 @@ from ares.config.schema import Config
 from ares.original.predictions import published_files, read_published_rationales
 from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
-from ares.steps.common.generation import rationales_of
+from ares.steps.common.generation import greedy_rationales
 from ares.steps.common.inputs import load_problems, policy_of
 from ares.storage.tables import write_rationales
 from ares.text.sentences import repetition_rate
@@ -23,7 +23,7 @@ SPEC = StepSpec(
     ),
     # In a round `rationales`, of the train split; at the end those of each split.
     writes=("rationales", "rationales-train", "rationales-val", "rationales-test"),
-    settings=("text", "generate.max_new_tokens", "generate.batch_size"),
+    settings=("text", "model._target_", "generate.max_new_tokens", "generate.batch_size"),
     runs_on="device",
     places=("round", "final"),
     files=lambda config: published_files(config.generate.predictions),
@@ -55,10 +55,10 @@ def generate(config: Config, context: StepContext) -> StepResult:
 
 def _writer(config: Config, context: StepContext) -> Source:
     """Generates the rationales of a split with the policy."""
-    model, tokenizer = policy_of(config, context.inputs["policy"], dropout=0.0)
+    policy = policy_of(config, context, context.inputs["policy"])
 
     def write(split: str, problems: list[Problem]) -> list[Rationale]:
-        return rationales_of(config, context, model, tokenizer, problems, split)
+        return greedy_rationales(config, context, policy, problems, split)
 
     return write
 

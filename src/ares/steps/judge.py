@@ -24,7 +24,7 @@ SPEC = StepSpec(
     writes=("verdicts",),
     settings=("teacher", "judge.split", "judge.questions"),
     files=lambda config: {"against": (other_rationales(config), sha256_file(other_rationales(config)))},
-    check=check_teacher,
+    check=lambda config, source: check_teacher(config),
 )
 
 Pair = tuple[Problem, str, str]

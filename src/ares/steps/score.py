@@ -22,7 +22,7 @@ SPEC = StepSpec(
     settings=("teacher",),
     places=("round",),
     shared=True,
-    check=check_teacher,
+    check=lambda config, source: check_teacher(config),
 )
 
 

@@ -12,7 +12,7 @@ SPEC = StepSpec(
     name="sft",
     reads=("data", "features", "policy", "corrections"),
     writes=("policy",),
-    settings=("seed", "text", "sft", "generate.batch_size", "trainer.precision"),
+    settings=("seed", "text", "model._target_", "sft", "generate.batch_size", "trainer.precision"),
     runs_on="device",
     places=("round",),
     folder="sft",
@@ -33,8 +33,6 @@ def sft(config: Config, context: StepContext) -> StepResult:
         raise AresError(
             f"{context.inputs['corrections']} holds no corrected rationale; look at its column `reason`."
         )
-    model, tokenizer = policy_of(config, context.inputs["policy"], dropout=config.sft.dropout)
-    data = CorrectionData(
-        problems, splits, tokenizer, corrected=corrected, **data_arguments(config, context, config.sft)
-    )
-    return fine_tune(config, context, config.sft, model, data)
+    policy = policy_of(config, context, context.inputs["policy"], dropout=config.sft.dropout)
+    data = CorrectionData(problems, splits, policy, corrected=corrected, **data_arguments(config, config.sft))
+    return fine_tune(config, context, config.sft, data)

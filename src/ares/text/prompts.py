@@ -5,12 +5,17 @@ Lecture, Explanation (the solution), Answer, Generated rationale. QCM-E teaches 
 QCMG-A to answer with the help of one.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from string import ascii_uppercase
 from typing import Any
 
 from ares.types import AresError, Example, Problem
 
+# What opens a rationale and, in a prompt, asks for one.
+SOLUTION = "Solution:"
+LETTERS = ascii_uppercase  # of choices, in their order
+ANSWER = re.compile(rf"The answer is \(([{LETTERS}])\)")
 PROMPT_FORMATS = ("QCM-E", "QCM-LE", "QCM-A", "QCMG-A", "QCM-ALE", "QCM-LEA")
 NEWLINES = ("space", "escape")
 
@@ -50,11 +55,9 @@ def build_example(
                 f"QCMG-A needs a rationale for problem {problem.pid}: generate rationales of its split first."
             )
         question += f"{rationale}\n"
-    cue = "Answer:" if prompt_format.endswith("-A") else "Solution:"
+    cue = "Answer:" if prompt_format.endswith("-A") else SOLUTION
     prompt, target = question + cue, _target(problem, prompt_format, newline)
-    if newline == "space":
-        return Example(" ".join(prompt.split()), " ".join(target.split()))
-    return Example(prompt.replace("  ", " ").strip(), target.replace("  ", " ").strip())
+    return Example(_tidy(prompt, newline), _tidy(target, newline), problem.pid, problem.image)
 
 
 def build_examples(
@@ -77,26 +80,44 @@ def build_examples(
     }
 
 
+def rationale_target(rationale: str, newline: str = "space") -> str:
+    """A rationale as the target of fine-tuning, in the form of the gold ones: with its `Solution:`, line breaks as
+    `newline` has them (see `build_example`)."""
+    text = rationale if rationale.startswith(SOLUTION) else f"{SOLUTION} {rationale}"
+    return _tidy(_escaped(text, newline), newline)
+
+
+def answer_sentence(letter: str) -> str:
+    """The sentence that gives a choice as the answer; `ANSWER` finds it."""
+    return f"The answer is ({letter})."
+
+
+def _escaped(text: str, newline: str) -> str:
+    return text.replace("\n", "\\n") if newline == "escape" else text
+
+
+def _tidy(text: str, newline: str) -> str:
+    return " ".join(text.split()) if newline == "space" else text.replace("  ", " ").strip()
+
+
 def _question(problem: Problem, use_caption: bool) -> str:
     """Question, context and options, a line each."""
     context = f"{problem.hint} {problem.caption if use_caption else ''}".strip() or "N/A"
-    options = " ".join(f"({ascii_uppercase[i]}) {choice}" for i, choice in enumerate(problem.choices))
+    options = " ".join(f"({LETTERS[i]}) {choice}" for i, choice in enumerate(problem.choices))
     return f"Question: {problem.question}\nContext: {context}\nOptions: {options}\n"
 
 
 def _target(problem: Problem, prompt_format: str, newline: str) -> str:
     """What follows the prompt, white space not yet tidied."""
-    lecture, solution = problem.lecture, problem.solution
-    if newline == "escape":
-        lecture, solution = lecture.replace("\n", "\\n"), solution.replace("\n", "\\n")
+    lecture, solution = _escaped(problem.lecture, newline), _escaped(problem.solution, newline)
     output = prompt_format.split("-")[1]
     if output == "E":
-        return f"Solution: {solution}"
+        return f"{SOLUTION} {solution}"
     if output == "LE":
-        return f"Solution: {lecture} {solution}" + ("." if newline == "escape" else "")
+        return f"{SOLUTION} {lecture} {solution}" + ("." if newline == "escape" else "")
     if problem.answer is None:
         return ""
-    answer = f"The answer is ({ascii_uppercase[problem.answer]})."
+    answer = answer_sentence(LETTERS[problem.answer])
     if output == "ALE":
         return f"{answer} BECAUSE: {lecture} {solution}"
     return f"{lecture} {solution} {answer}" if output == "LEA" else answer

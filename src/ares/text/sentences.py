@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from syntok import segmenter
 
-from ares.text.prompts import NEWLINES
+from ares.text.prompts import NEWLINES, SOLUTION
 from ares.types import AresError, Span
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _TERMINATED = re.compile(r"[.!?…‽。！？]['\"”’»)\]}]*$")
 # Three dots; a fourth is the full stop of the sentence.
 _ELLIPSIS = re.compile(r"(?:(?<!\.)\.\.\.|(?<!\. )\. \. \.|…)['\"”’»)\]}]*$")
 
-_PREFIX = re.compile(r"^\s*Solution:\s*", re.IGNORECASE)
+_PREFIX = re.compile(rf"^\s*{SOLUTION}\s*", re.IGNORECASE)
 # A prefix, a bullet or a number such as "1.", "(b)" or "Solution: 2)." has its sentence still to come.
 _UNBEGUN = re.compile(rf"(?:{_PREFIX.pattern})?(?:\(?(?:\d{{1,2}}|[A-Za-z])[.)]+|[-*•–])?", re.IGNORECASE)
 # What these abbreviations announce follows them: they never end a sentence.
@@ -109,7 +109,7 @@ def sentence_spans(
 
     Args:
         tokenizer: a fast tokenizer; its `eos_token_id` and `pad_token_id` tell what belongs to no sentence.
-        token_ids: (T,) ids of a response, the decoder start left out. They are decoded as they are and never
+        token_ids: (T,) ids of a response. They are decoded as they are and never
             encoded again: text that was sampled has many encodings.
         newline: "escape" reads an unknown token and an "n", which is what T5 makes of the escaped line breaks
             it was trained on, or a literal backslash and an "n", as a line break; "space" takes text as it is.
@@ -122,12 +122,9 @@ def sentence_spans(
     Raises:
         AresError: `newline` is neither "space" nor "escape".
     """
-    if newline not in NEWLINES:
-        raise AresError(f"text.newline is {newline!r}: write one of {', '.join(NEWLINES)}.")
-    outside = {tokenizer.eos_token_id, tokenizer.pad_token_id}
-    positions = [index for index, token in enumerate(token_ids) if int(token) not in outside]
-    ids = [int(token_ids[index]) for index in positions]
     decode = _decoder(tokenizer, newline)
+    positions = _written(tokenizer, token_ids)
+    ids = [int(token_ids[index]) for index in positions]
     text = decode(ids)
     sentences = split_sentences(text)
     spans: list[Span] = []
@@ -141,6 +138,13 @@ def sentence_spans(
     return text, spans, [positions[token] for token in tokens]
 
 
+def decode_ids(
+    tokenizer: "PreTrainedTokenizerBase", token_ids: Sequence[int], *, newline: str = "space"
+) -> str:
+    """The text of a response, as `sentence_spans` gives it; raises AresError for another `newline`."""
+    return _decoder(tokenizer, newline)([int(token_ids[i]) for i in _written(tokenizer, token_ids)])
+
+
 def sentence_token_ends(
     tokenizer: "PreTrainedTokenizerBase", token_ids: Sequence[int], *, newline: str = "space"
 ) -> list[int]:
@@ -148,8 +152,16 @@ def sentence_token_ends(
     return sentence_spans(tokenizer, token_ids, newline=newline)[2]
 
 
+def _written(tokenizer: "PreTrainedTokenizerBase", token_ids: Sequence[int]) -> list[int]:
+    """The positions of the tokens other than EOS and pads."""
+    outside = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    return [index for index, token in enumerate(token_ids) if int(token) not in outside]
+
+
 def _decoder(tokenizer: "PreTrainedTokenizerBase", newline: str) -> Callable[[list[int]], str]:
     """Turns ids into text, without special tokens and with line breaks as `newline` has it."""
+    if newline not in NEWLINES:
+        raise AresError(f"text.newline is {newline!r}: write one of {', '.join(NEWLINES)}.")
     unknown = tokenizer.unk_token or "<unk>"
     hidden = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
 

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from ares.types import AresError
 
-PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2 as T5 has them; its decoder starts from the pad
+PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2 as T5 has them
 SPACE = "▁"
 ALPHABET = string.digits + string.ascii_letters + string.punctuation + "\n" + SPACE
 

@@ -47,6 +47,9 @@ class FeatureStore:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_features": None}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FeatureStore":
+        return self  # read-only
+
     def __contains__(self, pid: str) -> bool:
         return pid in self._rows
 

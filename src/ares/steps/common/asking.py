@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def teacher_of(config: Config, context: StepContext) -> Teacher:
     return make_teacher(config, ledger)
 
 
-def check_teacher(config: Config, source: Mapping[str, Path] | None = None) -> None:
+def check_teacher(config: Config) -> None:
     """Raises AresError where asking cannot succeed: no key, no package, a setting that cannot be, a cap without a
     price; prints warnings."""
     teacher = make_teacher(config)
