@@ -148,12 +148,9 @@ def test_features_are_refused_with_the_words_of_a_run(data: Path, tmp_path: Path
     ("stage", "missing"),
     [
         ("score", ["rollouts"]),
-        ("sft", ["corrections.parquet", "ppo/policy"]),
-        (
-            "lora",
-            ["rationales-test.parquet", "rationales-train.parquet", "rationales-val.parquet", "sft/policy"],
-        ),
-        ("judge", ["judge.against", "rationales-test", "rationales-train", "rationales-val"]),
+        ("sft", ["corrections of round-1/correct", "policy of round-1/ppo"]),
+        ("lora", ["policy of round-1/sft", "rationales-test", "rationales-train", "rationales-val"]),
+        ("judge", ["judge.against", "rationales-test"]),
         ("prepare", []),
     ],
 )
@@ -440,5 +437,5 @@ def test_a_teacher_without_its_recording(data: Path, tmp_path: Path) -> None:
 
 
 def test_no_such_stage() -> None:
-    with pytest.raises(AresError, match=r"doctor\.stage=rll: there is no such stage; choose from ares"):
+    with pytest.raises(AresError, match=r"There is no stage 'rll'; choose from ares"):
         examine(composed("doctor.stage=rll"))

@@ -14,7 +14,7 @@ from ares.config.compose import folder, options
 from ares.config.schema import Config
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
-from ares.launch.group import DEVICE_STEPS
+from ares.steps.common.contract import specs_of
 
 _KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "WANDB_API_KEY", "HF_TOKEN")
 _TEACHER_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
@@ -50,7 +50,7 @@ def check_devices(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
     names = [f"{name} ({memory / GIB:.0f} GiB)" for name, memory in _gpus()]
     seen = ", ".join(names) or f"none; {os.cpu_count()} processors, {_memory() / GIB:.0f} GiB of memory"
     asked = config.trainer.devices
-    device_steps = [step for step in steps if step in DEVICE_STEPS]
+    device_steps = [name for name, spec in specs_of(steps).items() if spec.runs_on == "device"]
     usable = 0 if config.trainer.accelerator == "cpu" else len(names)
     if device_steps and device_steps != ["prepare"] and asked > max(1, usable):
         fewer = {"strategy": "single"} | ({} if usable else {"trainer.accelerator": "cpu"})

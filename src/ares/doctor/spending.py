@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from ares.config.schema import Config
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import teacher_tokens, teacher_usd
-from ares.steps.common.asking import TEACHER_STEPS, make_teacher
+from ares.steps.common.asking import make_teacher
+from ares.steps.common.contract import specs_of
 from ares.types import AresError, Problem
 
 
@@ -14,7 +15,7 @@ def check_teacher(
 ) -> Iterator[Finding]:
     """Requests, tokens and money; nothing for a stage that asks no Teacher."""
     name = config.teacher["name"]
-    if not set(TEACHER_STEPS) & set(steps):
+    if not any(spec.asks_teacher for spec in specs_of(steps).values()):
         return
     if name in ("reference", "replay"):
         yield _offline(config)

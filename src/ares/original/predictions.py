@@ -74,6 +74,11 @@ def _letters(text: str) -> str:
     return re.sub(r"[\W_]+", "", text.lower())
 
 
+def published_files(folder: Path | str | None) -> dict[str, tuple[Path, str]]:
+    """A folder of predictions as the input `published` of a step, with its hash; none without a folder."""
+    return {"published": (Path(folder), published_hash(folder))} if folder else {}
+
+
 def published_hash(folder: Path | str) -> str:
     """Hashes the prediction files that exist in a folder; raises AresError if there are none."""
     found = [path for name in FILES.values() if (path := Path(folder) / name).is_file()]

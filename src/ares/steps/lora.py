@@ -3,20 +3,38 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ares.config.schema import Config
-from ares.datamodules.problems import AnswerData
-from ares.engines.hf import greedy_responses
 from ares.evaluation.answers import extract_answer, failed_extractions, leaderboard, predict
-from ares.models.adapters import add_adapter, save_adapter
-from ares.models.policy import Policy
 from ares.ranks import is_first
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.fitting import data_arguments, fit_data
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
 from ares.storage.files import atomic_folder, write_json
 from ares.storage.tables import read_rationales, write_predictions
 from ares.types import Example, Prediction, Problem, Response
+
+if TYPE_CHECKING:
+    from ares.models.policy import Policy
+
+
+SPEC = StepSpec(
+    name="lora",
+    reads=("data", "features", "policy", "rationales-train", "rationales-val", "rationales-test"),
+    writes=("adapter", "predictions", "leaderboard"),
+    settings=(
+        "seed",
+        "text",
+        "model._target_",
+        "lora",
+        "generate.batch_size",
+        "evaluate.split",
+        "trainer.precision",
+    ),
+    runs_on="device",
+    folder="lora",
+)
 
 
 def lora(config: Config, context: StepContext) -> StepResult:
@@ -24,6 +42,9 @@ def lora(config: Config, context: StepContext) -> StepResult:
 
     For a test split whose answers are withheld also `leaderboard.json`, in A-OKVQA's format.
     """
+    from ares.datamodules.problems import AnswerData
+    from ares.models.adapters import add_adapter, save_adapter
+
     problems, splits = load_problems(config, context)
     own = {
         split: {row.pid: row.text for row in read_rationales(context.inputs[f"rationales-{split}"])}
@@ -68,8 +89,10 @@ def write_leaderboard(path: Path, problems: Mapping[str, Problem], predictions: 
 
 
 def _answers(
-    config: Config, context: StepContext, policy: Policy, examples: Mapping[str, Example], split: str
+    config: Config, context: StepContext, policy: "Policy", examples: Mapping[str, Example], split: str
 ) -> list[Response]:
+    from ares.engines.hf import greedy_responses
+
     return greedy_responses(
         policy,
         examples,

@@ -3,15 +3,11 @@
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ares.config.schema import Config
-from ares.datamodules.buffer import RolloutBuffer
-from ares.models.policy import Policy, ValueModel
-from ares.modules.ppo import run_ppo
 from ares.ranks import is_first
-from ares.rl.objectives import load_objective
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.generation import greedy_rationales
 from ares.steps.common.inputs import examples_of, load_problems, policy_of, trainer_arguments
 from ares.storage.files import atomic_folder, write_jsonl
@@ -21,11 +17,43 @@ from ares.teachers.offline.reference import ReferenceTeacher
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts.default import strip_solution
 from ares.text.sentences import repetition_rate
-from ares.types import Feedback, Problem, Rationale, Rollout
+from ares.types import AresError, Feedback, Problem, Rationale, Rollout
+
+if TYPE_CHECKING:
+    from ares.datamodules.buffer import RolloutBuffer
+    from ares.models.policy import Policy, ValueModel
+
+
+SPEC = StepSpec(
+    name="ppo",
+    reads=("data", "features", "policy", "value?", "rollouts", "feedback"),
+    writes=("policy", "value", "evaluation"),
+    settings=(
+        "seed",
+        "text",
+        "model._target_",
+        "generate.max_new_tokens",
+        "generate.batch_size",
+        "trainer.precision",
+        *keys_of(
+            "rl", "neutral kl_in kl_coef objective gamma lam whiten clip_range value_clip_range vf_coef"
+        ),
+        *keys_of("rl", "log_ratio_clamp target_kl ppo_epochs recompute value_warmup_epochs value_lr lr"),
+        *keys_of("rl", "warmup_fraction decay weight_decay adam_eps gradient_clip global_batch_size"),
+        *keys_of("rl", "micro_batch_size holdout eval_questions share_trunk lora"),
+    ),
+    runs_on="device",
+    places=("round",),
+    folder="ppo",
+    check=lambda config, source: check_objective(config),
+    headline=("before/score_per_sentence", "after/score_per_sentence", "train/kl_k3", "after/repetition"),
+)
 
 
 def ppo(config: Config, context: StepContext) -> StepResult:
     """Writes `policy/`, `value/` and `evaluation.jsonl`: greedy rationales of val before and after, with scores."""
+    from ares.modules.ppo import run_ppo
+
     problems, splits = load_problems(config, context)
     policy = policy_of(config, context, context.inputs["policy"])
     questions = [problems[pid] for pid in splits["val"][: config.rl.eval_questions]]
@@ -55,8 +83,28 @@ def ppo(config: Config, context: StepContext) -> StepResult:
     return StepResult(files, figures)
 
 
-def _value_model(config: Config, context: StepContext, policy: Policy) -> ValueModel:
+def check_objective(config: Config) -> None:
+    """Raises AresError where the objective is unknown or cannot work with the other settings of `rl`."""
+    from ares.rl.objectives import load_objective
+
+    name, objective = config.rl.objective, load_objective(config.rl.objective)
+    found = []
+    if config.rl.share_trunk and not objective.needs_value:
+        found.append(
+            f"rl.share_trunk: rl.objective={name} has no value model that could share one; leave it out."
+        )
+    if config.rl.k < objective.min_samples:
+        found.append(
+            f"rl.objective={name} compares rationales of one question; use rl.k={objective.min_samples} or more."
+        )
+    if found:
+        raise AresError("\n".join(found))
+
+
+def _value_model(config: Config, context: StepContext, policy: "Policy") -> "ValueModel":
     """The value model of the round before, or a new one; an objective that needs none leaves it as it is."""
+    from ares.rl.objectives import load_objective
+
     shared = config.rl.share_trunk
     if "value" in context.inputs:
         value = policy.load_value(context.inputs["value"], shared=shared)
@@ -67,8 +115,8 @@ def _value_model(config: Config, context: StepContext, policy: Policy) -> ValueM
 
 def _write(
     folder: Path,
-    policy: Policy,
-    value: ValueModel,
+    policy: "Policy",
+    value: "ValueModel",
     before: list[dict[str, Any]],
     after: list[dict[str, Any]],
 ) -> dict[str, Path]:
@@ -86,10 +134,12 @@ def _write(
 def _buffer(
     config: Config,
     problems: Mapping[str, Problem],
-    policy: Policy,
+    policy: "Policy",
     rollouts: list[Rollout],
     feedback: list[Feedback],
-) -> RolloutBuffer:
+) -> "RolloutBuffer":
+    from ares.datamodules.buffer import RolloutBuffer
+
     return RolloutBuffer(
         policy,
         examples_of(problems, {row.pid for row in rollouts}, "QCM-E", config),

@@ -1,24 +1,40 @@
 """rationale: fine-tunes a language model to write the gold rationales; its result is the policy that RL improves."""
 
 from collections.abc import Mapping
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from ares.config.schema import Config, FitConfig
-from ares.datamodules.problems import ProblemData, RationaleData
 from ares.evaluation.rationales import rouge_l
 from ares.ranks import gather, is_first
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.fitting import data_arguments, fit_data
 from ares.steps.common.inputs import device_of, examples_of, load_problems, policy_class, reading_of
 from ares.storage.files import atomic_folder
 from ares.text.prompts import LETTERS, answer_sentence
-from ares.text.tokenizers import load_tokenizer, train_tokenizer
 from ares.types import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from ares.datamodules.problems import ProblemData
+
+
+SPEC = StepSpec(
+    name="rationale",
+    reads=("data", "features"),
+    writes=("policy",),
+    settings=("seed", "text", "model", "tokenizer", "rationale", "generate.batch_size", "trainer.precision"),
+    runs_on="device",
+    places=("start",),
+    folder="rationale",
+    shared=True,
+)
 
 
 def rationale(config: Config, context: StepContext) -> StepResult:
     """Writes `policy/`; keeps the weights of the best validation by generated ROUGE-L."""
+    from ares.datamodules.problems import RationaleData
+
     problems, splits = load_problems(config, context)
     train = examples_of(problems, splits["train"], "QCM-E", config)
     tokenizer = _tokenizer(config, context, train)
@@ -34,7 +50,7 @@ def rationale(config: Config, context: StepContext) -> StepResult:
     return fine_tune(config, context, config.rationale, data)
 
 
-def fine_tune(config: Config, context: StepContext, fit: FitConfig, data: ProblemData) -> StepResult:
+def fine_tune(config: Config, context: StepContext, fit: FitConfig, data: "ProblemData") -> StepResult:
     """Fits a policy to rationales and saves it with dropout 0, as RL and generation need it."""
     metrics = fit_data(config, context, fit, data, score=rouge_l, metric="val/rouge_l")
     if not is_first():
@@ -45,7 +61,11 @@ def fine_tune(config: Config, context: StepContext, fit: FitConfig, data: Proble
     return StepResult({"policy": folder}, metrics)
 
 
-def _tokenizer(config: Config, context: StepContext, train: Mapping[str, Example]) -> PreTrainedTokenizerBase:
+def _tokenizer(
+    config: Config, context: StepContext, train: Mapping[str, Example]
+) -> "PreTrainedTokenizerBase":
+    from ares.text.tokenizers import load_tokenizer, train_tokenizer
+
     source = config.tokenizer.path or config.model["init"]
     if source:
         return load_tokenizer(source)

@@ -4,28 +4,46 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
-import torch
 from tqdm import tqdm
 
 from ares.config.schema import Config
-from ares.models.policy import Policy, Sampling
 from ares.ranks import gather, is_first, shard
-from ares.rl.masked import pad_right
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
 from ares.storage.tables import read_rollouts, write_rollouts
 from ares.text.sentences import repetition_rate
 from ares.types import Example, Rollout
+
+if TYPE_CHECKING:
+    from ares.models.policy import Policy
+
+
+SPEC = StepSpec(
+    name="rollout",
+    reads=("data", "features", "policy", "initial"),
+    writes=("rollouts",),
+    settings=(
+        "seed",
+        "text",
+        "model._target_",
+        *keys_of("rl", "questions k top_k top_p temperature max_new_tokens questions_per_part"),
+        *keys_of("rl", "generation_batch reference"),
+    ),
+    runs_on="device",
+    places=("round",),
+    folder="rollouts",
+    shared=True,
+)
 
 
 @dataclass(frozen=True)
 class _Writers:
     """The policy that samples, and the reference that is asked for log-probabilities: None where they are the same."""
 
-    policy: Policy
-    reference: Policy | None
+    policy: "Policy"
+    reference: "Policy | None"
 
 
 def rollout(config: Config, context: StepContext) -> StepResult:
@@ -62,6 +80,8 @@ def _writers(config: Config, context: StepContext) -> _Writers:
 
 
 def _is_written(path: Path, digest: str) -> bool:
+    import pyarrow.parquet as pq
+
     if not path.exists():
         return False
     return (pq.read_schema(path).metadata or {}).get(b"ares.hash", b"").decode() == digest
@@ -76,6 +96,10 @@ def part_seed(seed: int, round_number: int, part: int) -> int:
 def _part(
     config: Config, context: StepContext, number: int, examples: Mapping[str, Example], writers: _Writers
 ) -> list[Rollout]:
+    import torch
+
+    from ares.models.policy import Sampling
+
     rl, pids = config.rl, list(examples)
     generator = torch.Generator(writers.policy.device)
     generator.manual_seed(part_seed(config.seed, context.round, number) % 2**63)
@@ -94,18 +118,22 @@ def _part(
     return rows
 
 
-@torch.no_grad()
 def _rows(
     writers: _Writers, examples: Sequence[Example], responses: list[list[int]], k: int
 ) -> list[Rollout]:
     """The responses, k for each example, with their sentences and log-probabilities."""
+    import torch
+
+    from ares.rl.masked import pad_right
+
     policy, device = writers.policy, writers.policy.device
     inputs = policy.encode(examples).repeat(k).to(device)
     ids = pad_right(responses, policy.pad_id).to(device)
     mask = pad_right([[1.0] * len(response) for response in responses], 0.0).to(device)
-    logprobs = policy.token_logprobs(inputs, ids, mask).cpu()
     reference = writers.reference
-    ref_logprobs = logprobs if reference is None else reference.token_logprobs(inputs, ids, mask).cpu()
+    with torch.no_grad():
+        logprobs = policy.token_logprobs(inputs, ids, mask).cpu()
+        ref_logprobs = logprobs if reference is None else reference.token_logprobs(inputs, ids, mask).cpu()
     rows = []
     for row, response in enumerate(responses):
         pid, length = examples[row // k].pid, len(response)

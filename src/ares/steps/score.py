@@ -4,8 +4,8 @@ from functools import partial
 from itertools import groupby
 
 from ares.config.schema import Config
-from ares.steps.common.asking import Quarantine, ask_all, teacher_of
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.asking import Quarantine, ask_all, check_teacher, teacher_of
+from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.dry_run import askable, dry_run
 from ares.steps.common.inputs import load_problems
 from ares.storage.tables import read_rollouts, write_feedback
@@ -14,6 +14,16 @@ from ares.teachers.messages import Request, ScoreResult
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts.default import strip_solution
 from ares.types import AresError, Feedback, Problem, Rollout
+
+SPEC = StepSpec(
+    name="score",
+    reads=("data", "rollouts"),
+    writes=("feedback",),
+    settings=("teacher",),
+    places=("round",),
+    shared=True,
+    check=lambda config, source: check_teacher(config),
+)
 
 
 def score(config: Config, context: StepContext) -> StepResult:

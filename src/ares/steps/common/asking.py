@@ -20,7 +20,6 @@ from ares.teachers.parsing import FeedbackError
 from ares.teachers.services.settings import check_switches, is_number
 from ares.types import AresError
 
-TEACHER_STEPS = ("score", "correct", "judge")
 # Settings of the group that are not the Teacher's own, and decide no reply.
 _STEPS_OWN = ("name", "_target_", "max_quarantine", "max_usd", "dry_run")
 

@@ -1,12 +1,14 @@
 """Supervised fine-tuning as the steps need it: a data module in, a policy trained in place and its metrics out."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ares.config.schema import Config, FitConfig
-from ares.datamodules.problems import ProblemData
-from ares.modules.supervised import Score, fit_supervised
 from ares.steps.common.contract import StepContext
 from ares.steps.common.inputs import text_of, trainer_arguments
+
+if TYPE_CHECKING:
+    from ares.datamodules.problems import ProblemData
+    from ares.modules.supervised import Score
 
 
 def data_arguments(config: Config, fit: FitConfig) -> dict[str, Any]:
@@ -25,9 +27,11 @@ def data_arguments(config: Config, fit: FitConfig) -> dict[str, Any]:
 
 
 def fit_data(
-    config: Config, context: StepContext, fit: FitConfig, data: ProblemData, *, score: Score, metric: str
+    config: Config, context: StepContext, fit: FitConfig, data: "ProblemData", *, score: "Score", metric: str
 ) -> dict[str, float]:
     """Trains the data's policy on its targets; it is left with the weights of its best validation by `score`."""
+    from ares.modules.supervised import fit_supervised
+
     return fit_supervised(
         data.policy,
         data,

@@ -1,19 +1,23 @@
 """Greedy rationales of a run's problems, written as `generate` is configured."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ares.config.schema import Config
-from ares.engines.hf import greedy_responses
-from ares.models.policy import Policy
 from ares.steps.common.contract import StepContext
 from ares.steps.common.inputs import examples_of
 from ares.types import Problem, Rationale
 
+if TYPE_CHECKING:
+    from ares.models.policy import Policy
+
 
 def greedy_rationales(
-    config: Config, context: StepContext, policy: Policy, problems: Sequence[Problem], label: str
+    config: Config, context: StepContext, policy: "Policy", problems: Sequence[Problem], label: str
 ) -> list[Rationale]:
     """The policy's greedy rationales of problems, in their order."""
+    from ares.engines.hf import greedy_responses
+
     by_pid = {problem.pid: problem for problem in problems}
     responses = greedy_responses(
         policy,

@@ -35,7 +35,11 @@ def require_own_data(config: Config, root: Path, steps: Mapping[str, Mapping[str
     if config.on_change == "keep":
         return
     given = source_hash(config)
-    other = [key for key, entry in steps.items() if entry["inputs"]["data"]["sha256"] != given]
+    other = [
+        key
+        for key, entry in steps.items()
+        if entry["inputs"].get("data", {"sha256": given})["sha256"] != given
+    ]
     if other:
         raise AresError(
             f"run={config.run}: {', '.join(other)} were made from other data than data={config.data['name']} as it is "
@@ -169,17 +173,15 @@ def wandb_logger(config: Config, root: Path, prefix: str) -> Any:
     return logger
 
 
-def log_figures(config: Config, root: Path, steps: Mapping[str, Mapping[str, Any]]) -> None:
-    """Puts the figures of a manifest's `steps` into the summary of the wandb run, where there is one.
+def log_metrics(config: Config, root: Path, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Puts the metrics of finished steps, by the steps' keys, into the summary of the wandb run, if there is one.
 
-    In the summary, because a curve of the same name may stand beside it.
+    In the summary, because there may be a curve of the same name.
     """
     if config.logger.name != "wandb":
         return
-    figures = {
-        f"{key}/{name}": value for key, step in steps.items() for name, value in step["metrics"].items()
-    }
-    wandb_logger(config, root, "").experiment.summary.update(figures)
+    flat = {f"{key}/{name}": value for key, step in metrics.items() for name, value in step.items()}
+    wandb_logger(config, root, "").experiment.summary.update(flat)
     if config.trainer.devices * config.trainer.num_nodes > 1:
         import wandb
 
