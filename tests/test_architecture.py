@@ -112,7 +112,6 @@ LANGUAGE_MODEL = re.compile(
 )
 
 
-@pytest.mark.xfail(strict=False, reason="policy interface")
 def test_only_models_and_original_know_the_language_model() -> None:
     wrong = []
     for path, tree in parsed():

@@ -55,33 +55,30 @@ class RolloutBuffer:
         `holdout`: the share of questions that is held out. Raises AresError where rows do not match one another
         or nothing is left to train on.
         """
-        self.rows = [row for row in rollouts if row.row_id in scores]
+        self.rollouts, self.rows = rollouts, [row for row in rollouts if row.row_id in scores]
         for row in self.rows:
             _check(row, scores[row.row_id], examples)
-        self.rollouts = rollouts
         self.heldout = [i for i, row in enumerate(self.rows) if is_held_out(row.pid, holdout)]
-        held = set(self.heldout)
-        self.train = [i for i in range(len(self.rows)) if i not in held]
+        self.train = sorted(set(range(len(self.rows))) - set(self.heldout))
         if not self.train:
             raise AresError(
-                f"Of {len(rollouts)} rollouts {len(self.rows)} have scores and {len(held)} of these are held out, so "
-                "none is left to train on; look into feedback.parquet, or lower rl.holdout."
+                f"Of {len(rollouts)} rollouts {len(self.rows)} have scores and {len(self.heldout)} of these are held out, "
+                "so none is left to train on; look into feedback.parquet, or lower rl.holdout."
             )
         questions = list(dict.fromkeys(row.pid for row in self.rows))
         self._question = {pid: number for number, pid in enumerate(questions)}
         self.inputs = policy.encode([examples[pid] for pid in questions])
         self.lengths = [len(row.token_ids) for row in self.rows]
-        self.response_ids = pad_right([row.token_ids for row in self.rows], policy.pad_id, dtype=torch.int32)
+        responses = [row.token_ids for row in self.rows]
+        self.response_ids = pad_right(responses, policy.pad_id, dtype=torch.int32)
         self.mask = pad_right([[1.0] * length for length in self.lengths], 0.0)
         self.logprobs = pad_right([row.logprobs for row in self.rows], 0.0)
         self.ref_logprobs = pad_right([row.ref_logprobs for row in self.rows], 0.0)
-        self.rewards = pad_right(
-            [
-                sentence_rewards(scores[r.row_id], r.token_ends, len(r.token_ids), neutral=neutral).tolist()
-                for r in self.rows
-            ],
-            0.0,
-        )
+        rewards = [
+            sentence_rewards(scores[r.row_id], r.token_ends, len(r.token_ids), neutral=neutral).tolist()
+            for r in self.rows
+        ]
+        self.rewards = pad_right(rewards, 0.0)
         self.scores = [float(score) for row in self.rows for score in scores[row.row_id]]
 
     def __len__(self) -> int:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from ares.text.sentences import decode_ids, sentence_spans
+from ares.text.decoding import decode_ids
+from ares.text.sentences import sentence_spans
 from ares.types import Example, Span
 
 

@@ -75,7 +75,7 @@ def _fit(module: PPOModule, trainer: pl.Trainer, checkpoint: str | None) -> dict
         merged_adapters(models, r=lora.r, alpha=lora.alpha, targets=lora.targets),
         gathered_again(models, trainer) as trained,
     ):
-        module.models = trained
+        module.replace_models(trained)
         # Dropout is off by its rate; eval mode would only make Lightning warn.
         module.train()
         trainer.fit(module, module.data, ckpt_path=checkpoint)

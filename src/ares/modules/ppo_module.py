@@ -9,6 +9,7 @@ tokens_per_second. At the start of an epoch of the policy: explained_variance (o
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -60,8 +61,8 @@ class PPOModule(pl.LightningModule):
         """The policy and, where there is one, the value model."""
         return [self.policy] if self.value is None else [self.policy, self.value]
 
-    @models.setter
-    def models(self, models: list[Policy | ValueModel]) -> None:
+    def replace_models(self, models: Sequence[Policy | ValueModel]) -> None:
+        """Trains other models in their place."""
         self.policy, self.value = models[0], models[1] if len(models) > 1 else None  # type: ignore[assignment]
 
     @property
@@ -182,8 +183,6 @@ class PPOModule(pl.LightningModule):
         for name, share in shares.items():
             self._sums[name] = self._sums.get(name, 0.0) + share.detach()
 
-    # --------------------------------------------------------------------------------- one optimizer step
-
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Logs the optimizer batch; refuses a loss that is not finite; at `target_kl` drops the step and stops."""
         sums = sum_over_ranks(torch.stack([share.double() for share in self._sums.values()])).tolist()
@@ -213,8 +212,6 @@ class PPOModule(pl.LightningModule):
     def _log(self, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
             self.log(TRAIN + name, value, prog_bar=name in ("policy_loss", "kl_k3"), batch_size=1)
-
-    # ------------------------------------------------------------------------------------------ the fit
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Saves state that is in neither the weights nor the optimizer."""

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from syntok import segmenter
 
-from ares.text.prompts import NEWLINES, SOLUTION
-from ares.types import AresError, Span
+from ares.text.decoding import decoder, written_positions
+from ares.text.prompts import SOLUTION
+from ares.types import Span
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -122,8 +123,8 @@ def sentence_spans(
     Raises:
         AresError: `newline` is neither "space" nor "escape".
     """
-    decode = _decoder(tokenizer, newline)
-    positions = _written(tokenizer, token_ids)
+    decode = decoder(tokenizer, newline)
+    positions = written_positions(tokenizer, token_ids)
     ids = [int(token_ids[index]) for index in positions]
     text = decode(ids)
     sentences = split_sentences(text)
@@ -138,41 +139,11 @@ def sentence_spans(
     return text, spans, [positions[token] for token in tokens]
 
 
-def decode_ids(
-    tokenizer: "PreTrainedTokenizerBase", token_ids: Sequence[int], *, newline: str = "space"
-) -> str:
-    """The text of a response, as `sentence_spans` gives it; raises AresError for another `newline`."""
-    return _decoder(tokenizer, newline)([int(token_ids[i]) for i in _written(tokenizer, token_ids)])
-
-
 def sentence_token_ends(
     tokenizer: "PreTrainedTokenizerBase", token_ids: Sequence[int], *, newline: str = "space"
 ) -> list[int]:
     """Returns the index in `token_ids` of the last token of each sentence: `ends` of `sentence_spans`."""
     return sentence_spans(tokenizer, token_ids, newline=newline)[2]
-
-
-def _written(tokenizer: "PreTrainedTokenizerBase", token_ids: Sequence[int]) -> list[int]:
-    """The positions of the tokens other than EOS and pads."""
-    outside = {tokenizer.eos_token_id, tokenizer.pad_token_id}
-    return [index for index, token in enumerate(token_ids) if int(token) not in outside]
-
-
-def _decoder(tokenizer: "PreTrainedTokenizerBase", newline: str) -> Callable[[list[int]], str]:
-    """Turns ids into text, without special tokens and with line breaks as `newline` has it."""
-    if newline not in NEWLINES:
-        raise AresError(f"text.newline is {newline!r}: write one of {', '.join(NEWLINES)}.")
-    unknown = tokenizer.unk_token or "<unk>"
-    hidden = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-
-    def decode(ids: list[int]) -> str:
-        if newline == "space":
-            return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-        shown = [token for token in ids if token not in hidden]
-        text = str(tokenizer.decode(shown, clean_up_tokenization_spaces=False))
-        return text.replace(unknown + "n", "\n").replace(unknown, "").replace("\\n", "\n")
-
-    return decode
 
 
 def _last_tokens(
