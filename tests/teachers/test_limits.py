@@ -10,7 +10,7 @@ import pytest
 from ares.teachers.messages import Unanswered
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.services.anthropic import AnthropicTeacher
-from ares.teachers.services.limits import RateLimitGate, asked_wait
+from ares.teachers.services.limits import RateLimitGate, requested_wait
 from ares.teachers.services.openai import OpenAITeacher
 from ares.teachers.services.retry import Failure, RetryPolicy, call_with_retries
 from ares.types import AresError
@@ -51,13 +51,13 @@ BOTH = pytest.mark.parametrize("make", [claude, gpt], ids=["anthropic", "openai"
         ({f"{OTHER}-remaining-tokens": "12", f"{OTHER}-reset-tokens": "6m0s"}, 0),
     ],
 )  # fmt: skip
-def test_what_headers_ask_for(headers, seconds):
+def test_requested_wait(headers, seconds):
     now = datetime.now(UTC)
     moments = {
         "date in 90": format_datetime(now + timedelta(seconds=90), usegmt=True),
         "time in 40": (now + timedelta(seconds=40)).isoformat(),
     }
-    found = asked_wait({name: moments.get(value, value) for name, value in headers.items()})
+    found = requested_wait({name: moments.get(value, value) for name, value in headers.items()})
     assert found == pytest.approx(seconds, abs=5 if moments.keys() & set(headers.values()) else 1e-9)
 
 
@@ -78,7 +78,7 @@ def ask_two(server, teacher, problem) -> None:
 
 @BOTH
 @pytest.mark.parametrize("form", ["retry-after", "retry-after-ms", CLAUDE, OTHER])
-def test_one_429_holds_all_requests_back(form, make, loopback, problem):
+def test_one_429_holds_back_all_requests(form, make, loopback, problem):
     limits = {
         "retry-after": {"retry-after": "1"},
         "retry-after-ms": {"retry-after-ms": "1000"},
@@ -93,7 +93,7 @@ def test_one_429_holds_all_requests_back(form, make, loopback, problem):
 
 
 @BOTH
-def test_a_limit_that_is_used_up_holds_all_requests_back(make, loopback, problem):
+def test_exhausted_limit_holds_back_all_requests(make, loopback, problem):
     server = loopback(headers={f"{OTHER}-remaining-requests": "0", f"{OTHER}-reset-requests": "1s",
                                f"{CLAUDE}-requests-remaining": "1"})  # fmt: skip
     ask_two(server, make(server), problem)
@@ -102,7 +102,7 @@ def test_a_limit_that_is_used_up_holds_all_requests_back(make, loopback, problem
 
 
 @BOTH
-def test_nobody_waits_beyond_the_deadline(make, loopback, problem):
+def test_wait_beyond_the_deadline_stops_immediately(make, loopback, problem):
     teacher = make(loopback(opening=["rate_limit"] * 9, retry_after=3600), deadline=900)
     started = time.monotonic()
     with pytest.raises(
@@ -131,8 +131,8 @@ def persisted(outcomes, patience: RetryPolicy, brake: RateLimitGate):
     return asyncio.run(persisting(outcomes, patience, brake))
 
 
-BUSY = RuntimeError(Failure("429: slower", passing=True, away=True, after=0.1))
-BROKEN = RuntimeError(Failure("500: broken", passing=True))
+BUSY = RuntimeError(Failure("429: slower", temporary=True, unavailable=True, wait=0.1))
+BROKEN = RuntimeError(Failure("500: broken", temporary=True))
 SHORT = RetryPolicy(deadline=0.5, first=0.01)
 
 
@@ -161,10 +161,10 @@ def test_a_service_that_only_asks_to_wait_is_given_up():
     assert 0.3 < time.monotonic() - started < 1.5
 
 
-def test_the_last_attempt_ends_with_the_deadline():
+def test_last_attempt_ends_with_the_deadline():
     def late(error):
         assert isinstance(error, TimeoutError)
-        return Failure("no reply in time", passing=True, paid=True)
+        return Failure("no reply in time", temporary=True, paid=True)
 
     async def nothing(): ...
 
@@ -176,7 +176,7 @@ def test_the_last_attempt_ends_with_the_deadline():
 
 
 def test_a_service_that_nobody_reaches_is_not_taken_for_slow_at_the_deadline():
-    away = Failure("no connection", passing=True, away=True)
+    away = Failure("no connection", temporary=True, unavailable=True)
 
     async def unreachable():
         await asyncio.sleep(0.1)
@@ -194,12 +194,12 @@ def test_a_service_that_nobody_reaches_is_not_taken_for_slow_at_the_deadline():
 
 @BOTH
 @pytest.mark.parametrize(("timeout", "connect"), [(120, 10), (4, 2)])
-def test_a_connection_gets_less_time_than_a_reply(make, timeout, connect, loopback):
-    client = make(loopback(), timeout=timeout).connect()
+def test_connect_timeout_is_shorter_than_the_reply_timeout(make, timeout, connect, loopback):
+    client = make(loopback(), timeout=timeout).client.connection
     assert (client.timeout.read, client.timeout.connect) == (timeout, connect)
 
 
-def test_a_shorter_wait_ends_no_longer_one(slept):
+def test_shorter_hold_does_not_shorten_a_longer_one(slept):
     async def main():
         brake = RateLimitGate()
         brake.hold(100.0, "429: slower")
@@ -213,9 +213,9 @@ def test_a_shorter_wait_ends_no_longer_one(slept):
     assert slept[0] > 99
 
 
-def test_being_asked_to_wait_is_no_failure_of_the_request():
+def test_requested_waits_do_not_count_as_failures():
     brake, patience = RateLimitGate(), RetryPolicy(deadline=5, first=0.01, attempts=3)
-    fast = RuntimeError(Failure("429: slower", passing=True, away=True, after=0.01))
+    fast = RuntimeError(Failure("429: slower", temporary=True, unavailable=True, wait=0.01))
     assert persisted([*[fast] * 9, BROKEN, BROKEN, "reply"], patience, brake) == "reply"
     with pytest.raises(Unanswered, match="500: broken"):
         persisted([*[fast] * 9, BROKEN, BROKEN, BROKEN, "reply"], patience, brake)
@@ -234,7 +234,7 @@ def slept(monkeypatch):
     return pauses
 
 
-def test_pauses_double_up_to_the_longest_and_no_two_requests_come_back_together(slept):
+def test_pauses_double_up_to_the_longest_with_jitter(slept):
     patience = RetryPolicy(first=0.5, longest=4.0)
     for _ in range(40):
         persisted([*[BROKEN] * 6, "reply"], patience, RateLimitGate())
@@ -245,7 +245,7 @@ def test_pauses_double_up_to_the_longest_and_no_two_requests_come_back_together(
         assert 0.9 * full < max(own) <= full
 
 
-def test_what_was_held_back_does_not_come_back_all_at_once(slept):
+def test_held_requests_return_with_jitter(slept):
     async def first_pause():
         brake = RateLimitGate()
         brake.hold(100.0, "429: slower")
@@ -264,7 +264,7 @@ def test_what_was_held_back_does_not_come_back_all_at_once(slept):
     assert 108 < max(own) < 110.1
 
 
-def test_a_long_wait_is_told_once(capsys):
+def test_long_wait_is_reported_once(capsys):
     async def main():
         brake = RateLimitGate()
         for seconds in (90.0, 95.0, 0.5):
