@@ -259,7 +259,7 @@ def test_checkpoints_are_compared_with_the_features(data: Path, shared: Path, tm
     (torn / "model.safetensors").write_bytes(b"torn")
     [(status, text)] = found(on(data, f"policy={torn}", "doctor.stage=rl"), "policy")
     assert (status, "cannot be read" in text) == ("problem", True)
-    # A stage that starts from a policy says how to make one.
+    # The remedy of a stage that starts from a policy.
     [(status, text)] = found(on(data, "doctor.stage=rl"), "policy")
     assert (status, "runs/rl-scienceqa-tiny/rationale/policy is not there" in text) == ("problem", True)
 

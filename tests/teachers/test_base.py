@@ -28,7 +28,7 @@ def problem(pid: str = "1") -> Problem:
 
 
 class Scripted(Teacher):
-    """Replies what it is told to, and remembers what it was asked."""
+    """Returns scripted replies and records the requests."""
 
     def __init__(self, *texts: str, ledger: Ledger | None = None) -> None:
         super().__init__("scripted", "7", ledger)

@@ -96,9 +96,7 @@ def test_interrupted_results_are_fetched_again(loopback, problem, tmp_path):
     assert submitted(server) == [20]
 
 
-def test_batch_created_without_a_reply_is_found(
-    loopback, problem, tmp_path, monkeypatch
-):
+def test_batch_created_without_a_reply_is_found(loopback, problem, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "_UPLOAD", 0.5)
     server = loopback(batch_hold=[2.0], batch_seconds=4.0)
     with Ledger(tmp_path / "ledger", poll=0.02) as ledger:
@@ -195,10 +193,10 @@ CHILD = textwrap.dedent(
 )
 
 
-@pytest.mark.parametrize("moment", ["before its name is known", "while it runs"])
+@pytest.mark.parametrize("moment", ["before its id is known", "while it runs"])
 def test_batch_of_a_killed_process_is_found(moment, loopback, problem, tmp_path):
-    hold = [5.0] if moment == "before its name is known" else []
-    server = loopback(batch_seconds=1.0, batch_hold=hold)
+    hold = [5.0] if moment == "before its id is known" else []
+    server = loopback(batch_seconds=3.0, batch_hold=hold)
     path = tmp_path / "ledger"
     child = subprocess.Popen([sys.executable, "-c", CHILD, server.url, str(path), "."], env=os.environ)
     deadline = time.monotonic() + 60
@@ -214,9 +212,7 @@ def test_batch_of_a_killed_process_is_found(moment, loopback, problem, tmp_path)
     assert teacher.usage.requests == 20
 
 
-def test_batch_without_an_id_is_identified_by_size_and_results(
-    loopback, problem, tmp_path
-):
+def test_batch_without_an_id_is_identified_by_size_and_results(loopback, problem, tmp_path):
     looked, sinces = [], []
 
     def batch(name, size):
@@ -245,10 +241,12 @@ def test_batch_without_an_id_is_identified_by_size_and_results(
         ledger._db.now(partial(record_intent, key="again", hashes=hashes))
         assert asyncio.run(teacher.batches._find("again")) == "ours"
         assert ledger._db.now(partial(unfinished, hashes=hashes)) == [("again", "ours")]
-        ledger._db.now(partial(release, batch_id="expired", hashes=hashes, lost=True))  # which holds them no more
+        ledger._db.now(
+            partial(release, batch_id="expired", hashes=hashes, lost=True)
+        )  # which holds them no more
         assert ledger._db.now(partial(unfinished, hashes=hashes)) == [("again", "ours")]
     assert looked == ["others", "ours"]
-    # The service's clock may be ten minutes behind ours.
+    # The service's clock may differ from ours by ten minutes.
     assert sinces == [pytest.approx(time.time() - 600, abs=20)]
 
 

@@ -120,7 +120,7 @@ def test_failed_request_can_be_repeated(path):
             asyncio.run(ledger.ask(REQUEST, send))
         started = time.monotonic()
         assert asyncio.run(ledger.ask(REQUEST, send)) == REPLY
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 30  # not a full lease
     assert rows(path)[0]["attempts"] == 2
 
 
@@ -132,19 +132,20 @@ def test_cancelled_request_can_be_repeated(path):
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert await asyncio.wait_for(ledger.ask(REQUEST, Sender()), 1) == REPLY
+            assert await asyncio.wait_for(ledger.ask(REQUEST, Sender()), 30) == REPLY
 
     asyncio.run(main())
 
 
 def test_slow_request_keeps_its_lease(path):
-    async def main():
-        send = Sender(0.6)
-        with Ledger(path, lease=0.15, poll=0.02) as first, Ledger(path, lease=0.15, poll=0.02) as second:
-            await asyncio.gather(first.ask(REQUEST, send), second.ask(REQUEST, send))
-        assert send.sent == 1
+    async def send(_):
+        first = rows(path)[0]["lease_until"]
+        while rows(path)[0]["lease_until"] <= first:
+            await asyncio.sleep(0.02)
+        return REPLY
 
-    asyncio.run(main())
+    with Ledger(path, lease=0.3) as ledger:
+        asyncio.run(asyncio.wait_for(ledger.ask(REQUEST, send), 60))
 
 
 def test_expired_lease_of_another_host_is_taken_over(path):
@@ -152,7 +153,7 @@ def test_expired_lease_of_another_host_is_taken_over(path):
         ledger._db.now(lambda db: ledger._claim(db, REQUEST, "elsewhere/pid:[1]|7|x", 0.0))
         started = time.monotonic()
         assert asyncio.run(ledger.ask(REQUEST, Sender())) == REPLY
-    assert 0.2 < time.monotonic() - started < 5
+    assert 0.2 < time.monotonic() - started < 30
     assert rows(path)[0]["attempts"] == 2
 
 
@@ -279,7 +280,7 @@ def test_crash_between_intent_and_reply(path, tmp_path):
         request = Request("score", "t", "1", {"n": 0})
         assert request.hash == row["hash"]
         assert asyncio.run(ledger.ask(request, Sender())) == REPLY
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert rows(path)[0]["attempts"] == 2
 
 
@@ -354,7 +355,7 @@ def test_failed_record_does_not_undo_others_in_the_same_commit(path):
 
 def test_cap_includes_open_requests(path):
     async def main():
-        send = Sender(0.02)
+        send = Sender(0.3)
         with Ledger(path, payer="run", poll=0.01, max_usd=0.05) as ledger:
             asked = [ledger.ask(request, send, max_cost=0.02) for request in requests(10)]
             found = await asyncio.gather(*asked, return_exceptions=True)

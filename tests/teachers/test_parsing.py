@@ -201,7 +201,7 @@ def test_other_numbering_of_sentences_is_refused(ids):
         # Two tries, of which the line rule sees one key each.
         ('Draft: {"1.1": 0.5, "2.1": 0.9}\nFinal: {"1.1": 0.1, "2.1": 0.2}', [1, 1]),
         ('{"1.1": 0.5, "2.1": 0.9}\n{"1.1": 0.1}\n{"2.1": 0.2}', [1, 1]),
-        # Numbers beside what was asked for.
+        # Numbers in addition to the requested scores.
         ('[{"rationale": 1, "score": 0.1}, {"rationale": 1, "score": 0.2}]', [2, 2]),
         ('{"rationale": 2, "score": 0.5}\n{"rationale": 1, "score": 0.1}', [1, 1]),
         ('{"rationale_2": {"a": 0.5}, "rationale_1": {"a": 0.1}}', [1, 1]),

@@ -1,4 +1,4 @@
-"""Teachers behind a service, against the loopback server with the unmodified SDKs."""
+"""Teachers of services, with the unmodified SDKs against the loopback server."""
 
 import asyncio
 import base64
@@ -15,9 +15,9 @@ from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts import default as prompts
 from ares.teachers.prompts import paper
 from ares.teachers.services.anthropic import AnthropicTeacher
-from ares.teachers.services.request_images import LARGEST_FILE
 from ares.teachers.services.openai import OpenAITeacher
 from ares.teachers.services.prices import most_tokens
+from ares.teachers.services.request_images import LARGEST_FILE
 from ares.teachers.services.retry import RetryPolicy
 from ares.types import AresError
 
@@ -95,7 +95,7 @@ def test_score_correct_and_judge(make, prompt, loopback, problem):
 @pytest.mark.parametrize("fault", [*TRANSPORT, *BROKEN])
 def test_temporary_faults_are_retried(make, fault, loopback, problem):
     server = loopback(script=[fault, fault], hang=10, drip=0.2, retry_wait=0.05)
-    teacher = make(server, timeout=0.5 if fault in ("slow_drip", "time_out") else 20.0)
+    teacher = make(server, timeout=1.0 if fault in ("slow_drip", "time_out") else 20.0)
     assert [len(part) for part in scores(run(teacher, teacher.score(problem(), RATIONALES)))] == [2, 1, 3]
     assert server.outcomes["ok"] == 1
     assert server.outcomes[fault] == 2
@@ -296,7 +296,7 @@ def test_refused_request_is_quarantined_and_absent_service_stops(loopback, probl
         away = claude(server, deadline=0.5, ledger=ledger)
         with pytest.raises(AresError, match="does not answer"):
             run(away, away.score(problem(), RATIONALES))
-        assert ledger.spent() == 0  # nobody was reached, so nothing can have been paid for
+        assert ledger.spent() == 0  # no connection, so nothing can have been paid for
 
 
 @BOTH

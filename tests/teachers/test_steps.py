@@ -1,4 +1,4 @@
-"""The steps that ask a Teacher, with Claude behind the loopback server."""
+"""The steps that ask a Teacher, with a loopback server in place of Claude."""
 
 import json
 import os
@@ -104,21 +104,21 @@ def priced(inputs: Path) -> float:
 
 def test_score_correct_and_judge(loopback, inputs):
     server = loopback()
-    made = do(score, inputs, server)
+    result = do(score, inputs, server)
     feedback = read_feedback(inputs / "run" / "feedback.parquet")
     assert [row.status for row in feedback[:2]] == ["ok", "empty"]
     assert all(len(row.scores) == 2 for row in feedback if row.status == "ok")
-    assert made.requests == QUESTIONS
-    assert made.usd == pytest.approx(priced(inputs))
-    assert made.usd > 0
-    assert made.metrics["empty"] == pytest.approx(1 / 60)
+    assert result.requests == QUESTIONS
+    assert result.usd == pytest.approx(priced(inputs))
+    assert result.usd > 0
+    assert result.metrics["empty"] == pytest.approx(1 / 60)
     do(correct, inputs, server)
     corrections = read_corrections(inputs / "run" / "corrections.parquet")
     assert corrections[0].corrected == "It is 1. So yes. So the answer is clear."
-    made = do(judge, inputs, server)
+    result = do(judge, inputs, server)
     verdicts = read_verdicts(inputs / "run" / "verdicts.parquet")
     assert {row.winner for row in verdicts} <= {"a", "b", "tie"}
-    assert made.requests == 2 * QUESTIONS
+    assert result.requests == 2 * QUESTIONS
     assert not list((inputs / "run").glob("*quarantine*"))
 
 
@@ -127,8 +127,8 @@ def test_repeated_requests_cost_nothing(loopback, inputs):
     do(score, inputs, server, "teacher.group=1")
     assert len(server.hashes) == 59
     config = config_of(inputs, server, "teacher.group=1", "teacher.concurrency=3")
-    made = score(config, replace(run_of(inputs, config), folder=inputs / "other"))
-    assert (made.requests, made.usd) == (0, 0.0)
+    result = score(config, replace(run_of(inputs, config), folder=inputs / "other"))
+    assert (result.requests, result.usd) == (0, 0.0)
     assert len(server.hashes) == 59
 
 
@@ -136,7 +136,7 @@ def test_too_many_quarantined_replies_stop_the_step_early(loopback, inputs):
     server = loopback(content_script=["wrong_count", "wrong_count"])
     with pytest.raises(AresError, match=r"max_quarantine=0\.02 allows: 1 scores for 2 sentences") as caught:
         do(score, inputs, server, "teacher.group=1", "teacher.concurrency=1")
-    assert len(server.hashes) < 12  # two rows of 60 are too many; nobody waits for the rest
+    assert len(server.hashes) < 12  # two of 60 rows are too many; the rest is not sent
     assert not (inputs / "run" / "feedback.parquet").exists()
     rows = read_jsonl(inputs / "run" / "feedback-quarantine.jsonl")
     assert {"id", "reason", "reply", "request_hash"} == rows[0].keys()
@@ -147,12 +147,12 @@ def test_too_many_quarantined_replies_stop_the_step_early(loopback, inputs):
 
 def test_quarantined_rows_have_no_scores_and_are_counted(loopback, inputs):
     server = loopback(faults=0.3, kinds=["refusal"])
-    made = do(score, inputs, server, "teacher.group=1", "teacher.max_quarantine=0.9")
+    result = do(score, inputs, server, "teacher.group=1", "teacher.max_quarantine=0.9")
     feedback = read_feedback(inputs / "run" / "feedback.parquet")
     quarantined = [row for row in feedback if row.status == "quarantined"]
     assert quarantined
     assert all(row.scores is None and row.reason and row.request_hash for row in quarantined)
-    assert made.metrics["quarantined"] == len(quarantined) / 60
+    assert result.metrics["quarantined"] == len(quarantined) / 60
     assert len(read_jsonl(inputs / "run" / "feedback-quarantine.jsonl")) == len(quarantined)
 
 
@@ -181,9 +181,9 @@ def test_corrupt_image_quarantines_only_its_own_question(step, loopback, inputs,
 def test_refused_correction_is_never_replaced_by_the_solution(policy, loopback, inputs):
     server = loopback(content_script=["refusal", "refusal"])
     overrides = ("teacher.max_quarantine=1", f"correct.on_quarantine={policy}")
-    made = do(correct, inputs, server, *overrides)
+    result = do(correct, inputs, server, *overrides)
     rows = read_corrections(inputs / "run" / "corrections.parquet")
-    assert made.metrics["quarantined"] == 1.0
+    assert result.metrics["quarantined"] == 1.0
     if policy == "drop":
         assert {(row.status, row.corrected) for row in rows} == {("quarantined", None)}
     else:
@@ -224,7 +224,7 @@ def test_dry_run_of_batches_prints_no_minutes(loopback, inputs, capsys):
     text = capsys.readouterr().out
     assert "time      within 24 hours, by Message Batches" in text
     assert " min" not in text
-    # A reply that waited in a batch says nothing of how long one alone takes.
+    # The time of a reply in a batch is not that of a request sent alone.
     do(score, inputs, server)
     db = sqlite3.connect(inputs / "ledger.sqlite")
     db.execute("UPDATE requests SET batch = 'b', asked = asked - 80000")
@@ -290,9 +290,9 @@ def test_cap_stops_the_step_and_a_higher_one_resumes_it(loopback, inputs):
         do(score, inputs, server, "teacher.max_usd=0.0005")
     paid = len(server.hashes)
     assert 0 < paid < QUESTIONS
-    made = do(score, inputs, server, "teacher.max_usd=1")
-    assert made.requests == QUESTIONS - paid
-    assert made.usd == pytest.approx(priced(inputs))  # what was paid before the stop, too
+    result = do(score, inputs, server, "teacher.max_usd=1")
+    assert result.requests == QUESTIONS - paid
+    assert result.usd == pytest.approx(priced(inputs))  # including what was paid before the stop
     assert len(set(server.hashes)) == len(server.hashes) == QUESTIONS
 
 

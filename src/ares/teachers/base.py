@@ -111,7 +111,7 @@ class Teacher(ABC):
     @property
     def priced(self) -> bool:
         """Whether the price of requests is known."""
-        return True
+        return self.usd(0, 0) is not None
 
     def usd(self, input_tokens: int, output_tokens: int) -> float | None:
         """The price of this many tokens (US dollars); None if it is unknown."""
@@ -148,7 +148,7 @@ class Teacher(ABC):
         if not self.grouped:
             return [[index] for index in asked]
         if self.shuffled:
-            asked.sort(key=lambda index: _draw(problem.pid, index, rationales[index]))
+            asked.sort(key=lambda index: hash_of([problem.pid, index, list(rationales[index])]))
         return [asked] if asked else []
 
     def request(self, kind: Kind, payload: Mapping[str, Any]) -> Request:
@@ -187,37 +187,42 @@ class Teacher(ABC):
 
     async def correct(self, problem: Problem, rationale: str, sentences: Sequence[str]) -> CorrectResult:
         """Repairs a rationale without `Solution:`; `sentences` are its sentences, in order."""
-        try:
-            request = self.request("correct", self.correct_payload(problem, rationale, sentences))
-        except Unaskable as error:
-            return CorrectResult(FeedbackError(str(error)), "")
-        [(text, request_hash)] = await self._answer(request, _single(self.read_correction))
-        return CorrectResult(text, request_hash)
+        payload = partial(self.correct_payload, problem, rationale, sentences)
+        return CorrectResult(*await self._ask_one("correct", payload, self.read_correction))
 
     async def judge(self, problem: Problem, first: str, second: str) -> JudgeResult:
         """Compares two rationales; ask in both orders to see whether the order matters."""
+        payload = partial(self.judge_payload, problem, first, second)
+        return JudgeResult(*await self._ask_one("judge", payload, parse_verdict))
+
+    async def _ask_one(
+        self, kind: Kind, payload: Callable[[], dict[str, Any]], parse: Callable[[str], Any]
+    ) -> tuple[Any, str]:
+        def read(text: str) -> list[Any]:
+            try:
+                return [parse(text)]
+            except FeedbackError as error:
+                return [error]
+
         try:
-            request = self.request("judge", self.judge_payload(problem, first, second))
+            request = self.request(kind, payload())
         except Unaskable as error:
-            return JudgeResult(FeedbackError(str(error)), "")
-        [(winner, request_hash)] = await self._answer(request, _single(parse_verdict))
-        return JudgeResult(winner, request_hash)
+            return FeedbackError(str(error)), ""
+        [answer] = await self._answer(request, read)
+        return answer
 
     async def _answer(self, request: Request, read: Reader, count: int = 1) -> list[tuple[Any, str]]:
         """`count` answers that `read` finds in the reply, each with the hash of its request."""
         # A repair keeps its slot: queued last, it would reveal a useless Teacher only when everything is paid.
         async with self._slots:
-            return await self._answer_now(request, read, count)
-
-    async def _answer_now(self, request: Request, read: Reader, count: int) -> list[tuple[Any, str]]:
-        reply, found = await self._ask(request, read, count)
-        again = None
-        if reply and (errors := [item for item in found if isinstance(item, FeedbackError)]):
-            again = self.repair_payload(request.payload, reply, errors[0].reason)
-        if again is None:
-            return [(item, request.hash) for item in found]
-        repair = self.request(request.kind, again)
-        _, repaired = await self._ask(repair, read, count)
+            reply, found = await self._ask(request, read, count)
+            again = None
+            if reply and (errors := [item for item in found if isinstance(item, FeedbackError)]):
+                again = self.repair_payload(request.payload, reply, errors[0].reason)
+            if again is None:
+                return [(item, request.hash) for item in found]
+            repair = self.request(request.kind, again)
+            _, repaired = await self._ask(repair, read, count)
         return [
             (new, repair.hash) if isinstance(old, FeedbackError) else (old, request.hash)
             for old, new in zip(found, repaired, strict=True)
@@ -244,17 +249,3 @@ class Teacher(ABC):
         if self.ledger is None:
             return await self.send(request)
         return await self.ledger.ask(request, self.send, max_cost=self.max_cost_usd(request))
-
-
-def _single(parse: Callable[[str], Any]) -> Reader:
-    def read(text: str) -> list[Any]:
-        try:
-            return [parse(text)]
-        except FeedbackError as error:
-            return [error]
-
-    return read
-
-
-def _draw(pid: str, index: int, sentences: Sequence[str]) -> str:
-    return hash_of([pid, index, list(sentences)])

@@ -1,6 +1,7 @@
 """Claude as the Teacher, one request at a time or in Message Batches."""
 
 import typing
+from functools import cached_property
 from typing import Any
 
 from ares.teachers.ledger.batch_intents import is_under_way
@@ -32,7 +33,12 @@ class AnthropicTeacher(ChatTeacher[AnthropicClient]):
             **settings,
         )
         self.answers_in_batches = batch
-        self.batches = Batches(self.client, self.max_cost_usd, self.ledger) if batch else None
+
+    @cached_property
+    def batches(self) -> Batches:
+        """Collects and submits the requests."""
+        assert self.ledger is not None, "batches need a ledger"
+        return Batches(self.client, self.max_cost_usd, self.ledger)
 
     def check(self) -> list[str]:
         """Raises AresError without a key; warns of a model that the SDK does not know."""
@@ -46,7 +52,7 @@ class AnthropicTeacher(ChatTeacher[AnthropicClient]):
 
     async def send(self, request: Request) -> Reply:
         """Sends a request until it is answered, alone or in a batch; raises AresError instead of paying twice."""
-        if self.batches:
+        if self.answers_in_batches:
             return await self.batches.send(request)
         in_batch = self.ledger is not None and await self.ledger.run(
             lambda db: is_under_way(db, request.hash)

@@ -47,17 +47,12 @@ class Batches:
     `max_cost` is the most that a request can cost (US dollars).
     """
 
+    quiet, poll = 2.0, 30.0
+
     def __init__(
-        self,
-        client: AnthropicClient,
-        max_cost: Callable[[Request], float | None],
-        ledger: Ledger | None,
-        *,
-        quiet: float = 2.0,
-        poll: float = 30.0,
+        self, client: AnthropicClient, max_cost: Callable[[Request], float | None], ledger: Ledger
     ) -> None:
         self.client, self.max_cost, self.ledger = client, max_cost, ledger
-        self.quiet, self.poll = quiet, poll
         self._own: set[str] = set()  # ids of the batches that this object has submitted
         self._waiting: Waiting = {}
         self._latest = 0.0
@@ -89,7 +84,7 @@ class Batches:
 
     async def _settle(self, asked: Waiting) -> None:
         """Sets the reply or failure of every request, from earlier processes' batches and our own."""
-        for key, batch_id in await self._ledger.run(partial(unfinished, hashes=list(asked))):
+        for key, batch_id in await self.ledger.run(partial(unfinished, hashes=list(asked))):
             if batch_id := batch_id or await self._find(key):
                 await self._collect(batch_id, asked)
         for _ in range(_ROUNDS):
@@ -102,14 +97,9 @@ class Batches:
         for _, future in still_open(asked).values():
             future.set_exception(Unanswered(f"no result in {_ROUNDS} batches"))
 
-    @property
-    def _ledger(self) -> Ledger:
-        assert self.ledger is not None, "batches need a ledger"
-        return self.ledger
-
     async def _submit(self, part: Waiting) -> str:
         key = uuid.uuid4().hex
-        await self._ledger.run(partial(record_intent, key=key, hashes=list(part)))
+        await self.ledger.run(partial(record_intent, key=key, hashes=list(part)))
         requests = [
             {"custom_id": request_hash, "params": self.client.batch_params(request.payload)}
             for request_hash, (request, _) in part.items()
@@ -130,7 +120,7 @@ class Batches:
         batch_id: str | None = None
         while batch_id is None:
             batch_id = await self._retried(create, timeout=_UPLOAD) or await self._find(key)
-        await self._ledger.run(partial(set_batch_id, key=key, batch_id=batch_id))
+        await self.ledger.run(partial(set_batch_id, key=key, batch_id=batch_id))
         self._own.add(batch_id)
         return batch_id
 
@@ -143,13 +133,13 @@ class Batches:
             except Gone:
                 continue
             if any(result.custom_id in hashes for result in results):
-                await self._ledger.run(partial(set_batch_id, key=key, batch_id=batch_id))
+                await self.ledger.run(partial(set_batch_id, key=key, batch_id=batch_id))
                 return batch_id
         return None
 
     async def _candidates(self, key: str) -> tuple[set[str], list[str]]:
         """The requests of a batch that was to be created, and the ids of the batches that may be it."""
-        created, size, hashes, known = await self._ledger.run(partial(find_intent, key=key))
+        created, size, hashes, known = await self.ledger.run(partial(find_intent, key=key))
         recent = await self._retried(partial(self._recent, created - _CLOCK_SKEW))
         alike = (batch.id for batch in recent if _size(batch.request_counts) == size)
         return hashes, [batch_id for batch_id in alike if batch_id not in known]
@@ -164,7 +154,7 @@ class Batches:
 
     async def _collect(self, batch_id: str, asked: Waiting) -> None:
         """Sets the replies that a batch has, and releases the requests that it has no reply to."""
-        holds = await self._ledger.run(partial(open_requests, batch_id=batch_id))
+        holds = await self.ledger.run(partial(open_requests, batch_id=batch_id))
         try:
             results = await self._results(batch_id)
         except Gone as gone:
@@ -179,13 +169,15 @@ class Batches:
                     future.set_result(self.client.reply(result.result.message))
                 except ValueError:
                     continue  # asked again in the next batch
-            elif result.result.type == "errored" and _is_final(result.result.error):
+            elif (
+                result.result.type == "errored" and result.result.error.error.type == "invalid_request_error"
+            ):
                 reason = self.client.redacted(str(result.result.error.error.message))
                 future.set_exception(Unanswered(reason))
         if canceled := [item.custom_id for item in results if item.result.type == "canceled"]:
             await self._lose(batch_id, canceled, "was canceled")
         replied = {key for key, (_, future) in asked.items() if future.done() and not _has_failed(future)}
-        await self._ledger.run(
+        await self.ledger.run(
             partial(release, batch_id=batch_id, hashes=[key for key in asked if key not in replied])
         )
         if batch_id in self._own:
@@ -193,10 +185,10 @@ class Batches:
             seen = {result.custom_id for result in results}
             missing = [asked[item][0] for item in holds if item in asked and item not in seen]
             if missing:
-                await self._ledger.reserve(sum(self.max_cost(request) or 0.0 for request in missing))
+                await self.ledger.reserve(sum(self.max_cost(request) or 0.0 for request in missing))
 
     async def _lose(self, batch_id: str, hashes: list[str], reason: str) -> None:
-        await self._ledger.run(partial(release, batch_id=batch_id, hashes=hashes, lost=True))
+        await self.ledger.run(partial(release, batch_id=batch_id, hashes=hashes, lost=True))
         print(
             f"warning: Message Batch {batch_id} {reason}: {len(hashes)} of its requests are lost and asked again",
             file=sys.stderr,
@@ -247,10 +239,6 @@ def _has_failed(future: asyncio.Future[Reply]) -> bool:
 
 def _size(counts: Any) -> int:
     return sum((counts.processing, counts.succeeded, counts.errored, counts.canceled, counts.expired))
-
-
-def _is_final(error: Any) -> bool:
-    return error.error.type == "invalid_request_error"
 
 
 def _seconds(moment: datetime | str) -> float:

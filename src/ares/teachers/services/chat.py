@@ -57,19 +57,12 @@ class ChatTeacher(Teacher, Generic[C]):
     ) -> None:
         if not model:
             raise AresError(f"teacher={name} needs a model: teacher.model=<name>.")
-        if prompt not in _PROMPTS:
-            raise AresError(f"teacher.prompt={prompt}: choose from {', '.join(_PROMPTS)}.")
         check_above_zero(name, timeout=timeout, deadline=deadline)
         check_above_zero(name, integer=True, concurrency=concurrency, max_tokens=max_tokens)
         check_switches(name, structured=structured)
         check_options(name, options)
         check_url(name, base_url)
-        self.prompt = _PROMPTS[prompt]
-        if str(group) == "k" and not self.prompt.GROUPED:
-            raise AresError(
-                f"teacher.prompt={prompt} scores one rationale per request; add teacher.group=1, or use "
-                "teacher.prompt=default."
-            )
+        self.prompt = _prompt_module(prompt, group)
         super().__init__(name, self.prompt.VERSION, ledger, group=group, concurrency=concurrency)
         self.model, self.structured, self.max_tokens = str(model), structured, max_tokens
         self.options = {key: value for key, value in (options or {}).items() if value is not None}
@@ -166,11 +159,6 @@ class ChatTeacher(Teacher, Generic[C]):
 
     # Money
 
-    @property
-    def priced(self) -> bool:
-        """Whether the prices contain the model."""
-        return self.client.price is not None
-
     def usd(self, input_tokens: int, output_tokens: int) -> float | None:
         """The price of this many tokens (US dollars); None if it is unknown."""
         return self.client.usd(input_tokens, output_tokens)
@@ -189,6 +177,17 @@ class ChatTeacher(Teacher, Generic[C]):
     def max_cost_usd(self, request: Request) -> float | None:
         """The price of the most tokens that the request and its reply can have."""
         return self.usd(*most_tokens(request.payload))
+
+
+def _prompt_module(prompt: str, group: str | int) -> Any:
+    if prompt not in _PROMPTS:
+        raise AresError(f"teacher.prompt={prompt}: choose from {', '.join(_PROMPTS)}.")
+    if str(group) == "k" and not _PROMPTS[prompt].GROUPED:
+        raise AresError(
+            f"teacher.prompt={prompt} scores one rationale per request; add teacher.group=1, or use "
+            "teacher.prompt=default."
+        )
+    return _PROMPTS[prompt]
 
 
 def _has_image(problem: Problem) -> bool:
