@@ -1,4 +1,4 @@
-"""docs/memory.md holds what its benchmark prints."""
+"""The table of docs/memory.md agrees with its benchmark and with the models."""
 
 from pathlib import Path
 
@@ -11,17 +11,17 @@ from benchmarks.ppo_memory import gibibytes, options, table
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "memory.md"
 
 
-def test_the_table_is_what_the_benchmark_prints() -> None:
+def test_table_is_the_output_of_the_benchmark() -> None:
     assert table() in PAGE.read_text(encoding="utf-8")
 
 
-def test_a_trained_weight_takes_16_bytes_and_a_frozen_one_4() -> None:
+def test_trained_weight_takes_16_bytes_and_frozen_one_4() -> None:
     layer = torch.nn.Linear(1024, 1024, bias=False)
     assert gibibytes([layer, layer]) == pytest.approx(16 / 1024)
     assert gibibytes([layer.requires_grad_(False)], devices=2) == pytest.approx(2 / 1024)
 
 
-def test_the_policy_is_the_original_base_model() -> None:
+def test_policy_is_the_original_base_model() -> None:
     # golden/README.md: 251,907,840 parameters.
     assert options("base")["rl.objective=rloo or grpo"] == pytest.approx(251_907_840 * 16 / 2**30)
     assert issubclass(T5ForMultimodalGeneration.config_class, FusionT5Config)

@@ -1,9 +1,8 @@
 """The base class of all Teachers: it scores sentences, repairs rationales and judges pairs.
 
 A subclass builds requests (`score_payload`, `correct_payload`, `judge_payload`), sends them (`send`) and lists
-everything that its replies depend on (`fingerprint`). The rest is here: requests go through the ledger, replies
-through `parsing`. After an unreadable reply the Teacher is asked once more if it supports that
-(`repair_payload`); if that fails too, the result is a FeedbackError, which the caller quarantines.
+everything that its replies depend on (`fingerprint`). After an unreadable reply it is asked once more if it
+supports that (`repair_payload`); if that fails too, the result is a FeedbackError, which the caller quarantines.
 """
 
 import asyncio
@@ -60,9 +59,7 @@ class Teacher(ABC):
     ) -> None:
         if str(group) not in ("k", "1"):
             raise AresError(f"teacher.group={group}: choose from k, 1.")
-        self.name = name
-        self.prompt_version = prompt_version
-        self.ledger = ledger
+        self.name, self.prompt_version, self.ledger = name, prompt_version, ledger
         self.grouped = str(group) == "k"
         self.usage = Usage()
         self.concurrency = concurrency or 1_000_000
