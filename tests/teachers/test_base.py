@@ -8,7 +8,7 @@ from ares.teachers.base import Reply, Request, Teacher
 from ares.teachers.ledger.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts.default import number_sentences, sentence_keys, strip_solution
-from ares.types import Problem
+from ares.types import AresError, Problem
 
 
 def problem(pid: str = "1") -> Problem:
@@ -112,6 +112,20 @@ def test_incomplete_teacher_cannot_be_instantiated():
 
     with pytest.raises(TypeError, match="send"):
         Half("half", "1")  # type: ignore[abstract]
+
+
+def test_check_needs_the_stated_package_and_key(monkeypatch):
+    class Paid(Scripted):
+        package, key_variable = "json", "PAID_KEY"
+
+    monkeypatch.setenv("PAID_KEY", "x")
+    assert Paid().check() == []
+    monkeypatch.delenv("PAID_KEY")
+    with pytest.raises(AresError, match="needs a key; set the environment variable PAID_KEY"):
+        Paid().check()
+    Paid.package = "no_such_package"
+    with pytest.raises(AresError, match="needs the no_such_package package"):
+        Paid().check()
 
 
 def test_strip_solution():

@@ -17,6 +17,12 @@ from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
 from ares.launch.group import DEVICE_STEPS
 from ares.steps.common.asking import TEACHER_STEPS, teacher_class
 
+# The setting that limits a step's memory; micro_batch_size of its own block for the others.
+_BATCH_SETTINGS = {
+    "rollout": "rl.generation_batch",
+    "ppo": "rl.micro_batch_size",
+    "generate": "generate.batch_size",
+}
 _SHOWN = ("torch", "transformers", "pytorch-lightning", "peft", "timm", "datasets")
 
 
@@ -108,12 +114,7 @@ def check_memory(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
     )
     over = [step for step, gib in needs.items() if gib > limit / GIB]
     if over:
-        blocks = {
-            "rollout": "rl.generation_batch",
-            "ppo": "rl.micro_batch_size",
-            "generate": "generate.batch_size",
-        }
-        keys = ", ".join(blocks.get(step, f"{step}.micro_batch_size") for step in over)
+        keys = ", ".join(_BATCH_SETTINGS.get(step, f"{step}.micro_batch_size") for step in over)
         yield Finding(
             "problem",
             "memory",

@@ -24,6 +24,7 @@ from ares.teachers.messages import (
     Unaskable,
     Usage,
 )
+from ares.teachers.needs import check_needs
 from ares.teachers.parsing import FeedbackError, parse_correction, parse_grouped_scores, parse_verdict
 from ares.types import AresError, Problem
 
@@ -89,6 +90,7 @@ class Teacher(ABC):
 
     def check(self) -> list[str]:
         """Raises AresError if requests cannot succeed (no key, no package); returns warnings."""
+        check_needs(self.name, self.package, self.key_variable)
         return []
 
     def repair_payload(self, payload: Mapping[str, Any], reply: Reply, reason: str) -> dict[str, Any] | None:

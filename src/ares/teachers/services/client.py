@@ -1,15 +1,14 @@
 """The connection to a chat service: its SDK, key, retries, rate limit and prices."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, ClassVar, TypeVar
 
 from ares.teachers.messages import Reply
+from ares.teachers.needs import check_needs, key_in
 from ares.teachers.services.limits import RateLimitGate
 from ares.teachers.services.prices import Price
 from ares.teachers.services.request_images import RequestImage
@@ -59,16 +58,9 @@ class ServiceClient(ABC):
 
     def check(self) -> None:
         """Raises AresError without the SDK, or without a key where the service needs one."""
-        if find_spec(self.package) is None:
-            raise AresError(
-                f"teacher={self.teacher} needs the {self.package} package; install it with "
-                f"`uv pip install -e '.[{self.package}]'`."
-            )
-        if not key_in(self.key_variable) and self.needs_key:
-            raise AresError(
-                f"teacher={self.teacher} needs a key; set the environment variable {self.key_variable}, or "
-                f"{self.without_key}."
-            )
+        needed = self.key_variable if self.needs_key else ""
+        check_needs(self.teacher, self.package, needed, self.without_key)
+        key_in(self.key_variable)  # an optional key must be valid, too
 
     @cached_property
     def sdk(self) -> Any:
@@ -142,11 +134,3 @@ class ServiceClient(ABC):
             raise ValueError(f"{tokens[0]} and {tokens[1]} tokens")
         text.encode()  # a lone surrogate has no UTF-8: a UnicodeEncodeError is a ValueError
         return Reply(text, *tokens, self.usd(*tokens), stop=stop)
-
-
-def key_in(variable: str) -> str | None:
-    """The key in an environment variable, None without one; raises AresError if it does not fit into a header."""
-    key = os.environ.get(variable, "").strip()  # a key read from a file ends in a newline
-    if not (key.isascii() and key.isprintable()):
-        raise AresError(f"{variable} holds characters that no key has; set it again, without line breaks.")
-    return key or None
