@@ -20,8 +20,9 @@ demo: environment
 test: environment
 	$(BIN)/python -m pytest
 
-check: environment lint
-	$(BIN)/python -m pytest -m ''
+# The slow tests measure times and start processes of their own: one at a time.
+check: lint test
+	$(BIN)/python -m pytest -n 0 -m 'slow or browser'
 
 lint: environment
 	$(BIN)/ruff check .

@@ -17,16 +17,16 @@ from statistics import fmean, pstdev
 from typing import Any
 
 import numpy as np
+from ares.datamodules.collate import Features
 from omegaconf import OmegaConf
 from peft import PeftModel
 
 from ares.config.compose import to_config
 from ares.config.schema import Config
 from ares.data.sample import Oracle
-from ares.datamodules.collate import Features
 from ares.evaluation.answers import predict
 from ares.evaluation.statistics import paired_bootstrap
-from ares.models.t5.loading import load_policy
+from ares.models.t5.loading import load_model
 from ares.steps.common.generation import greedy_rationales
 from ares.steps.common.inputs import examples_of
 from ares.steps.prepare import prepared, read_problems
@@ -141,7 +141,7 @@ def answered(run: Path, count: int) -> list[str]:
 def answers(config: Config, run: Path, problems: dict[str, Problem], features: Features) -> dict[str, bool]:
     """Whether the run's last policy and its adapter answer each problem rightly, given its own rationale."""
     folder = run / f"round-{config.rounds}/sft/policy"
-    policy, tokenizer = load_policy(folder, dropout=0.0, features=True), load_tokenizer(folder)
+    policy, tokenizer = load_model(folder, dropout=0.0, features=True), load_tokenizer(folder)
     settings: dict[str, Any] = {
         "max_input_tokens": config.text.max_input_tokens,
         "batch_size": config.generate.batch_size,

@@ -1,20 +1,21 @@
-"""What ppo holds on each device by option: weights, gradients and AdamW's moments, in GiB of float32.
+"""Memory of ppo on each device by option: weights, gradients and AdamW's moments, in GiB of float32.
 
     python benchmarks/ppo_memory.py
 
-Counted from the models themselves, built without memory (`meta`); activations, which depend on rl.micro_batch_size
-and the lengths, come on top. The baseline is the first row: all weights of policy and value model on every device.
+Counted from the models themselves, built on the `meta` device, without activations, which depend on
+rl.micro_batch_size and the lengths. The baseline is the first row: policy and value model complete on every device.
 """
 
 from collections.abc import Iterable
+from functools import cache
 
 import torch
+from ares.modules.adapter import adapt
 from torch import nn
 
 from ares.models.heads import SharedBackboneValue
 from ares.models.t5 import T5ForMultimodalGeneration, T5ForMultimodalValue
 from ares.models.t5.fusion import FusionT5Config
-from ares.modules.adapter import adapt
 
 SIZES = {
     "base": {"d_model": 768, "d_ff": 2048, "num_layers": 12, "num_heads": 12},
@@ -31,45 +32,39 @@ RANK, DEVICES = 64, 4
 
 
 def gibibytes(models: Iterable[nn.Module], devices: int = 1) -> float:
-    """4 bytes a weight and, where it is trained, 4 of gradient and 8 of moments, shared by `devices`."""
+    """4 bytes per weight and, if it is trained, 4 for the gradient and 8 for the moments, divided by `devices`."""
     parameters = {id(p): p for model in models for p in model.parameters()}.values()
     return sum(p.numel() * (16 if p.requires_grad else 4) for p in parameters) / devices / 2**30
 
 
+@cache
 def options(size: str) -> dict[str, float]:
-    """The options and what each holds on a device."""
-
-    def models() -> list[nn.Module]:
-        with torch.device("meta"):
-            config = FusionT5Config(**COMMON, **SIZES[size], tie_word_embeddings=False)
-            policy, value = T5ForMultimodalGeneration(config), T5ForMultimodalValue(config)
-            # flan-alpaca's head is a matrix of its own.
-            policy.lm_head.weight = nn.Parameter(torch.empty(COMMON["vocab_size"], config.d_model))
-        return [policy, value]
-
-    def with_trunk() -> list[nn.Module]:
-        policy, value = models()
-        return [policy, SharedBackboneValue(policy, value.v_head)]
-
-    def with_adapters(found: list[nn.Module]) -> list[nn.Module]:
-        with torch.device("meta"):
-            for model in found:
-                if not isinstance(model, SharedBackboneValue):
-                    adapt(model, r=RANK, alpha=2 * RANK, targets="all", features=True)
-        return found
-
+    """The options, and the GiB that each keeps on a device."""
+    with torch.device("meta"):
+        config = FusionT5Config(**COMMON, **SIZES[size], tie_word_embeddings=False)
+        policy, value = T5ForMultimodalGeneration(config), T5ForMultimodalValue(config)
+        # flan-alpaca's head is not tied to the embedding.
+        policy.lm_head.weight = nn.Parameter(torch.empty(COMMON["vocab_size"], config.d_model))
+    both, shared = [policy, value], [policy, SharedBackboneValue(policy, value.v_head)]
+    found = {
+        "defaults": gibibytes(both),
+        "rl.objective=rloo or grpo": gibibytes([policy]),
+        "rl.share_trunk=true": gibibytes(shared),
+    }
+    sharded = gibibytes(both, DEVICES)
+    with torch.device("meta"):
+        for model in both:
+            adapt(model, r=RANK, alpha=2 * RANK, targets="all", features=True)
     return {
-        "defaults": gibibytes(models()),
-        "rl.objective=rloo or grpo": gibibytes(models()[:1]),
-        "rl.share_trunk=true": gibibytes(with_trunk()),
-        f"rl.lora.r={RANK}": gibibytes(with_adapters(models())),
-        f"rl.share_trunk=true rl.lora.r={RANK}": gibibytes(with_adapters(with_trunk())),
-        f"strategy=fsdp trainer.devices={DEVICES}": gibibytes(models(), DEVICES),
+        **found,
+        f"rl.lora.r={RANK}": gibibytes(both),
+        f"rl.share_trunk=true rl.lora.r={RANK}": gibibytes(shared),
+        f"strategy=fsdp trainer.devices={DEVICES}": sharded,
     }
 
 
 def table() -> str:
-    """The options as a Markdown table, with the share of the defaults."""
+    """The options as a Markdown table, with their fraction of the defaults."""
     found = {size: options(size) for size in SIZES}
     lines = ["| option | base, GiB | large, GiB | of the defaults (large) |", "|---|---|---|---|"]
     for name in found["base"]:

@@ -7,14 +7,19 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Models of tests are so small that threads cost more than they give.
+# The models of tests are so small that threads slow them down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Runs named files in this process, because starting workers takes longer; anything else on all cores."""
+    return 0 if all(Path(argument.split("::")[0]).is_file() for argument in config.args) else None
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of recorded and real data beside the checkout; `ARES_SHARED` names another place."""
+    """The folder of recorded and real data next to the checkout, or the one in `ARES_SHARED`."""
     folder = Path(os.environ.get("ARES_SHARED", REPOSITORY.parent / "shared"))
     if not folder.is_dir():
         pytest.skip(f"needs the recorded data in {folder} (set ARES_SHARED)")

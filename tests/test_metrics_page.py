@@ -1,4 +1,4 @@
-"""docs/metrics.md names what is logged, all of it and nothing else."""
+"""docs/metrics.md lists every metric that is logged, and no other."""
 
 import re
 from pathlib import Path
@@ -9,8 +9,9 @@ from ares.config.schema import Config, EvaluateConfig
 from ares.evaluation.judge import win_rates
 from ares.steps import correct, evaluate, generate, ppo, rollout, score
 from ares.steps.common.contract import StepContext
-from ares.types import Prediction, Problem, Rationale
-from tests.modules.test_ppo import RL, Watch, make_buffer, tiny_policy, train
+from ares.types import Prediction, Rationale
+from tests.support.ppo import RL, Watch, make_buffer, tiny_policy, train
+from tests.support.problems import make_problem
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
 
@@ -24,24 +25,24 @@ def names_in(section: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def fit(tmp_path_factory) -> tuple[set[str], set[str]]:
-    """The names that a fit logs at its steps, and those of its last figures."""
+    """The metrics that a fit logs at its steps, and those that it returns."""
     policy, watch = tiny_policy(), Watch()
     buffer = make_buffer(policy, questions=8, holdout=0.3)
-    figures = train(policy, buffer, tmp_path_factory.mktemp("fit"), RL, callbacks=[watch])
-    return {name for step in watch.metrics for name in step}, set(figures)
+    metrics = train(policy, buffer, tmp_path_factory.mktemp("fit"), RL, callbacks=[watch])
+    return {name for step in watch.metrics for name in step}, set(metrics)
 
 
-def test_curves(fit: tuple[set[str], set[str]]) -> None:
+def test_ppo_curves_are_documented(fit: tuple[set[str], set[str]]) -> None:
     assert fit[0] == names_in("ppo: curves")
 
 
-def test_figures_of_a_fit(fit: tuple[set[str], set[str]]) -> None:
+def test_metrics_of_a_fit_are_documented(fit: tuple[set[str], set[str]]) -> None:
     once = names_in("ppo: once a fit")
     assert once <= fit[1]
     assert fit[1] - once <= names_in("ppo: curves")
 
 
-def test_figures_of_the_evaluation() -> None:
+def test_metrics_of_the_evaluation_are_documented() -> None:
     expected = {f"{side}/{name}" for side in ("before", "after") for name in ppo.summary([])}
     assert names_in("ppo: greedy") == expected | set(ppo.buffer_figures([], []))
 
@@ -60,34 +61,37 @@ def names_of_step(step: str) -> set[str]:
         ("judge", set(win_rates([]))),
     ],
 )
-def test_other_steps(step: str, names: set[str]) -> None:
+def test_metrics_of_other_steps_are_documented(step: str, names: set[str]) -> None:
     assert names_of_step(step) == names
 
 
-REST = ("", "", "", "A fern is one.", None, "test", "natural science", "", "", "", "grade1", "")
-PROBLEM = Problem("1", "Which is a plant?", ("fern", "rock"), 0, *REST, direct_answers=("fern",))
+PROBLEM = make_problem(split="test", direct_answers=("fern",))
 
 
-def test_evaluate(tmp_path: Path, monkeypatch) -> None:
+def test_metrics_of_evaluate_are_documented(tmp_path: Path, monkeypatch) -> None:
     config = Config(evaluate=EvaluateConfig(similarity_model="x"))
     monkeypatch.setattr(evaluate, "load_problems", lambda config, run: ({"1": PROBLEM}, {"test": ["1"]}))
     monkeypatch.setattr(evaluate, "read_predictions", lambda path: [Prediction("1", "", "", 0, True)])
     monkeypatch.setattr(evaluate, "read_rationales", lambda path: [Rationale("1", "It is.", (1,), False)])
     monkeypatch.setattr(evaluate, "similarity", lambda *_, model: 1.0)
     inputs = {"predictions": tmp_path, "rationales-test": tmp_path}
-    made = evaluate.evaluate(config, StepContext(tmp_path, "final/evaluate", tmp_path, 0, config, "", inputs))
-    assert {re.sub("accuracy/.*", "accuracy/<category>", name) for name in made.metrics} == names_of_step(
+    result = evaluate.evaluate(
+        config, StepContext(tmp_path, "final/evaluate", tmp_path, 0, config, "", inputs)
+    )
+    assert {re.sub("accuracy/.*", "accuracy/<category>", name) for name in result.metrics} == names_of_step(
         "evaluate"
     )
 
 
-def test_generate(tmp_path: Path, monkeypatch) -> None:
+def test_metrics_of_generate_are_documented(tmp_path: Path, monkeypatch) -> None:
     splits = {split: ["1"] for split in ("train", "val", "test")}
     monkeypatch.setattr(generate, "load_problems", lambda config, run: ({"1": PROBLEM}, splits))
     rationales = [Rationale("1", "It is.", (1,), False)]
     monkeypatch.setattr(generate, "_writer", lambda *_: lambda split, pids: rationales)
-    made = generate.generate(Config(), StepContext(tmp_path, "final/generate", tmp_path, 0, Config(), "", {}))
-    assert {re.sub("^[a-z]+/", "<split>/", name) for name in made.metrics} == names_of_step("generate")
+    result = generate.generate(
+        Config(), StepContext(tmp_path, "final/generate", tmp_path, 0, Config(), "", {})
+    )
+    assert {re.sub("^[a-z]+/", "<split>/", name) for name in result.metrics} == names_of_step("generate")
 
 
 def test_every_name_has_a_meaning() -> None:

@@ -3,7 +3,7 @@
 Nothing here imports anything of the project, torch or transformers: every other module may import it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SPLITS = ("train", "val", "test")
@@ -45,10 +45,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Example:
-    """What a model reads (`prompt`) and is to write (`target`)."""
+    """The input text and the target text of one example; `pid` and `image` say which problem it is of."""
 
     prompt: str
     target: str
+    pid: str = field(default="", compare=False)
+    image: Path | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,18 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Rationale:
-    """A greedy rationale; `token_ids` holds EOS if it was emitted, no decoder start, no pads."""
+class Response:
+    """The text that a policy wrote about a problem; `token_ids` holds EOS if it was emitted, and no padding."""
 
     pid: str
     text: str
     token_ids: tuple[int, ...]
     truncated: bool
+
+
+@dataclass(frozen=True)
+class Rationale(Response):
+    """A greedy rationale."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Every data set through the data modules of the stages, as Lightning uses them."""
+"""Every data set in the data modules of the supervised stages, as Lightning uses them."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,9 @@ from ares.data.aokvqa import read_aokvqa
 from ares.data.custom import read_custom
 from ares.data.scienceqa import read_scienceqa
 from ares.datamodules.problems import AnswerData, CorrectionData, RationaleData
+from ares.models.t5.policy import T5Policy
 from ares.text.tokenizers import train_tokenizer
+from tests.support.policies import number_policy
 
 TEXT = dict.fromkeys(("hint", "task", "grade", "subject", "topic", "category", "skill", "lecture"), "")
 SIZES = {"train": 7, "val": 3, "test": 2}
@@ -58,80 +60,84 @@ def custom(root: Path):
 
 
 class Images:
-    """Features that say whose they are."""
+    """Features that identify their problem."""
+
+    shape = (2, 4)
 
     def get(self, pids):
         return np.stack([np.full((2, 4), len(pid), dtype=np.float32) for pid in pids])
 
 
 SETTINGS = {
-    "text": {"use_caption": True, "newline": "space"}, "max_input_tokens": 512, "max_output_tokens": 512,
-    "eval_questions": 2, "features": Images(), "micro": 2, "accumulate": 2, "eval_batch": 2, "seed": 0,
+    "text": {"use_caption": True, "newline": "space"}, "max_output_tokens": 512,
+    "eval_questions": 2, "micro": 2, "accumulate": 2, "eval_batch": 2, "seed": 0,
 }  # fmt: skip
 PROMPT = "Question: {} Context: N/A Options: (A) one (B) two"
 
 
 @pytest.fixture
-def tokenizer(tmp_path: Path):
-    return train_tokenizer(["Which is it? one two"], vocab_size=200, path=tmp_path / "tokenizer")
+def policy(tmp_path: Path) -> T5Policy:
+    tokenizer = train_tokenizer(["Which is it? one two"], vocab_size=200, path=tmp_path / "tokenizer")
+    model = number_policy(vocabulary=len(tokenizer), patch_dim=4).model
+    return T5Policy(model, tokenizer, features=Images())
 
 
-def read_back(loader, tokenizer) -> dict[str, tuple[str, str]]:
+def read_back(loader, policy: T5Policy) -> dict[str, tuple[str, str]]:
     """Prompts and targets by pid, as they reach the model."""
     seen = {}
     for batch in loader:
-        assert batch["image_features"].shape[1:] == (2, 4)
-        for pid, ids, labels in zip(batch["pids"], batch["input_ids"], batch["labels"], strict=True):
+        ids, mask, images = batch["inputs"].tensors
+        assert images.shape[1:] == (2, 4)
+        lengths = batch["response_mask"].sum(1).int().tolist()
+        for row, pid in enumerate(batch["inputs"].pids):
             assert pid not in seen
-            seen[pid] = (
-                tokenizer.decode(ids, skip_special_tokens=True),
-                tokenizer.decode(labels[labels != -100], skip_special_tokens=True),
-            )
+            prompt = policy.decode(ids[row, : int(mask[row].sum())].tolist())
+            seen[pid] = (prompt, policy.decode(batch["response_ids"][row, : lengths[row]].tolist()))
     return seen
 
 
 @pytest.mark.parametrize("write", [scienceqa, aokvqa, custom])
-def test_rationale_trains_on_the_gold_rationales_of_every_data_set(tmp_path: Path, tokenizer, write) -> None:
+def test_rationale_trains_on_the_gold_rationales_of_every_data_set(tmp_path: Path, policy, write) -> None:
     problems, splits = write(tmp_path)
-    data = RationaleData(problems, splits, tokenizer, **SETTINGS)
+    data = RationaleData(problems, splits, policy, **SETTINGS)
     data.setup("fit")
     for loader, pids in (
         (data.train_dataloader(), splits["train"]),
         (data.val_dataloader(), splits["val"][:2]),
     ):
-        assert read_back(loader, tokenizer) == {
+        assert read_back(loader, policy) == {
             pid: (f"{PROMPT.format(problems[pid].question)} Solution:", f"Solution: {problems[pid].solution}")
             for pid in pids
         }
 
 
-def test_sft_trains_on_the_repaired_rationales_and_validates_on_gold_ones(tmp_path: Path, tokenizer) -> None:
+def test_sft_trains_on_the_repaired_rationales_and_validates_on_gold_ones(tmp_path: Path, policy) -> None:
     problems, splits = custom(tmp_path)
     corrected = {"train1": "Better.", "train4": "Solution: best."}
-    data = CorrectionData(problems, splits, tokenizer, corrected=corrected, **SETTINGS)
+    data = CorrectionData(problems, splits, policy, corrected=corrected, **SETTINGS)
     data.setup("fit")
-    found = read_back(data.train_dataloader(), tokenizer)
+    found = read_back(data.train_dataloader(), policy)
     assert {pid: target for pid, (_, target) in found.items()} == {
         "train1": "Solution: Better.",
         "train4": "Solution: best.",
     }
-    assert read_back(data.val_dataloader(), tokenizer)["val0"][1] == "Solution: It is number 0."
+    assert read_back(data.val_dataloader(), policy)["val0"][1] == "Solution: It is number 0."
 
 
-def test_lora_trains_on_answered_problems_with_the_models_own_rationales(tmp_path: Path, tokenizer) -> None:
+def test_lora_trains_on_answered_problems_with_the_models_own_rationales(tmp_path: Path, policy) -> None:
     problems, splits = aokvqa(tmp_path)
     problems["train2"] = replace(problems["train2"], answer=None)
     own = {split: {pid: f"Solution: so, {pid}." for pid in splits[split]} for split in splits}
-    data = AnswerData(problems, splits, tokenizer, rationales=own, **SETTINGS)
+    data = AnswerData(problems, splits, policy, rationales=own, **SETTINGS)
     data.setup("fit")
-    found = read_back(data.train_dataloader(), tokenizer)
+    found = read_back(data.train_dataloader(), policy)
     assert sorted(found) == sorted(set(splits["train"]) - {"train2"})
     for pid, (prompt, target) in found.items():
         assert prompt == f"{PROMPT.format(problems[pid].question)} Solution: so, {pid}. Answer:"
         assert target == f"The answer is ({'AB'[problems[pid].answer]})."
 
 
-def test_a_trainer_fits_on_it(tmp_path: Path, tokenizer) -> None:
+def test_a_trainer_fits_on_it(tmp_path: Path, policy) -> None:
     class Count(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()
@@ -139,16 +145,16 @@ def test_a_trainer_fits_on_it(tmp_path: Path, tokenizer) -> None:
             self.seen = {"train": 0, "val": 0}
 
         def training_step(self, batch, batch_idx):
-            self.seen["train"] += len(batch["pids"])
+            self.seen["train"] += len(batch["inputs"])
             return self.weight.square().sum()
 
         def validation_step(self, batch, batch_idx):
-            self.seen["val"] += len(batch["pids"])
+            self.seen["val"] += len(batch["inputs"])
 
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    data, module = RationaleData(*custom(tmp_path), tokenizer, **{**SETTINGS, "accumulate": 1}), Count()
+    data, module = RationaleData(*custom(tmp_path), policy, **{**SETTINGS, "accumulate": 1}), Count()
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=tmp_path,

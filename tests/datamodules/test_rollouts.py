@@ -5,17 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ares.datamodules.rollouts import (
-    RolloutBuffer,
-    RolloutData,
-    is_held_out,
-    micro_batches,
-    optimiser_batches,
-)
-from ares.types import AresError, Rollout, Span
+from ares.datamodules.buffer import RolloutBuffer, is_held_out
+from ares.datamodules.rollouts import RolloutData, micro_batches, optimizer_batches
+from ares.types import AresError, Example, Rollout, Span
+from tests.support.policies import number_policy
 
 SCORES = {"a/0": (0.9, 0.2), "a/1": (0.5,), "b/0": (1.0,), "c/0": (0.0, 0.7)}
-PROMPTS = {"a": [4, 5, 1], "b": [6, 1], "c": [7, 8, 9, 1], "d": [4, 1]}
+PROMPTS = {"a": "4 5", "b": "6", "c": "7 8 9", "d": "4"}
+EXAMPLES = {pid: Example(prompt, "", pid) for pid, prompt in PROMPTS.items()}
 
 
 def row(row_id: str, ends: tuple[int, ...], tokens: int, reference: float = -1.0) -> Rollout:
@@ -47,10 +44,10 @@ def rows() -> list[Rollout]:
 
 def make(rollouts=None, scores=None, holdout: float = 0.0) -> RolloutBuffer:
     return RolloutBuffer(
+        number_policy(),
+        EXAMPLES,
         rows() if rollouts is None else rollouts,
         SCORES if scores is None else scores,
-        PROMPTS,
-        pad_id=0,
         neutral=0.5,
         holdout=holdout,
     )
@@ -62,22 +59,22 @@ def many(count: int) -> RolloutBuffer:
 
 
 def data_of(buffer: RolloutBuffer, **changes) -> RolloutData:
-    settings = {"features": None, "global_batch": 8, "micro": 2, "world": 1, "seed": 3, **changes}
+    settings = {"global_batch": 8, "micro": 2, "world": 1, "seed": 3, **changes}
     return RolloutData(buffer, **settings)
 
 
-def test_rows_without_scores_are_left_out_and_counted():
+def test_unscored_rows_are_excluded_and_counted():
     buffer = make()
     assert [r.row_id for r in buffer.rows] == ["a/0", "a/1", "b/0", "c/0"]
     assert buffer.train == [0, 1, 2, 3]
-    figures = buffer.figures()
+    figures = buffer.metrics()
     assert figures["quarantined"] == figures["empty"] == pytest.approx(1 / 6)
     assert figures["score"] == pytest.approx((0.9 + 0.2 + 0.5 + 1.0 + 0.0 + 0.7) / 6)
     assert figures["sentences"] == 6 / 4
     assert figures["length"] == 14 / 4
 
 
-def test_rewards_and_log_probabilities_stand_on_their_tokens():
+def test_rewards_and_logprobs_are_aligned_with_tokens():
     buffer = make()
     assert buffer.rewards[0].tolist() == pytest.approx([0, 0.4, 0, -0.3, 0])
     assert buffer.rewards[3].tolist() == pytest.approx([-0.5, 0.2, 0, 0, 0])
@@ -90,9 +87,9 @@ def test_rewards_and_log_probabilities_stand_on_their_tokens():
 
 
 def test_a_batch_is_cut_to_its_longest_row():
-    batch = make().batch([1, 3], None)
+    batch = make().batch([1, 3])
     assert batch["rows"].tolist() == [1, 3]
-    assert batch["input_ids"].tolist() == [[4, 5, 1, 0], [7, 8, 9, 1]]
+    assert batch["inputs"].tensors[0].tolist() == [[4, 5, 1, 0], [7, 8, 9, 1]]
     assert batch["response_ids"].tolist() == [[2, 1, 0], [2, 3, 1]]
     assert batch["response_ids"].dtype == torch.int64
     assert batch["response_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
@@ -100,29 +97,29 @@ def test_a_batch_is_cut_to_its_longest_row():
 
 
 def test_no_rows_give_a_batch_that_counts_for_nothing():
-    batch = make().batch([], None)
+    batch = make().batch([])
     assert batch["response_ids"].numel() > 0
     assert not batch["response_mask"].any()
 
 
-def test_held_out_questions_keep_all_their_rationales():
+def test_questions_are_held_out_with_all_their_rationales():
     pids = [f"q{i}" for i in range(400)]
     held = {pid for pid in pids if is_held_out(pid, 0.05)}
     assert 5 <= len(held) <= 40
     assert held == {pid for pid in reversed(pids) if is_held_out(pid, 0.05)}
     assert held <= {pid for pid in pids if is_held_out(pid, 0.2)}
     assert not any(is_held_out(pid, 0.0) for pid in pids)
-    share = 0.5
-    expected = {pid for pid in "abc" if is_held_out(pid, share)}
+    fraction = 0.5
+    expected = {pid for pid in "abc" if is_held_out(pid, fraction)}
     assert expected
     assert expected != set("abc")
-    buffer = make(holdout=share)
+    buffer = make(holdout=fraction)
     assert {buffer.rows[i].pid for i in buffer.heldout} == expected
     assert not {buffer.rows[i].pid for i in buffer.train} & expected
     assert sorted(buffer.train + buffer.heldout) == list(range(len(buffer)))
 
 
-def test_siblings_are_the_scored_rows_of_a_question():
+def test_groups_are_the_scored_rows_of_a_question():
     assert make().groups() == [[0, 1], [2], [3]]
 
 
@@ -132,7 +129,7 @@ def test_siblings_are_the_scored_rows_of_a_question():
         ({"scores": {**SCORES, "a/0": (0.9,)}}, "a/0 has 2 sentences and 1 scores"),
         ({"scores": {**SCORES, "b/0": (1.5,)}}, "scores of rollout b/0"),
         ({"scores": {**SCORES, "b/0": (float("nan"),)}}, "scores of rollout b/0"),
-        ({"rollouts": [replace(rows()[0], logprobs=(0.0,))]}, "a/0 has not one log-probability"),
+        ({"rollouts": [replace(rows()[0], logprobs=(0.0,))]}, "a/0 does not have one log-probability"),
         ({"rollouts": [replace(rows()[0], pid="zz")]}, "not in the data"),
         ({"scores": {}}, "none is left to train on"),
         ({"holdout": 0.9999999}, "none is left to train on"),
@@ -146,18 +143,18 @@ def test_what_does_not_fit_is_refused(change, message):
 @settings(deadline=None)
 @given(st.integers(1, 200), st.integers(1, 64), st.integers(0, 99), st.integers(0, 9))
 def test_an_epoch_visits_every_row_once_in_even_batches(count, size, seed, epoch):
-    steps = optimiser_batches(range(count), size=size, seed=seed, epoch=epoch)
+    steps = optimizer_batches(range(count), size=size, seed=seed, epoch=epoch)
     assert sorted(r for step in steps for r in step) == list(range(count))
     sizes = [len(step) for step in steps]
     assert max(sizes) <= size
     assert max(sizes) - min(sizes) <= 1
     assert len(steps) == -(-count // size)
-    assert steps == optimiser_batches(range(count), size=size, seed=seed, epoch=epoch)
+    assert steps == optimizer_batches(range(count), size=size, seed=seed, epoch=epoch)
 
 
-def test_the_order_changes_with_epoch_and_seed():
+def test_order_changes_with_epoch_and_seed():
     orders = [
-        [r for step in optimiser_batches(range(50), size=8, seed=seed, epoch=epoch) for r in step]
+        [r for step in optimizer_batches(range(50), size=8, seed=seed, epoch=epoch) for r in step]
         for seed, epoch in ((0, 0), (0, 1), (1, 0))
     ]
     assert orders[0] != orders[1] != orders[2] != orders[0]
@@ -178,7 +175,7 @@ def test_micro_batches_are_even_and_sorted_by_length(sizes, count):
 @given(
     st.integers(1, 40), st.sampled_from([4, 8, 16]), st.sampled_from([1, 2, 4]), st.sampled_from([1, 2, 4])
 )
-def test_ranks_share_each_step_without_repeats(count, global_batch, micro, world):
+def test_ranks_split_each_step_without_repeats(count, global_batch, micro, world):
     buffer = many(count)
     alone = data_of(buffer, global_batch=global_batch, micro=global_batch, world=1)
     data = data_of(buffer, global_batch=global_batch, micro=micro, world=world)
@@ -189,16 +186,16 @@ def test_ranks_share_each_step_without_repeats(count, global_batch, micro, world
     for step in range(data.steps_per_epoch):
         here = slice(step * data.accumulate, (step + 1) * data.accumulate)
         together = sorted(r for batches in ranks for part, _ in batches[here] for r in part)
-        (whole, tokens), *rest = alone.epoch_batches(2, 0)[
+        (expected, tokens), *rest = alone.epoch_batches(2, 0)[
             step * alone.accumulate : (step + 1) * alone.accumulate
         ]
         assert not rest
-        assert together == sorted(whole)
+        assert together == sorted(expected)
         assert {t for batches in ranks for _, t in batches[here]} == {tokens}
-        assert tokens == sum(buffer.lengths[r] for r in whole)
+        assert tokens == sum(buffer.lengths[r] for r in expected)
 
 
-def test_loader_hands_out_the_denominator_of_the_whole_step():
+def test_loader_returns_the_denominator_of_the_full_step():
     buffer = many(10)
     data = data_of(buffer, global_batch=4)
     batches = list(data.train_dataloader())

@@ -12,10 +12,9 @@ import torch
 
 from ares.config.schema import RlConfig
 from ares.launch.group import free_port
-from ares.models.t5.loading import value_from_policy
 from ares.modules.ppo import run_ppo
-from ares.modules.sharding import whole
-from tests.modules.test_ppo import QUIET, TinyFeatures, make_buffer, tiny_policy
+from ares.modules.sharding import full
+from tests.support.ppo import QUIET, TinyFeatures, make_buffer, new_value, tiny_policy
 
 # Processes are forked from a server that has imported everything: a group starts in a second.
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -74,12 +73,12 @@ class Record(pl.Callback):
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
         self.gradients.append(
-            {n: whole(p.grad).clone() for n, p in module.named_parameters() if p.grad is not None}
+            {n: full(p.grad).clone() for n, p in module.named_parameters() if p.grad is not None}
         )
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
         if len(self.weights) < trainer.global_step:
-            self.weights.append({n: whole(p.detach()).clone() for n, p in module.named_parameters()})
+            self.weights.append({n: full(p.detach()).clone() for n, p in module.named_parameters()})
             self.metrics.append({n: float(v) for n, v in trainer.logged_metrics.items()})
 
 
@@ -94,21 +93,20 @@ def train_ppo(
 ) -> None:
     """PPO in float64 over the same buffer whatever the world; each rank saves its record by case."""
     for name, rl in cases.items():
-        policy, features = tiny_policy().double(), TinyFeatures() if with_features else None
-        buffer = make_buffer(
-            policy, questions=questions, k=3, features=features, reference=tiny_policy(seed=9).double()
-        )
+        features = TinyFeatures() if with_features else None
+        policy = tiny_policy(features=features).double()
+        reference = tiny_policy(seed=9, features=features).double()
+        buffer = make_buffer(policy, questions=questions, k=3, reference=reference)
         record = Record()
         strategy: Any = pl.strategies.DDPStrategy(timeout=timedelta(seconds=120)) if world > 1 else "auto"
         if sharded:
             strategy = pl.strategies.ModelParallelStrategy(world, 1, save_distributed_checkpoint=False)
         figures = run_ppo(
             policy,
-            value_from_policy(policy),
+            new_value(policy),
             buffer,
             rl,
             seed=0,
-            features=features,
             checkpoints=folder / name,
             trainer_arguments={
                 **QUIET,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.distributed.on_a_rank import on_ranks, train_ppo
-from tests.modules.test_ppo import RL
+from tests.support.ppo import RL
 
 pytestmark = pytest.mark.slow
 

@@ -151,12 +151,9 @@ def test_unusable_features_are_reported_as_a_run_would(data: Path, tmp_path: Pat
     ("stage", "missing"),
     [
         ("score", ["rollouts"]),
-        ("sft", ["corrections.parquet", "ppo/policy"]),
-        (
-            "lora",
-            ["rationales-test.parquet", "rationales-train.parquet", "rationales-val.parquet", "sft/policy"],
-        ),
-        ("judge", ["judge.against", "rationales-test", "rationales-train", "rationales-val"]),
+        ("sft", ["corrections of round-1/correct", "policy of round-1/ppo"]),
+        ("lora", ["policy of round-1/sft", "rationales-test", "rationales-train", "rationales-val"]),
+        ("judge", ["judge.against", "rationales-test"]),
         ("prepare", []),
     ],
 )
@@ -307,7 +304,7 @@ def test_disk_includes_the_features(data: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_sizes_of_models(shared: Path) -> None:
-    from ares.models.t5.loading import build_policy, load_policy
+    from ares.models.t5.loading import build_model, load_model
 
     class Tokenizer:
         pad_token_id, eos_token_id = 0, 1
@@ -318,12 +315,12 @@ def test_sizes_of_models(shared: Path) -> None:
     config = composed("experiment=demo")
     keys = ("d_model", "d_ff", "d_kv", "layers", "heads", "feed_forward")
     settings = {key: config.model[key] for key in keys}
-    built = build_policy(Tokenizer(), **settings, patch_num=16, patch_dim=784, dropout=0.0, seed=0)
+    built = build_model(Tokenizer(), **settings, patch_num=16, patch_dim=784, dropout=0.0, seed=0)
     model = model_of(config)
     assert model.parameters == pytest.approx(sum(p.numel() for p in built.parameters()), rel=0.05)
     golden = shared / "golden" / "model_untied"
     read = model_of(composed("model=base", f"model.init={golden}"))
-    opened = load_policy(golden, dropout=0.0, features=True)
+    opened = load_model(golden, dropout=0.0, features=True)
     assert read.parameters == sum(p.numel() for p in opened.parameters())
     assert (read.width, read.layers, read.vocabulary) == (64, 4, 32128)
     assert model_of(composed("model=large")).parameters == 790_496_256
@@ -440,5 +437,5 @@ def test_missing_recording(data: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_stage() -> None:
-    with pytest.raises(AresError, match=r"doctor\.stage=rll: there is no such stage; choose from ares"):
+    with pytest.raises(AresError, match=r"There is no stage 'rll'; choose from ares"):
         examine(composed("doctor.stage=rll"))

@@ -1,4 +1,4 @@
-"""Whole runs through the command line: small, but every step real."""
+"""Full runs from the command line: small, with every step real."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def runs(tmp_path_factory) -> Path:
     return folder
 
 
-def test_every_artefact_is_there_and_fits(runs: Path) -> None:
+def test_run_leaves_all_artifacts_consistent(runs: Path) -> None:
     root = runs / "demo"
     for number in (1, 2):
         at = root / f"round-{number}"
@@ -99,7 +99,7 @@ def test_every_artefact_is_there_and_fits(runs: Path) -> None:
     assert "round-2/ppo" in page
 
 
-def test_reference_log_probabilities_are_the_initial_policys(runs: Path) -> None:
+def test_ref_logprobs_are_of_the_initial_policy(runs: Path) -> None:
     first = read_rollouts(runs / "demo/round-1/rollouts")
     assert all(row.logprobs == row.ref_logprobs for row in first)
     second = read_rollouts(runs / "demo/round-2/rollouts")
@@ -115,14 +115,14 @@ def test_only_train_problems_reach_the_teacher(runs: Path) -> None:
         assert {row.pid for row in read_corrections(at / "corrections.parquet")} == train_pids
 
 
-def test_the_same_command_again_does_nothing(runs: Path) -> None:
+def test_repeated_command_does_nothing(runs: Path) -> None:
     before = (runs / "demo/manifest.json").read_text()
     done = train(runs, "rounds=2")
     assert (runs / "demo/manifest.json").read_text() == before
     assert done.stdout.count(": done") == 16
 
 
-def test_killed_between_rollout_parts_it_goes_on_and_ends_the_same(runs: Path, tmp_path: Path) -> None:
+def test_run_killed_between_rollout_parts_resumes_identically(runs: Path, tmp_path: Path) -> None:
     train(tmp_path, "stage=rationale")
     process = subprocess.Popen(
         command(tmp_path, "stage=rl"), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -160,7 +160,7 @@ def test_wandb_offline_logs_the_same_names_as_csv(tmp_path: Path) -> None:
     assert csv_names <= names
 
 
-def test_bad_data_are_one_sentence(tmp_path: Path) -> None:
+def test_bad_data_is_refused(tmp_path: Path) -> None:
     root = tmp_path / "data"
     root.mkdir()
     (root / "problems.json").write_text('{"1": {"question": "Which?"}}')
@@ -177,7 +177,7 @@ def test_bad_data_are_one_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_real_problems_run_to_the_report(shared: Path, tmp_path: Path) -> None:
+def test_scienceqa_run_reaches_the_report(shared: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     root.mkdir()
     source = shared / "data" / "scienceqa"

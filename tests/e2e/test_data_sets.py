@@ -1,4 +1,4 @@
-"""The whole of stage=ares on other data sets than ScienceQA, prepared from the command line."""
+"""Full runs on data sets other than ScienceQA, prepared from the command line."""
 
 import json
 import os
@@ -36,7 +36,7 @@ SMALL = (
     "sft.epochs=1",
     "lora.epochs=1",
 )
-COLOURS = ("red", "green", "blue", "yellow")
+COLORS = ("red", "green", "blue", "yellow")
 
 
 def train(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -53,7 +53,7 @@ def train(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def aokvqa(root: Path) -> Path:
-    """The official files and COCO's folders: 24, 8 and 8 questions about squares of one colour."""
+    """The official files and COCO's folders: 24, 8 and 8 questions about squares of one color."""
     random = Random(0)
     root.mkdir()
     for split, count in {"train": 24, "val": 8, "test": 8}.items():
@@ -62,18 +62,18 @@ def aokvqa(root: Path) -> Path:
             answer = random.randrange(4)
             path = root / f"coco/{split}2017/{number:012}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (32, 32), COLOURS[answer]).save(path)
+            Image.new("RGB", (32, 32), COLORS[answer]).save(path)
             known = {
                 "correct_choice_idx": answer,
-                "direct_answers": [COLOURS[answer]] * 10,
-                "rationales": [f"The square is {COLOURS[answer]}.", "It is seen.", "A colour is asked for."],
+                "direct_answers": [COLORS[answer]] * 10,
+                "rationales": [f"The square is {COLORS[answer]}.", "It is seen.", "A color is asked for."],
             }
             rows.append(
                 {
                     "question_id": f"{split}{number}",
                     "image_id": number,
-                    "question": "What colour is the square?",
-                    "choices": list(COLOURS),
+                    "question": "What color is the square?",
+                    "choices": list(COLORS),
                     "difficult_direct_answer": False,
                     **(known if split != "test" else {}),
                 }
@@ -99,7 +99,7 @@ def test_ares_on_aokvqa_to_the_leaderboard_file(tmp_path: Path) -> None:
     board = read_json(final / "lora/leaderboard.json")
     assert sorted(board) == sorted(f"test{number}" for number in range(8))
     assert all(set(entry) == {"multiple_choice", "direct_answer"} for entry in board.values())
-    assert {entry["multiple_choice"] for entry in board.values()} <= set(COLOURS)
+    assert {entry["multiple_choice"] for entry in board.values()} <= set(COLORS)
     assert "final/lora" in (tmp_path / "runs/a/report.html").read_text()
     exported_and_imported(tmp_path / "runs", data[:3])
 
@@ -158,7 +158,7 @@ def test_ares_on_custom_problems_without_test_split(tmp_path: Path) -> None:
     assert (scores["questions"], scores["direct_answer"]) == (8, None)
 
 
-def test_prepare_killed_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+def test_killed_prepare_resumes_identically(tmp_path: Path) -> None:
     root = tmp_path / "data"
     problems, splits = {}, {"train": [], "val": [], "test": []}
     random = np.random.default_rng(0)
@@ -184,7 +184,7 @@ def test_prepare_killed_goes_on_and_ends_the_same(tmp_path: Path) -> None:
         "features.batch_size=4",
         "features.workers=0",
     )
-    train(*command, f"paths.runs={tmp_path / 'whole'}")
+    train(*command, f"paths.runs={tmp_path / 'complete'}")
     process = subprocess.Popen(
         [sys.executable, "train.py", *SMALL, *command, f"paths.runs={tmp_path / 'killed'}"],
         cwd=REPOSITORY,
@@ -202,7 +202,7 @@ def test_prepare_killed_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     assert 0 < done < 300
     again = train(*command, f"paths.runs={tmp_path / 'killed'}")
     assert f"{done}/300" in again.stderr
-    [whole], [killed] = (
-        list((tmp_path / name / "shared").glob("features-*/index.json")) for name in ("whole", "killed")
+    [complete], [killed] = (
+        list((tmp_path / name / "shared").glob("features-*/index.json")) for name in ("complete", "killed")
     )
-    assert read_json(whole)["features_sha256"] == read_json(killed)["features_sha256"]
+    assert read_json(complete)["features_sha256"] == read_json(killed)["features_sha256"]

@@ -1,4 +1,4 @@
-"""Sweeps through the command line: what jobs share is made once, what is finished stays, what failed comes again."""
+"""Sweeps from the command line: common steps run once, finished jobs are kept, failed ones run again."""
 
 import os
 import shutil
@@ -84,7 +84,7 @@ def assert_shared_once(runs: Path, output: str, jobs: list[str]) -> None:
     assert len(policies) == len(jobs)
 
 
-def test_jobs_share_rollouts_and_teacher_and_finished_ones_are_skipped(runs: Path) -> None:
+def test_sweep_reuses_rollouts_and_teacher_and_skips_finished_jobs(runs: Path) -> None:
     output = train(runs, "stage=rl", *GRID)
     assert "0 of 4 jobs are done, 4 start now." in output
     assert_shared_once(runs, output, JOBS)
@@ -103,7 +103,7 @@ def test_jobs_share_rollouts_and_teacher_and_finished_ones_are_skipped(runs: Pat
     assert "4 of 4 jobs are done, 0 start now." in train(runs, "stage=rl", *GRID)
 
 
-def test_a_failed_job_leaves_the_others_alone_and_is_tried_again(runs: Path) -> None:
+def test_failed_job_does_not_stop_others_and_is_retried(runs: Path) -> None:
     bad = ("rl.lr=1e-3,1e25", "rl.log_ratio_clamp=null", "rl.gradient_clip=null")
     output = train(runs, "stage=rl", *bad, code=2)
     assert "1 of 2 jobs failed (lr=1e+25)" in output
@@ -122,18 +122,18 @@ def test_a_failed_job_leaves_the_others_alone_and_is_tried_again(runs: Path) -> 
     ],
     ids=["joblib", "submitit"],
 )
-def test_a_parallel_launcher_shares_as_well(runs: Path, launcher: tuple[str, ...]) -> None:
+def test_parallel_launcher_reuses_rollouts(runs: Path, launcher: tuple[str, ...]) -> None:
     output = train(runs, "stage=rl", "rl.kl_coef=0,1", *launcher)
     assert_shared_once(runs, output, ["kl_coef=0", "kl_coef=1"])
 
 
-def test_jobs_on_two_processes_each(runs: Path) -> None:
+def test_sweep_jobs_with_two_processes_each(runs: Path) -> None:
     output = train(runs, "stage=rl", "rl.kl_coef=0,1", "strategy=ddp", "trainer.devices=2")
     assert output.count("round-1/rollouts: started") == 1
     assert [row["state"] for row in read_json(runs / "demo/sweep/sweep.json")] == ["done", "done"]
 
 
-def test_random_search_from_a_preset_logs_one_group_of_wandb_runs(runs: Path) -> None:
+def test_random_search_logs_one_wandb_group(runs: Path) -> None:
     output = train(runs, "stage=rl", "sweep=random_ppo", "sweep.samples=2", "logger=wandb", "rl.ppo_epochs=1")
     assert "0 of 2 jobs are done, 2 start now." in output
     rows = read_json(runs / "demo/sweep/sweep.json")
@@ -146,7 +146,7 @@ def test_random_search_from_a_preset_logs_one_group_of_wandb_runs(runs: Path) ->
         assert summary["round-1/ppo/after/score_per_sentence"] == row["figures"]["score"]
 
 
-def test_mistakes_are_told_before_anything_runs(runs: Path) -> None:
+def test_sweep_mistakes_are_reported_before_anything_runs(runs: Path) -> None:
     output = train(runs, "stage=rl", "rl.micro_batch_size=16,7,5", code=2)
     assert output.count("no multiple of") == 2
     assert not (runs / "demo/sweep").exists()

@@ -5,18 +5,11 @@ import torch
 from torch import nn
 from transformers import GenerationConfig
 
-from ares.models.t5.generation import (
-    _decode,
-    decoder_inputs,
-    generate_greedy,
-    response_states,
-    sample,
-    states_logprobs,
-    token_logprobs,
-    values,
-)
-from ares.models.t5.loading import value_from_policy
+from ares.models.t5.generation import _decode
+from ares.models.t5.loading import value_from_model
+from ares.models.t5.model import response_states
 from ares.types import AresError
+from tests.support.t5 import generate_greedy, sample, states_logprobs, token_logprobs, values
 
 
 def generator(seed=0):
@@ -38,7 +31,7 @@ def writer(policy):
     return policy
 
 
-def test_greedy_is_as_recorded(original, recorded):
+def test_greedy_equals_the_recording(original, recorded):
     written = generate_greedy(
         original,
         recorded["in/input_ids"],
@@ -52,7 +45,7 @@ def test_greedy_is_as_recorded(original, recorded):
     assert len(written[1]) == 10
 
 
-def test_token_logprobs_are_as_recorded(original, recorded):
+def test_token_logprobs_equal_the_recording(original, recorded):
     ids = recorded["in/decoder_input_ids"][:, 1:]
     mask = recorded["in/decoder_attention_mask"][:, 1:]
     found = token_logprobs(
@@ -69,7 +62,7 @@ def test_token_logprobs_are_as_recorded(original, recorded):
     assert (found[~mask] == 0).all()
 
 
-def test_cached_writing_equals_writing_without_a_cache(writer, batch):
+def test_cached_generation_equals_uncached(writer, batch):
     ours = generate_greedy(writer, **batch, max_new_tokens=12)
     for use_cache in (True, False):
         theirs = writer.generate(**batch, max_new_tokens=12, do_sample=False, use_cache=use_cache)
@@ -79,7 +72,7 @@ def test_cached_writing_equals_writing_without_a_cache(writer, batch):
 
 
 @torch.no_grad()
-def test_rows_that_leave_the_batch_change_nothing(writer, monkeypatch):
+def test_dropping_finished_rows_changes_no_output(writer, monkeypatch):
     torch.manual_seed(0)
     states, mask = torch.randn(64, 7, 32), torch.ones(64, 7).long()
     mask[::2, 4:] = 0
@@ -95,7 +88,7 @@ def test_rows_that_leave_the_batch_change_nothing(writer, monkeypatch):
         assert _decode(writer, states[row : row + 1], mask[row : row + 1], scatter, 20) == [response]
 
 
-def test_finished_rows_leave_the_batch(writer, batch):
+def test_finished_rows_are_dropped_from_the_batch(writer, batch):
     computed = []
     hook = writer.decoder.register_forward_hook(lambda *call: computed.append(len(call[2][0])))
     written = sample(writer, **batch, k=40, max_new_tokens=60, generator=generator())
@@ -106,7 +99,7 @@ def test_finished_rows_leave_the_batch(writer, batch):
     assert min(computed) < 90
 
 
-def test_the_entropy_is_that_of_the_next_tokens_distribution(writer, batch):
+def test_entropy_is_of_the_next_token_distribution(writer, batch):
     ids, mask = padded([[5, 6, 1], [7, 1], [8, 9, 10]])
     states = response_states(writer, **batch, response_ids=ids)
     _, entropy = states_logprobs(writer, states, ids, mask, entropy=True)
@@ -115,7 +108,7 @@ def test_the_entropy_is_that_of_the_next_tokens_distribution(writer, batch):
     assert not entropy.requires_grad
 
 
-def test_logprobs_of_samples_equal_the_samplers_own(writer, batch):
+def test_logprobs_equal_those_during_sampling(writer, batch):
     torch.manual_seed(1)
     output = writer.generate(
         **batch, max_new_tokens=10, do_sample=True, top_k=0, output_logits=True, return_dict_in_generate=True
@@ -128,7 +121,7 @@ def test_logprobs_of_samples_equal_the_samplers_own(writer, batch):
     assert ((found - raw * mask).abs() <= 1e-5).all()
 
 
-def test_samples_follow_the_policy(writer, batch):
+def test_sample_frequencies_follow_the_policy(writer, batch):
     one = {name: tensor[:1] for name, tensor in batch.items()}
     count = 20_000
     first = torch.tensor(
@@ -143,7 +136,7 @@ def test_samples_follow_the_policy(writer, batch):
     assert observed[0] == 0
 
 
-def test_order_length_and_end_of_samples(writer, batch):
+def test_order_length_and_eos_of_samples(writer, batch):
     responses = sample(writer, **batch, k=40, max_new_tokens=8, generator=generator())
     assert len(responses) == 3 * 40
     for row in responses:
@@ -156,14 +149,14 @@ def test_order_length_and_end_of_samples(writer, batch):
     assert peaked == [row for row in generate_greedy(writer, **batch, max_new_tokens=8) for _ in range(4)]
 
 
-def test_same_generator_same_samples_and_it_moves_on(writer, batch):
+def test_generator_determines_samples_and_advances(writer, batch):
     shared = generator(5)
     first = sample(writer, **batch, k=2, max_new_tokens=8, generator=shared)
     assert sample(writer, **batch, k=2, max_new_tokens=8, generator=shared) != first
     assert sample(writer, **batch, k=2, max_new_tokens=8, generator=generator(5)) == first
 
 
-def test_nothing_filters_unless_asked(writer, batch):
+def test_sampling_is_unfiltered_by_default(writer, batch):
     one = {name: tensor[:1] for name, tensor in batch.items()}
     writer.generation_config = GenerationConfig(
         do_sample=True, top_k=2, temperature=0.1, top_p=0.1, max_length=3
@@ -189,7 +182,7 @@ def test_each_prompt_is_encoded_once(writer, batch, monkeypatch):
     assert seen == [(3, 9)]
 
 
-def test_modes_are_left_as_found_and_dropout_is_off(writer, batch):
+def test_generation_has_no_dropout_and_keeps_module_modes(writer, batch):
     expected = sample(writer.eval(), **batch, k=3, max_new_tokens=8, generator=generator())
     greedy = generate_greedy(writer, **batch, max_new_tokens=8)
     writer.train()
@@ -210,7 +203,7 @@ def test_modes_are_restored_after_an_error(writer, batch):
     assert writer.encoder.training
 
 
-def test_a_model_as_loaded_samples_like_one_in_eval_mode(writer, batch, tmp_path):
+def test_loaded_model_samples_in_eval_mode(writer, batch, tmp_path):
     writer.save_pretrained(tmp_path)
     loaded = type(writer).from_pretrained(tmp_path)
     assert not loaded.training
@@ -219,7 +212,7 @@ def test_a_model_as_loaded_samples_like_one_in_eval_mode(writer, batch, tmp_path
 
 
 def test_logprobs_and_values_ignore_padding(writer, batch):
-    value = value_from_policy(writer)
+    value = value_from_model(writer)
     nn.init.normal_(value.v_head[2].weight)
     ids, mask = padded(sample(writer, **batch, k=1, max_new_tokens=8, generator=generator(2)))
     wide = nn.functional.pad(ids, (0, 4), value=7), nn.functional.pad(mask, (0, 4))
@@ -235,7 +228,7 @@ def test_logprobs_and_values_ignore_padding(writer, batch):
 
 
 def test_values_are_of_the_state_before_each_token(writer, batch):
-    value = value_from_policy(writer)
+    value = value_from_model(writer)
     nn.init.normal_(value.v_head[2].weight)
     ids, mask = torch.randint(2, 40, (3, 6)), torch.ones(3, 6)
     changed = ids.clone()
@@ -248,14 +241,9 @@ def test_values_are_of_the_state_before_each_token(writer, batch):
 def test_logprobs_have_gradients(writer, batch):
     ids, mask = torch.randint(2, 40, (3, 6)), torch.ones(3, 6)
     found = token_logprobs(writer, **batch, response_ids=ids, response_mask=mask)
-    logits = writer(**batch, decoder_input_ids=decoder_inputs(ids)).logits
+    logits = writer(**batch, decoder_input_ids=nn.functional.pad(ids, (1, 0))[:, :-1]).logits
     expected = logits.log_softmax(-1).gather(2, ids[..., None]).squeeze(-1)
     assert torch.allclose(found, expected, atol=1e-5)
     ours = torch.autograd.grad(found.sum(), list(writer.parameters()))
     theirs = torch.autograd.grad(expected.sum(), list(writer.parameters()))
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, theirs, strict=True))
-
-
-def test_decoder_inputs_are_shifted_right():
-    assert decoder_inputs(torch.tensor([[5, 6, 1]])).tolist() == [[0, 5, 6]]
-    assert decoder_inputs(torch.tensor([[5, 6, 1]]), start_id=9).tolist() == [[9, 5, 6]]

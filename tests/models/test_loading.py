@@ -10,17 +10,17 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
 from ares.models.t5 import T5ForMultimodalGeneration
-from ares.models.t5.checkpoints import checkpoint_patch_dim
-from ares.models.t5.generation import token_logprobs, values
 from ares.models.t5.loading import (
-    build_policy,
+    build_model,
     check_precision,
-    load_policy,
-    load_value,
-    save_policy,
-    value_from_policy,
+    load_model,
+    load_value_model,
+    save_model,
+    value_from_model,
 )
+from ares.models.t5.names import checkpoint_patch_dim
 from ares.types import AresError
+from tests.support.t5 import token_logprobs, values
 
 SIZES = {"d_model": 32, "d_ff": 64, "d_kv": 8, "layers": 2, "heads": 4, "patch_dim": 12, "patch_num": 5}
 
@@ -35,7 +35,7 @@ def fusion_of(model):
 
 @pytest.fixture
 def saved(policy, tokenizer, tmp_path):
-    save_policy(policy, tokenizer, tmp_path / "policy")
+    save_model(policy, tokenizer, tmp_path / "policy")
     return tmp_path / "policy"
 
 
@@ -47,38 +47,38 @@ def rewrite(folder, change):
 
 
 @torch.no_grad()
-def test_saved_policies_reopen_bit_equal(policy, batch, saved):
+def test_saved_policy_loads_bitwise_equal(policy, batch, saved):
     ids, mask = torch.randint(2, 40, (3, 6)), torch.ones(3, 6)
     expected = token_logprobs(policy, **batch, response_ids=ids, response_mask=mask)
     for again in (
-        load_policy(saved, dropout=0.0, features=True),
+        load_model(saved, dropout=0.0, features=True),
         T5ForMultimodalGeneration.from_pretrained(saved),
     ):
         assert again.state_dict().keys() == policy.state_dict().keys()
         for name, tensor in policy.state_dict().items():
             assert torch.equal(tensor, again.state_dict()[name]), name
     found = token_logprobs(
-        load_policy(saved, dropout=0.0, features=True), **batch, response_ids=ids, response_mask=mask
+        load_model(saved, dropout=0.0, features=True), **batch, response_ids=ids, response_mask=mask
     )
     assert torch.equal(found, expected)
 
 
-def test_dropout_is_what_was_given(saved, tokenizer, tmp_path):
+def test_dropout_argument_overrides_saved_rate(saved, tokenizer, tmp_path):
     assert json.loads((saved / "config.json").read_text())["dropout_rate"] == 0.1
-    model = load_policy(saved, dropout=0.0, features=True)
+    model = load_model(saved, dropout=0.0, features=True)
     assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
-    save_policy(model, tokenizer, tmp_path / "again")
+    save_model(model, tokenizer, tmp_path / "again")
     assert json.loads((tmp_path / "again" / "config.json").read_text())["dropout_rate"] == 0.0
 
 
 def test_tokenizer_is_saved_with_the_policy(policy, t5_tokenizer, tmp_path):
-    save_policy(policy, t5_tokenizer, tmp_path)
+    save_model(policy, t5_tokenizer, tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path).encode("A magnet.") == t5_tokenizer.encode("A magnet.")
 
 
 @pytest.mark.parametrize("dim", [12, 7])
 @pytest.mark.parametrize("stored_as", ["model.safetensors", "pytorch_model.bin"])
-def test_patch_dim_comes_from_the_weights(policy, tmp_path, dim, stored_as):
+def test_patch_dim_is_read_from_the_weights(policy, tmp_path, dim, stored_as):
     config = copy.deepcopy(policy.config)
     config.patch_dim = dim
     T5ForMultimodalGeneration(config).save_pretrained(tmp_path)
@@ -100,18 +100,18 @@ def test_patch_dim_of_a_sharded_checkpoint(policy, tmp_path):
     assert checkpoint_patch_dim(tmp_path) == 12
 
 
-def test_plain_t5_gets_a_fusion_and_a_warning_that_names_it(policy, tmp_path):
+def test_plain_t5_gets_a_fusion_with_a_warning(policy, tmp_path):
     T5ForConditionalGeneration(policy.config).save_pretrained(tmp_path)
     assert checkpoint_patch_dim(tmp_path) is None
     with pytest.warns(UserWarning, match=r"encoder.gate_dense.bias.*initialised from seed 4"):
-        model = load_policy(tmp_path, dropout=0.0, features=True, seed=4)
+        model = load_model(tmp_path, dropout=0.0, features=True, seed=4)
     assert model.encoder.image_dense.weight.std() < 0.5
     with pytest.warns(UserWarning, match="no image fusion"):
-        same = load_policy(tmp_path, dropout=0.0, features=True, seed=4)
+        same = load_model(tmp_path, dropout=0.0, features=True, seed=4)
     assert all(torch.equal(p, fusion_of(same)[n]) for n, p in fusion_of(model).items())
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        assert load_policy(tmp_path, dropout=0.0, features=False).generation_config.top_k is None
+        assert load_model(tmp_path, dropout=0.0, features=False).generation_config.top_k is None
 
 
 @pytest.mark.parametrize(
@@ -120,17 +120,17 @@ def test_plain_t5_gets_a_fusion_and_a_warning_that_names_it(policy, tmp_path):
 def test_any_other_missing_weight_is_refused(saved, name):
     rewrite(saved, lambda tensors: tensors.pop(name))
     with pytest.raises(AresError, match=f"lacks {name}"):
-        load_policy(saved, dropout=0.0, features=True)
+        load_model(saved, dropout=0.0, features=True)
 
 
 def test_without_features_the_fusion_is_frozen(saved, batch):
-    model = load_policy(saved, dropout=0.0, features=False)
+    model = load_model(saved, dropout=0.0, features=False)
     assert len(fusion_of(model)) == 8
     assert not any(p.requires_grad for p in fusion_of(model).values())
-    assert not any(p.requires_grad for p in fusion_of(value_from_policy(model)).values())
+    assert not any(p.requires_grad for p in fusion_of(value_from_model(model)).values())
     model(**{**batch, "image_features": None}, labels=torch.randint(2, 40, (3, 4))).loss.backward()
     assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
-    assert all(p.requires_grad for p in load_policy(saved, dropout=0.0, features=True).parameters())
+    assert all(p.requires_grad for p in load_model(saved, dropout=0.0, features=True).parameters())
 
 
 @pytest.mark.parametrize("name", ["16", "16-mixed", "16-true", "float16", "torch.float16", "half"])
@@ -138,7 +138,7 @@ def test_half_precision_is_refused(saved, name):
     with pytest.raises(AresError, match="overflows in float16"):
         check_precision(name)
     with pytest.raises(AresError, match="overflows in float16"):
-        load_policy(saved, dropout=0.0, features=True, dtype=name)
+        load_model(saved, dropout=0.0, features=True, dtype=name)
 
 
 @pytest.mark.parametrize("name", ["32-true", "bf16-mixed", "bf16-true", "32", "bfloat16", "64"])
@@ -146,20 +146,20 @@ def test_other_precisions_pass(name):
     check_precision(name)
 
 
-def test_half_precision_checkpoints_are_opened_in_full(policy, tmp_path):
+def test_half_precision_checkpoints_load_as_float32(policy, tmp_path):
     policy.half().save_pretrained(tmp_path)
-    assert load_policy(tmp_path, dropout=0.0, features=True).dtype == torch.float32
+    assert load_model(tmp_path, dropout=0.0, features=True).dtype == torch.float32
 
 
-def test_missing_folder_is_one_sentence(tmp_path):
+def test_missing_folder_is_refused(tmp_path):
     with pytest.raises(AresError, match=r"cannot be loaded.*give a folder"):
-        load_policy(tmp_path / "nothing", dropout=0.0, features=True)
+        load_model(tmp_path / "nothing", dropout=0.0, features=True)
 
 
-def test_leftovers_of_a_generation_config_are_dropped(policy, saved, tokenizer, tmp_path):
+def test_saved_generation_config_is_ignored(policy, saved, tokenizer, tmp_path):
     (saved / "generation_config.json").write_text('{"temperature": 0.5, "num_beams": 4, "max_length": 7}')
-    model = load_policy(saved, dropout=0.0, features=True)
-    save_policy(model, tokenizer, tmp_path / "again")
+    model = load_model(saved, dropout=0.0, features=True)
+    save_model(model, tokenizer, tmp_path / "again")
     kept = json.loads((tmp_path / "again" / "generation_config.json").read_text())
     assert kept.keys() - {"transformers_version", "_from_model_config"} == {
         "pad_token_id",
@@ -168,9 +168,9 @@ def test_leftovers_of_a_generation_config_are_dropped(policy, saved, tokenizer, 
     }
 
 
-def test_value_model_starts_from_the_policy_and_at_zero(policy, batch):
+def test_value_model_copies_the_policy_and_starts_at_zero(policy, batch):
     policy.train()
-    value = value_from_policy(policy)
+    value = value_from_model(policy)
     assert value.training
     for name, tensor in value.state_dict().items():
         if not name.startswith("v_head"):
@@ -180,7 +180,7 @@ def test_value_model_starts_from_the_policy_and_at_zero(policy, batch):
     found = values(value, **batch, response_ids=ids, response_mask=mask)
     assert (found == 0).all()
     assert value.v_head[0].weight.std() > 0.05
-    again, other = value_from_policy(policy), value_from_policy(policy, seed=1)
+    again, other = value_from_model(policy), value_from_model(policy, seed=1)
     assert torch.equal(value.v_head[0].weight, again.v_head[0].weight)
     assert not torch.equal(value.v_head[0].weight, other.v_head[0].weight)
     optimizer = torch.optim.SGD(value.parameters(), lr=0.1)
@@ -192,25 +192,25 @@ def test_value_model_starts_from_the_policy_and_at_zero(policy, batch):
 
 
 def test_untied_head_stays_untied(original, tokenizer, tmp_path):
-    save_policy(original, tokenizer, tmp_path)
-    model = load_policy(tmp_path, dropout=0.0, features=True)
+    save_model(original, tokenizer, tmp_path)
+    model = load_model(tmp_path, dropout=0.0, features=True)
     assert torch.equal(model.lm_head.weight, original.lm_head.weight)
     assert not torch.equal(model.lm_head.weight, model.shared.weight)
     assert not model.config.scale_decoder_outputs
 
 
 def test_value_folder_reopens_bit_equal_and_is_no_policy(policy, batch, tmp_path):
-    value = value_from_policy(policy).eval()
+    value = value_from_model(policy).eval()
     torch.nn.init.normal_(value.v_head[2].weight)
     value.save_pretrained(tmp_path)
-    again = load_value(tmp_path, dropout=0.0, features=True)
+    again = load_value_model(tmp_path, dropout=0.0, features=True)
     ids, mask = torch.randint(2, 40, (3, 6)), torch.ones(3, 6)
     found = [values(m, **batch, response_ids=ids, response_mask=mask) for m in (value, again)]
     assert torch.equal(*found)
     with pytest.raises(AresError, match="holds a value model"):
-        load_policy(tmp_path, dropout=0.0, features=True)
+        load_model(tmp_path, dropout=0.0, features=True)
     with pytest.raises(AresError, match=r"lacks v_head\.0\.bias"):
-        load_value(_policy_folder(policy, tmp_path / "policy"), dropout=0.0, features=True)
+        load_value_model(_policy_folder(policy, tmp_path / "policy"), dropout=0.0, features=True)
 
 
 def _policy_folder(policy, folder):
@@ -219,11 +219,11 @@ def _policy_folder(policy, folder):
 
 
 def test_same_seed_same_policy(tokenizer):
-    first, same, other = (build_policy(tokenizer, **SIZES, dropout=0.0, seed=seed) for seed in (0, 0, 1))
+    first, same, other = (build_model(tokenizer, **SIZES, dropout=0.0, seed=seed) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), same.parameters(), strict=True))
     assert not torch.equal(first.shared.weight, other.shared.weight)
     state = torch.random.get_rng_state()
-    frozen = build_policy(tokenizer, **SIZES, dropout=0.0, seed=0, features=False)
+    frozen = build_model(tokenizer, **SIZES, dropout=0.0, seed=0, features=False)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not any(p.requires_grad for p in fusion_of(frozen).values())
     assert frozen.config.vocab_size == 40

@@ -1,4 +1,4 @@
-"""The recorded outputs of the original model, the fusion, the value head and the initialisation."""
+"""The recorded outputs of the original model, the fusion, the value head and the initialization."""
 
 import shutil
 
@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ares.models.t5 import T5ForMultimodalGeneration, T5ForMultimodalValue
-from ares.models.t5.loading import load_value, value_from_policy
+from ares.models.t5.loading import load_value_model, value_from_model
 from ares.types import AresError
 
 
@@ -23,12 +23,12 @@ def inputs(recorded):
 
 
 def far(ours, theirs):
-    """The largest difference, as a share of the largest magnitude (at least 1): what float32 can promise."""
+    """The largest difference relative to the largest magnitude (at least 1)."""
     return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1))
 
 
 @torch.no_grad()
-def test_original_checkpoint_gives_the_recorded_outputs(original, recorded):
+def test_original_checkpoint_equals_the_recording(original, recorded):
     output = original(**inputs(recorded))
     assert original.encoder.config._attn_implementation == "sdpa"
     assert far(output.encoder_last_hidden_state, recorded["out/encoder_last_hidden_state"]) <= 1e-5
@@ -39,9 +39,10 @@ def test_original_checkpoint_gives_the_recorded_outputs(original, recorded):
 
 
 @torch.no_grad()
-def test_with_the_originals_attention_the_outputs_are_equal_to_1e_5(shared, recorded):
+def test_eager_attention_in_float64_equals_the_recording(shared, recorded):
+    """In float64 only the rounding of the recording itself is left, whichever kernels the processor runs."""
     golden = shared / "golden" / "model_untied"
-    model = T5ForMultimodalGeneration.from_pretrained(golden, attn_implementation="eager")
+    model = T5ForMultimodalGeneration.from_pretrained(golden, attn_implementation="eager").double()
     assert model.encoder.config._attn_implementation == "eager"
     output = model(**inputs(recorded))
     at_columns = output.logits[:, :, recorded["out/logits_cols"]]
@@ -50,7 +51,7 @@ def test_with_the_originals_attention_the_outputs_are_equal_to_1e_5(shared, reco
         (at_columns, "logits_at_cols"),
         (output.logits[0, :12], "logits_full_row0"),
     ):
-        torch.testing.assert_close(ours, recorded[f"out/{name}"], rtol=1e-5, atol=1e-5)
+        assert far(ours, recorded[f"out/{name}"]) <= 2e-6, name
 
 
 @torch.no_grad()
@@ -72,7 +73,7 @@ def test_loss_ignores_minus_100_only(original, recorded, labels):
 
 
 @torch.no_grad()
-def test_transformers_generate_is_greedy_as_recorded(original, recorded):
+def test_transformers_generate_equals_the_recording(original, recorded):
     rows = {name: recorded[f"in/{name}"] for name in ("input_ids", "attention_mask")}
     written = original.generate(
         **rows, image_features=recorded["in/image_ids"], max_new_tokens=31, do_sample=False
@@ -81,22 +82,22 @@ def test_transformers_generate_is_greedy_as_recorded(original, recorded):
 
 
 @torch.no_grad()
-def test_original_value_function_gives_the_recorded_values(shared, recorded, tmp_path):
+def test_original_value_function_equals_the_recording(shared, recorded, tmp_path):
     folder = shared / "golden" / "model_untied"
     state = torch.load(folder / "pytorch_model.bin", weights_only=True)
     assert "lm_head.weight" in state
     torch.save(state | load_file(folder / "v_head.safetensors"), tmp_path / "value_function.pth")
     shutil.copy(folder / "config.json", tmp_path)
-    value = load_value(tmp_path, dropout=0.1, features=True)
+    value = load_value_model(tmp_path, dropout=0.1, features=True)
     assert not any("lm_head" in name for name in value.state_dict())
     assert (value(**inputs(recorded)) - recorded["out/values"]).abs().max() <= 1e-5
     value.save_pretrained(tmp_path / "ours")
-    again = load_value(tmp_path / "ours", dropout=0.0, features=True)
+    again = load_value_model(tmp_path / "ours", dropout=0.0, features=True)
     assert torch.equal(again(**inputs(recorded)), value(**inputs(recorded)))
 
 
 @torch.no_grad()
-def test_image_changes_the_output_and_zero_rows_are_fused(policy, batch):
+def test_image_changes_the_output_and_zero_features_are_fused(policy, batch):
     decoder = torch.randint(2, 40, (3, 4))
     full = policy(**batch, decoder_input_ids=decoder).logits
     zeros = policy(**{**batch, "image_features": torch.zeros(3, 5, 12)}, decoder_input_ids=decoder).logits
@@ -113,7 +114,7 @@ def test_features_of_another_width_are_refused(policy, batch):
 
 @torch.no_grad()
 def test_prompt_padding_changes_nothing(policy, batch):
-    value = value_from_policy(policy)
+    value = value_from_model(policy)
     nn.init.normal_(value.v_head[2].weight)
     decoder = torch.randint(2, 40, (3, 4))
     wide = {name: nn.functional.pad(batch[name], (0, 6)) for name in ("input_ids", "attention_mask")}
@@ -143,7 +144,7 @@ def test_every_fusion_weight_gets_a_gradient(policy, batch):
 
 
 @pytest.mark.parametrize("cls", [T5ForMultimodalGeneration, T5ForMultimodalValue])
-def test_our_layers_are_not_initialised_with_unit_normals(policy, cls):
+def test_added_layers_are_not_initialized_with_unit_normals(policy, cls):
     model = cls(policy.config)
     fusion = model.encoder
     for layer in (fusion.image_dense, fusion.gate_dense, fusion.mha_layer.out_proj):

@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ares.models.adapters import load_adapter
-from ares.models.t5.loading import load_policy, load_value, save_policy, value_from_policy
-from ares.modules.lora import add_adapter
+from ares.models.adapters import add_adapter, load_adapter, save_adapter
+from ares.models.t5.loading import load_model, load_value_model, save_model, value_from_model
 from ares.types import AresError
+from tests.support.t5 import policy_around
 
 
 def halve(file):
@@ -40,63 +40,63 @@ DAMAGES = pytest.mark.parametrize("damage", [halve, forget, swap, reshape])
 @DAMAGES
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
 def test_policies(policy, tokenizer, tmp_path, name, damage):
-    save_policy(policy, tokenizer, tmp_path)
+    save_model(policy, tokenizer, tmp_path)
     if name.endswith("bin"):
         torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / name)
         (tmp_path / "model.safetensors").unlink()
     damage(tmp_path / name)
     with pytest.raises(AresError, match=r"The model in .* cannot be loaded \(.*; give a folder") as error:
-        load_policy(tmp_path, dropout=0.0, features=True)
+        load_model(tmp_path, dropout=0.0, features=True)
     assert "\n" not in str(error.value)
     assert ("of other sizes than its config.json says" in str(error.value)) == (damage is reshape)
 
 
 @DAMAGES
 def test_the_originals_value_models(policy, tmp_path, damage):
-    value = value_from_policy(policy)
+    value = value_from_model(policy)
     value.config.save_pretrained(tmp_path)
     file = tmp_path / "value_function.pth"
     torch.save(value.state_dict(), file)
-    assert load_value(tmp_path, dropout=0.0, features=True).config.patch_dim == 12
+    assert load_value_model(tmp_path, dropout=0.0, features=True).config.patch_dim == 12
     damage(file)
     with pytest.raises(AresError, match=r"value_function\.pth cannot be loaded \(") as error:
-        load_value(tmp_path, dropout=0.0, features=True)
+        load_value_model(tmp_path, dropout=0.0, features=True)
     assert "\n" not in str(error.value)
 
 
 def test_a_value_model_without_fusion(policy, tmp_path):
-    value = value_from_policy(policy)
+    value = value_from_model(policy)
     value.config.save_pretrained(tmp_path)
     state = {name: t for name, t in value.state_dict().items() if "image_dense" not in name}
     torch.save(state, tmp_path / "value_function.pth")
     with pytest.raises(AresError, match=r"lacks encoder\.image_dense\.weight"):
-        load_value(tmp_path, dropout=0.0, features=True)
+        load_value_model(tmp_path, dropout=0.0, features=True)
 
 
 @pytest.fixture
 def adapter(policy, tmp_path):
-    add_adapter(
-        copy.deepcopy(policy), r=2, alpha=4, dropout=0.0, targets="all", features=True
-    ).save_pretrained(tmp_path)
+    adapted = policy_around(copy.deepcopy(policy), features=True)
+    add_adapter(adapted, r=2, alpha=4, dropout=0.0, targets="all")
+    save_adapter(adapted, tmp_path)
     return tmp_path
 
 
 @DAMAGES
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_model.bin"])
-def test_adapters(policy, adapter, tokenizer, name, damage):
+def test_damaged_adapter_is_refused(policy, adapter, tokenizer, name, damage):
     if name.endswith("bin"):
         torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / name)
         (adapter / "adapter_model.safetensors").unlink()
     damage(adapter / name)
     with pytest.raises(AresError, match=r"cannot be loaded \(|does not fit the policy \(") as error:
-        load_adapter(policy, adapter)
+        load_adapter(policy_around(policy), adapter)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     "text", ['{"peft_type": "LORA"', json.dumps({"peft_type": "LORA", "r": "two"}), "[]"]
 )
-def test_settings_of_adapters(policy, adapter, text):
+def test_damaged_adapter_settings_are_refused(policy, adapter, text):
     (adapter / "adapter_config.json").write_text(text)
     with pytest.raises(AresError, match=r"The adapter in .* (cannot be loaded|does not fit the policy) \("):
-        load_adapter(policy, adapter)
+        load_adapter(policy_around(policy), adapter)

@@ -1,19 +1,23 @@
 from dataclasses import replace
 
 from ares.modules.batching import batch_table
-from tests.modules.test_ppo import RL, make_buffer, tiny_policy, train
+from tests.support.ppo import RL, make_buffer, tiny_policy, train
 
 
-def test_the_table_names_every_part_of_a_step():
+def test_batch_table_lists_every_factor_of_a_step():
     text = batch_table("x", rows=1000, global_batch=256, micro=8, accumulate=8, world=4, steps=4, epochs=5)
     head, body = (line.split("  ") for line in text.splitlines()[1:])
     cells = dict(zip([n for n in head if n], [int(n) for n in body if n], strict=True))
-    names = {name.strip(): value for name, value in cells.items()}
-    assert names["global batch"] == names["devices"] * names["micro batch"] * names["accumulation"] == 256
-    assert names["steps"] == 20
+    columns = {name.strip(): value for name, value in cells.items()}
+    assert (
+        columns["global batch"]
+        == columns["devices"] * columns["micro batch"] * columns["accumulation"]
+        == 256
+    )
+    assert columns["steps"] == 20
 
 
-def test_it_is_printed_before_training_with_what_training_then_does(tmp_path, capsys):
+def test_printed_batch_table_matches_the_fit(tmp_path, capsys):
     policy = tiny_policy()
     buffer = make_buffer(policy)
     train(policy, buffer, tmp_path, replace(RL, micro_batch_size=4))

@@ -15,7 +15,7 @@ def names_of(model: nn.Module, weight_decay: float = 0.01) -> list[set[str]]:
     return [{by_id[id(p)] for p in group["params"]} for group in groups]
 
 
-def test_groups_are_those_of_the_recorded_optimizer(shared):
+def test_parameter_groups_equal_the_recorded_ones(shared):
     golden = json.loads((shared / "golden/optimizer.json").read_text())["untied"]
     config = FusionT5Config.from_pretrained(shared / "golden/model_untied")
     decayed, plain = (set(group["params"]) for group in golden["groups"])
@@ -45,7 +45,7 @@ def test_norms_biases_and_position_biases_do_not_decay():
     assert plain == {"inner.bias", "scale.weight", "scale.bias", "relative_attention_bias.weight"}
 
 
-def test_linear_decay_behind_a_warm_up():
+def test_linear_decay_after_warm_up():
     factor = lr_lambda(10, 0.2, "linear")
     rates = [factor(step) for step in range(12)]
     assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])
@@ -59,7 +59,7 @@ def test_constant_without_a_warm_up():
     assert {factor(step) for step in range(20)} == {1.0}
 
 
-def test_another_decay_is_refused():
+def test_unknown_decay_is_refused():
     with pytest.raises(ValueError, match="cosine"):
         lr_lambda(10, 0.0, "cosine")
 

@@ -1,4 +1,4 @@
-"""Every option of PPO reaches the place where it counts: what it changes, against the formula worked out here."""
+"""Every PPO option takes effect: its results against formulas computed independently here."""
 
 import math
 from dataclasses import replace
@@ -9,11 +9,17 @@ import pytorch_lightning as pl
 import torch
 
 from ares.config.schema import RlConfig
-from ares.models.t5.generation import token_logprobs
-from ares.models.t5.loading import value_from_policy
-from ares.modules.targets import epoch_targets, model_inputs
-from tests.modules.test_ppo import RL, make_buffer, tiny_policy, train
-from tests.modules.test_ppo_steps import FIRST, module_and_batch
+from ares.rl.objectives import load_objective
+from tests.support.ppo import (
+    NO_WARM_UP,
+    RL,
+    logprobs_of,
+    make_buffer,
+    module_and_batch,
+    new_value,
+    tiny_policy,
+    train,
+)
 
 # --------------------------------------------------------------------------------------------------
 # The loss of a policy that has moved away from the rollouts
@@ -25,7 +31,7 @@ def clamp(x: float, low: float, high: float) -> float:
 
 
 def expected_losses(tokens: list[tuple[float, ...]], rl: RlConfig) -> dict[str, float]:
-    """The means over (log ratio, advantage, return, old value) of tokens; the value model says 0."""
+    """The means over (log ratio, advantage, return, old value) of tokens; the value model returns 0."""
     policy_loss = value_loss = clipped = 0.0
     for log_ratio, advantage, target, old_value in tokens:
         if rl.log_ratio_clamp is not None:
@@ -62,15 +68,15 @@ def expected_losses(tokens: list[tuple[float, ...]], rl: RlConfig) -> dict[str, 
     ],
     ids=str,
 )
-def test_the_loss_of_a_policy_that_has_moved(changes: dict[str, Any]) -> None:
-    rl = replace(FIRST, kl_coef=0.0, log_ratio_clamp=1.0)
+def test_loss_of_a_policy_away_from_the_rollouts(changes: dict[str, Any]) -> None:
+    rl = replace(NO_WARM_UP, kl_coef=0.0, log_ratio_clamp=1.0)
     rl = replace(rl, **changes)
     module, batch = module_and_batch(rl, current_epoch=1)
     generator = torch.Generator().manual_seed(1)
     mask = batch["response_mask"].bool()
     noise = torch.randn(mask.shape, generator=generator)
     with torch.no_grad():
-        logprobs = token_logprobs(module.policy, *model_inputs(batch))
+        logprobs = logprobs_of(module.policy, batch)
     batch["old_logprobs"] = logprobs + noise
     module.old_values = torch.randn(module.returns.shape, generator=generator)
     of = [
@@ -87,7 +93,7 @@ def test_the_loss_of_a_policy_that_has_moved(changes: dict[str, Any]) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# What an epoch aims at
+# The targets of an epoch
 # --------------------------------------------------------------------------------------------------
 
 
@@ -104,11 +110,11 @@ def advantage(rewards: list[float], values: list[float], t: int, gamma: float, l
     [{}, {"gamma": 0.7}, {"lam": 0.5}, {"whiten": False}, {"whiten": False, "gamma": 0.8, "lam": 0.6}],
     ids=str,
 )
-def test_advantages_and_returns_of_an_epoch(changes: dict[str, Any]) -> None:
+def test_epoch_advantages_and_returns_follow_the_formulas(changes: dict[str, Any]) -> None:
     rl = replace(RL, **changes)
     buffer = make_buffer(tiny_policy(), questions=3)
     values = torch.randn(buffer.mask.shape, generator=torch.Generator().manual_seed(2)) * buffer.mask
-    advantages, returns = epoch_targets(buffer, buffer.rewards, values, rl, warming_up=False)
+    advantages, returns = load_objective("ppo").advantages(buffer.as_rollouts(buffer.rewards), values, rl)
     real = buffer.mask.bool()
     expected = torch.tensor(
         [
@@ -124,12 +130,12 @@ def test_advantages_and_returns_of_an_epoch(changes: dict[str, Any]) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# The first step of the optimiser
+# The first step of the optimizer
 # --------------------------------------------------------------------------------------------------
 
 
 class FirstStep(pl.Callback):
-    """The weights before and after the first step, and the gradients that it took, by name."""
+    """Records the weights before and after the first step and its gradients, by name."""
 
     def __init__(self) -> None:
         self.before: dict[str, torch.Tensor] = {}
@@ -158,13 +164,13 @@ class FirstStep(pl.Callback):
     ],
     ids=str,
 )
-def test_the_first_step_is_adamws(tmp_path, changes: dict[str, Any]) -> None:
+def test_first_step_is_adamw(tmp_path, changes: dict[str, Any]) -> None:
     """p − lr·w·p − lr·g/(|g| + eps): Adam's first moments, corrected, are the gradient itself."""
-    settings = replace(RL, value_warmup_epochs=0, ppo_epochs=1, global_batch_size=64, gradient_clip=None)
+    settings = replace(NO_WARM_UP, ppo_epochs=1, global_batch_size=64, gradient_clip=None)
     rl = replace(settings, **changes)
     policy, step = tiny_policy().double(), FirstStep()
     buffer = make_buffer(policy, reference=tiny_policy(seed=9).double())
-    train(policy, buffer, tmp_path, rl, value=value_from_policy(policy), callbacks=[step])
+    train(policy, buffer, tmp_path, rl, value=new_value(policy), callbacks=[step])
     norms = {
         model: math.sqrt(
             sum(float(g.square().sum()) for n, g in step.gradients.items() if n.startswith(model))

@@ -2,35 +2,12 @@
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
-from ares.config.schema import RlConfig
-from ares.datamodules.rollouts import RolloutData
-from ares.models.t5.generation import token_logprobs
-from ares.models.t5.loading import value_from_policy
 from ares.modules.ppo_module import PPOModule
-from ares.modules.targets import model_inputs
-from tests.modules.test_ppo import RL, make_buffer, tiny_policy
-
-FIRST = replace(RL, value_warmup_epochs=0)
-
-
-def module_and_batch(rl: RlConfig = FIRST, **trainer: Any) -> tuple[PPOModule, dict[str, Any]]:
-    """A module in its first epoch whose advantages and returns are random, and all rows as one batch."""
-    policy = tiny_policy().double()
-    buffer = make_buffer(policy, reference=tiny_policy(seed=9).double())
-    data = RolloutData(buffer, features=None, global_batch=len(buffer), micro=len(buffer), world=1, seed=0)
-    module = PPOModule(policy, value_from_policy(policy), data, rl)
-    settings = {"current_epoch": 0, "accumulate_grad_batches": 1, "world_size": 1, "precision": "64-true"}
-    module._trainer = SimpleNamespace(**{**settings, **trainer})  # type: ignore[assignment]
-    generator = torch.Generator().manual_seed(0)
-    module.advantages = torch.randn(buffer.mask.shape, generator=generator)
-    module.returns = torch.randn(buffer.mask.shape, generator=generator)
-    return module, data.train_dataloader().dataset[0]
+from tests.support.ppo import NO_WARM_UP, logprobs_of, module_and_batch
 
 
 def tokens_of(module: PPOModule) -> list[tuple[float, float, float, float]]:
@@ -48,47 +25,42 @@ def tokens_of(module: PPOModule) -> list[tuple[float, float, float, float]]:
     ]
 
 
-def test_the_first_loss_is_that_of_the_formulas():
-    rl = replace(FIRST, kl_coef=0.3, vf_coef=0.7)
+def test_first_loss_follows_the_formulas():
+    rl = replace(NO_WARM_UP, kl_coef=0.3, vf_coef=0.7)
     module, batch = module_and_batch(rl)
     loss = float(module.training_step(batch, 0).detach())
     tokens = tokens_of(module)
     count = len(tokens)
     assert batch["denominator"] == count
     policy_loss = -sum(a for *_, a, _ in tokens) / count
-    value_loss = sum((0 - g) ** 2 for *_, g in tokens) / count  # a fresh value model says 0
+    value_loss = sum((0 - g) ** 2 for *_, g in tokens) / count  # a new value model returns 0
     k1 = sum(p - r for p, r, *_ in tokens) / count
     k3 = sum(math.exp(r - p) - 1 - (r - p) for p, r, *_ in tokens) / count
     assert k3 > 0.01
     assert loss == pytest.approx(policy_loss + 0.7 * value_loss + 0.3 * k3, rel=1e-5)
-    sums = {name: float(share) for name, share in module._sums.items()}
+    sums = {name: float(value) for name, value in module._sums.items()}
     expected = {"policy_loss": policy_loss, "value_loss": value_loss, "kl_k1": k1, "kl_k3": k3}
     assert {name: sums[name] for name in expected} == pytest.approx(expected, rel=1e-4)
     assert sums["ratio_mean"] == pytest.approx(1, abs=1e-6)
     assert 0 < sums["entropy"] < math.log(16)
 
 
-def test_entropy_is_that_of_the_whole_distribution():
+def test_logged_entropy_is_of_the_full_distribution():
     module, batch = module_and_batch()
     module.training_step(batch, 0)
-    states = module.policy.decoder_states(
-        batch["input_ids"],
-        batch["attention_mask"],
-        None,
-        torch.nn.functional.pad(batch["response_ids"], (1, 0))[:, :-1],
-    )
+    states = module.policy.states(batch["inputs"], batch["response_ids"])
     distribution = torch.distributions.Categorical(logits=module.policy.logits(states))
     expected = distribution.entropy()[batch["response_mask"].bool()].mean()
     assert float(module._sums["entropy"]) == pytest.approx(float(expected), rel=1e-6)
 
 
-def test_the_policys_gradient_is_that_of_the_surrogate():
+def test_policy_gradient_is_that_of_the_surrogate():
     """At the first step, where the ratio is 1: −Σ A ∇log π / N, in float64."""
-    module, batch = module_and_batch(replace(FIRST, kl_coef=0.0, vf_coef=0.0))
+    module, batch = module_and_batch(replace(NO_WARM_UP, kl_coef=0.0, vf_coef=0.0))
     module.training_step(batch, 0).backward()
     found = {name: p.grad.clone() for name, p in module.policy.named_parameters() if p.grad is not None}
     module.policy.zero_grad()
-    logprobs = token_logprobs(module.policy, *model_inputs(batch))
+    logprobs = logprobs_of(module.policy, batch)
     advantages = module.advantages[batch["rows"], : logprobs.shape[1]]
     (-(advantages * logprobs * batch["response_mask"]).sum() / batch["denominator"]).backward()
     expected = {name: p.grad for name, p in module.policy.named_parameters() if p.grad is not None}
@@ -100,7 +72,7 @@ def test_the_policys_gradient_is_that_of_the_surrogate():
         torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6 * scale, msg=name)
 
 
-def test_the_loss_undoes_the_division_by_accumulation_and_ranks():
+def test_loss_is_scaled_by_accumulation_and_ranks():
     plain, batch = module_and_batch()
     expected = float(plain.training_step(batch, 0).detach())
     for accumulate, world in ((3, 1), (1, 4), (3, 4)):
@@ -111,7 +83,7 @@ def test_the_loss_undoes_the_division_by_accumulation_and_ranks():
         assert float(module._sums["loss"]) == pytest.approx(expected, rel=1e-9)
 
 
-def test_nothing_stored_takes_part_in_the_gradient():
+def test_stored_tensors_have_no_gradient():
     module, batch = module_and_batch()
     assert not any(batch[name].requires_grad for name in ("old_logprobs", "ref_logprobs", "response_mask"))
     assert not module.advantages.requires_grad

@@ -11,12 +11,13 @@ from transformers import T5ForConditionalGeneration
 
 from ares.models.adapters import load_adapter
 from ares.models.t5 import T5ForMultimodalGeneration
-from ares.models.t5.checkpoints import checkpoint_patch_dim
-from ares.models.t5.loading import load_policy, load_value, save_policy, value_from_policy
+from ares.models.t5.loading import load_model, load_value_model, save_model, value_from_model
+from ares.models.t5.names import checkpoint_patch_dim
 from ares.original.checkpoints import export_policy, export_value
 from ares.types import AresError
 from ares.vision.detr import DetrEncoder
 from ares.vision.encoders import TimmEncoder
+from tests.support.t5 import policy_around
 
 ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 
@@ -73,7 +74,9 @@ def original_forward(state, config, recorded):
 @pytest.mark.parametrize("ending", ["bin", "safetensors"])
 @pytest.mark.parametrize("aliases", [True, False])
 @pytest.mark.parametrize("tied", [True, False])
-def test_tied_and_untied_with_and_without_aliases(golden, state, recorded, tmp_path, tied, aliases, ending):
+def test_tied_and_untied_checkpoints_with_and_without_aliases(
+    golden, state, recorded, tmp_path, tied, aliases, ending
+):
     config = {**json.loads((golden / "config.json").read_text()), "tie_word_embeddings": tied}
     if tied:
         state["lm_head.weight"] = state["shared.weight"]
@@ -81,7 +84,7 @@ def test_tied_and_untied_with_and_without_aliases(golden, state, recorded, tmp_p
     if not aliases:
         dropped = (*ALIASES, "lm_head.weight") if tied else ALIASES
         state = {name: tensor for name, tensor in state.items() if name not in dropped}
-    model = load_policy(write(state, config, tmp_path / "model", ending), dropout=0.0, features=True)
+    model = load_model(write(state, config, tmp_path / "model", ending), dropout=0.0, features=True)
     found = model(**inputs(recorded)).logits
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max().clamp(min=1)
     assert (model.lm_head.weight is model.shared.weight) == tied
@@ -93,7 +96,7 @@ def test_tied_and_untied_with_and_without_aliases(golden, state, recorded, tmp_p
 @torch.no_grad()
 @pytest.mark.parametrize("dim", [256, 2048])
 def test_first_multimodal_cot_with_other_patch_dimensions(golden, state, recorded, tmp_path, dim):
-    """UnifiedQA and DETR: the fusion's weights lie beside the encoder, not in it."""
+    """UnifiedQA and DETR: the weights of the fusion are next to the encoder, not in it."""
     torch.manual_seed(0)
     weight = torch.randn(64, dim) / dim**0.5
     old = {re.sub(r"^encoder\.(image_dense|mha_layer|gate_dense)\.", r"\1.", k): v for k, v in state.items()}
@@ -102,7 +105,7 @@ def test_first_multimodal_cot_with_other_patch_dimensions(golden, state, recorde
     config = json.loads((golden / "config.json").read_text())
     folder = write(old, config, tmp_path / "old", "bin")
     assert checkpoint_patch_dim(folder) == dim
-    model = load_policy(folder, dropout=0.0, features=True)
+    model = load_model(folder, dropout=0.0, features=True)
     features = torch.randn(5, 100, dim)
     rows = {**inputs(recorded), "image_features": features}
     found = model(**rows).logits
@@ -122,19 +125,19 @@ def test_first_multimodal_cot_with_other_patch_dimensions(golden, state, recorde
     # Saved, the names are ours.
     model.save_pretrained(tmp_path / "ours")
     assert "encoder.image_dense.weight" in load_file(tmp_path / "ours/model.safetensors")
-    again = load_policy(tmp_path / "ours", dropout=0.0, features=True)
+    again = load_model(tmp_path / "ours", dropout=0.0, features=True)
     assert torch.equal(again(**rows).logits, found)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("kept", ["all", "shared.weight", "encoder.embed_tokens.weight"])
-def test_the_originals_value_function_with_and_without_aliases(golden, state, recorded, tmp_path, kept):
+def test_original_value_function_with_and_without_aliases(golden, state, recorded, tmp_path, kept):
     names = {"shared.weight", *ALIASES, "lm_head.weight"}
     dropped = set() if kept == "all" else names - {kept}
-    whole = {**state, **load_file(golden / "v_head.safetensors")}
-    torch.save({k: v for k, v in whole.items() if k not in dropped}, tmp_path / "value_function.pth")
+    complete = {**state, **load_file(golden / "v_head.safetensors")}
+    torch.save({k: v for k, v in complete.items() if k not in dropped}, tmp_path / "value_function.pth")
     shutil.copy(golden / "config.json", tmp_path)
-    model = load_value(tmp_path, dropout=0.0, features=True)
+    model = load_value_model(tmp_path, dropout=0.0, features=True)
     expected, mask = recorded["out/values"], recorded["in/decoder_attention_mask"]
     found = model(**inputs(recorded), decoder_attention_mask=mask)
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max().clamp(min=1)
@@ -142,33 +145,33 @@ def test_the_originals_value_function_with_and_without_aliases(golden, state, re
 
 
 @pytest.mark.parametrize("ending", ["bin", "safetensors"])
-def test_layers_that_the_configuration_does_not_know_are_refused(golden, state, tmp_path, ending):
+def test_layers_missing_from_the_configuration_are_refused(golden, state, tmp_path, ending):
     config = {**json.loads((golden / "config.json").read_text()), "num_layers": 1}
     folder = write(state, config, tmp_path / "half", ending)
     with pytest.raises(AresError, match=r"more than its config\.json says \(encoder\.block\.1"):
-        load_policy(folder, dropout=0.0, features=True)
+        load_model(folder, dropout=0.0, features=True)
     torch.save({**state, **load_file(golden / "v_head.safetensors")}, folder / "value_function.pth")
     with pytest.raises(AresError, match=r"more than its config\.json says"):
-        load_value(folder, dropout=0.0, features=True)
+        load_value_model(folder, dropout=0.0, features=True)
 
 
-def test_an_untied_model_without_its_head_is_refused(golden, state, tmp_path):
+def test_untied_model_without_head_is_refused(golden, state, tmp_path):
     del state["lm_head.weight"]
     config = json.loads((golden / "config.json").read_text())
     for ending in ("bin", "safetensors"):
         with pytest.raises(AresError, match=r"lacks lm_head\.weight"):
-            load_policy(write(state, config, tmp_path / ending, ending), dropout=0.0, features=True)
+            load_model(write(state, config, tmp_path / ending, ending), dropout=0.0, features=True)
 
 
 @torch.no_grad()
-def test_flan_alpaca_gets_a_fusion_and_is_plain_t5_without_images(original, recorded, tmp_path):
+def test_flan_alpaca_gets_a_fusion_and_equals_t5_without_images(original, recorded, tmp_path):
     plain = T5ForConditionalGeneration(original.config)
     plain.load_state_dict({k: v for k, v in original.state_dict().items() if k in plain.state_dict()})
     plain.lm_head.weight = torch.nn.Parameter(original.lm_head.weight.detach().clone())
     plain.config.tie_word_embeddings = False
     plain.eval().save_pretrained(tmp_path)
     with pytest.warns(UserWarning, match=r"no image fusion: encoder\.gate_dense\.bias.*encoder\.mha_layer"):
-        model = load_policy(tmp_path, dropout=0.0, features=True)
+        model = load_model(tmp_path, dropout=0.0, features=True)
     rows = inputs(recorded)
     del rows["image_features"]
     assert torch.allclose(model(**rows).logits, plain(**rows).logits, atol=1e-5)
@@ -176,7 +179,7 @@ def test_flan_alpaca_gets_a_fusion_and_is_plain_t5_without_images(original, reco
 
 @torch.no_grad()
 def test_exported_policies_are_the_original_files(golden, state, recorded, original, t5_tokenizer, tmp_path):
-    save_policy(original, t5_tokenizer, tmp_path / "ours")
+    save_model(original, t5_tokenizer, tmp_path / "ours")
     export_policy(tmp_path / "ours", tmp_path / "theirs")
     exported = torch.load(tmp_path / "theirs/pytorch_model.bin", weights_only=True)
     assert exported.keys() == state.keys()
@@ -189,12 +192,12 @@ def test_exported_policies_are_the_original_files(golden, state, recorded, origi
     assert not {"patch_num", "patch_dim", "scale_decoder_outputs"} & after.keys()
     assert sorted(p.name for p in (tmp_path / "theirs").glob("*.safetensors")) == []
     assert (tmp_path / "theirs/tokenizer.json").exists()
-    again = load_policy(tmp_path / "theirs", dropout=0.0, features=True)
+    again = load_model(tmp_path / "theirs", dropout=0.0, features=True)
     assert torch.equal(again(**inputs(recorded)).logits, original(**inputs(recorded)).logits)
 
 
 def test_exported_tied_policies_keep_their_aliases(policy, tokenizer, tmp_path):
-    save_policy(policy, tokenizer, tmp_path / "ours")
+    save_model(policy, tokenizer, tmp_path / "ours")
     export_policy(tmp_path / "ours", tmp_path / "theirs")
     exported = torch.load(tmp_path / "theirs/pytorch_model.bin", weights_only=True)
     for alias in (*ALIASES, "lm_head.weight"):
@@ -204,10 +207,10 @@ def test_exported_tied_policies_keep_their_aliases(policy, tokenizer, tmp_path):
 
 @torch.no_grad()
 def test_exported_value_functions_are_read_back(golden, state, original, recorded, tokenizer, tmp_path):
-    value = value_from_policy(original, seed=3)
+    value = value_from_model(original, seed=3)
     torch.nn.init.normal_(value.v_head[2].weight)
     value.save_pretrained(tmp_path / "value")
-    save_policy(original, tokenizer, tmp_path / "policy")
+    save_model(original, tokenizer, tmp_path / "policy")
     export_value(tmp_path / "value", tmp_path / "policy", tmp_path / "old/value_function.pth")
     exported = torch.load(tmp_path / "old/value_function.pth", weights_only=True)
     head = load_file(golden / "v_head.safetensors")
@@ -215,7 +218,7 @@ def test_exported_value_functions_are_read_back(golden, state, original, recorde
     assert exported.keys() == state.keys() | head.keys()
     assert torch.equal(exported["lm_head.weight"], state["lm_head.weight"])
     shutil.copy(golden / "config.json", tmp_path / "old")
-    again = load_value(tmp_path / "old", dropout=0.0, features=True)
+    again = load_value_model(tmp_path / "old", dropout=0.0, features=True)
     assert torch.equal(again(**inputs(recorded)), value.eval()(**inputs(recorded)))
 
 
@@ -223,7 +226,7 @@ def test_exported_value_functions_are_read_back(golden, state, original, recorde
 @pytest.mark.parametrize("ending", ["bin", "safetensors"])
 def test_weights_in_several_files(golden, state, recorded, tmp_path, ending):
     """As large checkpoints come: shards, and an index that says which weight is in which."""
-    whole = load_policy(golden, dropout=0.0, features=True)(**inputs(recorded)).logits
+    whole = load_model(golden, dropout=0.0, features=True)(**inputs(recorded)).logits
     stem = "pytorch_model" if ending == "bin" else "model"
     shutil.copy(golden / "config.json", tmp_path)
     names, files = sorted(state), {}
@@ -238,7 +241,7 @@ def test_weights_in_several_files(golden, state, recorded, tmp_path, ending):
     index = {"metadata": {"total_size": 0}, "weight_map": files}
     (tmp_path / f"{stem}.{ending}.index.json").write_text(json.dumps(index))
     assert checkpoint_patch_dim(tmp_path) == 1024
-    found = load_policy(tmp_path, dropout=0.0, features=True)(**inputs(recorded)).logits
+    found = load_model(tmp_path, dropout=0.0, features=True)(**inputs(recorded)).logits
     assert torch.equal(found, whole)
 
 
@@ -253,7 +256,7 @@ class Evil:
 @pytest.mark.parametrize(
     "name", ["pytorch_model.bin", "value_function.pth", "adapter_model.bin", "vit.pth", "detr"]
 )
-def test_no_checkpoint_runs_code(golden, policy, tmp_path, name):
+def test_checkpoints_never_execute_code(golden, policy, tmp_path, name):
     """Every way in for a pickled file: an object that would run code on loading is refused, not run."""
     marker, folder = tmp_path / "executed", tmp_path / "checkpoint"
     folder.mkdir()
@@ -261,9 +264,9 @@ def test_no_checkpoint_runs_code(golden, policy, tmp_path, name):
     file = folder / (name if "." in name else "pytorch_model.bin")
     torch.save({"shared.weight": torch.zeros(2, 2), "evil": Evil(marker)}, file)
     opened = {
-        "pytorch_model.bin": lambda: load_policy(folder, dropout=0.0, features=True),
-        "value_function.pth": lambda: load_value(folder, dropout=0.0, features=True),
-        "adapter_model.bin": lambda: load_adapter(policy, folder),
+        "pytorch_model.bin": lambda: load_model(folder, dropout=0.0, features=True),
+        "value_function.pth": lambda: load_value_model(folder, dropout=0.0, features=True),
+        "adapter_model.bin": lambda: load_adapter(policy_around(policy), folder),
         "vit.pth": lambda: TimmEncoder("test_vit", checkpoint=file).shape,
         "detr": lambda: DetrEncoder(str(folder)).shape,
     }
@@ -320,18 +323,20 @@ def old_adapter(shared, tmp_path):
 
 
 @torch.no_grad()
-def test_old_adapters_change_every_layer_but_the_dead_one(golden, old_adapter, recorded):
+def test_old_adapter_changes_every_layer_but_the_dead_one(golden, old_adapter, recorded):
     folder, weights = old_adapter
-    model = load_policy(golden, dropout=0.0, features=True)
+    model = load_model(golden, dropout=0.0, features=True)
     plain = model(**inputs(recorded)).logits
-    reference = load_policy(golden, dropout=0.0, features=True)
+    reference = load_model(golden, dropout=0.0, features=True)
     names = {name.removeprefix("base_model.model.").split(".lora_")[0] for name in weights}
     for name in names - {"encoder.mha_layer.out_proj"}:
         a, b = (weights[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
         reference.get_submodule(name).weight += 16 / 8 * b @ a
     expected = reference(**inputs(recorded)).logits
+    policy = policy_around(model)
     with pytest.warns(UserWarning, match=r"adapts encoder\.mha_layer\.out_proj.*left out"):
-        adapted = load_adapter(model, folder)
+        load_adapter(policy, folder)
+    adapted = policy.model
     found = adapted(**inputs(recorded)).logits
     assert (found - expected).abs().max() <= 1e-4 * expected.abs().max().clamp(min=1)
     assert (found - plain).abs().max() > 0.1
@@ -340,7 +345,7 @@ def test_old_adapters_change_every_layer_but_the_dead_one(golden, old_adapter, r
     assert (merged - found).abs().max() <= 1e-4 * found.abs().max().clamp(min=1)
 
 
-def test_our_own_adapters_are_read_back(policy, batch, tmp_path):
+def test_own_adapter_is_read_back(policy, batch, tmp_path):
     from peft import LoraConfig, get_peft_model
 
     targets = ["q", "v", "wi", "image_dense"]
@@ -352,7 +357,9 @@ def test_our_own_adapters_are_read_back(policy, batch, tmp_path):
     ids = torch.randint(2, 40, (3, 4))
     expected = saved(**batch, decoder_input_ids=ids).logits
     base = saved.unload()
-    assert torch.equal(load_adapter(base, tmp_path)(**batch, decoder_input_ids=ids).logits, expected)
+    again = policy_around(base)
+    load_adapter(again, tmp_path)
+    assert torch.equal(again.model(**batch, decoder_input_ids=ids).logits, expected)
 
 
 def test_adapters_that_do_not_fit_are_refused(policy, golden, old_adapter, tmp_path):
@@ -361,14 +368,14 @@ def test_adapters_that_do_not_fit_are_refused(policy, golden, old_adapter, tmp_p
         pytest.raises(AresError, match="does not fit the policy"),
         pytest.warns(UserWarning, match="left out"),
     ):
-        load_adapter(policy, folder)
+        load_adapter(policy_around(policy), folder)
     removed = weights.pop("base_model.model.encoder.gate_dense.lora_B.weight")
     torch.save(weights, folder / "adapter_model.bin")
     with (
         pytest.raises(AresError, match=r"does not fit the policy at .*gate_dense"),
         pytest.warns(UserWarning, match="left out"),
     ):
-        load_adapter(load_policy(golden, dropout=0.0, features=True), folder)
+        load_adapter(policy_around(load_model(golden, dropout=0.0, features=True)), folder)
     # Layers that the policy does not have: that of a larger model, of which only a part would be used.
     weights["base_model.model.encoder.gate_dense.lora_B.weight"] = removed
     name = next(name for name in weights if "encoder.block.0." in name)
@@ -378,6 +385,6 @@ def test_adapters_that_do_not_fit_are_refused(policy, golden, old_adapter, tmp_p
         pytest.raises(AresError, match=r"does not fit the policy at .*block\.9"),
         pytest.warns(UserWarning, match="left out"),
     ):
-        load_adapter(load_policy(golden, dropout=0.0, features=True), folder)
+        load_adapter(policy_around(load_model(golden, dropout=0.0, features=True)), folder)
     with pytest.raises(AresError, match=r"no adapter_config\.json"):
-        load_adapter(policy, tmp_path)
+        load_adapter(policy_around(policy), tmp_path)

@@ -11,7 +11,7 @@ from ares.types import AresError
 PIDS = ["5", "2", "9"]
 
 
-def test_what_is_written_is_read_in_the_splits_order(tmp_path: Path) -> None:
+def test_predictions_are_written_and_read_in_split_order(tmp_path: Path) -> None:
     texts = {"2": "Solution: two.", "5": "", "9": "Solution: nine."}
     labels = {pid: f"Solution: gold {pid}." for pid in PIDS}
     path = write_published(
@@ -27,7 +27,7 @@ def test_what_is_written_is_read_in_the_splits_order(tmp_path: Path) -> None:
     assert list(read_published(tmp_path, "val", PIDS).items()) == [(pid, texts[pid]) for pid in PIDS]
 
 
-def test_files_of_other_data_are_refused(tmp_path: Path) -> None:
+def test_predictions_of_other_data_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AresError, match=r"predictions_ans_test\.json is missing"):
         read_published(tmp_path, "test", PIDS)
     (tmp_path / "predictions_ans_train.json").write_text('{"preds": ["a", "b"], "labels": []}')

@@ -1,20 +1,26 @@
-"""What the manifest says of a step's outputs, and how a change to one is noticed."""
+"""The manifest: its entries, and how a change to an output is noticed."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ares.pipeline.manifest import (
+    FORMAT,
+    Artefact,
+    StepEntry,
+    artefact_at,
     drop_entry,
+    is_complete,
     is_unaltered,
-    is_whole,
-    output_of,
     read_manifest,
     recorded,
     stamp_of,
     write_entry,
 )
+from ares.storage.files import write_json
+from ares.types import AresError
 
 
 @pytest.fixture
@@ -31,19 +37,37 @@ def rewrite(file: Path, text: str, *, seconds: int = 0) -> None:
     os.utime(file, ns=(time, time))
 
 
+def entry(**outputs: Artefact) -> StepEntry:
+    return StepEntry("abc", {"seed": 1}, {"data": Artefact("/data", "d")}, outputs, metrics={"loss": 0.5})
+
+
 def test_entries_are_added_replaced_and_dropped(tmp_path: Path) -> None:
-    for key, seconds in (("a", 1), ("b", 2), ("a", 3)):
-        write_entry(tmp_path, key, {"seconds": seconds})
-    assert read_manifest(tmp_path) == {
-        "run": tmp_path.name,
-        "steps": {"a": {"seconds": 3}, "b": {"seconds": 2}},
-    }
+    first = entry(policy=Artefact("policy", "p", "stamp"))
+    for key, seconds in (("a", 1.0), ("b", 2.0), ("a", 3.0)):
+        write_entry(tmp_path, key, replace(first, seconds=seconds))
+    assert read_manifest(tmp_path) == {"a": replace(first, seconds=3.0), "b": replace(first, seconds=2.0)}
     drop_entry(tmp_path, "a")
     drop_entry(tmp_path, "never there")
-    assert read_manifest(tmp_path)["steps"] == {"b": {"seconds": 2}}
+    assert list(read_manifest(tmp_path)) == ["b"]
 
 
-def test_a_stamp_tells_size_time_and_names_but_no_hidden_files(output: Path) -> None:
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"run": "a", "steps": {"a": {"hash": "0", "seconds": 1.0}}},
+        {"run": "a", "steps": {}},
+        {"format": FORMAT, "steps": {"a": {"hash": "0", "a later field": 1}}},
+        {"format": FORMAT + 1, "steps": {}},
+        [],
+    ],
+)
+def test_manifest_of_another_version_is_named_as_such(tmp_path: Path, manifest: object) -> None:
+    write_json(tmp_path / "manifest.json", manifest)
+    with pytest.raises(AresError, match=r"manifest\.json was made by another version"):
+        read_manifest(tmp_path)
+
+
+def test_stamp_depends_on_size_time_and_name_of_visible_files(output: Path) -> None:
     stamps = [stamp_of(output)]
     rewrite(output / "weights", "longer")
     stamps.append(stamp_of(output))
@@ -56,9 +80,9 @@ def test_a_stamp_tells_size_time_and_names_but_no_hidden_files(output: Path) -> 
     assert stamp_of(output) == stamps[-1]
 
 
-def test_an_output_is_unaltered_while_its_contents_are(output: Path) -> None:
-    kept = output_of(output, output.parent)
-    assert kept["path"] == "policy"
+def test_touched_output_is_unaltered(output: Path) -> None:
+    kept = artefact_at(output, output.parent)
+    assert kept.path == "policy"
     rewrite(output / "weights", "abc", seconds=5)
     assert is_unaltered(output.parent, kept)  # copied or touched
     rewrite(output / "weights", "abd", seconds=5)
@@ -66,18 +90,18 @@ def test_an_output_is_unaltered_while_its_contents_are(output: Path) -> None:
 
 
 def test_contents_are_not_read_while_the_stamp_is_the_same(output: Path) -> None:
-    kept = {**output_of(output, output.parent), "sha256": "of something else"}
+    kept = replace(artefact_at(output, output.parent), sha256="of something else")
     assert is_unaltered(output.parent, kept)
-    assert not is_unaltered(output.parent, {**kept, "stamp": "another"})
+    assert not is_unaltered(output.parent, replace(kept, stamp="another"))
 
 
-def test_a_step_is_whole_while_all_its_outputs_are_there(output: Path) -> None:
-    entry = {"outputs": {"policy": {"path": "policy"}, "value": {"path": "value"}}}
-    assert not is_whole(output.parent, entry)
+def test_step_is_complete_while_all_outputs_exist(output: Path) -> None:
+    made = entry(policy=Artefact("policy", "p"), value=Artefact("value", "v"))
+    assert not is_complete(output.parent, made)
     (output.parent / "value").mkdir()
-    assert is_whole(output.parent, entry)
+    assert is_complete(output.parent, made)
 
 
-def test_paths_are_relative_inside_the_run_alone(tmp_path: Path) -> None:
+def test_paths_are_relative_only_inside_the_run(tmp_path: Path) -> None:
     assert recorded(tmp_path / "a/b", tmp_path) == "a/b"
     assert recorded(tmp_path / "b", tmp_path / "a") == str(tmp_path / "b")

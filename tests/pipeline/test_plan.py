@@ -1,127 +1,166 @@
-"""What each step reads and writes, which steps a stage runs, and what a step's result depends on."""
+"""Which steps a stage runs, in which order, and where each artefact comes from."""
 
-from dataclasses import fields, replace
+import sys
+from dataclasses import replace
+from types import ModuleType
 
 import pytest
 
 from ares.config.compose import options
-from ares.config.schema import Config, RlConfig
-from ares.pipeline.plan import JUDGE, full_plan, select, settings_of
+from ares.config.schema import Config
+from ares.pipeline.plan import full_plan, stage_of, stage_steps, steps_of
+from ares.steps.common.contract import StepSpec, specs_of
+from ares.types import AresError
 from tests.support.composed import composed
 
-FINAL = {f"rationales-{split}": f"final/rationales-{split}.parquet" for split in ("train", "val", "test")}
-FIRST, SECOND = "round-1/sft/policy", "round-2/sft/policy"
-# The key of a step, and where what it reads lies in the run folder.
+SFT_1, SFT_2 = "round-1/sft:policy", "round-2/sft:policy"
+RATIONALES = {f"rationales-{s}": f"final/generate:rationales-{s}" for s in ("train", "val", "test")}
+# The key of each step, and the step and output that each input comes from.
 TWO_ROUNDS = {
     "rationale": {},
-    "round-1/rollouts": {"policy": "rationale/policy", "initial": "rationale/policy"},
-    "round-1/score": {"rollouts": "round-1/rollouts"},
+    "round-1/rollouts": {"policy": "rationale:policy", "initial": "rationale:policy"},
+    "round-1/score": {"rollouts": "round-1/rollouts:rollouts"},
     "round-1/ppo": {
-        "policy": "rationale/policy",
-        "rollouts": "round-1/rollouts",
-        "feedback": "round-1/feedback.parquet",
+        "policy": "rationale:policy",
+        "rollouts": "round-1/rollouts:rollouts",
+        "feedback": "round-1/score:feedback",
     },
-    "round-1/generate": {"policy": "round-1/ppo/policy"},
-    "round-1/correct": {"rationales": "round-1/rationales-train.parquet"},
-    "round-1/sft": {"policy": "round-1/ppo/policy", "corrections": "round-1/corrections.parquet"},
-    "round-2/rollouts": {"policy": FIRST, "initial": "rationale/policy"},
-    "round-2/score": {"rollouts": "round-2/rollouts"},
+    "round-1/generate": {"policy": "round-1/ppo:policy"},
+    "round-1/correct": {"rationales": "round-1/generate:rationales"},
+    "round-1/sft": {"policy": "round-1/ppo:policy", "corrections": "round-1/correct:corrections"},
+    "round-2/rollouts": {"policy": SFT_1, "initial": "rationale:policy"},
+    "round-2/score": {"rollouts": "round-2/rollouts:rollouts"},
     "round-2/ppo": {
-        "policy": FIRST,
-        "value": "round-1/ppo/value",
-        "rollouts": "round-2/rollouts",
-        "feedback": "round-2/feedback.parquet",
+        "policy": SFT_1,
+        "value": "round-1/ppo:value",
+        "rollouts": "round-2/rollouts:rollouts",
+        "feedback": "round-2/score:feedback",
     },
-    "round-2/generate": {"policy": "round-2/ppo/policy"},
-    "round-2/correct": {"rationales": "round-2/rationales-train.parquet"},
-    "round-2/sft": {"policy": "round-2/ppo/policy", "corrections": "round-2/corrections.parquet"},
-    "final/generate": {"policy": SECOND},
-    "final/lora": {"policy": SECOND, **FINAL},
-    "final/evaluate": {**FINAL, "predictions": "final/lora/predictions.jsonl"},
+    "round-2/generate": {"policy": "round-2/ppo:policy"},
+    "round-2/correct": {"rationales": "round-2/generate:rationales"},
+    "round-2/sft": {"policy": "round-2/ppo:policy", "corrections": "round-2/correct:corrections"},
+    "final/generate": {"policy": SFT_2},
+    "final/lora": {"policy": SFT_2, **RATIONALES},
+    "final/evaluate": {
+        "predictions": "final/lora:predictions",
+        "rationales-test": RATIONALES["rationales-test"],
+    },
 }
 
 
 def demo(*overrides: str) -> Config:
-    return composed("experiment=demo", *overrides)
+    return composed("experiment=demo", "rounds=2", *overrides)
 
 
-def test_every_step_reads_what_the_ones_before_it_wrote() -> None:
-    plan = full_plan(2)
-    assert {step.key: dict(step.inputs) for step in plan} == TWO_ROUNDS
-    written: set[str] = set()
-    for step in plan:
-        assert set(step.inputs.values()) <= written
-        written |= set(step.outputs.values())
+def wiring(config: Config) -> dict[str, dict[str, str]]:
+    return {
+        step.key: {name: f"{source.key}:{source.artefact}" for name, source in step.inputs.items()}
+        for step in steps_of(config)
+    }
 
 
-ROUND = ["round-1/rollouts", "round-1/score", "round-1/ppo"]
+def test_wiring_of_two_rounds() -> None:
+    assert wiring(demo()) == TWO_ROUNDS
+    assert {step.key: step.inputs for step in full_plan(demo())} == {
+        step.key: step.inputs for step in steps_of(demo())
+    }
+
+
 STAGES = {
-    "ares": list(TWO_ROUNDS),
-    "rl": ROUND,
-    "rationale": ["rationale"],
-    "rollout": ROUND[:1],
-    "score": ROUND[1:2],
-    "ppo": ROUND[2:],
+    "rl": ["round-1/rollouts", "round-1/score", "round-1/ppo"],
+    "rollout": ["round-1/rollouts"],
+    "ppo": ["round-1/ppo"],
     "generate": ["final/generate"],
     "correct": ["round-1/generate", "round-1/correct"],
-    "sft": ["round-1/sft"],
     "lora": ["final/lora"],
-    "evaluate": ["final/evaluate"],
-    "judge": ["final/judge"],
     **{stage: [] for stage in ("report", "prepare", "export", "doctor")},
 }
 
 
-def test_every_stage_is_listed_here() -> None:
-    assert set(STAGES) == set(options("stage"))
-
-
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_steps_of_a_stage(stage: str) -> None:
-    names = list(demo(f"stage={stage}").stage.steps)
-    assert [step.key for step in select(full_plan(2), stage, names)] == STAGES[stage]
+def test_part_of_the_plan_has_the_same_wiring(stage: str) -> None:
+    assert wiring(demo(f"stage={stage}")) == {key: TWO_ROUNDS[key] for key in STAGES[stage]}
 
 
-# What the paths of rollouts depend on; all else in the block belongs to ppo.
-ROLLOUT = {"questions", "k", "top_k", "top_p", "temperature", "max_new_tokens"} | {
-    "questions_per_part",
-    "generation_batch",
-    "reference",
-}
-
-
-@pytest.mark.parametrize("name", [field.name for field in fields(RlConfig)])
-def test_a_setting_of_rl_enters_the_rollouts_or_ppo(name: str) -> None:
+def test_every_planned_step_has_a_stage_of_its_own_that_runs_it() -> None:
     config = demo()
-    changed = replace(config, rl=replace(config.rl, **{name: "another"}))
-    touched = {step.name for step in full_plan(1) if settings_of(step, config) != settings_of(step, changed)}
-    assert touched == ({"rollout"} if name in ROLLOUT else {"ppo"})
+    for step in full_plan(config):
+        stage = stage_of(step, config)
+        own = [other.key for other in steps_of(demo(f"stage={stage}"))]
+        assert step.key in own
+        assert stage == "ares" if step.round == 2 else len(own) <= 2
+
+
+def test_judge_compares_the_final_rationales() -> None:
+    found = wiring(demo("stage=judge", "judge.split=val"))
+    assert found == {"final/judge": {"rationales-val": RATIONALES["rationales-val"]}}
+
+
+def test_published_answers_replace_what_evaluate_reads_of_a_run() -> None:
+    assert wiring(demo("stage=evaluate", "evaluate.predictions=old")) == {"final/evaluate": {}}
+
+
+def test_named_policy_replaces_fine_tuning_but_not_the_policies_after_it() -> None:
+    found = wiring(demo("policy=elsewhere"))
+    assert found == {key: inputs for key, inputs in TWO_ROUNDS.items() if key != "rationale"}
+
+
+def test_only_first_round_is_shared_by_the_jobs_of_a_sweep() -> None:
+    shared = [step.key for step in full_plan(demo()) if step.shared]
+    assert shared == ["rationale", "round-1/rollouts", "round-1/score"]
+
+
+@pytest.mark.parametrize("stage", options("stage"))
+def test_specs_are_consistent(stage: str) -> None:
+    """A step is found by its name, and what it reads is written by some step of the suite."""
+    specs = specs_of(stage_steps(stage))
+    every = specs_of(name for other in options("stage") for name in stage_steps(other))
+    written = {artefact for spec in every.values() for artefact in spec.writes} | {"data", "features"}
+    for name, spec in specs.items():
+        assert spec.name == name
+        reads = {read.rstrip("?").replace("initial", "policy") for read in spec.reads_of(demo())}
+        assert reads <= written
+
+
+# --------------------------------------------------------------------------------------------------
+# Steps of other packages
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def filtering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that reads the feedback and writes other feedback."""
+    module = ModuleType("filtering")
+    module.SPEC = StepSpec("filtering", ("feedback",), ("feedback",), places=("round",))  # type: ignore[attr-defined]
+    package = ModuleType("mine")
+    package.__path__ = []  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mine", package)
+    monkeypatch.setitem(sys.modules, "mine.filtering", module)
+
+
+def test_step_of_another_package_is_wired_by_name(filtering: None) -> None:
+    config = demo("stage.steps=[rationale,rollout,score,mine.filtering,ppo,generate,correct,sft]")
+    found = wiring(config)
+    assert found["round-2/filtering"] == {"feedback": "round-2/score:feedback"}
+    assert found["round-2/ppo"] == {**TWO_ROUNDS["round-2/ppo"], "feedback": "round-2/filtering:feedback"}
+    alone = wiring(replace(config, stage=replace(config.stage, steps=["mine.filtering"])))
+    assert alone == {"round-1/filtering": {"feedback": "round-1/score:feedback"}}
 
 
 @pytest.mark.parametrize(
-    ("override", "steps"),
+    ("steps", "message"),
     [
-        ("seed=7", {"rationale", "rollout", "ppo", "generate", "sft", "lora"}),
-        ("trainer.precision=bf16-mixed", {"rationale", "rollout", "ppo", "generate", "sft", "lora"}),
-        ("generate.max_new_tokens=7", {"rationale", "generate", "sft"}),
-        ("model.layers=7", {"rationale"}),
-        ("text.newline=escape", {"rationale", "rollout", "score", "ppo", "generate", "sft", "lora"}),
-        ("correct.on_quarantine=keep_own", {"correct"}),
-        ("evaluate.split=val", {"lora", "evaluate"}),
-        ("trainer.devices=2", set()),
-        ("report.examples=3", set()),
+        ("rolout", r"there is no step 'rolout' \(ares\.steps\.rolout cannot be imported\)"),
+        ("mine.absent", r"there is no step 'mine\.absent'"),
     ],
 )
-def test_which_steps_a_setting_changes(override: str, steps: set[str]) -> None:
-    config, changed = demo(), demo(override)
-    touched = {step.name for step in full_plan(1) if settings_of(step, config) != settings_of(step, changed)}
-    assert touched == steps
+def test_unknown_step_is_refused(steps: str, message: str, filtering: None) -> None:
+    with pytest.raises(AresError, match=message):
+        steps_of(demo(f"stage.steps=[{steps}]"))
 
 
-def test_a_verdict_depends_on_the_rationales_that_are_compared_with(tmp_path) -> None:
-    other = tmp_path / "rationales-test.parquet"
-    config = demo(f"judge.against={other}")
-    other.write_bytes(b"one")
-    before = settings_of(JUDGE, config)
-    other.write_bytes(b"two")
-    assert settings_of(JUDGE, config) != before
+def test_artefact_that_nothing_writes_is_refused(filtering: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = StepSpec("filtering", ("gold",), ("feedback",))
+    monkeypatch.setattr(sys.modules["mine.filtering"], "SPEC", spec)
+    with pytest.raises(AresError, match=r"final/filtering reads 'gold', which no step before it writes"):
+        steps_of(demo("stage.steps=[mine.filtering]"))

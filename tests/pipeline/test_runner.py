@@ -10,14 +10,16 @@ from filelock import FileLock
 
 from ares.config.schema import Config
 from ares.launch.group import Place
-from ares.pipeline.manifest import output_of, read_manifest
+from ares.pipeline.manifest import StepEntry, artefact_at, read_manifest, write_entry
 from ares.pipeline.plan import full_plan
-from ares.pipeline.runner import _summary, is_finished, run_stage
+from ares.pipeline.runner import _headline, is_finished, run_stage
 from ares.steps.common.contract import StepContext, StepResult
 from ares.storage.files import sha256_path
 from ares.types import AresError
 from tests.support.composed import composed
 
+# Outputs that are folders; rollouts are in their step's own.
+FILES = {"policy": "policy", "value": "value", "adapter": "adapter", "rollouts": "."}
 STEPS = ("rationale", "rollout", "score", "ppo", "generate", "correct", "sft", "lora", "evaluate")
 
 
@@ -34,17 +36,17 @@ def calls(monkeypatch) -> list[str]:
         if getattr(calls_fail, "key", None) == context.key:
             raise Killed
         made.append(context.key)
-        plan = next(step for step in full_plan(config.rounds) if step.key == context.key)
+        plan = next(step for step in full_plan(config) if step.key == context.key)
         files = {}
-        for name, path in plan.outputs.items():
-            target = context.folder / Path(path).relative_to(plan.folder)
+        for name in plan.spec.writes:
+            target = context.folder / FILES.get(name, f"{name}.parquet")
             target.parent.mkdir(parents=True, exist_ok=True)
             content = f"{context.key} {config.seed} {sorted(sha256_path(p) for p in context.inputs.values())}"
-            if target.suffix:
-                target.write_text(content)
-            else:
+            if name in FILES:
                 target.mkdir(exist_ok=True)
                 (target / "config.json").write_text(content)
+            else:
+                target.write_text(content)
             files[name] = target
         return StepResult(files, {"figure": 1.0}, usd=0.5, requests=2)
 
@@ -56,6 +58,11 @@ def calls(monkeypatch) -> list[str]:
 
 class calls_fail:
     key: str | None = None
+
+
+def plan(rounds: int) -> list[str]:
+    """The keys of all steps."""
+    return [step.key for step in full_plan(composed(f"rounds={rounds}"))]
 
 
 def config(tmp_path: Path, *overrides: str) -> Config:
@@ -71,27 +78,26 @@ def config(tmp_path: Path, *overrides: str) -> Config:
 
 def test_all_steps_run_in_order_and_are_recorded(tmp_path, calls, capsys) -> None:
     run_stage(config(tmp_path, "rounds=2"))
-    assert calls == [step.key for step in full_plan(2)]
+    assert calls == plan(2)
     root = tmp_path / "runs" / "demo"
-    manifest = read_manifest(root)["steps"]
+    manifest = read_manifest(root)
     entry = manifest["round-2/ppo"]
-    assert set(entry["inputs"]) == {"policy", "value", "rollouts", "feedback", "data"}
-    assert entry["inputs"]["policy"]["path"] == "round-1/sft/policy"
-    assert entry["outputs"]["policy"]["sha256"] == sha256_path(root / "round-2/ppo/policy")
-    assert (entry["usd"], entry["requests"], entry["metrics"]) == (0.5, 2, {"figure": 1.0})
-    assert "torch" in entry["versions"]
-    before = json.dumps(manifest)
+    assert set(entry.inputs) == {"policy", "value", "rollouts", "feedback", "data"}
+    assert entry.inputs["policy"].path == "round-1/sft/policy"
+    assert entry.outputs["policy"].sha256 == sha256_path(root / "round-2/ppo/policy")
+    assert (entry.usd, entry.requests, entry.metrics) == (0.5, 2, {"figure": 1.0})
+    assert "torch" in entry.versions
     calls.clear()
     run_stage(config(tmp_path, "rounds=2"))
     assert calls == []
     assert "nothing to do" in capsys.readouterr().out
-    assert json.dumps(read_manifest(root)["steps"]) == before
+    assert read_manifest(root) == manifest
 
 
 def test_a_relative_run_folder_is_the_same_folder(tmp_path, calls, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_stage(config(tmp_path, "paths.runs=runs"))
-    assert calls == [step.key for step in full_plan(1)]
+    assert calls == plan(1)
     calls.clear()
     run_stage(config(tmp_path))
     assert calls == []
@@ -105,7 +111,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, calls) -> None:
     calls_fail.key = None
     calls.clear()
     run_stage(config(tmp_path))
-    assert done + calls == [step.key for step in full_plan(1)]
+    assert done + calls == plan(1)
 
 
 def test_a_changed_setting_is_refused_by_name_with_what_it_invalidates(tmp_path, calls) -> None:
@@ -128,19 +134,18 @@ def test_a_dry_run_of_another_teacher_is_not_refused_and_changes_nothing(tmp_pat
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
 
 
-def test_the_last_line_of_a_step_tells_its_chief_figures() -> None:
-    def told(name: str, metrics: dict[str, float]) -> str:
-        step = next(step for step in full_plan(1) if step.name == name)
-        return _summary(step, StepResult({}, metrics))
+def test_last_line_of_a_step_prints_its_headline_metrics() -> None:
+    def headline(name: str, metrics: dict[str, float]) -> str:
+        step = next(step for step in full_plan(composed()) if step.name == name)
+        return _headline(step, StepResult({}, metrics))
 
     scores = {f"accuracy/{name}": 50.0 for name in ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "AVG")}
-    assert told("evaluate", {**scores, "accuracy/AVG": 71.25}) == "accuracy/AVG 71.25 · "
+    assert headline("evaluate", {**scores, "accuracy/AVG": 71.25}) == "accuracy/AVG 71.25 · "
     before_and_after = {"before/score_per_sentence": 0.5, "after/score_per_sentence": 0.6}
-    found = told("ppo", {"train/score": 0.4, **before_and_after})
+    found = headline("ppo", {"train/score": 0.4, **before_and_after})
     assert found == "before/score_per_sentence 0.5 · after/score_per_sentence 0.6 · "
-    assert (
-        told("generate", {f"{s}/tokens": 9.0 for s in ("train", "val")}) == "train/tokens 9 · val/tokens 9 · "
-    )
+    found = headline("generate", {f"{s}/tokens": 9.0 for s in ("train", "val")})
+    assert found == "train/tokens 9 · val/tokens 9 · "
 
 
 def test_rerun_makes_the_changed_step_and_all_that_follows_again(tmp_path, calls) -> None:
@@ -151,7 +156,7 @@ def test_rerun_makes_the_changed_step_and_all_that_follows_again(tmp_path, calls
     assert calls == ["round-1/sft"]
     calls.clear()
     run_stage(config(tmp_path, "seed=1", "sft.lr=1e-5", "on_change=rerun"))
-    assert calls == [step.key for step in full_plan(1)]
+    assert calls == plan(1)
 
 
 def test_keep_leaves_the_changed_step_alone(tmp_path, calls, capsys) -> None:
@@ -195,16 +200,15 @@ def test_a_stage_alone_starts_from_another_runs_policy(tmp_path, calls) -> None:
     rl = ("stage=rl", "stage.steps=[rollout,score,ppo]", "run=second")
     run_stage(config(tmp_path, *rl, "policy=demo"))
     assert calls == ["round-1/rollouts", "round-1/score", "round-1/ppo"]
-    path = read_manifest(tmp_path / "runs" / "second")["steps"]["round-1/rollouts"]["inputs"]["policy"][
-        "path"
-    ]
-    assert path == str((tmp_path / "runs/demo/round-1/sft/policy").resolve())
+    entry = read_manifest(tmp_path / "runs" / "second")["round-1/rollouts"]
+    assert entry.inputs["policy"].path == str((tmp_path / "runs/demo/round-1/sft/policy").resolve())
     with pytest.raises(AresError, match="neither a folder"):
         run_stage(config(tmp_path, *rl[:2], "run=third", "policy=nowhere"))
 
 
 def test_a_stage_alone_names_what_is_missing(tmp_path, calls) -> None:
-    with pytest.raises(AresError, match=r"feedback\.parquet.*python train\.py stage=score run=demo"):
+    missing = r"round-1/ppo needs feedback of round-1/score.*python train\.py stage=score run=demo"
+    with pytest.raises(AresError, match=missing):
         run_stage(config(tmp_path, "stage=ppo", "stage.steps=[ppo]", "policy=" + _policy(tmp_path)))
 
 
@@ -214,9 +218,8 @@ def _policy(tmp_path: Path) -> str:
     (policy / "config.json").write_text("{}")
     (tmp_path / "runs/demo/round-1/rollouts").mkdir(parents=True)
     root = tmp_path / "runs/demo"
-    rollouts = output_of(root / "round-1/rollouts", root)
-    manifest = {"steps": {"round-1/rollouts": {"outputs": {"rollouts": rollouts}}}}
-    (tmp_path / "runs/demo/manifest.json").write_text(json.dumps(manifest))
+    rollouts = artefact_at(root / "round-1/rollouts", root)
+    write_entry(root, "round-1/rollouts", StepEntry("0", {}, {}, {"rollouts": rollouts}))
     return str(policy)
 
 
@@ -233,7 +236,7 @@ def test_an_altered_output_is_refused_and_made_again_when_asked(tmp_path, calls,
         AresError, match=r"round-1/score has an output altered since it was made \(feedback\); it and"
     ):
         run_stage(config(tmp_path))
-    with pytest.raises(AresError, match=r"feedback\.parquet was altered since round-1/score made it"):
+    with pytest.raises(AresError, match=r"feedback\.parquet was altered since round-1/score wrote it"):
         run_stage(config(tmp_path, "stage=ppo", "stage.steps=[ppo]"))
     assert calls == []
     run_stage(config(tmp_path, "on_change=rerun"))
@@ -287,7 +290,7 @@ def test_with_several_devices_device_steps_run_in_groups_and_the_orchestrator_jo
 
     monkeypatch.setattr("ares.pipeline.runner.run_in_group", in_group)
     run_stage(config(tmp_path, "strategy=ddp", "trainer.devices=2"))
-    assert calls == [step.key for step in full_plan(1)]
+    assert calls == plan(1)
     device_steps = ["rationale", "rollout", "ppo", "generate", "sft", "generate", "lora"]
     assert grouped == [(name, 2) for name in device_steps]
     assert not torch.distributed.is_initialized()
@@ -306,9 +309,9 @@ def test_jobs_of_a_sweep_share_the_steps_before_ppo(tmp_path, calls, capsys) -> 
         run_stage(job)
         assert is_finished(job)
     assert calls == ["round-1/rollouts", "round-1/score", "round-1/ppo", "round-1/ppo"]
-    entries = [read_manifest(tmp_path / "runs/demo/sweep" / kl)["steps"] for kl in ("0.1", "0.2")]
-    assert entries[0]["round-1/score"]["outputs"] == entries[1]["round-1/score"]["outputs"]
-    assert all((e["round-1/score"]["usd"], e["round-1/score"]["requests"]) == (0, 0) for e in entries)
+    entries = [read_manifest(tmp_path / "runs/demo/sweep" / kl) for kl in ("0.1", "0.2")]
+    assert entries[0]["round-1/score"].outputs == entries[1]["round-1/score"].outputs
+    assert all((e["round-1/score"].usd, e["round-1/score"].requests) == (0, 0) for e in entries)
     [folder_of_scores] = (tmp_path / "runs/shared").glob("score-*")
     assert json.loads((folder_of_scores / "entry.json").read_text())["requests"] == 2
     # A data set that is not made yet is no mistake: the job will make it.

@@ -1,34 +1,29 @@
 """A sweep's table and picture."""
 
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from ares.pipeline.manifest import StepEntry, write_entry
 from ares.pipeline.sweeps.table import job_row, write_sweep
 from ares.storage.files import read_json, write_json
 
 
 def job(root: Path, shared: Path, score: float, requests: int) -> None:
-    entry: dict[str, Any] = {"metrics": {}, "seconds": 1.0, "usd": 0.0, "requests": 0}
-    steps = {
-        "round-1/score": {**entry, "seconds": 50.0, "shared": str(shared)},
-        "round-1/ppo": {
-            **entry,
-            "requests": requests,
-            "metrics": {
-                "after/score_per_sentence": score,
-                "before/score_per_sentence": 0.5,
-                "train/kl_k1": -0.02,
-                "after/repetition": 0.0,
-            },
-        },
+    entry = StepEntry("0", {}, {}, {}, seconds=1.0)
+    metrics = {
+        "after/score_per_sentence": score,
+        "before/score_per_sentence": 0.5,
+        "train/kl_k1": -0.02,
+        "after/repetition": 0.0,
     }
+    write_entry(root, "round-1/score", replace(entry, seconds=50.0, shared=str(shared)))
+    write_entry(root, "round-1/ppo", replace(entry, requests=requests, metrics=metrics))
     if requests == 0:
-        steps["final/evaluate"] = {**entry, "metrics": {"accuracy/AVG": 80.0}}
-    write_json(root / "manifest.json", {"run": root.name, "steps": steps})
+        write_entry(root, "final/evaluate", replace(entry, metrics={"accuracy/AVG": 80.0}))
 
 
-def test_jobs_by_figures_and_what_the_teacher_was_asked(tmp_path: Path) -> None:
+def test_table_lists_metrics_and_teacher_requests_of_each_job(tmp_path: Path) -> None:
     shared = tmp_path / "shared" / "score-0"
     write_json(shared / "entry.json", {"requests": 40})
     job(tmp_path / "a", shared, 0.75, 0)
@@ -50,7 +45,7 @@ def test_jobs_by_figures_and_what_the_teacher_was_asked(tmp_path: Path) -> None:
     assert lines[3] == ["b", "done", "0.25", "0.5", "0.02", "0", "–", "1"]
     assert lines[4] == ["c", "failed", "–", "–", "–", "–", "–", "0"]
     assert "Teacher requests: 40 in 1 shared steps, once for all jobs; 3 in the 3 jobs themselves." in text
-    assert read_json(tmp_path / "sweep/sweep.json")[1]["figures"]["score"] == 0.25
+    assert read_json(tmp_path / "sweep/sweep.json")[1]["metrics"]["score"] == 0.25
     bars = [
         element
         for element in ElementTree.parse(tmp_path / "sweep/sweep.svg").iter()

@@ -36,7 +36,7 @@ def by_definition(rewards, values, length, gamma, lam):
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([1.0, 0.99, 0.5, 0.0]), st.sampled_from([1.0, 0.95, 0.0]))
-def test_gae_is_its_definition_and_padding_has_no_say(seed, gamma, lam):
+def test_gae_equals_its_definition_without_padding(seed, gamma, lam):
     rewards, values, mask, lengths = case(seed)
     garbage = float("nan")
     advantages, returns = gae(
@@ -57,7 +57,7 @@ def test_gae_is_its_definition_and_padding_has_no_say(seed, gamma, lam):
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000))
-def test_limits_of_lambda(seed):
+def test_gae_limits_of_lambda(seed):
     rewards, values, mask, _ = case(seed)
     rewards, values = rewards * mask, values * mask
     following = torch.cat([values[:, 1:], torch.zeros(len(values), 1)], 1)
@@ -67,7 +67,7 @@ def test_limits_of_lambda(seed):
     torch.testing.assert_close(returns, monte_carlo_returns(rewards, mask, gamma=0.9), atol=1e-5, rtol=1e-5)
 
 
-def test_undiscounted_monte_carlo_returns_are_sums_of_what_is_to_come():
+def test_undiscounted_monte_carlo_returns_are_sums_of_future_rewards():
     rewards = torch.tensor([[1.0, 2.0, 4.0, 100.0]])
     mask = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
     assert monte_carlo_returns(rewards, mask, gamma=1.0).tolist() == [[7.0, 6.0, 4.0, 0.0]]
@@ -76,7 +76,7 @@ def test_undiscounted_monte_carlo_returns_are_sums_of_what_is_to_come():
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 2))
-def test_a_score_changes_no_advantage_behind_its_sentence(seed, sentence):
+def test_score_changes_no_advantage_after_its_sentence(seed, sentence):
     _, values, mask, _ = case(seed, rows=1, longest=12)
     mask[:] = 1
     ends = [2, 6, 10]
@@ -91,7 +91,7 @@ def test_a_score_changes_no_advantage_behind_its_sentence(seed, sentence):
     assert (found[0][: end + 1] != found[1][: end + 1]).all()
 
 
-def test_recorded_advantages_and_returns(shared):
+def test_advantages_and_returns_equal_the_recording(shared):
     meta = json.loads((shared / "golden/ppo_meta.json").read_text())
     with np.load(shared / "golden/ppo.npz") as golden:
         for entry in meta["gae"]:
@@ -105,8 +105,8 @@ def test_recorded_advantages_and_returns(shared):
             torch.testing.assert_close(ours[1], returns * mask, atol=1e-5, rtol=1e-5)
 
 
-def test_whitening_leaves_padding_out_where_the_original_did_not(shared):
-    """The original whitened over the zeros behind the rows: its real tokens have neither mean 0 nor variance 1."""
+def test_whitening_excludes_padding_unlike_the_original(shared):
+    """The original whitened over the zeros after the rows: its real tokens have neither mean 0 nor variance 1."""
     meta = json.loads((shared / "golden/ppo_meta.json").read_text())
     ragged = [e for e in meta["gae"] if len(set(e["lens"])) > 1]
     assert ragged
@@ -133,7 +133,7 @@ def test_rewards_to_go():
     assert rewards_to_go(t(1, 2, 4)).tolist() == [7, 6, 4]
 
 
-def test_rloo_on_a_case_worked_by_hand():
+def test_rloo_equals_a_hand_computed_case():
     # G = (3, 2), (1), (0, -1, -2): the second's only and the third's last entry stand in where they are shorter.
     found = rloo_advantages([t(1, 2), t(1), t(1, 1, -2)])
     assert found[0].tolist() == pytest.approx([3 - (1 + 0) / 2, 2 - (1 - 1) / 2])
@@ -141,7 +141,7 @@ def test_rloo_on_a_case_worked_by_hand():
     assert found[2].tolist() == pytest.approx([0 - (3 + 1) / 2, -1 - (2 + 1) / 2, -2 - (2 + 1) / 2])
 
 
-def test_grpo_on_a_case_worked_by_hand():
+def test_grpo_equals_a_hand_computed_case():
     # all rewards 1 1 1 -3: mean 0, population std √3
     found = grpo_advantages([t(1, 1), t(1, -3)])
     assert found[0].tolist() == pytest.approx([2 / 3**0.5, 1 / 3**0.5])
@@ -149,12 +149,12 @@ def test_grpo_on_a_case_worked_by_hand():
 
 
 @pytest.mark.parametrize("estimate", [rloo_advantages, grpo_advantages])
-def test_one_rationale_alone_has_nothing_to_compare(estimate):
+def test_single_rationale_has_zero_advantage(estimate):
     assert estimate([t(0.3, -0.2)])[0].tolist() == [0, 0]
     assert estimate([]) == []
 
 
-def test_equal_rewards_give_no_advantage_however_they_round():
+def test_equal_rewards_give_zero_advantage_despite_rounding():
     found = grpo_advantages([torch.full((7,), 0.1), torch.full((6,), 0.1)])
     assert not torch.cat(found).any()
     assert not torch.cat(rloo_advantages([t(0.1, 0.2), t(0.1, 0.2)])).any()
@@ -162,7 +162,7 @@ def test_equal_rewards_give_no_advantage_however_they_round():
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.floats(-0.5, 0.5), min_size=3, max_size=3), min_size=2, max_size=5))
-def test_rloo_advantages_of_rationales_of_one_length_cancel(rewards):
+def test_rloo_advantages_of_equal_lengths_sum_to_zero(rewards):
     found = torch.stack(rloo_advantages([t(*row) for row in rewards]))
     assert found.sum(0).abs().max() < 1e-9
 
@@ -173,7 +173,7 @@ def test_rloo_advantages_of_rationales_of_one_length_cancel(rewards):
     st.floats(0.5, 4),
     st.floats(-2, 2),
 )
-def test_grpo_forgets_scale_and_shift(rewards, scale, shift):
+def test_grpo_is_invariant_to_scale_and_shift(rewards, scale, shift):
     flat = torch.tensor([x for row in rewards for x in row])
     if flat.std(correction=0) < 1e-3:
         return
@@ -182,24 +182,19 @@ def test_grpo_forgets_scale_and_shift(rewards, scale, shift):
     torch.testing.assert_close(torch.cat(found), torch.cat(again), atol=1e-6, rtol=1e-6)
 
 
-def test_sentences_lend_their_advantage_to_their_tokens_and_the_last_to_eos():
+def test_tokens_get_the_advantage_of_their_sentence():
     assert spread_over_tokens(t(5, 7), [1, 3], 6).tolist() == [5, 5, 7, 7, 7, 7]
 
 
-@pytest.mark.parametrize(("objective", "estimate"), [("rloo", rloo_advantages), ("grpo", grpo_advantages)])
-def test_siblings_are_compared_by_question(objective, estimate):
+@pytest.mark.parametrize("estimate", [rloo_advantages, grpo_advantages])
+def test_rationales_are_compared_within_their_question(estimate):
     lengths, ends = [4, 3, 5], [[1, 2], [1], [0, 3]]
     scores = [[0.9, 0.1], [0.4], [0.5, 0.8]]
     rewards = torch.zeros(3, 5)
     for row, (score, end, length) in enumerate(zip(scores, ends, lengths, strict=True)):
         rewards[row, :length] = sentence_rewards(score, end, length)
-    found = group_advantages(rewards, lengths, ends, [[0, 2], [1]], objective=objective)
+    found = group_advantages(estimate, rewards, lengths, ends, [[0, 2], [1]])
     a, c = estimate([torch.tensor([0.4, -0.4]), torch.tensor([0.0, 0.3])])
     torch.testing.assert_close(found[0], torch.tensor([a[0], a[0], a[1], a[1], 0.0]))
     torch.testing.assert_close(found[2], torch.tensor([c[0], c[1], c[1], c[1], c[1]]))
     assert not found[1].any()
-
-
-def test_another_comparison_is_refused():
-    with pytest.raises(ValueError, match="best-of-n"):
-        group_advantages(torch.zeros(1, 1), [1], [[0]], [[0]], objective="best-of-n")

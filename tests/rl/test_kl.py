@@ -13,7 +13,7 @@ logprob = st.floats(-20, 0)
 
 @settings(deadline=None)
 @given(logprob, logprob)
-def test_closed_forms(policy, reference):
+def test_estimators_equal_their_closed_forms(policy, reference):
     mask = torch.ones(1, 1, dtype=torch.float64)
     p, q = (torch.tensor([[x]], dtype=torch.float64) for x in (policy, reference))
     r = reference - policy
@@ -24,7 +24,7 @@ def test_closed_forms(policy, reference):
     assert found["k3"] >= 0
 
 
-def test_the_same_policy_has_no_divergence():
+def test_kl_of_equal_policies_is_zero():
     logprobs = -torch.rand(3, 5)
     for name in ESTIMATORS:
         assert torch.equal(
@@ -33,7 +33,7 @@ def test_the_same_policy_has_no_divergence():
 
 
 @pytest.mark.parametrize("name", ["k1", "k3"])
-def test_the_expectation_is_the_divergence(name):
+def test_expectation_of_estimators_is_the_kl(name):
     p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
     q = torch.tensor([0.2, 0.2, 0.6], dtype=torch.float64)
     each = kl_penalty(p.log()[None], q.log()[None], torch.ones(1, 3), estimator=name)
@@ -62,13 +62,13 @@ def test_gradients_agree_with_finite_differences(name):
     )
 
 
-def test_k3_pulls_towards_the_reference():
+def test_k3_gradient_points_to_the_reference():
     logprobs = torch.tensor([[-1.0, -3.0]], requires_grad=True)
     reference = torch.tensor([[-2.0, -2.0]])
     kl_penalty(logprobs, reference, torch.ones(1, 2), estimator="k3").sum().backward()
     assert logprobs.grad[0, 0] > 0 > logprobs.grad[0, 1]
 
 
-def test_an_unknown_estimator_is_refused():
+def test_unknown_estimator_is_refused():
     with pytest.raises(ValueError, match="k4"):
         kl_penalty(torch.zeros(1, 1), torch.zeros(1, 1), torch.ones(1, 1), estimator="k4")

@@ -34,7 +34,7 @@ def gradients(tensors, mask, **settings):
     return loss.detach(), leaves["logprobs"].grad, leaves["values"].grad
 
 
-def test_recorded_losses_gradients_and_figures(shared):
+def test_losses_gradients_and_metrics_equal_the_recording(shared):
     meta = json.loads((shared / "golden/ppo_meta.json").read_text())
     with np.load(shared / "golden/ppo.npz") as golden:
         for entry in meta["loss"]:
@@ -60,7 +60,7 @@ def test_recorded_losses_gradients_and_figures(shared):
                 torch.testing.assert_close(arrays[name].grad, recorded, rtol=1e-4, atol=1e-6)
 
 
-def test_an_extreme_ratio_is_tamed_by_the_clamp(shared):
+def test_clamp_bounds_an_extreme_ratio(shared):
     meta = json.loads((shared / "golden/ppo_meta.json").read_text())
     entry = max(meta["loss"], key=lambda e: e["stats"]["total_loss"])
     assert entry["stats"]["total_loss"] > 1e20
@@ -108,7 +108,7 @@ def test_padding_changes_neither_loss_nor_gradient(seed):
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000))
-def test_parts_of_a_batch_add_up_to_the_whole(seed):
+def test_micro_batches_add_up_to_the_full_batch(seed):
     tensors, mask = case(seed, rows=6)
     tokens = mask.sum()
     loss, *grads = gradients(tensors, mask)
@@ -141,7 +141,7 @@ def one(log_ratio: float, advantage: float, **settings):
         (0.9, -1.0, True),
     ],
 )
-def test_the_clipped_region_has_zero_gradient(ratio, advantage, moves):
+def test_clipped_region_has_zero_gradient(ratio, advantage, moves):
     loss, grad, _ = one(math.log(ratio), advantage)
     if moves:
         assert loss.item() == pytest.approx(-advantage * ratio)
@@ -151,13 +151,13 @@ def test_the_clipped_region_has_zero_gradient(ratio, advantage, moves):
         assert loss.item() == pytest.approx(-advantage * (1.2 if ratio > 1 else 0.8))
 
 
-def test_beyond_the_clamp_the_ratio_stands_still():
+def test_ratio_is_constant_beyond_the_clamp():
     loss, grad, _ = one(30.0, -1.0, log_ratio_clamp=20.0)
     assert loss.item() == pytest.approx(math.exp(20.0))
     assert grad.item() == 0
 
 
-def test_the_same_policy_gives_the_negative_mean_advantage():
+def test_loss_of_unchanged_policy_is_negative_mean_advantage():
     tensors, mask = case(4)
     tensors["old_logprobs"] = tensors["logprobs"]
     _, metrics = loss_of(tensors, mask)
@@ -167,16 +167,16 @@ def test_the_same_policy_gives_the_negative_mean_advantage():
     assert metrics["approx_kl"].item() == metrics["clip_fraction"].item() == 0
 
 
-def test_loss_is_policy_loss_plus_weighted_whole_square():
+def test_loss_is_policy_loss_plus_weighted_value_loss():
     tensors, mask = case(5)
     loss, metrics = loss_of(tensors, mask)
     square = (tensors["values"] - tensors["returns"])[mask.bool()].square().mean()
     assert metrics["value_loss"].item() == pytest.approx(square.item())
     assert loss.item() == pytest.approx((metrics["policy_loss"] + 0.7 * metrics["value_loss"]).item())
-    assert not any(figure.requires_grad for figure in metrics.values())
+    assert not any(value.requires_grad for value in metrics.values())
 
 
-def test_value_clipping_takes_the_larger_square():
+def test_value_clipping_takes_the_larger_error():
     zero = torch.zeros(1, 2, dtype=torch.float64)
     tensors = dict.fromkeys(NAMES, zero)
     # The first value has come near its return from afar, the second has moved away from it.
@@ -188,7 +188,7 @@ def test_value_clipping_takes_the_larger_square():
     assert metrics["value_loss"].item() == pytest.approx((0.8**2 + 2.0**2) / 2)
 
 
-def test_nothing_real_gives_no_loss_and_no_gradient():
+def test_only_padding_gives_zero_loss_and_gradient():
     tensors, mask = case(6)
     loss, *grads = gradients(tensors, torch.zeros_like(mask), denominator=17)
     assert loss == 0

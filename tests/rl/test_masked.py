@@ -16,7 +16,7 @@ def ragged(seed: int, rows: int, longest: int) -> tuple[torch.Tensor, torch.Tens
     return torch.randn(rows, longest, generator=generator) * 3 + 1, mask
 
 
-def test_sum_and_mean_see_real_tokens_alone():
+def test_sum_and_mean_ignore_padding():
     x = torch.tensor([[1.0, 2.0, float("nan")], [4.0, float("inf"), 9.0]])
     mask = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     assert masked_sum(x, mask) == 7
@@ -27,7 +27,7 @@ def test_sum_and_mean_see_real_tokens_alone():
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(2, 9))
-def test_whitened_tokens_have_mean_0_and_std_1_and_pads_are_0(seed, rows, longest):
+def test_whitened_tokens_have_mean_0_and_std_1_and_padding_0(seed, rows, longest):
     x, mask = ragged(seed, rows, longest)
     white = masked_whiten(x.masked_fill(mask == 0, float("nan")), mask)
     real = white[mask.bool()]
@@ -40,7 +40,7 @@ def test_whitened_tokens_have_mean_0_and_std_1_and_pads_are_0(seed, rows, longes
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000))
-def test_whitening_forgets_scale_shift_and_padding(seed):
+def test_whitening_is_invariant_to_scale_shift_and_padding(seed):
     x, mask = ragged(seed, 3, 6)
     mask[0] = 1
     white = masked_whiten(x, mask)
@@ -51,7 +51,7 @@ def test_whitening_forgets_scale_shift_and_padding(seed):
     torch.testing.assert_close(wider[:, :6], white)
 
 
-def test_whitening_keeps_the_mean_when_asked_and_survives_constants():
+def test_whitening_without_shift_and_of_constants():
     x, mask = ragged(3, 4, 5)
     mean = masked_mean(x, mask)
     kept = masked_whiten(x, mask, shift_mean=False)
@@ -60,7 +60,7 @@ def test_whitening_keeps_the_mean_when_asked_and_survives_constants():
     assert torch.equal(masked_whiten(x, torch.zeros_like(mask)), torch.zeros_like(x))
 
 
-def test_whitening_agrees_with_the_recorded_population_variance(shared):
+def test_whitening_equals_the_recording(shared):
     with np.load(shared / "golden/ppo.npz") as golden:
         x, recorded = (torch.from_numpy(golden[f"whiten_dist/{name}"]) for name in ("x0", "world1_rank0"))
         # The original's single-process path divides by n - 1; ours never does.
@@ -83,7 +83,7 @@ def _whiten_on_a_rank(rank: int, rendezvous: str, xs: list[torch.Tensor], folder
 
 
 @pytest.mark.slow
-def test_whitening_over_two_processes_agrees_with_the_recording(shared, tmp_path):
+def test_whitening_over_two_processes_equals_the_recording(shared, tmp_path):
     with np.load(shared / "golden/ppo.npz") as golden:
         xs = [torch.from_numpy(golden[f"whiten_dist/x{rank}"]) for rank in (0, 1)]
         recorded = [torch.from_numpy(golden[f"whiten_dist/world2_rank{rank}"]) for rank in (0, 1)]

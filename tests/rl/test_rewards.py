@@ -20,7 +20,7 @@ def scored(draw):
 
 @settings(deadline=None)
 @given(scored(), st.floats(0, 1))
-def test_each_score_stands_on_its_sentence_end(case, neutral):
+def test_rewards_are_placed_on_sentence_ends(case, neutral):
     scores, ends, length = case
     rewards = sentence_rewards(scores, ends, length, neutral=neutral)
     assert rewards.dtype == torch.float32
@@ -31,11 +31,11 @@ def test_each_score_stands_on_its_sentence_end(case, neutral):
     assert rewards.sum().item() == pytest.approx(sum(s - neutral for s in scores), abs=1e-5)
 
 
-def test_two_scores_on_one_token_add_up():
+def test_scores_on_the_same_token_add_up():
     assert sentence_rewards([0.9, 0.8, 0.1], [2, 2, 3], 5).tolist() == pytest.approx([0, 0, 0.7, -0.4, 0])
 
 
-def test_no_sentences_no_reward():
+def test_no_sentences_give_no_reward():
     assert sentence_rewards([], [], 3).tolist() == [0, 0, 0]
 
 
@@ -47,17 +47,17 @@ def test_what_does_not_fit_is_refused(scores, ends):
 
 @settings(deadline=None)
 @given(scored())
-def test_sums_by_sentence_undo_rewards_by_token(case):
+def test_sentence_sums_invert_sentence_rewards(case):
     scores, ends, length = case
     sums = sentence_sums(sentence_rewards(scores, ends, length), ends)
     assert sums.tolist() == pytest.approx([s - 0.5 for s in scores], abs=1e-6)
 
 
-def test_tokens_belong_to_the_sentence_that_they_lead_to_and_eos_to_the_last():
+def test_tokens_belong_to_their_sentence_and_eos_to_the_last():
     assert sentence_of_tokens([1, 3], 6).tolist() == [0, 0, 1, 1, 1, 1]
 
 
-def test_recorded_sentence_rewards(shared):
+def test_sentence_rewards_equal_the_recording(shared):
     meta = json.loads((shared / "golden/ppo_meta.json").read_text())
     with np.load(shared / "golden/ppo.npz") as golden:
         for case in meta["collect"]:
@@ -69,7 +69,7 @@ def test_recorded_sentence_rewards(shared):
                 np.testing.assert_allclose(ours.numpy(), added, atol=1e-6)
 
 
-def test_the_divergence_reaches_the_first_token_and_never_the_padding(shared):
+def test_kl_covers_the_first_token_and_no_padding(shared):
     """The original's divergence reward skips the first token and counts the padding token after EOS."""
     meta = json.loads((shared / "golden/ppo_meta.json").read_text())
     with np.load(shared / "golden/ppo.npz") as golden:

@@ -8,7 +8,7 @@ import pytest
 from ares.config.schema import Config
 from ares.report.build import read_curves
 from ares.steps.common.contract import StepContext
-from ares.steps.common.inputs import log_figures, loggers_of
+from ares.steps.common.inputs import log_metrics, loggers_of
 from tests.support.composed import composed
 from tests.support.wandb_record import run_and_summary
 
@@ -64,7 +64,7 @@ def test_a_row_that_a_kill_has_torn_spoils_neither_report_nor_resumed_fit(tmp_pa
     assert read_curves(path) == {"round-1/ppo/train/loss": [[0, 0], [1, 1], [2, 12], [3, 13]]}
 
 
-def test_wandb_gets_the_figures_of_every_step_and_the_configuration(tmp_path: Path, monkeypatch) -> None:
+def test_wandb_gets_the_metrics_of_every_step_and_the_configuration(tmp_path: Path, monkeypatch) -> None:
     import wandb
 
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
@@ -73,17 +73,17 @@ def test_wandb_gets_the_figures_of_every_step_and_the_configuration(tmp_path: Pa
     monkeypatch.setenv("WANDB_MODE", "offline")
     config = configured("logger=wandb", "rl.kl_coef=0.25", "logger.group=search")
     steps = {
-        "round-1/ppo": {"metrics": {"after/score_per_sentence": 0.75, "after/repetition": 0.125}},
-        "final/evaluate": {"metrics": {"accuracy/AVG": 62.5}},
+        "round-1/ppo": {"after/score_per_sentence": 0.75, "after/repetition": 0.125},
+        "final/evaluate": {"accuracy/AVG": 62.5},
     }
-    log_figures(replace(config, logger=replace(config.logger, name="csv")), tmp_path, steps)
+    log_metrics(replace(config, logger=replace(config.logger, name="csv")), tmp_path, steps)
     assert not (tmp_path / "wandb").exists()
-    log_figures(config, tmp_path, steps)
+    log_metrics(config, tmp_path, steps)
     wandb.finish()
     wandb.teardown()  # returns when the file is whole
     [log] = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     run, summary = run_and_summary(log)
     assert run["group"] == "search"
     assert run["config"]["rl"]["kl_coef"] == pytest.approx(0.25)
-    expected = {f"{key}/{name}": v for key, step in steps.items() for name, v in step["metrics"].items()}
+    expected = {f"{key}/{name}": v for key, step in steps.items() for name, v in step.items()}
     assert {name: summary[name] for name in expected} == expected

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ares.config.schema import Config
-from ares.models.t5.generation import token_logprobs
-from ares.models.t5.loading import build_policy, load_policy, save_policy
+from ares.models.t5.loading import build_model, load_model, save_model
+from ares.models.t5.policy import T5Policy
 from ares.steps import ppo, rollout
 from ares.steps.common.contract import StepContext
 from ares.steps.rollout import part_seed
@@ -17,6 +17,7 @@ from ares.storage.tables import read_rollouts
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
 from ares.types import Feedback, Problem, Rollout
 from tests.support.composed import composed
+from tests.support.t5 import token_logprobs
 
 SIZES = {"d_model": 16, "d_ff": 32, "d_kv": 8, "layers": 1, "heads": 2, "patch_dim": 3, "patch_num": 2}
 
@@ -42,8 +43,8 @@ def policies(tmp_path_factory) -> Path:
     texts = [p.question for p in PROBLEMS.values()] * 3
     tokenizer = train_tokenizer(texts, vocab_size=200, path=root / "tokenizer")
     for seed, name in enumerate(("first", "second")):
-        model = build_policy(tokenizer, **SIZES, dropout=0.0, seed=seed, features=False)
-        save_policy(model, tokenizer, root / name)
+        model = build_model(tokenizer, **SIZES, dropout=0.0, seed=seed, features=False)
+        save_model(model, tokenizer, root / name)
     return root
 
 
@@ -87,7 +88,7 @@ def reference_logprobs(policy: Any, tokenizer: Any, config: Config, row: Rollout
 def test_the_reference_of_a_second_round(policies, tmp_path, monkeypatch, reference: str, name: str) -> None:
     rows = sampled(policies, tmp_path, monkeypatch, reference=reference)
     policy, tokenizer = (
-        load_policy(policies / name, dropout=0.0, features=False),
+        load_model(policies / name, dropout=0.0, features=False),
         load_tokenizer(policies / name),
     )
     for row in rows:
@@ -107,6 +108,6 @@ def test_the_reward_is_the_score_above_neutral(policies, tmp_path, monkeypatch, 
     rows = sampled(policies, tmp_path, monkeypatch)
     config = configured(neutral=neutral, holdout=0.0)
     feedback = [Feedback(row.row_id, tuple(0.9 for _ in row.spans), "ok") for row in rows if row.spans]
-    buffer = ppo._buffer(config, PROBLEMS, load_tokenizer(policies / "first"), rows, feedback)
+    buffer = ppo._buffer(config, PROBLEMS, T5Policy.load(policies / "first", dropout=0.0), rows, feedback)
     sentences = torch.tensor([float(len(row.spans)) for row in buffer.rows])
     torch.testing.assert_close(buffer.rewards.sum(1), (0.9 - neutral) * sentences)

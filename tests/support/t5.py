@@ -2,13 +2,18 @@
 
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from ares.models.policy import Sampling
 from ares.models.t5 import T5ForMultimodalGeneration
-from ares.models.t5.loading import build_policy
+from ares.models.t5.loading import build_model
+from ares.models.t5.policy import T5Policy
+from ares.models.t5.value import T5Value
 
 
 class FakeTokenizer(types.SimpleNamespace):
@@ -34,7 +39,7 @@ def tokenizer() -> FakeTokenizer:
 
 @pytest.fixture
 def policy(tokenizer: FakeTokenizer) -> T5ForMultimodalGeneration:
-    return build_policy(tokenizer, **SIZES, dropout=0.1, seed=3)
+    return build_model(tokenizer, **SIZES, dropout=0.1, seed=3)
 
 
 @pytest.fixture
@@ -62,3 +67,83 @@ def recorded(shared: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="session")
 def original(shared: Path) -> T5ForMultimodalGeneration:
     return T5ForMultimodalGeneration.from_pretrained(shared / "golden" / "model_untied")
+
+
+# --------------------------------------------------------------------------------------------------
+# A bare network, through its policy
+# --------------------------------------------------------------------------------------------------
+
+
+class Given:
+    """Prompts that are already tensors."""
+
+    def __init__(self, input_ids: Tensor, attention_mask: Tensor, image_features: Tensor | None) -> None:
+        self.tensors = (input_ids, attention_mask, image_features)
+
+    def to(self, device: torch.device | str) -> "Given":
+        return self
+
+
+def policy_around(network: Any, *, features: bool = False) -> T5Policy:
+    """A policy around a bare network, with a tokenizer that knows no text; `features`: whether it sees images."""
+    images: Any = types.SimpleNamespace(shape=(1, 1)) if features else None
+    return T5Policy(network, FakeTokenizer(), features=images)  # type: ignore[arg-type]
+
+
+def generate_greedy(network: Any, *prompts: Any, max_new_tokens: int, **named: Any) -> list[list[int]]:
+    """`T5Policy.greedy` for prompts as tensors."""
+    return policy_around(network).greedy(Given(*prompts, **named), max_new_tokens=max_new_tokens)
+
+
+def sample(
+    network: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    image_features: Tensor | None,
+    *,
+    k: int,
+    max_new_tokens: int,
+    generator: torch.Generator,
+    **filters: float,
+) -> list[list[int]]:
+    """`T5Policy.sample` for prompts as tensors."""
+    return policy_around(network).sample(
+        Given(input_ids, attention_mask, image_features),
+        k=k,
+        max_new_tokens=max_new_tokens,
+        generator=generator,
+        sampling=Sampling(**filters),  # type: ignore[arg-type]
+    )
+
+
+def token_logprobs(
+    network: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    image_features: Tensor | None,
+    response_ids: Tensor,
+    response_mask: Tensor,
+) -> Tensor:
+    """`T5Policy.token_logprobs` for prompts as tensors."""
+    prompts = Given(input_ids, attention_mask, image_features)
+    return policy_around(network).token_logprobs(prompts, response_ids, response_mask)
+
+
+def states_logprobs(
+    network: Any, states: Tensor, response_ids: Tensor, response_mask: Tensor, *, entropy: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`T5Policy.logprobs` of a bare network."""
+    return policy_around(network).logprobs(states, response_ids, response_mask, entropy=entropy)
+
+
+def values(
+    network: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    image_features: Tensor | None,
+    response_ids: Tensor,
+    response_mask: Tensor,
+) -> Tensor:
+    """`T5Value.values` for prompts as tensors."""
+    prompts = Given(input_ids, attention_mask, image_features)
+    return T5Value(network, features=image_features is not None).values(prompts, response_ids, response_mask)

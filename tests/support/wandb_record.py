@@ -6,7 +6,7 @@ from typing import Any
 
 
 def records(data: bytes) -> list[bytes]:
-    """The records of a LevelDB-framed log behind its 7-byte header: blocks of 32 KiB, chunks of (crc, length, type)."""
+    """The records of a LevelDB-framed log after its 7-byte header: blocks of 32 KiB, chunks of (crc, length, type)."""
     found, part, position = [], b"", 7
     while position + 7 <= len(data):
         left = 32768 - position % 32768

@@ -13,8 +13,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from ares.config.compose import folder, register_schema, to_config
-from ares.pipeline.plan import full_plan, select, settings_of
+from ares.pipeline.plan import steps_of
 from ares.pipeline.runner import _write_config, run_stage
+from ares.pipeline.stale import settings_of
 from ares.steps.common.asking import check_teacher, make_teacher
 from ares.steps.common.contract import StepContext
 from ares.steps.correct import correct
@@ -358,23 +359,21 @@ def test_full_run_writes_the_key_nowhere(loopback, tmp_path):
     assert manifest["steps"]["round-1/score"]["usd"] > 0
 
 
-def test_judge_is_its_own_stage_and_its_hash_covers_the_other_rationales(loopback, inputs):
+def test_judge_hashes_the_rationales_that_it_compares_with(loopback, inputs):
     config = config_of(inputs, loopback(), "stage=judge")
-    [step] = select(full_plan(1), config.stage.name, config.stage.steps)
-    assert step.outputs == {"verdicts": "final/verdicts.parquet"}
-    assert "judge" not in {other.name for other in select(full_plan(1), "ares", [])}
-    before = settings_of(step, config)
-    assert before["teacher"]["fingerprint"]["model"] == "claude-haiku-5-5"
+    [step] = steps_of(config)
+    assert settings_of(step, config)["teacher"]["fingerprint"]["model"] == "claude-haiku-5-5"
+    before = step.spec.files(config)
     write_rationales(inputs / "others.parquet", [Rationale("1", "Other.", (1,), False)])
-    assert settings_of(step, config) != before
+    assert step.spec.files(config) != before
     config.judge.against = None
     with pytest.raises(AresError, match=r"judge\.against"):
-        settings_of(step, config)
+        step.spec.files(config)
 
 
 def test_step_hash_ignores_how_requests_are_sent(loopback, inputs):
     server = loopback()
-    [step] = select(full_plan(1), "score", ["score"])
+    [step] = steps_of(config_of(inputs, server, "stage=score"))
     plain = settings_of(step, config_of(inputs, server))
     for override in ("concurrency=3", "max_usd=1", "batch=true", "max_quarantine=0.5", "timeout=1"):
         assert settings_of(step, config_of(inputs, server, f"teacher.{override}")) == plain

@@ -60,7 +60,7 @@ def test_prompts_equal_the_original_byte_for_byte(golden: dict) -> None:
     assert (compared, refused) == (1108, 22)
 
 
-def test_prompts_become_the_original_token_ids(golden: dict, t5_tokenizer) -> None:
+def test_token_ids_equal_the_original(golden: dict, t5_tokenizer) -> None:
     rows = [row for row in golden["rows"] if row["format"] in ("QCM-E", "QCM-LE", "QCM-ALE")][::9]
     assert len(rows) > 50
     for row in rows:
@@ -70,7 +70,7 @@ def test_prompts_become_the_original_token_ids(golden: dict, t5_tokenizer) -> No
             assert t5_tokenizer(" ".join(text.split()), truncation=True, max_length=512).input_ids == ids
 
 
-def test_newline_space_folds_white_space() -> None:
+def test_newline_space_collapses_white_space() -> None:
     example = build_example(MAGNETS, "QCM-E")
     assert example.prompt == (
         "Question: Which magnet is stronger? Context: Two magnets lie on a table. a photo of two magnets "
@@ -94,7 +94,7 @@ def test_targets_of_the_formats(prompt_format: str, cue: str, target: str) -> No
     assert example.prompt.endswith(f"(C) neither {cue}")
 
 
-def test_a_generated_rationale_stands_in_qcmg_only() -> None:
+def test_only_qcmg_contains_the_generated_rationale() -> None:
     example = build_example(MAGNETS, "QCMG-A", rationale="Solution: Red is weak.")
     assert example.prompt.endswith("(C) neither Solution: Red is weak. Answer:")
     assert example.target == "The answer is (B)."
@@ -105,7 +105,7 @@ def test_a_generated_rationale_stands_in_qcmg_only() -> None:
             assert ignored == build_example(MAGNETS, prompt_format)
 
 
-def test_an_empty_rationale_is_a_rationale() -> None:
+def test_qcmg_accepts_an_empty_rationale() -> None:
     assert build_example(MAGNETS, "QCMG-A", rationale="").prompt.endswith("(C) neither Answer:")
     assert build_example(MAGNETS, "QCMG-A", rationale="", newline="escape").prompt.endswith(
         "neither\n\nAnswer:"
@@ -123,14 +123,14 @@ def test_the_context_is_hint_and_caption() -> None:
     assert MAGNETS.caption not in build_example(MAGNETS, "QCM-A", use_caption=False).prompt
 
 
-def test_a_withheld_answer_leaves_the_target_empty() -> None:
+def test_withheld_answer_gives_an_empty_target() -> None:
     withheld = replace(MAGNETS, answer=None)
     for prompt_format in ("QCM-A", "QCMG-A", "QCM-ALE", "QCM-LEA"):
         assert build_example(withheld, prompt_format, rationale="x").target == ""
     assert build_example(withheld, "QCM-E") == build_example(MAGNETS, "QCM-E")
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_refused() -> None:
     with pytest.raises(AresError, match="Unknown prompt format 'QCM-X': write one of QCM-E, QCM-LE"):
         build_example(MAGNETS, "QCM-X")
     with pytest.raises(AresError, match=r"text\.newline is 'tab'"):

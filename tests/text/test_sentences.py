@@ -54,7 +54,7 @@ def check_spans(text: str, spans: list[Span]) -> None:
         "Apples, pears, etc. are fruit.|They grow.",
     ],
 )
-def test_abbreviations_and_initials_end_no_sentence(text: str) -> None:
+def test_abbreviations_and_initials_do_not_end_a_sentence(text: str) -> None:
     assert sentences(text.replace("|", " ")) == text.split("|")
 
 
@@ -75,7 +75,7 @@ def test_abbreviations_and_initials_end_no_sentence(text: str) -> None:
         "I am.|You are.|Yes.|No.|So.",
     ],
 )
-def test_ends(text: str) -> None:
+def test_token_ends_of_sampled_ids(text: str) -> None:
     assert sentences(text.replace("|", " ")) == text.split("|")
 
 
@@ -98,7 +98,7 @@ def test_ends(text: str) -> None:
         ("It costs 5. about the same.", ["It costs 5. about the same."]),
     ],
 )
-def test_edges_and_lines(text: str, expected: list[str]) -> None:
+def test_sentences_at_line_ends_and_edges(text: str, expected: list[str]) -> None:
     assert sentences(text) == expected
 
 
@@ -151,9 +151,9 @@ def check_alignment(tokenizer, ids: list[int], newline: str) -> None:
     assert set(ends) <= set(inside)
     assert ends[-1:] == (inside[-1:] if spans else [])
     assert ends == sentence_token_ends(tokenizer, ids, newline=newline)
-    whole = split_sentences(text)
-    assert {span.end for span in spans} <= {span.end for span in whole}
-    assert {span.start for span in spans} <= {span.start for span in whole}
+    sentences = split_sentences(text)
+    assert {span.end for span in spans} <= {span.end for span in sentences}
+    assert {span.start for span in spans} <= {span.start for span in sentences}
 
     if newline == "space":
         assert text == tokenizer.decode(ids, skip_special_tokens=True)
@@ -166,8 +166,8 @@ def check_alignment(tokenizer, ids: list[int], newline: str) -> None:
 
     assert ends[:-1] == [first_token(span.end) for span in spans[:-1]]
     # Sentences become one only where one token ends them.
-    tokens = {*(first_token(span.end) for span in whole[:-1]), *inside[-1:]}
-    assert len(spans) == (len(tokens) if whole else 0)
+    tokens = {*(first_token(span.end) for span in sentences[:-1]), *inside[-1:]}
+    assert len(spans) == (len(tokens) if sentences else 0)
 
 
 SENTENCE_IDS = [5, 58, 55, 2, 29, 634, 94, 535, 3, 6, 10, 1, 0, 505, 1300, 32099, 31, 121, 411, 7]
@@ -185,7 +185,7 @@ def test_token_ends_of_random_t5_ids(t5_tokenizer, ids: list[int], newline: str)
     check_alignment(t5_tokenizer, ids, newline)
 
 
-def test_unknown_tokens_that_are_no_line_breaks_leave_no_trace(t5_tokenizer) -> None:
+def test_unknown_tokens_other_than_line_breaks_are_dropped(t5_tokenizer) -> None:
     ids = [2, *t5_tokenizer("Ice is cold.", add_special_tokens=False).input_ids, 2]
     text, _, ends = sentence_spans(t5_tokenizer, ids, newline="escape")
     assert text.strip() == "Ice is cold."
@@ -193,7 +193,7 @@ def test_unknown_tokens_that_are_no_line_breaks_leave_no_trace(t5_tokenizer) -> 
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(-3, 45), st.integers(0, 40))
-def test_the_first_that_holds_is_found_from_any_guess(low: int, extra: int, guess: int, turn: int) -> None:
+def test_search_finds_the_first_index_from_any_guess(low: int, extra: int, guess: int, turn: int) -> None:
     high = low + extra
     found = _first(lambda index: index >= turn or index == high, guess, low, high)
     assert found == next(i for i in range(low, high + 1) if i >= turn or i == high)
@@ -207,7 +207,7 @@ def test_token_ends_of_random_bytes(bytes_tokenizer, data: st.DataObject, newlin
     check_alignment(bytes_tokenizer, ids, newline)
 
 
-def test_token_ends_of_text_in_many_bytes(bytes_tokenizer) -> None:
+def test_token_ends_of_multibyte_text(bytes_tokenizer) -> None:
     ids = bytes_tokenizer("L’aimant attire. Där är den – été… Où? 磁石。 Fin 🧲 là. End").input_ids
     check_alignment(bytes_tokenizer, ids, "space")
     assert len(sentence_token_ends(bytes_tokenizer, ids)) == 5
@@ -229,7 +229,7 @@ def test_token_ends_of_long_responses(t5_tokenizer) -> None:
     ]
 
 
-def test_the_last_sentence_reaches_the_last_token(t5_tokenizer) -> None:
+def test_last_sentence_ends_on_the_last_token(t5_tokenizer) -> None:
     complete = t5_tokenizer("Iron is a metal. It rusts.").input_ids
     assert complete[-1] == 1
     first, last = sentence_token_ends(t5_tokenizer, [*complete, 0, 0])
@@ -241,7 +241,7 @@ def test_the_last_sentence_reaches_the_last_token(t5_tokenizer) -> None:
     assert sentence_token_ends(t5_tokenizer, unknown) == [first, len(unknown) - 1]
 
 
-def test_nothing_said_has_no_sentence(t5_tokenizer) -> None:
+def test_blank_responses_have_no_sentence(t5_tokenizer) -> None:
     for ids in ([], [1], [0, 0], [3, 3, 1], [2, 1]):
         text, spans, ends = sentence_spans(t5_tokenizer, ids)
         assert (text.strip(), spans, ends) == ("", [], [])
@@ -258,7 +258,7 @@ def test_escaped_line_breaks(t5_tokenizer, bytes_tokenizer) -> None:
     assert len(spans) == 1
 
 
-def test_sentences_that_end_in_one_token_become_one() -> None:
+def test_sentences_ending_in_the_same_token_are_merged() -> None:
     words = {"<pad>": 0, "</s>": 1, "Go. Stop. Sit": 2, ". Up.": 3}
     tokenizer = Tokenizer(models.WordLevel(words))
     tokenizer.decoder = decoders.Fuse()
@@ -270,7 +270,7 @@ def test_sentences_that_end_in_one_token_become_one() -> None:
     assert ends == [0, 1]
 
 
-def test_the_ids_are_not_encoded_again(t5_tokenizer) -> None:
+def test_ids_are_never_encoded_again(t5_tokenizer) -> None:
     """Other encodings than the tokenizer's own keep their own offsets."""
     own = t5_tokenizer("Iron rusts. It is old.", add_special_tokens=False).input_ids
     letters = [t5_tokenizer.convert_tokens_to_ids(piece) for piece in "▁Iron▁rusts.▁It"]
@@ -278,7 +278,7 @@ def test_the_ids_are_not_encoded_again(t5_tokenizer) -> None:
     assert sentence_token_ends(t5_tokenizer, letters) == [11, 14]
 
 
-def test_unknown_newline_mode(t5_tokenizer) -> None:
+def test_unknown_newline_mode_is_refused(t5_tokenizer) -> None:
     with pytest.raises(AresError, match=r"text\.newline is 'tab'"):
         sentence_token_ends(t5_tokenizer, [5], newline="tab")
 
@@ -306,7 +306,7 @@ def test_unknown_newline_mode(t5_tokenizer) -> None:
         ("All so.\n- 5 mL\nAll so.\n- 5 mL", "All so.\n- 5 mL", 0.5),
     ],
 )
-def test_repeated_sentences(text: str, expected: str, rate: float) -> None:
+def test_repeated_sentences_are_removed(text: str, expected: str, rate: float) -> None:
     assert remove_repeated_sentences(text) == expected
     assert repetition_rate(text) == pytest.approx(rate)
 
@@ -317,7 +317,7 @@ def test_repeated_sentences(text: str, expected: str, rate: float) -> None:
         " ".join
     )
 )
-def test_nothing_repeats_after_removal(text: str) -> None:
+def test_no_sentence_repeats_after_removal(text: str) -> None:
     kept = remove_repeated_sentences(text)
     assert repetition_rate(kept) == 0.0
     assert remove_repeated_sentences(kept) == kept

@@ -126,7 +126,7 @@ def class_of_dedup(text: str, ours: str, theirs: str, tokenizer) -> str:
     if text.endswith(":"):
         return "open end dropped"
     if re.search(r":\n(.+\.)\n[\s\S]*:\n\1", text):
-        return "repeat behind a heading kept"
+        return "repeat after a heading kept"
     return "unclassified"
 
 
@@ -144,5 +144,5 @@ def test_every_difference_in_deduplication_is_classified(golden: dict, t5_tokeni
         "repeat of the first sentence kept": 12,
         "two prefixes": 1,
         "open end dropped": 1,
-        "repeat behind a heading kept": 1,
+        "repeat after a heading kept": 1,
     }

@@ -46,18 +46,18 @@ def test_frequent_words_are_one_token(trained: PreTrainedTokenizerFast) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="Themagnt 019().,:?!'\"-\n{}<>~\\|=%$#@_", max_size=40))
-def test_decoding_gives_the_text_back(trained: PreTrainedTokenizerFast, text: str) -> None:
+def test_decoding_inverts_encoding(trained: PreTrainedTokenizerFast, text: str) -> None:
     assert trained.decode(trained(text).input_ids, skip_special_tokens=True) == text
 
 
-def test_texts_survive(trained: PreTrainedTokenizerFast) -> None:
+def test_sample_texts_survive_a_round_trip(trained: PreTrainedTokenizerFast) -> None:
     for text in TEXTS:
         ids = trained(text).input_ids
         assert 2 not in ids
         assert trained.decode(ids, skip_special_tokens=True) == text
 
 
-def test_it_opens_again_beside_a_t5_model(trained: PreTrainedTokenizerFast, folder: Path) -> None:
+def test_tokenizer_loads_from_a_model_folder(trained: PreTrainedTokenizerFast, folder: Path) -> None:
     from transformers import T5Config
 
     T5Config(vocab_size=300, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2).save_pretrained(folder)
@@ -68,14 +68,14 @@ def test_it_opens_again_beside_a_t5_model(trained: PreTrainedTokenizerFast, fold
         assert reopened.decode(reopened(" a  b\n").input_ids, skip_special_tokens=True) == " a  b\n"
 
 
-def test_sentences_end_on_their_full_stop(trained: PreTrainedTokenizerFast) -> None:
+def test_sentences_end_on_their_period(trained: PreTrainedTokenizerFast) -> None:
     ids = trained("Solution: The magnet is 3.5 kg. So, it's strong! Yes").input_ids
     ends = sentence_token_ends(trained, ids)
     assert [trained.decode(ids[end]) for end in ends[:2]] == [".", "!"]
     assert ends[2] == len(ids) - 2
 
 
-def test_the_same_texts_give_the_same_bytes(
+def test_same_texts_give_identical_files(
     trained: PreTrainedTokenizerFast, folder: Path, tmp_path: Path
 ) -> None:
     train_tokenizer(iter(TEXTS), vocab_size=300, path=tmp_path)
@@ -83,7 +83,7 @@ def test_the_same_texts_give_the_same_bytes(
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_mistakes_are_told(tmp_path: Path) -> None:
+def test_mistakes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AresError, match=r"tokenizer\.vocab_size is 20.*write at least 99"):
         train_tokenizer(TEXTS, vocab_size=20, path=tmp_path / "small")
     assert not (tmp_path / "small").exists()

@@ -77,7 +77,7 @@ class Counting(Captioner):
 
 
 @pytest.mark.parametrize("prompt", [None, "a photo of"])
-def test_a_models_captions_are_read_back(blip2, images, tmp_path, prompt):
+def test_captions_of_a_model_are_read_back(blip2, images, tmp_path, prompt):
     from transformers import AutoProcessor, Blip2ForConditionalGeneration
 
     path = tmp_path / "captions.json"
@@ -95,8 +95,8 @@ def test_a_models_captions_are_read_back(blip2, images, tmp_path, prompt):
     assert any(found.values())
 
 
-def test_killed_it_goes_on_and_ends_the_same(images, tmp_path):
-    write_captions(images, Counting(), tmp_path / "whole.json", progress=False)
+def test_captioning_resumes_with_the_same_result(images, tmp_path):
+    write_captions(images, Counting(), tmp_path / "complete.json", progress=False)
     path = tmp_path / "captions.json"
     with pytest.raises(KeyboardInterrupt):
         write_captions(images, Counting(fail_after=2), path, batch_size=1, progress=False)
@@ -106,7 +106,7 @@ def test_killed_it_goes_on_and_ends_the_same(images, tmp_path):
     rest = Counting()
     write_captions(images, rest, path, batch_size=1, progress=False)
     assert rest.seen == 2
-    assert path.read_bytes() == (tmp_path / "whole.json").read_bytes()
+    assert path.read_bytes() == (tmp_path / "complete.json").read_bytes()
     assert not (tmp_path / "captions.json.partial").exists()
     # Again: nothing to do.
     again = Counting()
@@ -114,7 +114,7 @@ def test_killed_it_goes_on_and_ends_the_same(images, tmp_path):
     assert again.seen == 0
 
 
-def test_captions_of_another_origin_are_never_overwritten(images, tmp_path):
+def test_captions_of_another_model_are_not_overwritten(images, tmp_path):
     path = tmp_path / "captions.json"
     path.write_text(json.dumps({"captions": {"1": "Published."}}))
     with pytest.raises(AresError, match=r"another model or prompt.*data\.captions="):
@@ -136,12 +136,12 @@ def test_unreadable_images_are_refused_or_skipped(images, tmp_path):
     assert sorted(json.loads(path.read_text())["skipped"]) == ["2", "9"]
 
 
-def test_a_whole_file_takes_up_images_that_came_since(images, tmp_path):
-    whole, path = images["2"].read_bytes(), tmp_path / "captions.json"
+def test_complete_file_is_extended_by_new_images(images, tmp_path):
+    content, path = images["2"].read_bytes(), tmp_path / "captions.json"
     images["2"].write_bytes(b"no image")
     write_captions(images, Counting(), path, on_corrupt="skip", progress=False)
     before = read_captions(path)
-    images["2"].write_bytes(whole)
+    images["2"].write_bytes(content)
     rest = Counting()
     write_captions(images, rest, path, progress=False)
     assert rest.seen == 1
@@ -151,7 +151,7 @@ def test_a_whole_file_takes_up_images_that_came_since(images, tmp_path):
     assert json.loads(path.read_text())["skipped"] == {}
 
 
-def test_an_image_replaced_since_is_described_again(images, tmp_path):
+def test_replaced_image_is_captioned_again(images, tmp_path):
     path = tmp_path / "captions.json"
     write_captions(images, Counting(), path, progress=False)
     before = read_captions(path)
@@ -165,7 +165,7 @@ def test_an_image_replaced_since_is_described_again(images, tmp_path):
     assert rest.seen == 1
 
 
-def test_an_image_replaced_after_the_kill_is_described_again(images, tmp_path):
+def test_image_replaced_before_resuming_is_captioned_again(images, tmp_path):
     path = tmp_path / "captions.json"
     with pytest.raises(KeyboardInterrupt):
         write_captions(images, Counting(fail_after=2), path, batch_size=1, progress=False)
@@ -177,14 +177,14 @@ def test_an_image_replaced_after_the_kill_is_described_again(images, tmp_path):
     assert found["1"] == found["3"]
 
 
-def test_no_such_model_is_one_sentence(tmp_path):
+def test_missing_captioner_is_refused(tmp_path):
     with pytest.raises(AresError, match=r"data\.captioner\.model=.*cannot be loaded"):
         Captioner(str(tmp_path / "nothing")).caption([Image.new("RGB", (8, 8))])
 
 
 @pytest.mark.parametrize("chat", [False, True])
-def test_decoder_only_models_are_padded_left_and_their_prompt_is_cut_off(monkeypatch, chat):
-    """Such models repeat the prompt before the caption, and go on behind the last token of each row."""
+def test_decoder_only_captioner_pads_left_and_drops_the_prompt(monkeypatch, chat):
+    """Such models repeat the prompt before the caption, and continue after the last token of each row."""
 
     class Processor:
         chat_template = "x" if chat else None

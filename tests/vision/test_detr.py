@@ -8,22 +8,7 @@ from ares.types import AresError
 from ares.vision.detr import DetrEncoder
 from ares.vision.extraction import extract_features
 from ares.vision.features import FeatureStore
-
-SMALL = {
-    "backbone_config": {
-        "model_type": "resnet",
-        "embedding_size": 8,
-        "hidden_sizes": [8, 8, 8, 8],
-        "depths": [1, 1, 1, 1],
-        "layer_type": "basic",
-        "out_features": ["stage4"],
-    },
-    "use_timm_backbone": False,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "encoder_ffn_dim": 16,
-    "decoder_ffn_dim": 16,
-}
+from tests.support.detr import SMALL
 
 
 @pytest.fixture
@@ -42,7 +27,7 @@ def images(tmp_path):
     return paths
 
 
-def test_shape_is_the_published_one_and_batches_do_not_matter(encoder, images, tmp_path):
+def test_detr_shape_and_independence_of_batches(encoder, images, tmp_path):
     assert encoder.shape == (100, 256)
     read = {pid: encoder.read(path) for pid, path in images.items()}
     assert {pid: tuple(pixels.shape) for pid, pixels in read.items()} == {
@@ -60,7 +45,7 @@ def test_shape_is_the_published_one_and_batches_do_not_matter(encoder, images, t
 
 
 @pytest.mark.parametrize("size", [(400, 300), (200, 600), (640, 100)])
-def test_images_are_as_large_as_the_originals(tmp_path, size):
+def test_detr_image_sizes_equal_the_original(tmp_path, size):
     from transformers import DetrImageProcessor
 
     Image.effect_noise(size, 50).save(tmp_path / "image.png")
@@ -74,7 +59,7 @@ def test_images_are_as_large_as_the_originals(tmp_path, size):
     assert sorted(read.shape[1:]) == ([224, longer] if longer <= 1333 else [208, 1333])
 
 
-def test_features_are_the_last_decoder_states(encoder, images):
+def test_detr_features_are_the_last_decoder_states(encoder, images):
     import torch
     from transformers import DetrConfig, DetrModel
 
@@ -86,7 +71,7 @@ def test_features_are_the_last_decoder_states(encoder, images):
     assert np.abs(encoder.encode([pixels]) - expected.numpy()).max() < 1e-5
 
 
-def test_weights_from_a_folder(encoder, images, tmp_path):
+def test_detr_weights_load_from_a_folder(encoder, images, tmp_path):
     encoder._load().save_pretrained(tmp_path / "detr")
     again = DetrEncoder(str(tmp_path / "detr"), image_size=64)
     assert np.array_equal(

@@ -27,7 +27,7 @@ def encoded(encoder, paths):
 
 @pytest.fixture
 def images(tmp_path):
-    """Five images by pid; the last two problems share a file."""
+    """Five images by pid; the last two problems have the same file."""
     random = np.random.default_rng(0)
     paths = {}
     for pid in "1234":
@@ -74,7 +74,7 @@ def test_patches_of_any_size_and_mode(tmp_path):
         ("JPEG", 0, b"\0", "cannot identify"),
     ],
 )
-def test_damaged_files_are_one_sentence(tmp_path, kind, place, damage, reason):
+def test_damaged_image_is_refused(tmp_path, kind, place, damage, reason):
     file = tmp_path / "image"
     Image.new("RGB", (12, 12), "red").save(file, kind)
     data = file.read_bytes()
@@ -151,7 +151,7 @@ def test_timm_weights_from_a_file(images, tmp_path, ending):
     assert encoder.fingerprint()["checkpoint"] == sha256_file(file)
 
 
-def test_timm_mistakes_are_one_sentence(tmp_path):
+def test_timm_mistakes_are_refused(tmp_path):
     with pytest.raises(AresError, match=r"features\.checkpoint=.*is not a file"):
         TimmEncoder("test_vit", checkpoint=tmp_path / "none.pth").shape  # noqa: B018
     with pytest.raises(AresError, match=r"features\.model=vit_huge_typo"):
@@ -194,7 +194,7 @@ def test_extracted_features_are_looked_up_by_problem(images, tmp_path):
     assert store.get([]).shape == (0, 16, 784)
     assert "3" in store
     assert "none" not in store
-    # Two problems with one image share a row, and nothing but the two files is left behind.
+    # Two problems with one image use the same row, and only the two files remain.
     assert np.load(folder / "features.npy", mmap_mode="r").shape == (4, 16, 784)
     assert sorted(path.name for path in folder.iterdir()) == ["features.npy", "index.json"]
     assert json.loads((folder / "index.json").read_text())["features_sha256"] == sha256_file(
@@ -209,7 +209,7 @@ def test_results_do_not_alias_the_file(images, tmp_path):
     assert not (store.get(["1"]) == 7).any()
 
 
-def test_extraction_repeats_byte_for_byte(images, tmp_path):
+def test_extraction_is_byte_for_byte_reproducible(images, tmp_path):
     for name, size in (("a", 1), ("b", 4)):
         extract_features(images, PatchEncoder(), tmp_path / name, batch_size=size, progress=False)
     assert FeatureStore(tmp_path / "a").sha256 == FeatureStore(tmp_path / "b").sha256
@@ -217,7 +217,7 @@ def test_extraction_repeats_byte_for_byte(images, tmp_path):
     assert FeatureStore(tmp_path / "c").sha256 != FeatureStore(tmp_path / "a").sha256
 
 
-def test_missing_image_names_problem_and_path(images, tmp_path):
+def test_missing_image_error_states_problem_and_path(images, tmp_path):
     images["7"] = tmp_path / "gone.png"
     with pytest.raises(AresError, match=r"Problem 7 has no image in .*gone\.png.*features=none"):
         extract_features(images, PatchEncoder(), tmp_path / "features", progress=False)
@@ -230,10 +230,10 @@ def test_missing_image_names_problem_and_path(images, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_unreadable_images_are_listed_and_the_others_kept(images, tmp_path, workers):
-    whole = images["2"].read_bytes()
+def test_unreadable_images_are_listed_and_others_kept(images, tmp_path, workers):
+    content = images["2"].read_bytes()
     images["1"].write_bytes(b"not an image")
-    images["2"].write_bytes(whole[: len(whole) // 2])
+    images["2"].write_bytes(content[: len(content) // 2])
     folder = tmp_path / "features"
     counting = Counting()
     with pytest.raises(
@@ -244,7 +244,7 @@ def test_unreadable_images_are_listed_and_the_others_kept(images, tmp_path, work
         FeatureStore(folder)
     assert counting.encoded == 2
     # Repaired, only the repaired one is encoded; the other is skipped by option.
-    images["2"].write_bytes(whole)
+    images["2"].write_bytes(content)
     again = Counting()
     extract_features(images, again, folder, batch_size=2, workers=workers, on_corrupt="skip", progress=False)
     store = FeatureStore(folder)
@@ -269,7 +269,7 @@ class Counting(PatchEncoder):
         return super().encode(images)
 
 
-def test_extraction_goes_on_where_it_was_killed(images, tmp_path):
+def test_interrupted_extraction_resumes(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         extract_features(images, Counting(fail_after=2), tmp_path / "a", batch_size=1, progress=False)
     assert not (tmp_path / "a" / "features.npy").exists()
@@ -281,7 +281,7 @@ def test_extraction_goes_on_where_it_was_killed(images, tmp_path):
     assert FeatureStore(tmp_path / "a").sha256 == FeatureStore(tmp_path / "b").sha256
 
 
-def test_an_image_replaced_after_the_kill_is_encoded_again(images, tmp_path):
+def test_image_replaced_before_resuming_is_encoded_again(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         extract_features(images, Counting(fail_after=2), tmp_path / "a", batch_size=1, progress=False)
     images["1"].write_bytes(images["3"].read_bytes())
@@ -295,7 +295,7 @@ def test_an_image_replaced_after_the_kill_is_encoded_again(images, tmp_path):
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["features.npy", "index.json"]
 
 
-def test_killed_just_before_the_index_nothing_is_encoded_twice(images, tmp_path):
+def test_extraction_killed_before_the_index_encodes_nothing_twice(images, tmp_path):
     extract_features(images, PatchEncoder(), tmp_path / "a", progress=False)
     with pytest.raises(KeyboardInterrupt):
         extract_features(images, Counting(fail_after=3), tmp_path / "b", batch_size=1, progress=False)
@@ -309,7 +309,7 @@ def test_killed_just_before_the_index_nothing_is_encoded_twice(images, tmp_path)
     assert FeatureStore(tmp_path / "b").sha256 == FeatureStore(tmp_path / "a").sha256
 
 
-def test_another_encoder_starts_afresh(images, tmp_path):
+def test_another_encoder_restarts_the_extraction(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         extract_features(images, Counting(fail_after=2), tmp_path, batch_size=1, progress=False)
     extract_features(images, PatchEncoder(patch_size=32), tmp_path, progress=False)
@@ -318,7 +318,7 @@ def test_another_encoder_starts_afresh(images, tmp_path):
     )
 
 
-def test_other_weights_of_the_same_shape_start_afresh_too(images, tmp_path):
+def test_other_weights_restart_the_extraction(images, tmp_path):
     class Other(PatchEncoder):
         def encode(self, images):
             return -super().encode(images)
@@ -340,7 +340,7 @@ def mapped_bytes() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts pages as Linux does")
-def test_a_process_that_reads_all_features_does_not_hold_them(tmp_path):
+def test_reading_all_features_does_not_keep_them_in_memory(tmp_path):
     rows, size = 64, 2**20
     features = np.ones((rows, 1, size // 4), dtype=np.float32)
     np.save(tmp_path / "features.partial.npy", features)
@@ -361,7 +361,7 @@ def test_workers_give_the_same_features(images, tmp_path):
     assert FeatureStore(tmp_path / "0").sha256 == FeatureStore(tmp_path / "2").sha256
 
 
-def test_bf16_is_close_and_another_encoder(images):
+def test_bf16_features_are_close_with_another_fingerprint(images):
     exact, half = TimmEncoder(**TINY, precision="32"), TimmEncoder(**TINY, precision="bf16")
     paths = [images["1"], images["2"]]
     error = np.abs(encoded(half, paths) - encoded(exact, paths))
@@ -390,7 +390,7 @@ def test_convolutional_maps_and_pooled_vectors_have_the_published_shapes(images,
 
 
 @pytest.mark.parametrize("model", ["test_convnext", "swin_tiny_patch4_window7_224"])
-def test_maps_are_read_row_by_row(images, model):
+def test_convolutional_maps_are_read_row_by_row(images, model):
     import torch
 
     args = {"img_size": 64, "window_size": 2} if model.startswith("swin") else {}
@@ -406,7 +406,7 @@ def test_maps_are_read_row_by_row(images, model):
     assert not np.allclose(found[1], found[width])
 
 
-def test_no_images_at_all(tmp_path):
+def test_extraction_without_images(tmp_path):
     extract_features({}, PatchEncoder(), tmp_path, progress=False)
     assert (FeatureStore(tmp_path).get(["1", "2"]) == 0).all()
 
@@ -416,7 +416,7 @@ def _sum(store, pid, queue):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_stores_survive_pickling_and_other_processes(images, tmp_path, method):
+def test_feature_store_survives_pickling_and_forking(images, tmp_path, method):
     extract_features(images, PatchEncoder(), tmp_path, progress=False)
     store = FeatureStore(tmp_path)
     expected = float(store.get(["2"]).sum())

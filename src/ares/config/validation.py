@@ -15,7 +15,6 @@ _CHOICES = {
     "text.newline": ("space", "escape"),
     "rl.reference": ("initial", "round"),
     "rl.kl_in": ("loss", "reward"),
-    "rl.objective": ("ppo", "rloo", "grpo"),
     "rl.decay": ("constant", "linear"),
     "rationale.decay": ("constant", "linear"),
     "sft.decay": ("constant", "linear"),
@@ -66,8 +65,6 @@ def _impossible_combinations(config: Config) -> Iterator[str]:
         yield f"strategy=single runs on one device, not {devices}; use strategy=ddp or trainer.devices=1."
     if config.strategy["name"] == "fsdp" and (config.rl.lora.r or config.rl.share_trunk):
         yield "strategy=fsdp shards whole models: with rl.lora.r or rl.share_trunk use strategy=ddp."
-    if config.rl.objective != "ppo" and config.rl.share_trunk:
-        yield f"rl.share_trunk: rl.objective={config.rl.objective} has no value model that could share one; leave it out."
     asked = config.doctor.stage if config.stage.name == "doctor" else config.stage.name
     if config.evaluate.predictions and asked != "evaluate":
         yield f"evaluate.predictions scores published answers without a model: it is for stage=evaluate, not {asked}."
@@ -76,8 +73,6 @@ def _impossible_combinations(config: Config) -> Iterator[str]:
             "evaluate.split=test: A-OKVQA withholds the answers of its test split; use evaluate.split=val, and "
             "final/lora/leaderboard.json for the test split."
         )
-    if config.rl.objective != "ppo" and config.rl.k < 2:
-        yield f"rl.objective={config.rl.objective} compares rationales of one question; use rl.k=2 or more."
 
 
 def validate(config: Config) -> None:

@@ -1,37 +1,37 @@
-"""What each supervised stage trains on: the problems of the named data set as a LightningDataModule."""
+"""What each supervised step trains on: the problems of a data set as a LightningDataModule."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from ares.datamodules.base import Seq2SeqData, encode_examples
-from ares.text.prompts import build_examples
+from ares.datamodules.supervised import SupervisedData, encode
+from ares.models.policy import Policy
+from ares.text.prompts import build_examples, rationale_target
 from ares.types import Example, Problem
 
 
-class ProblemData(Seq2SeqData, ABC):
-    """A data set's train and val problems as prompts and targets; which ones and how, a stage's own class says.
+class ProblemData(SupervisedData, ABC):
+    """A data set's train and val problems as prompts and targets; a step's own class says which ones and how.
 
     `problems` and `splits` are what the readers of `ares.data` return. `text` goes to `build_example`
-    (use_caption, newline), `batches` to `Seq2SeqData`. Validation takes the first `eval_questions` of val.
+    (use_caption, newline), `batches` to `SupervisedData`. Validation uses the first `eval_questions` of val.
     """
 
     def __init__(
         self,
         problems: Mapping[str, Problem],
         splits: Mapping[str, list[str]],
-        tokenizer: Any,
+        policy: Policy,
         *,
         text: Mapping[str, Any],
-        max_input_tokens: int,
         max_output_tokens: int,
         eval_questions: int,
-        **batches: Any,
+        **batches: int,
     ) -> None:
-        super().__init__([], [], pad_id=tokenizer.pad_token_id, **batches)
-        self.problems, self.splits, self.tokenizer, self.text = problems, splits, tokenizer, text
-        self.lengths = {"max_input_tokens": max_input_tokens, "max_output_tokens": max_output_tokens}
-        self.eval_questions = eval_questions
+        super().__init__(pad_id=policy.pad_id, **batches)
+        self.problems, self.splits, self.policy, self.text = problems, splits, policy, text
+        self.max_output_tokens, self.eval_questions = max_output_tokens, eval_questions
 
     @abstractmethod
     def examples(self, split: str) -> dict[str, Example]:
@@ -39,14 +39,15 @@ class ProblemData(Seq2SeqData, ABC):
 
     def setup(self, stage: str | None = None) -> None:
         """Encodes the examples, once."""
-        if not self.train:
-            val = dict(list(self.examples("val").items())[: self.eval_questions])
-            self.train = encode_examples(self.tokenizer, self.examples("train"), **self.lengths)
-            self.val = encode_examples(self.tokenizer, val, **self.lengths)
+        if not hasattr(self, "train"):
+            val = list(self.examples("val").values())[: self.eval_questions]
+            train = list(self.examples("train").values())
+            self.train = encode(self.policy, train, max_output_tokens=self.max_output_tokens)
+            self.val = encode(self.policy, val, max_output_tokens=self.max_output_tokens)
 
 
 class RationaleData(ProblemData):
-    """rationale: the question, and the gold rationale to write."""
+    """rationale: the question, and the gold rationale as the target."""
 
     def examples(self, split: str) -> dict[str, Example]:
         """All problems of the split."""
@@ -54,7 +55,7 @@ class RationaleData(ProblemData):
 
 
 class CorrectionData(RationaleData):
-    """sft: the rationales that the Teacher repaired (by pid) in the place of the gold ones; val keeps its own."""
+    """sft: the rationales that the Teacher repaired (by pid) instead of the gold ones; val keeps its own."""
 
     def __init__(self, *arguments: Any, corrected: Mapping[str, str], **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -65,15 +66,16 @@ class CorrectionData(RationaleData):
         gold = super().examples(split)
         if split != "train":
             return gold
+        newline = self.text["newline"]
         return {
-            pid: Example(example.prompt, _prefixed(self.corrected[pid]))
+            pid: replace(example, target=rationale_target(self.corrected[pid], newline))
             for pid, example in gold.items()
             if pid in self.corrected
         }
 
 
 class AnswerData(ProblemData):
-    """lora: the question with the model's own rationale (by split and pid), and the answer to give."""
+    """lora: the question with the model's own rationale (by split and pid), and the answer as the target."""
 
     def __init__(self, *arguments: Any, rationales: Mapping[str, Mapping[str, str]], **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -83,8 +85,3 @@ class AnswerData(ProblemData):
         """The problems whose answer is known."""
         known = [pid for pid in self.splits[split] if self.problems[pid].answer is not None]
         return build_examples(self.problems, known, "QCMG-A", rationales=self.rationales[split], **self.text)
-
-
-def _prefixed(rationale: str) -> str:
-    # As the gold ones are.
-    return rationale if rationale.startswith("Solution:") else f"Solution: {rationale}"

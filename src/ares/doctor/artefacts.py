@@ -8,8 +8,8 @@ from typing import Any
 from ares.config.commands import command
 from ares.config.schema import Config
 from ares.doctor.findings import Finding, parts
-from ares.models.t5.checkpoints import checkpoint_patch_dim, checkpoint_shapes
-from ares.pipeline.fingerprint import named_policy
+from ares.models.t5.names import checkpoint_patch_dim, checkpoint_shapes
+from ares.pipeline.stale import named_policy
 from ares.steps.evaluate import check_split
 from ares.steps.prepare import PROBLEM_FILES, prepared, read_problems
 from ares.types import AresError, Problem

@@ -14,8 +14,9 @@ from ares.config.compose import folder, options
 from ares.config.schema import Config
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
-from ares.launch.group import DEVICE_STEPS
-from ares.steps.common.asking import TEACHER_STEPS, teacher_class
+from ares.doctor.teacher import asks_teacher
+from ares.steps.common.asking import teacher_class
+from ares.steps.common.contract import specs_of
 
 # The setting that limits a step's memory; micro_batch_size of its own block for the others.
 _BATCH_SETTINGS = {
@@ -55,7 +56,7 @@ def check_devices(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
     names = [f"{name} ({memory / GIB:.0f} GiB)" for name, memory in _gpus()]
     seen = ", ".join(names) or f"none; {os.cpu_count()} processors, {_memory() / GIB:.0f} GiB of memory"
     asked = config.trainer.devices
-    device_steps = [step for step in steps if step in DEVICE_STEPS]
+    device_steps = [name for name, spec in specs_of(steps).items() if spec.runs_on == "device"]
     usable = 0 if config.trainer.accelerator == "cpu" else len(names)
     if device_steps and device_steps != ["prepare"] and asked > max(1, usable):
         fewer = {"strategy": "single"} | ({} if usable else {"trainer.accelerator": "cpu"})
@@ -78,7 +79,7 @@ def check_devices(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
 
 def check_keys(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
     """Which keys the environment has; their values are never shown. `check_teacher` reports a missing one."""
-    teacher = teacher_class(config).key_variable if set(TEACHER_STEPS) & set(steps) else ""
+    teacher = teacher_class(config).key_variable if asks_teacher(steps) else ""
     names = [name for name in (teacher, "WANDB_API_KEY", "HF_TOKEN") if name]
     shown = ", ".join(f"{name} {'set' if os.environ.get(name) else 'not set'}" for name in names)
     yield Finding("ok", "keys", shown)
@@ -163,7 +164,7 @@ def check_disk(config: Config, steps: Sequence[str], features: float = 0.0) -> I
 
 def check_ledger(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
     """Whether the Teacher's replies can be written at `paths.ledger`."""
-    if not set(TEACHER_STEPS) & set(steps):
+    if not asks_teacher(steps):
         return
     ledger = Path(config.paths.ledger).resolve()
     there = next(path for path in (ledger, *ledger.parents) if path.exists())

@@ -55,7 +55,7 @@ def model_of(config: Config) -> Model | None:
 
 
 def _local(folder: Path) -> Model | None:
-    from ares.models.t5.checkpoints import checkpoint_shapes
+    from ares.models.t5.names import checkpoint_shapes
 
     shapes = {name: s for name, s in checkpoint_shapes(folder).items() if "embed_tokens" not in name}
     if "shared.weight" not in shapes:

@@ -4,21 +4,27 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ares.config.schema import Config
 from ares.doctor.findings import Finding, parts
-from ares.steps.common.asking import TEACHER_STEPS, make_teacher, teacher_warnings
+from ares.steps.common.asking import make_teacher, teacher_warnings
+from ares.steps.common.contract import specs_of
 from ares.steps.common.dry_run import Estimate, estimate, planned
 from ares.teachers.base import Teacher
 from ares.text.sentences import split_sentences
 from ares.types import AresError, Problem
 
+_STEPS = ("score", "correct", "judge")
 _SAMPLE = 200  # questions whose requests are built, per step; an image of each is read
+
+
+def asks_teacher(steps: Sequence[str]) -> bool:
+    """Whether any of the steps sends requests to the Teacher."""
+    return any(spec.asks_teacher for spec in specs_of(steps).values())
 
 
 def check_teacher(
     config: Config, steps: Sequence[str], problems: Mapping[str, Problem], splits: Mapping[str, list[str]]
 ) -> Iterator[Finding]:
     """Keys, packages and settings, then requests, tokens and money; nothing for a stage that asks no Teacher."""
-    asking = [step for step in TEACHER_STEPS if step in steps]
-    if not asking:
+    if not asks_teacher(steps):
         return
     usable = True
     try:
@@ -33,7 +39,7 @@ def check_teacher(
     except AresError:
         return  # reported above
     if teacher.costs_money:
-        yield _cost(config, teacher, asking, problems, splits)
+        yield _cost(config, teacher, steps, problems, splits)
     elif usable:
         yield Finding("ok", "Teacher", f"{teacher.name}: offline and free")
 
@@ -47,7 +53,7 @@ def _cost(
 ) -> Finding:
     if not problems:
         return Finding("note", "Teacher", "the cost is unknown without the data", "see above")
-    costs = [teacher_cost(config, teacher, step, problems, splits) for step in steps]
+    costs = [teacher_cost(config, teacher, step, problems, splits) for step in steps if step in _STEPS]
     requests, sent = sum(c.requests for c in costs), sum(c.input_tokens for c in costs)
     received = sum(c.output_tokens for c in costs)
     text = (

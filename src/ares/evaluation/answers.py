@@ -1,16 +1,14 @@
 """Answers: reading them from a model's output, ScienceQA's accuracy table, A-OKVQA's measures and leaderboard file."""
 
-import re
 from collections.abc import Callable, Mapping
 
+from ares.text.prompts import ANSWER, LETTERS
 from ares.types import Prediction, Problem
-
-_ANSWER = re.compile(r"The answer is \(([A-Z])\)")
 
 
 def extract_answer(text: str) -> str | None:
     """The letter of the one `The answer is (X)` in the text, X in A-Z; None without it or with several."""
-    found = _ANSWER.findall(text)
+    found = ANSWER.findall(text)
     return found[0] if len(found) == 1 else None
 
 
@@ -18,9 +16,9 @@ def letter_to_index(letter: str | None) -> int | None:
     """A -> 0 ... Z -> 25; None (no answer) stays None. Raises ValueError for anything else."""
     if letter is None:
         return None
-    if not re.fullmatch("[A-Z]", letter):
+    if len(letter) != 1 or letter not in LETTERS:
         raise ValueError(f"{letter!r} is not a letter from A to Z")
-    return ord(letter) - ord("A")
+    return LETTERS.index(letter)
 
 
 def chosen(problem: Problem, output: str) -> int | None:

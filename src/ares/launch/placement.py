@@ -7,7 +7,7 @@ from dataclasses import replace
 from ares.config.commands import is_sweep, typed
 from ares.config.schema import Config
 from ares.config.validation import validate
-from ares.launch.group import DEVICE_STEPS
+from ares.steps.common.contract import specs_of
 from ares.types import AresError
 
 
@@ -25,7 +25,7 @@ def check_devices(config: Config) -> None:
     A stage without a step that uses them may ask for any.
     """
     asked = config.trainer.devices
-    needed = any(name in DEVICE_STEPS for name in config.stage.steps)
+    needed = any(spec.runs_on == "device" for spec in specs_of(config.stage.steps).values())
     if asked == 1 or config.trainer.accelerator == "cpu" or not needed:
         return
     gpus = visible_gpus()

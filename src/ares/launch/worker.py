@@ -1,7 +1,6 @@
 """One process of a step's group (`python -m ares.launch.worker <parent's id>`): runs the step that its task file names."""
 
 import dataclasses
-import importlib
 import os
 import sys
 import threading
@@ -16,7 +15,7 @@ from ares.config.compose import to_config
 from ares.config.schema import Config
 from ares.launch.notices import quieten
 from ares.ranks import EXCHANGE, gather, is_first, rank
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.contract import StepContext, StepResult, function_of
 from ares.storage.files import read_json, write_json
 from ares.types import AresError
 
@@ -41,7 +40,7 @@ def run_task(task: dict[str, Any], exchange: Path) -> None:
 
     config = to_config(OmegaConf.create(task["config"]))
     _prepare_process(config)
-    step = getattr(importlib.import_module(f"ares.steps.{task['step']}"), task["step"])
+    step = function_of(task["step"])
     described = task["run"]
     context = StepContext(
         Path(described["root"]),

@@ -1,46 +1,43 @@
-"""A value head on the policy's own body: no second T5 to hold, and one forward pass for both."""
+"""Heads on the states of a language model."""
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
 
-from ares.models.t5 import T5ForMultimodalValue
-from ares.models.t5.generation import at_least_float32
+from ares.models.policy import Inputs, Policy, ValueModel, at_least_float32
 
 
-class SharedBackboneValue(nn.Module):
-    """`v_head` over the decoder states of `policy`, which is no submodule: its weights are the policy's."""
+def value_head(width: int) -> nn.Sequential:
+    """The layers from a state (..., width) to its value (..., 1)."""
+    return nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, 1))
 
-    def __init__(self, policy: Any, v_head: nn.Module) -> None:
+
+def values_of_states(head: nn.Module, states: Tensor, mask: Tensor) -> Tensor:
+    """Values (B, T), at least float32 and 0 on padding, from states (B, T, D) and `mask` (B, T)."""
+    return at_least_float32(head(states).squeeze(-1)).masked_fill(~mask.bool(), 0.0)
+
+
+class SharedBackboneValue(ValueModel):
+    """A value head on the policy's own backbone: no second model to hold, and one forward pass for both."""
+
+    def __init__(self, policy: Policy, head: nn.Module) -> None:
         super().__init__()
-        self.v_head = v_head
-        self._policy = (policy,)
+        self.head = head
+        self._policy = (policy,)  # not a submodule: its weights are the policy's
 
     @property
-    def config(self) -> Any:
-        """The policy's configuration."""
-        return self._policy[0].config
+    def policy(self) -> Policy:
+        """The policy whose states are valued."""
+        return self._policy[0]
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        image_features: Tensor | None = None,
-        *,
-        decoder_input_ids: Tensor,
-    ) -> Tensor:
-        """Values (B, T), as `T5ForMultimodalValue.forward` gives them."""
-        states = self._policy[0].decoder_states(input_ids, attention_mask, image_features, decoder_input_ids)
-        return self.v_head(states).squeeze(-1)
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """None of its own."""
+        return []
 
-    def of_states(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Values (B, T) from decoder states (B, T, d_model), 0 where `mask` (B, T) is."""
-        return at_least_float32(self.v_head(states).squeeze(-1)).masked_fill(~mask.bool(), 0.0)
+    def lora_targets(self, targets: str) -> list[str]:
+        """None of its own."""
+        return []
 
-
-@torch.no_grad()
-def take_trunk(value: T5ForMultimodalValue, policy: nn.Module) -> None:
-    """Gives a whole value model the policy's body, so that it can be saved and opened like any other."""
-    body = {name: tensor for name, tensor in policy.state_dict().items() if not name.startswith("lm_head")}
-    value.load_state_dict({**value.state_dict(), **body})
+    def values(self, inputs: Inputs, responses: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
+        """Values (B, T) from the policy's `states`, which are computed where they are not given."""
+        known = self.policy.states(inputs, responses) if states is None else states
+        return values_of_states(self.head, known, mask)

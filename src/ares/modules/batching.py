@@ -1,4 +1,4 @@
-"""How a global batch is cut, told before training."""
+"""How a global batch is divided, printed before training."""
 
 
 def batch_table(
@@ -12,10 +12,10 @@ def batch_table(
     steps: int,
     epochs: int,
 ) -> str:
-    """The resolved batch as a small table: per step of `world` devices, per epoch, in all.
+    """The resolved batch as a small table: per step of `world` devices, per epoch, in total.
 
-    `micro` is the most rows of a forward pass; where an epoch's rows are fewer than its steps could take, a step has
-    fewer than `global_batch`.
+    `micro` is the maximum number of rows per forward pass; a step has fewer than `global_batch` rows where an epoch
+    does not fill its steps.
     """
     cells = {
         "rows": rows,
@@ -23,7 +23,7 @@ def batch_table(
         "devices": world,
         "micro batch": micro,
         "accumulation": accumulate,
-        "steps an epoch": steps,
+        "steps per epoch": steps,
         "epochs": epochs,
         "steps": steps * epochs,
     }

@@ -6,11 +6,14 @@ from typing import Any
 import torch
 from torch import nn
 
+# A model, and the factor on its learning rate by step.
+Part = tuple[nn.Module, Callable[[int], float]]
+
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two optimiser groups of the trainable parameters: with `weight_decay`, and norms and biases without.
+    """Two optimizer groups of the trainable parameters: with `weight_decay`, and norms and biases without.
 
-    T5's `relative_attention_bias` counts as a bias. A parameter that two modules share occurs once.
+    Every parameter with "bias" in its name counts as a bias. A parameter that two modules share occurs once.
     """
     norms = {
         id(parameter)
@@ -27,7 +30,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def lr_lambda(total_steps: int, warmup_fraction: float, decay: str) -> Callable[[int], float]:
-    """The factor on the learning rate at optimiser step 0, 1, …: linear warm-up, then constant or linear to 0.
+    """The factor on the learning rate at optimizer step 0, 1, …: linear warm-up, then constant or linear to 0.
 
     Warm-up takes `round(total_steps · warmup_fraction)` steps and starts above 0; with `decay="linear"` the
     factor would be 0 at step `total_steps`, the first one that is not taken. Raises ValueError for another decay.
@@ -47,14 +50,14 @@ def lr_lambda(total_steps: int, warmup_fraction: float, decay: str) -> Callable[
 
 
 def scheduled_adamw(
-    parts: Sequence[tuple[nn.Module, Callable[[int], float]]],
+    parts: Sequence[Part],
     *,
     lr: float,
     weight_decay: float,
     eps: float,
     beta2: float = 0.999,
 ) -> Any:
-    """Fused AdamW over models, each with its own factor on `lr` by step, as Lightning's optimiser and scheduler."""
+    """Fused AdamW over models, each with its own factor on `lr` by step, as Lightning's optimizer and scheduler."""
     groups, factors = [], []
     for model, factor in parts:
         own = parameter_groups(model, weight_decay)

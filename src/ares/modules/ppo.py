@@ -13,41 +13,42 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
 from ares.config.schema import RlConfig
-from ares.datamodules.collate import Features
-from ares.datamodules.rollouts import RolloutBuffer, RolloutData
-from ares.modules.adapter import adapted
+from ares.datamodules.buffer import RolloutBuffer
+from ares.datamodules.rollouts import RolloutData
+from ares.models.adapters import merged_adapters
+from ares.models.policy import Policy, ValueModel
 from ares.modules.batching import batch_table
 from ares.modules.ppo_module import PPOModule
-from ares.modules.sharding import whole_again
+from ares.modules.sharding import gathered_again
 from ares.ranks import is_first
+from ares.rl.objectives import load_objective
 from ares.types import AresError
 
 
 def run_ppo(
-    policy: Any,
-    value: Any,
+    policy: Policy,
+    value: ValueModel,
     buffer: RolloutBuffer,
     rl: RlConfig,
     *,
     seed: int,
-    features: Features | None,
     checkpoints: Path,
     trainer_arguments: dict[str, Any],
 ) -> dict[str, float]:
-    """Trains policy and value model in place (on their device, eval mode afterwards); returns the last figures.
+    """Trains policy and value model in place (on their device, eval mode afterwards); returns the last metrics.
 
-    A checkpoint of every epoch is written to `checkpoints`/last.ckpt; one found there is resumed from, which
-    ends in the same weights. `trainer_arguments` go to the Trainer (accelerator, devices, precision, callbacks, …).
-    Raises AresError for a model with dropout, and where the rollouts are not the policy's or a loss or gradient is
-    not finite.
+    The value model is trained only where the objective needs one. A checkpoint of every epoch is written to
+    `checkpoints`/last.ckpt; one found there is resumed from, which ends in the same weights. `trainer_arguments` go to
+    the Trainer (accelerator, devices, precision, callbacks, …). Raises AresError for a model with dropout, and where
+    the rollouts are not the policy's or a loss or gradient is not finite.
     """
     _refuse_dropout(policy, value)
     pl.seed_everything(seed, verbose=False)
-    warmup = rl.value_warmup_epochs if rl.objective == "ppo" else 0
+    objective = load_objective(rl.objective)
+    warmup = rl.value_warmup_epochs if objective.needs_value else 0
     trainer = _trainer(checkpoints, warmup + rl.ppo_epochs, trainer_arguments)
     data = RolloutData(
         buffer,
-        features=features,
         global_batch=rl.global_batch_size,
         micro=rl.micro_batch_size,
         world=trainer.world_size,
@@ -57,7 +58,8 @@ def run_ppo(
     if is_first():
         print(_batch_table(data, warmup, rl), flush=True)
     last = checkpoints / "last.ckpt"
-    return _fit([policy, value], data, rl, trainer, str(last) if last.exists() else None)
+    module = PPOModule(policy, value if objective.needs_value else None, data, rl, objective)
+    return _fit(module, trainer, str(last) if last.exists() else None)
 
 
 def _refuse_dropout(policy: nn.Module, value: nn.Module) -> None:
@@ -66,22 +68,21 @@ def _refuse_dropout(policy: nn.Module, value: nn.Module) -> None:
             raise AresError(f"The {name} has dropout, which spoils PPO's ratios; load it with dropout 0.")
 
 
-def _fit(
-    models: list[Any], data: RolloutData, rl: RlConfig, trainer: pl.Trainer, checkpoint: str | None
-) -> dict[str, float]:
-    devices = [next(model.parameters()).device for model in models]
+def _fit(module: PPOModule, trainer: pl.Trainer, checkpoint: str | None) -> dict[str, float]:
+    models, lora = module.models, module.rl.lora
+    devices = [model.device for model in models]
     with (
-        adapted(models, rl.lora, features=data.features is not None),
-        whole_again(models, trainer) as trained,
+        merged_adapters(models, r=lora.r, alpha=lora.alpha, targets=lora.targets),
+        gathered_again(models, trainer) as trained,
     ):
-        module = PPOModule(trained[0], trained[1], data, rl)
+        module.models = trained
         # Dropout is off by its rate; eval mode would only make Lightning warn.
         module.train()
-        trainer.fit(module, data, ckpt_path=checkpoint)
+        trainer.fit(module, module.data, ckpt_path=checkpoint)
     # Lightning leaves a model on the CPU.
     for model, device in zip(models, devices, strict=True):
         model.to(device).eval()
-    return module.figures
+    return module.metrics
 
 
 def _trainer(checkpoints: Path, epochs: int, arguments: dict[str, Any]) -> pl.Trainer:

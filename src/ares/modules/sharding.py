@@ -3,32 +3,36 @@
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from ares.models.policy import Policy, ValueModel
 
-def shard(model: nn.Module, mesh: Any) -> None:
-    """Shards a T5 over a device mesh, block by block, in place; its other methods gather weights as `forward` does."""
+M = TypeVar("M", bound=nn.Module)
+
+
+def shard_model(model: Policy | ValueModel, mesh: Any) -> None:
+    """Shards a model over a device mesh, block by block, in place; its methods gather weights as `forward` would."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    for block in [module for module in model.modules() if type(module).__name__ == "T5Block"]:
+    for block in model.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    for name in ("decoder_states", "logits"):
+    for name in ("states", "logits", "values"):
         if hasattr(model, name):
             register_fsdp_forward_method(model, name)
 
 
-def whole_weights(model: nn.Module) -> dict[str, Any]:
-    """The weights of a sharded model, whole, on every rank; every rank must call it."""
+def full_weights(model: nn.Module) -> dict[str, Any]:
+    """The full weights of a sharded model on every rank; every rank must call it."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
 
 
-def whole(x: Tensor) -> Tensor:
-    """A tensor that may be sharded, whole."""
+def full(x: Tensor) -> Tensor:
+    """The full tensor of one that may be sharded."""
     from torch.distributed.tensor import DTensor
 
     return x.full_tensor() if isinstance(x, DTensor) else x
@@ -42,10 +46,10 @@ def is_sharded(strategy: Any) -> bool:
 
 
 @contextmanager
-def whole_again(models: Sequence[nn.Module], trainer: Any) -> Iterator[list[nn.Module]]:
-    """What to train: the models or, where the strategy shards, copies whose weights the models get when the block ends.
+def gathered_again(models: Sequence[M], trainer: Any) -> Iterator[list[M]]:
+    """The models to train: the given ones or, where the strategy shards, copies whose weights they get at the end.
 
-    The models wait on the CPU meanwhile. Yields policy and, where there is one, value model.
+    The given models wait on the CPU meanwhile.
     """
     if not is_sharded(trainer.strategy):
         yield list(models)
@@ -53,5 +57,4 @@ def whole_again(models: Sequence[nn.Module], trainer: Any) -> Iterator[list[nn.M
     copies = copy.deepcopy([model.cpu() for model in models])
     yield copies
     for model, trained in zip(models, copies, strict=True):
-        # A value model that the objective does not use was never sharded, nor changed.
-        model.load_state_dict(whole_weights(trained))
+        model.load_state_dict(full_weights(trained))

@@ -1,11 +1,11 @@
-"""Checkpoints in the original ARES's layout, for its scripts: transformers 4.30, pickled weights, all aliases."""
+"""Writes checkpoints in the original ARES's layout: transformers 4.30, pickled weights, all aliases."""
 
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from ares.models.t5.loading import load_policy, load_value
+from ares.models.t5.loading import load_model, load_value_model
 from ares.storage.files import atomic_folder, atomic_path, write_json
 
 _OURS = ("patch_num", "patch_dim", "scale_decoder_outputs", "dtype")  # unknown to transformers 4.30
@@ -13,14 +13,14 @@ _WEIGHTS = (".safetensors", ".bin", ".index.json")
 
 
 def export_policy(policy: str | Path, folder: str | Path, *, dropout: float = 0.1) -> None:
-    """Writes `pytorch_model.bin` and `config.json` as the original did, beside the policy's tokenizer.
+    """Writes `pytorch_model.bin` and `config.json` as the original did, and copies the policy's tokenizer.
 
     The weights carry `encoder.embed_tokens`, `decoder.embed_tokens` and `lm_head` whether tied or not;
-    `dropout` is the rate that the original trains with (ours saves 0). Raises AresError as `load_policy` does.
+    `dropout` is the rate that the original trains with (ours saves 0). Raises AresError as `load_model` does.
     """
     import torch
 
-    model = load_policy(policy, dropout=dropout, features=True)
+    model = load_model(policy, dropout=dropout, features=True)
     with atomic_folder(folder) as temporary:
         for file in Path(policy).iterdir():
             if file.is_file() and file.name != "config.json" and not file.name.endswith(_WEIGHTS):
@@ -32,12 +32,12 @@ def export_policy(policy: str | Path, folder: str | Path, *, dropout: float = 0.
 def export_value(value: str | Path, policy: str | Path, file: str | Path) -> None:
     """Writes `value_function.pth`: the value model's weights and, as in the original, an unused `lm_head`.
 
-    The head is that of `policy`. Raises AresError as `load_value` does.
+    The head is that of `policy`. Raises AresError as `load_value_model` does.
     """
     import torch
 
-    state = load_value(value, dropout=0.0, features=True).state_dict()
-    head = load_policy(policy, dropout=0.0, features=True).lm_head.weight
+    state = load_value_model(value, dropout=0.0, features=True).state_dict()
+    head = load_model(policy, dropout=0.0, features=True).lm_head.weight
     with atomic_path(file) as temporary:
         torch.save(_contiguous({**state, "lm_head.weight": head.data}), temporary)
 

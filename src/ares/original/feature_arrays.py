@@ -1,4 +1,4 @@
-"""The feature arrays that Multimodal-CoT published, brought into the form that `FeatureStore` reads.
+"""Converts the feature arrays that Multimodal-CoT published into the format that `FeatureStore` reads.
 
 `vit.pth` (N, 145, 1024), `clip.npy` (N, 49, 2048), `detr.npy` (N, 100, 256), `resnet.npy` (N, 2048), and
 `name_map.json`, which maps problem ids to rows.
@@ -22,9 +22,9 @@ _BLOCK = 256  # images copied at a time
 def import_features(array: Path | str, name_map: Path | str, folder: Path | str, *, repeat: int = 1) -> None:
     """Writes `features.npy` and `index.json` from a published array and its `name_map.json` into a folder.
 
-    The array is mapped into memory and copied in blocks; no file is unpickled beyond tensors. A vector an
-    image (N, D) becomes one patch, shown `repeat` times. Raises AresError where a file is missing, is no such
-    array, or the map names rows that it does not have.
+    The array is memory-mapped and copied in blocks; only tensors are unpickled. One vector per image (N, D)
+    becomes one patch, repeated `repeat` times by the reader. Raises AresError if a file is missing or is no such
+    array, or if the map refers to rows that the array does not have.
     """
     array, folder = Path(array), Path(folder)
     source = _mapped(array)
@@ -45,7 +45,7 @@ def import_features(array: Path | str, name_map: Path | str, folder: Path | str,
         target[start : start + _BLOCK] = block if isinstance(block, np.ndarray) else block.float().numpy()
         target.flush()
         release(target)
-        if isinstance(block, np.ndarray):  # torch keeps its map to itself
+        if isinstance(block, np.ndarray):  # torch does not expose its map
             release(block)
     fingerprint = {"encoder": "published", "array": array.name}
     finish(folder, rows, (patches, dim), repeat, fingerprint, skipped={})
@@ -68,7 +68,7 @@ def _rows(path: Path, array: Path, count: int) -> dict[str, int]:
 
 
 def _mapped(path: Path) -> Any:
-    """The array of a .npy, .pth or .pt file, mapped into memory."""
+    """The array of a .npy, .pth or .pt file, memory-mapped."""
     if not path.is_file():
         raise AresError(f"features.arrays={path} is not a file; give the path of vit.pth, detr.npy, ...")
     if path.suffix == ".npy":

@@ -1,4 +1,4 @@
-"""The files in which Multimodal-CoT and the original ARES pass on what a model wrote: `predictions_ans_*.json`."""
+"""The files in which Multimodal-CoT and the original ARES store model outputs: `predictions_ans_*.json`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ FILES = {
 
 
 def read_published(folder: Path | str, split: str, pids: Sequence[str]) -> dict[str, str]:
-    """What a model wrote about the problems of a split, by pid; the file has it in the split's order.
+    """Reads a model's outputs for the problems of a split, by pid; the file lists them in the split's order.
 
-    Raises AresError where the file is missing, is no such file, or has another number of texts.
+    Raises AresError if the file is missing, is no such file, or has another number of texts.
     """
     return dict(zip(pids, _texts(Path(folder) / FILES[split], "preds", split, pids), strict=True))
 
@@ -27,10 +27,10 @@ def read_published(folder: Path | str, split: str, pids: Sequence[str]) -> dict[
 def read_published_answers(
     folder: Path | str, split: str, problems: Sequence[Problem]
 ) -> dict[str, int | None]:
-    """The choices (index, None where none can be read) of a split's file of answers, by pid.
+    """Reads the choices (index, None if the output states none) in a split's file of answers, by pid.
 
-    Raises AresError as `read_published` does, and where the file's gold answers (`labels`) are not those of the
-    problems, in the split's order: it was written for another order or other data.
+    Raises AresError as `read_published` does, and if the file's gold answers (`labels`) differ from those of the
+    problems in the split's order: it was written for another order or other data.
     """
     path, pids = Path(folder) / FILES[split], [problem.pid for problem in problems]
     outputs = read_published(folder, split, pids)
@@ -44,10 +44,10 @@ def read_published_answers(
 
 
 def read_published_rationales(folder: Path | str, split: str, problems: Sequence[Problem]) -> dict[str, str]:
-    """The rationales of a split's file, by pid.
+    """Reads the rationales in a split's file, by pid.
 
-    Raises AresError as `read_published` does, and where fewer than half of the file's gold rationales (`labels`, if
-    it has them) begin as the problems' do: a tokenizer has changed them, so that none need be equal.
+    Raises AresError as `read_published` does, and if fewer than half of the file's gold rationales (`labels`, if
+    present) begin like the problems' own. They need not be equal: a tokenizer has changed them.
     """
     path, pids = Path(folder) / FILES[split], [problem.pid for problem in problems]
     rationales = read_published(folder, split, pids)
@@ -64,8 +64,8 @@ def read_published_rationales(folder: Path | str, split: str, problems: Sequence
 
 
 def _is_gold(label: str, problem: Problem) -> bool:
-    """Whether a problem has this gold rationale, or none. A lecture may precede it, and a tokenizer has changed it:
-    what counts are the letters and digits that it begins with."""
+    """Whether a problem has this gold rationale, or none. A lecture may precede it, and a tokenizer has changed it,
+    so only the letters and digits at its beginning are compared."""
     gold = [text for text in (problem.solution, *problem.rationales) if text.strip()]
     return not gold or any(_letters(text.strip().splitlines()[0])[:40] in _letters(label) for text in gold)
 
@@ -74,8 +74,13 @@ def _letters(text: str) -> str:
     return re.sub(r"[\W_]+", "", text.lower())
 
 
+def published_files(folder: Path | str | None) -> dict[str, tuple[Path, str]]:
+    """A folder of predictions as the input `published` of a step, with its hash; none without a folder."""
+    return {"published": (Path(folder), published_hash(folder))} if folder else {}
+
+
 def published_hash(folder: Path | str) -> str:
-    """The hash of a folder's files of predictions, those that are there; raises AresError where none is."""
+    """Hashes the prediction files that exist in a folder; raises AresError if there are none."""
     found = [path for name in FILES.values() if (path := Path(folder) / name).is_file()]
     if not found:
         raise AresError(f"{folder} has none of {', '.join(FILES.values())}; give the folder they are in.")
@@ -106,14 +111,14 @@ def write_published(
     scores: Mapping[str, Any] | None = None,
     failed: int = 0,
 ) -> Path:
-    """Writes a split's file: `preds` and `labels` in the split's order, `scores`, and `num_fail` without an answer.
+    """Writes a split's file: `preds` and `labels` in the split's order, `scores`, and `num_fail` unreadable answers.
 
-    Raises AresError for a problem without a text: the order could not be kept.
+    Raises AresError for a problem without a text.
     """
     missing = [pid for pid in pids if pid not in texts]
     if missing:
         raise AresError(
-            f"{len(missing)} problems of the {split} split have no prediction ({missing[0]}, ...); predict the whole split first."
+            f"{len(missing)} problems of the {split} split have no prediction ({missing[0]}, ...); predict the full split first."
         )
     path = Path(folder) / FILES[split]
     content = {

@@ -1,28 +1,91 @@
-"""The manifest of a run: what each finished step was made from, and what it made."""
+"""The manifest of a run: the inputs, outputs and metrics of each finished step."""
 
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ares.storage.files import hash_of, read_json, sha256_path, write_json
+from ares.types import AresError
 
+FORMAT = 2  # raised whenever older run folders can no longer be read
 _PACKAGES = ("ares", "torch", "transformers", "pytorch-lightning", "peft", "tokenizers", "numpy")
 
 
-def read_manifest(root: Path) -> dict[str, Any]:
-    """The run's manifest: `{"run": name, "steps": {key: entry}}`, empty before the first step has ended."""
+@dataclass(frozen=True)
+class Artefact:
+    """A file or folder: its path, relative inside the run folder; the sha256 of its contents; its stamp if an output."""
+
+    path: str
+    sha256: str
+    stamp: str = ""
+
+
+@dataclass(frozen=True)
+class StepEntry:
+    """One finished step. `shared` is the folder of a step that the jobs of a sweep have in common."""
+
+    hash: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Artefact]
+    outputs: Mapping[str, Artefact]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    started: str = ""
+    seconds: float = 0.0
+    usd: float = 0.0
+    requests: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    shared: str | None = None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "StepEntry":
+        """The entry that `to_json` returned. Raises KeyError or TypeError for any other value."""
+        artefacts = {
+            side: {name: Artefact(**item) for name, item in value[side].items()}
+            for side in ("inputs", "outputs")
+        }
+        return cls(**{**value, **artefacts})
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry as JSON values, without fields that are empty."""
+        return asdict(self, dict_factory=lambda items: {k: v for k, v in items if v not in (None, "")})
+
+
+def read_manifest(root: Path) -> dict[str, StepEntry]:
+    """The run's finished steps by key, in the order in which they ended; empty where none has.
+
+    Raises AresError for the manifest of another version.
+    """
     path = root / "manifest.json"
-    return read_json(path) if path.exists() else {"run": root.name, "steps": {}}
+    if not path.exists():
+        return {}
+    value = read_json(path)
+    try:
+        if value["format"] == FORMAT:
+            return {key: StepEntry.from_json(entry) for key, entry in value["steps"].items()}
+    except (KeyError, TypeError, AttributeError):
+        pass
+    raise AresError(f"{path} was made by another version of ares; use another run=<name>, or that version.")
 
 
-def write_entry(root: Path, key: str, entry: Mapping[str, Any]) -> None:
+def write_entry(root: Path, key: str, entry: StepEntry) -> None:
     """Adds or replaces a step's entry."""
-    manifest = read_manifest(root)
-    manifest["steps"][key] = entry
-    write_json(root / "manifest.json", manifest)
+    _write(root, {**read_manifest(root), key: entry})
+
+
+def drop_entry(root: Path, key: str) -> None:
+    """Removes a step's entry before its outputs are replaced, so that a killed run does not count as finished."""
+    steps = read_manifest(root)
+    if steps.pop(key, None):
+        _write(root, steps)
+
+
+def _write(root: Path, steps: Mapping[str, StepEntry]) -> None:
+    entries = {key: entry.to_json() for key, entry in steps.items()}
+    write_json(root / "manifest.json", {"format": FORMAT, "run": root.name, "steps": entries})
 
 
 def versions() -> dict[str, str]:
@@ -36,36 +99,29 @@ def versions() -> dict[str, str]:
     return found
 
 
-def drop_entry(root: Path, key: str) -> None:
-    """Forgets a step, before its outputs are written anew: what a kill leaves is then nobody's."""
-    manifest = read_manifest(root)
-    if manifest["steps"].pop(key, None):
-        write_json(root / "manifest.json", manifest)
-
-
-def output_of(path: Path, root: Path) -> dict[str, str]:
-    """An output as an entry keeps it: where it is, the hash of its contents and its stamp."""
-    return {"path": recorded(path, root), "sha256": sha256_path(path), "stamp": stamp_of(path)}
+def artefact_at(path: Path, root: Path) -> Artefact:
+    """An output with its hash and stamp, as an entry keeps it."""
+    return Artefact(recorded(path, root), sha256_path(path), stamp_of(path))
 
 
 def stamp_of(path: Path) -> str:
-    """A hash of the names, sizes and times of a file or a folder's files: while it is the same, so are the contents."""
+    """A hash of the names, sizes and times of a file or a folder's files; while it is the same, so are the contents."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     seen = [(p, p.stat()) for p in files if not p.name.startswith(".")]
     return hash_of([[str(p.relative_to(path)), stat.st_size, stat.st_mtime_ns] for p, stat in seen])
 
 
-def is_whole(root: Path, entry: Mapping[str, Any]) -> bool:
-    """Whether everything that a step made is still there."""
-    return all((root / output["path"]).exists() for output in entry["outputs"].values())
+def is_complete(root: Path, entry: StepEntry) -> bool:
+    """Whether all outputs of a step still exist."""
+    return all((root / output.path).exists() for output in entry.outputs.values())
 
 
-def is_unaltered(root: Path, output: Mapping[str, str]) -> bool:
-    """Whether an output that is there is as its step left it; contents are read only where the stamp differs."""
-    path = root / output["path"]
-    return stamp_of(path) == output.get("stamp") or sha256_path(path) == output["sha256"]
+def is_unaltered(root: Path, output: Artefact) -> bool:
+    """Whether an existing output is as its step left it; contents are read only where the stamp differs."""
+    path = root / output.path
+    return stamp_of(path) == output.stamp or sha256_path(path) == output.sha256
 
 
 def recorded(path: Path, root: Path) -> str:
-    """A path as the manifest keeps it: inside the run relative to it, elsewhere as it is."""
+    """A path as the manifest keeps it: relative inside the run folder, unchanged elsewhere."""
     return os.path.relpath(path, root) if path.is_relative_to(root) else str(path)

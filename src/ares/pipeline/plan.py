@@ -1,176 +1,144 @@
-"""Which steps a stage runs, where each writes, what it reads, and which part of the configuration it depends on."""
+"""Which steps a stage runs, in which order, and which earlier step each artefact comes from.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+A step reads an artefact from the latest step before it that writes it. "Before" means earlier in the stage or, for
+what the stage does not make itself, earlier in the plan of `stage=ares`, of which most stages are parts.
+"""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from ares.config.compose import folder, options
 from ares.config.schema import Config
-from ares.steps.common.asking import make_teacher
-from ares.steps.judge import other_rationales
-from ares.storage.files import sha256_file
+from ares.steps.common.contract import Place, StepSpec, specs_of
+from ares.types import AresError
 
-ROLLOUT_KEYS = (
-    "questions",
-    "k",
-    "top_k",
-    "top_p",
-    "temperature",
-    "max_new_tokens",
-    "questions_per_part",
-    "generation_batch",
-    "reference",
-)
-# What the jobs of a sweep make once for all of them, where they agree on its settings and inputs.
-SHARED = ("rationale", "round-1/rollouts", "round-1/score")
-SPLITS_OF_FINAL = ("train", "val", "test")
+_LAST = 1_000_000  # the order of final steps: after any round
+PREPARED = ("data", "features")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an input comes from: the key of a step and the name of one of its outputs."""
+
+    key: str
+    artefact: str
 
 
 @dataclass(frozen=True)
 class Step:
-    """One arrow. `inputs` maps an artefact's name to its path inside the run folder, `outputs` likewise."""
+    """One planned step. `name` is the stage's word for it, `key` the manifest's; `place` is "final" or "round-1"."""
 
     name: str
-    key: str
-    round: int
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
+    spec: StepSpec
+    place: str
+    order: int  # 0 at the start, a round's number, _LAST at the end
+    inputs: dict[str, Source] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What identifies the step in a run: `rationale`, `round-1/score`, `final/lora`."""
+        return "/".join(filter(None, (self.place, self.spec.folder or self.spec.name)))
 
     @property
     def folder(self) -> str:
         """The folder, inside the run folder, that the step writes to."""
-        return (
-            self.key
-            if self.name in ("rollout", "ppo", "sft", "lora", "rationale")
-            else self.key.rsplit("/", 1)[0]
-        )
+        return "/".join(filter(None, (self.place, self.spec.folder)))
+
+    @property
+    def round(self) -> int:
+        """The number of the step's round, 0 outside the rounds."""
+        return self.order if self.place.startswith("round") else 0
+
+    @property
+    def shared(self) -> bool:
+        """Whether the jobs of a sweep run the step once for all: later rounds follow from what each job trained."""
+        return self.spec.shared and self.order <= 1
 
 
-JUDGE = Step(
-    "judge",
-    "final/judge",
-    0,
-    {f"rationales-{split}": f"final/rationales-{split}.parquet" for split in SPLITS_OF_FINAL},
-    {"verdicts": "final/verdicts.parquet"},
-)
+def stage_steps(stage: str) -> list[str]:
+    """The steps that a stage's file lists; raises AresError where there is no such stage."""
+    if stage not in options("stage"):
+        raise AresError(f"There is no stage {stage!r}; choose from {', '.join(options('stage'))}.")
+    loaded = OmegaConf.load(Path(folder()) / "stage" / f"{stage}.yaml")
+    return list(loaded.steps)
 
 
-def _policy_after(number: int) -> str:
-    """The policy that a round leaves; round 0 is the fine-tuning to write rationales."""
-    return f"round-{number}/sft/policy" if number else "rationale/policy"
-
-
-def _round(number: int) -> list[Step]:
-    """The steps of a round. The value model is handed on from the round before, which the first has not."""
-    at, policy = f"round-{number}", _policy_after(number - 1)
-    value = {"value": f"round-{number - 1}/ppo/value"} if number > 1 else {}
-    rollouts = {"rollouts": f"{at}/rollouts"}
-    feedback = {"feedback": f"{at}/feedback.parquet"}
-    trained = {"policy": f"{at}/ppo/policy", "value": f"{at}/ppo/value"}
-    greedy = {"rationales": f"{at}/rationales-train.parquet"}
-    corrections = {"corrections": f"{at}/corrections.parquet"}
-    repaired = {"policy": trained["policy"], **corrections}
-    return [
-        Step("rollout", f"{at}/rollouts", number, {"policy": policy, "initial": _policy_after(0)}, rollouts),
-        Step("score", f"{at}/score", number, rollouts, feedback),
-        Step("ppo", f"{at}/ppo", number, {"policy": policy, **value, **rollouts, **feedback}, trained),
-        Step("generate", f"{at}/generate", number, {"policy": trained["policy"]}, greedy),
-        Step("correct", f"{at}/correct", number, greedy, corrections),
-        Step("sft", f"{at}/sft", number, repaired, {"policy": _policy_after(number)}),
-    ]
-
-
-def full_plan(rounds: int) -> list[Step]:
-    """All steps of `stage=ares`, in order; every other stage but judge is a part of it."""
-    steps = [Step("rationale", "rationale", 0, {}, {"policy": "rationale/policy"})]
-    for number in range(1, rounds + 1):
-        steps += _round(number)
-    policy = _policy_after(rounds)
-    rationales = {f"rationales-{split}": f"final/rationales-{split}.parquet" for split in SPLITS_OF_FINAL}
-    lora = {"adapter": "final/lora/adapter", "predictions": "final/lora/predictions.jsonl"}
-    steps += [
-        Step("generate", "final/generate", 0, {"policy": policy}, rationales),
-        Step("lora", "final/lora", 0, {"policy": policy, **rationales}, lora),
-        Step(
-            "evaluate",
-            "final/evaluate",
-            0,
-            {**rationales, "predictions": lora["predictions"]},
-            {"scores": "final/scores.json"},
-        ),
-    ]
-    return steps
-
-
-def select(steps: list[Step], stage: str, names: list[str]) -> list[Step]:
-    """The steps of a stage: all of `ares`, judge alone, else those of the first round and the final ones by name.
-
-    `generate` alone is the final one (all splits); the round's belongs to `correct`.
-    """
-    if stage == "ares":
-        return steps
-    if stage == "judge":
-        return [JUDGE]
-    chosen = [step for step in steps if step.name in names and step.round <= 1]
-    final_generate = stage != "correct"
-    return [step for step in chosen if step.name != "generate" or (step.round == 0) == final_generate]
+def full_plan(config: Config) -> list[Step]:
+    """All steps of `stage=ares`, in order, with all rounds."""
+    steps = _arranged(stage_steps("ares"), config.rounds)
+    return [_wired(step, steps[:number], config) for number, step in enumerate(steps)]
 
 
 def steps_of(config: Config) -> list[Step]:
-    """The steps of the configured stage, in order.
+    """The steps of the configured stage, in order; with `policy=` nothing is fine-tuned to replace it.
 
-    A policy that is named takes the place of rationale's, published answers that of all that evaluate reads of a run.
+    A stage that begins at the start runs all rounds, any other the first.
     """
-    steps = select(full_plan(config.rounds), config.stage.name, list(config.stage.steps))
-    if config.evaluate.predictions:
-        steps = [replace(step, inputs={}) if step.name == "evaluate" else step for step in steps]
-    return [step for step in steps if step.name != "rationale"] if config.policy else steps
+    names = list(config.stage.steps)
+    begins = any("start" in spec.places for spec in specs_of(names).values())
+    steps = _arranged(names, config.rounds if begins else 1)
+    plan = full_plan(config)
+    wired = [_wired(step, [*_before(plan, step), *steps[:n]], config) for n, step in enumerate(steps)]
+    return [step for step in wired if not (config.policy and "start" in step.spec.places)]
 
 
-def published_of(step: Step, config: Config) -> str | None:
-    """The folder of the original's predictions that a step reads, if it does: an input, known by its content."""
-    folders = {"generate": config.generate.predictions, "evaluate": config.evaluate.predictions}
-    return folders.get(step.name)
+def stage_of(step: Step, config: Config) -> str:
+    """The stage with the fewest steps that runs a step."""
+    lists = {stage: stage_steps(stage) for stage in options("stage")}
+    for stage in sorted(lists, key=lambda name: len(lists[name])):
+        asked = replace(config, policy=None, stage=replace(config.stage, name=stage, steps=lists[stage]))
+        if step.key in [other.key for other in steps_of(asked)]:
+            return stage
+    return config.stage.name
 
 
-def settings_of(step: Step, config: Config) -> dict[str, Any]:
-    """The part of the configuration that decides the step's result, and so enters its hash."""
-    common = {
-        "seed": config.seed,
-        "text": vars(config.text),
-        "precision": config.trainer.precision,
-        "features": _named(config.features),
-    }
-    generation = {key: value for key, value in vars(config.generate).items() if key != "predictions"}
-    rollout = {key: getattr(config.rl, key) for key in ROLLOUT_KEYS}
-    own: dict[str, Any] = {
-        "rationale": {
-            **common,
-            "model": config.model,
-            "tokenizer": vars(config.tokenizer),
-            "rationale": vars(config.rationale),
-            "generate": generation,
-        },
-        "rollout": {**common, "rl": rollout},
-        "score": {"teacher": _teacher(config), "text": vars(config.text)},
-        "ppo": {**common, "rl": {k: v for k, v in vars(config.rl).items() if k not in ROLLOUT_KEYS}},
-        "generate": {**common, "generate": generation},
-        "correct": {"teacher": _teacher(config), "correct": vars(config.correct)},
-        "sft": {**common, "sft": vars(config.sft), "generate": generation},
-        "lora": {**common, "lora": vars(config.lora), "evaluate": {"split": config.evaluate.split}},
-        "evaluate": {"evaluate": {k: v for k, v in vars(config.evaluate).items() if k != "predictions"}},
-    }
-    if step.name == "judge":
-        against = sha256_file(other_rationales(config))
-        return {"judge": {**vars(config.judge), "against": against}, "teacher": _teacher(config)}
-    return own[step.name]
+def _arranged(names: Sequence[str], rounds: int) -> list[Step]:
+    """The steps of a list in the order in which they run: the start's, those of each round, the final ones."""
+    specs = list(specs_of(names).items())
+    placed: dict[Place, list[tuple[str, StepSpec]]] = {"start": [], "round": [], "final": []}
+    for number, (name, spec) in enumerate(specs):
+        for place in _places(spec, [later for _, later in specs[number + 1 :]]):
+            placed[place].append((name, spec))
+    return [
+        *(Step(name, spec, "", 0) for name, spec in placed["start"]),
+        *(
+            Step(name, spec, f"round-{number}", number)
+            for number in range(1, rounds + 1)
+            for name, spec in placed["round"]
+        ),
+        *(Step(name, spec, "final", _LAST) for name, spec in placed["final"]),
+    ]
 
 
-def _teacher(config: Config) -> dict[str, Any]:
-    # What the Teacher itself says its replies depend on: its prompts' version, its model. Not how many requests
-    # are open at once, or what they may cost.
-    return {"_target_": config.teacher["_target_"], "fingerprint": make_teacher(config).fingerprint()}
+def _places(spec: StepSpec, later: Sequence[StepSpec]) -> list[Place]:
+    """Where a step runs: in each of its places that has a later step; if none has, in its last place."""
+    needed = {other.places[0] for other in later if len(other.places) == 1}
+    return [place for place in spec.places if place in needed] or list(spec.places[-1:])
 
 
-def _named(features: Mapping[str, Any]) -> str:
-    # What was extracted is an input with a hash of its own; here only whether images are used at all.
-    return "none" if features["_target_"] is None else "used"
+def _before(plan: Sequence[Step], step: Step) -> list[Step]:
+    """The steps of the plan that come before a step, which need not be in the plan itself."""
+    keys = [other.key for other in plan]
+    if step.key in keys:
+        return list(plan[: keys.index(step.key)])
+    return [other for other in plan if other.order <= step.order]
+
+
+def _wired(step: Step, before: Sequence[Step], config: Config) -> Step:
+    inputs = {}
+    for read in step.spec.reads_of(config):
+        name = read.rstrip("?")
+        if name in PREPARED:
+            continue
+        artefact = "policy" if name == "initial" else name
+        makers = [other for other in before if artefact in other.spec.writes]
+        if makers:
+            inputs[name] = Source(makers[0 if name == "initial" else -1].key, artefact)
+        elif name == read:
+            raise AresError(
+                f"{step.key} reads {name!r}, which no step before it writes; see docs/extending.md."
+            )
+    return replace(step, inputs=inputs)

@@ -1,53 +1,44 @@
 """Runs a stage's steps in a run folder: skips what is done, resumes what is not, refuses what changed."""
 
-import importlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from ares.config.schema import Config
-from ares.launch.group import DEVICE_STEPS, Place, place_of, run_in_group
+from ares.launch.group import Place, place_of, run_in_group
 from ares.launch.meeting import Leader, follow
 from ares.launch.notices import quieten
 from ares.launch.placement import check_devices
-from ares.pipeline.changes import difference, refusal
-from ares.pipeline.fingerprint import address
 from ares.pipeline.manifest import (
+    StepEntry,
+    artefact_at,
     drop_entry,
+    is_complete,
     is_unaltered,
-    is_whole,
-    output_of,
     read_manifest,
     versions,
     write_entry,
 )
-from ares.pipeline.plan import SHARED, Step, steps_of
+from ares.pipeline.plan import Step, steps_of
+from ares.pipeline.stale import Fingerprint, Run, difference, refusal
 from ares.pipeline.sweeps.sharing import run_once
-from ares.steps.common.asking import TEACHER_STEPS, check_teacher
-from ares.steps.common.contract import StepContext, StepResult
-from ares.steps.common.inputs import log_figures
-from ares.steps.evaluate import check_split
+from ares.steps.common.contract import StepContext, StepResult, function_of, spec_of
+from ares.steps.common.inputs import log_metrics
 from ares.steps.prepare import prepared
 from ares.storage.files import atomic_path
 from ares.types import AresError
 
 # Runs a step, in this process or in a group of its own: (config, context, the step's name).
 Perform = Callable[[Config, StepContext, str], StepResult]
-# The figures that a step's last line tells; of other steps the first ones.
-_TOLD = {
-    "ppo": ("before/score_per_sentence", "after/score_per_sentence", "train/kl_k3", "after/repetition"),
-    "evaluate": ("accuracy/AVG", "bleu4", "rouge_l", "failed_extractions"),
-}
-_MOST_TOLD = 6
+_HEADLINE = 6  # metrics that a step's last line prints
 
 
 def run_stage(config: Config, *, shared_only: bool = False) -> bool:
@@ -87,46 +78,59 @@ def run_folder(config: Config) -> Path:
 def is_finished(config: Config) -> bool:
     """Whether the stage has nothing left to do in its run, as it is configured now."""
     root = run_folder(config)
-    if not (root / "manifest.json").exists():
+    manifest = read_manifest(root)
+    if not manifest:
         return False
     try:
         source = prepared(config, make=False)
     except AresError:  # the run itself says what is missing, or makes it
         return False
-    manifest = read_manifest(root)
-    own = {path for step in steps_of(config) for path in step.outputs.values()}
-    for step in steps_of(config):
-        done = manifest["steps"].get(step.key)
-        if not done or not is_whole(root, done):
-            return False
-        if address(root, config, step, source, own, manifest)[2] != done["hash"]:
+    run = Run(root, config, steps_of(config), source)
+    for step in run.steps:
+        done = manifest.get(step.key)
+        if not done or not is_complete(root, done) or run.fingerprint(step).hash != done.hash:
             return False
     return True
 
 
 def _run_steps(root: Path, config: Config, place: Place, leader: Leader, shared_only: bool) -> None:
     def perform(config: Config, context: StepContext, name: str) -> StepResult:
-        if place.world > 1 and name in DEVICE_STEPS:
+        if place.world > 1 and spec_of(name).runs_on == "device":
             return run_in_group(config, context, name, place, leader.announce, leader.failure)
-        return getattr(importlib.import_module(f"ares.steps.{name}"), name)(config, context)
+        return function_of(name)(config, context)
 
     if config.trainer.threads and place.world == 1:
         import torch
 
         torch.set_num_threads(config.trainer.threads)
-    steps = [step for step in steps_of(config) if not shared_only or step.key in SHARED]
-    made = read_manifest(root)["steps"]
-    if any(step.name in TEACHER_STEPS and step.key not in made for step in steps):
-        check_teacher(config)  # before hours of training, not after them
-    source = _source(root, config, place)
-    if any(step.name == "evaluate" for step in steps):
-        check_split(config, source["data"])
-    own = {path for step in steps_of(config) for path in step.outputs.values()}
-    ran = [_run_step(root, config, step, source, own, perform) for step in steps]
+    planned = steps_of(config)
+    steps = [step for step in planned if step.shared or not shared_only]
+    run = Run(root, config, planned, _checked_source(root, config, place, steps))
+    ran = [_run_step(run, step, perform) for step in steps]
     if shared_only:
         return
     if not any(ran) and "report" not in config.stage.steps:
         print(f"{config.run}: everything that stage={config.stage.name} makes is there; nothing to do.")
+
+
+def _checked_source(root: Path, config: Config, place: Place, steps: Sequence[Step]) -> dict[str, Path]:
+    """The prepared folders. Raises one AresError for all that cannot work in them and in the steps still to do."""
+    source: dict[str, Path] = {}
+    found = []
+    try:
+        source = _source(root, config, place)
+    except AresError as error:
+        found.append(str(error))
+    done = read_manifest(root)
+    for step in steps:
+        try:
+            if step.key not in done:
+                step.spec.check(config, source)
+        except AresError as error:
+            found.append(str(error))
+    if found:
+        raise AresError("\n".join(dict.fromkeys(found)))
+    return source
 
 
 def _source(root: Path, config: Config, place: Place) -> dict[str, Path]:
@@ -172,71 +176,71 @@ def _write_config(root: Path, config: Config) -> None:
 # --------------------------------------------------------------------------------------------------
 
 
-def _run_step(
-    root: Path, config: Config, step: Step, source: Mapping[str, Path], own: set[str], perform: Perform
-) -> bool:
-    manifest = read_manifest(root)
-    settings, inputs, digest = address(root, config, step, source, own, manifest)
-    done = manifest["steps"].get(step.key)
-    changes_nothing = step.name in TEACHER_STEPS and config.teacher["dry_run"]
-    if done and is_whole(root, done):
-        altered = [n for n, output in done["outputs"].items() if not is_unaltered(root, output)]
-        if done["hash"] == digest and not altered:
-            print(f"{step.key}: done")
-            return False
-        changed = difference(done, settings, inputs, altered)
-        if config.on_change == "keep":
-            kept = f"{step.key}: kept, though it {changed}"
-            # Altered bytes are no other choice of settings: they may be damage.
-            print(f"warning: {kept}" if altered else kept, file=sys.stderr if altered else sys.stdout)
-            return False
-        if config.on_change == "refuse" and not changes_nothing:
-            raise AresError(refusal(step, config, manifest, changed))
+def _run_step(run: Run, step: Step, perform: Perform) -> bool:
+    """Runs a step unless it is finished; returns whether it ran."""
+    root, config = run.root, run.config
+    now = run.fingerprint(step)
+    changes_nothing = step.spec.asks_teacher and config.teacher["dry_run"]
+    if _is_done(run, step, now, changes_nothing):
+        return False
     if not changes_nothing:
         _write_config(root, config)
         drop_entry(root, step.key)
-    shared = bool(config.sweep.of) and step.key in SHARED
-    folder = (
-        Path(config.paths.runs).resolve() / "shared" / f"{step.name}-{digest[:16]}"
-        if shared
-        else root / step.folder
-    )
-    paths = {name: root / value["path"] for name, value in inputs.items()}
-    context = StepContext(
-        root, step.key, folder / "made" if shared else folder, step.round, config, digest, paths
-    )
-    execute = partial(_execute, context, step, settings, inputs, perform)
-    write_entry(root, step.key, run_once(folder, step.key, execute) if shared else execute())
+    shared = bool(config.sweep.of) and step.shared
+    in_common = Path(config.paths.runs).resolve() / "shared" / f"{step.spec.name}-{now.hash[:16]}"
+    folder = in_common / "made" if shared else root / step.folder
+    paths = {name: root / artefact.path for name, artefact in now.inputs.items()}
+    context = StepContext(root, step.key, folder, step.round, config, now.hash, paths)
+    execute = partial(_execute, context, step, now, perform)
+    write_entry(root, step.key, run_once(in_common, step.key, execute) if shared else execute())
     if not shared:
-        log_figures(config, root, read_manifest(root)["steps"])
+        log_metrics(config, root, {key: entry.metrics for key, entry in read_manifest(root).items()})
     shutil.rmtree(context.checkpoints, ignore_errors=True)
     return True
 
 
-def _execute(
-    context: StepContext, step: Step, settings: Any, inputs: Mapping[str, Mapping[str, str]], perform: Perform
-) -> dict[str, Any]:
+def _is_done(run: Run, step: Step, now: Fingerprint, changes_nothing: bool) -> bool:
+    """Whether a finished step stays as it is. Raises AresError where it differs and `on_change` refuses."""
+    manifest, config = read_manifest(run.root), run.config
+    done = manifest.get(step.key)
+    if not done or not is_complete(run.root, done):
+        return False
+    altered = [name for name, output in done.outputs.items() if not is_unaltered(run.root, output)]
+    if done.hash == now.hash and not altered:
+        print(f"{step.key}: done")
+        return True
+    changed = difference(done, now, altered)
+    if config.on_change == "keep":
+        kept = f"{step.key}: kept, though it {changed}"
+        # Altered bytes are not a choice of settings; they may be damage.
+        print(f"warning: {kept}" if altered else kept, file=sys.stderr if altered else sys.stdout)
+        return True
+    if config.on_change == "refuse" and not changes_nothing:
+        raise AresError(refusal(step, config, manifest, changed))
+    return False
+
+
+def _execute(context: StepContext, step: Step, now: Fingerprint, perform: Perform) -> StepEntry:
     context.folder.mkdir(parents=True, exist_ok=True)
     print(f"{step.key}: started", flush=True)
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    made = perform(context.config, context, step.name)
+    result = perform(context.config, context, step.name)
     seconds = time.monotonic() - clock
-    outputs = {name: output_of(path, context.root) for name, path in made.files.items()}
-    print(f"{step.key}: {_summary(step, made)}{seconds:.1f} s", flush=True)
-    return {
-        "hash": context.hash,
-        "settings": settings,
-        "inputs": inputs,
-        "outputs": outputs,
-        "versions": versions(),
-        "started": started,
-        "seconds": round(seconds, 2),
-        "usd": made.usd,
-        "requests": made.requests,
-        "metrics": {name: float(value) for name, value in made.metrics.items()},
-    }
+    print(f"{step.key}: {_headline(step, result)}{seconds:.1f} s", flush=True)
+    return StepEntry(
+        hash=now.hash,
+        settings=now.settings,
+        inputs=now.inputs,
+        outputs={name: artefact_at(path, context.root) for name, path in result.files.items()},
+        versions=versions(),
+        started=started,
+        seconds=round(seconds, 2),
+        usd=result.usd,
+        requests=result.requests,
+        metrics={name: float(value) for name, value in result.metrics.items()},
+    )
 
 
-def _summary(step: Step, made: StepResult) -> str:
-    names = [name for name in _TOLD.get(step.name, made.metrics) if name in made.metrics][:_MOST_TOLD]
-    return "".join(f"{name} {made.metrics[name]:.4g} · " for name in names)
+def _headline(step: Step, result: StepResult) -> str:
+    names = [name for name in step.spec.headline or result.metrics if name in result.metrics][:_HEADLINE]
+    return "".join(f"{name} {result.metrics[name]:.4g} · " for name in names)

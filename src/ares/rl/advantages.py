@@ -1,6 +1,6 @@
-"""Advantages: generalised estimation against a value model, and two that compare rationales of one question."""
+"""Advantages: generalized estimation with a value model, and two that compare the rationales of a question."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from ares.rl.rewards import sentence_of_tokens, sentence_sums
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
-    """Generalised advantage estimation: `(advantages, returns)`, (B, T) float32, 0 on padding.
+    """Generalized advantage estimation: `(advantages, returns)`, (B, T) float32, 0 on padding.
 
     `rewards`, `values`, `mask` (B, T), right-padded; nothing follows the last real token. With
     δ_t = r_t + γ V_{t+1} − V_t: A_t = Σ_l (γλ)^l δ_{t+l} and return_t = A_t + V_t.
@@ -35,14 +35,14 @@ def monte_carlo_returns(rewards: Tensor, mask: Tensor, *, gamma: float) -> Tenso
 
 
 def rewards_to_go(rewards: Tensor) -> Tensor:
-    """Σ of the rewards from each sentence on: (n,) to (n,)."""
+    """Sums the rewards from each sentence on: (n,) to (n,)."""
     return rewards.flip(0).cumsum(0).flip(0)
 
 
 def rloo_advantages(rewards: Sequence[Tensor]) -> list[Tensor]:
     """Leave-one-out advantages of the sentences of a question's k rationales, shaped like `rewards`.
 
-    `rewards`: one (n_i,) float tensor, n_i > 0, of sentence rewards a rationale. With G_ij the reward-to-go,
+    `rewards`: one (n_i,) float tensor, n_i > 0, of sentence rewards per rationale. With G_ij the reward-to-go,
     A_ij = G_ij − mean over the other rationales i' of G_{i', min(j, n_i')}; all 0 for a single rationale.
     After Ahmadian et al. 2024, "Back to Basics", section 3.2, carried over to sentences.
     """
@@ -59,14 +59,14 @@ def rloo_advantages(rewards: Sequence[Tensor]) -> list[Tensor]:
 
 
 def grpo_advantages(rewards: Sequence[Tensor]) -> list[Tensor]:
-    """Group-normalised advantages of the sentences of a question's k rationales, shaped like `rewards`.
+    """Group-normalized advantages of the sentences of a question's k rationales, shaped like `rewards`.
 
-    `rewards`: one (n_i,) float tensor of sentence rewards a rationale. r̃ = (r − mean)/std over all sentence
+    `rewards`: one (n_i,) float tensor of sentence rewards per rationale. r̃ = (r − mean)/std over all sentence
     rewards of the group (population std; 0 where all are equal), A = Σ r̃ from that sentence on; all 0 for a
     single rationale. Source: Shao et al. 2024, "DeepSeekMath", section 4.1.3 (process supervision).
     """
     everything = torch.cat(list(rewards)) if rewards else torch.zeros(0)
-    # Compared, not measured: rounding gives equal rewards a tiny standard deviation.
+    # Compared exactly: rounding gives equal rewards a tiny nonzero standard deviation.
     if len(rewards) < 2 or bool((everything == everything[0]).all()):
         return [torch.zeros_like(r) for r in rewards]
     mean, std = everything.mean(), everything.std(correction=0)
@@ -74,26 +74,22 @@ def grpo_advantages(rewards: Sequence[Tensor]) -> list[Tensor]:
 
 
 def spread_over_tokens(advantages: Tensor, ends: Sequence[int], length: int) -> Tensor:
-    """Each sentence's advantage (n,) on all its tokens, EOS with the last sentence: (length,)."""
+    """Repeats the advantage (n,) of each sentence for all its tokens, EOS with the last sentence: (length,)."""
     return advantages[sentence_of_tokens(ends, length).to(advantages.device)]
 
 
 def group_advantages(
+    estimate: Callable[[Sequence[Tensor]], list[Tensor]],
     rewards: Tensor,
     lengths: Sequence[int],
     ends: Sequence[Sequence[int]],
     groups: Sequence[Sequence[int]],
-    *,
-    objective: str,
 ) -> Tensor:
-    """`rloo` or `grpo` advantages of all tokens of N rationales: (N, T), 0 on padding.
+    """The advantages of all tokens of N rationales by a comparison of their sentences: (N, T), 0 on padding.
 
-    `rewards` (N, T) of tokens; `lengths` and sentence `ends` by row; `groups`: the rows of each question.
-    Raises ValueError for another objective.
+    `estimate`: `rloo_advantages` or another function of a question's sentence rewards; `rewards` (N, T) of tokens;
+    `lengths` and sentence `ends` by row; `groups`: the rows of each question.
     """
-    if objective not in ("rloo", "grpo"):
-        raise ValueError(f"There is no comparison of rationales {objective!r}; choose rloo or grpo.")
-    estimate = rloo_advantages if objective == "rloo" else grpo_advantages
     advantages = torch.zeros_like(rewards)
     for rows in groups:
         found = estimate([sentence_sums(rewards[row, : lengths[row]], ends[row]) for row in rows])

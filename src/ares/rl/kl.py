@@ -1,4 +1,4 @@
-"""Per-token estimates of the divergence from a reference policy.
+"""Per-token estimates of the KL divergence from a reference policy.
 
 Source: J. Schulman, "Approximating KL Divergence" (2020), http://joschu.net/blog/kl-approx.html.
 """

@@ -1,4 +1,4 @@
-"""The clipped surrogate loss of PPO with its value loss.
+"""The clipped surrogate loss of PPO and its value loss.
 
 Source: Schulman et al. 2017, "Proximal Policy Optimization Algorithms", equations 7 and 9 (no entropy bonus).
 """
@@ -26,12 +26,12 @@ def ppo_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`(loss, metrics)`: loss = policy_loss + vf_coef · value_loss, a differentiable scalar; metrics detached.
 
-    All tensors (B, T), right-padded, `mask` 1 on response tokens; what stands on padding has no effect.
-    With ρ = exp(log π − log π_old), the log clamped to ±`log_ratio_clamp` where given: policy_loss = mean of
+    All tensors (B, T), right-padded, `mask` 1 on response tokens; values on padding have no effect.
+    With ρ = exp(log π − log π_old), the log clamped to ±`log_ratio_clamp` unless it is None: policy_loss = mean of
     max(−A ρ, −A clip(ρ, 1 ± clip_range)); value_loss = mean of (V − return)², without ½; with `value_clip_range`
-    the larger of it and the same for V kept that near to the old value. `denominator` (None: the number of
-    real tokens here) divides both sums: give that of the whole optimiser batch for a part of one.
-    Metrics: policy_loss, value_loss (as in the loss) and, over the real tokens here, clip_fraction (share where
+    the larger of it and the same for V clipped to the old value ± that range. `denominator` (None: the number of
+    real tokens here) divides both sums: pass the tokens of the complete optimizer batch for a micro-batch.
+    Metrics: policy_loss, value_loss (as in the loss) and, over the real tokens here, clip_fraction (fraction where
     the clipped term is the larger), approx_kl (mean of ρ − 1 − log ρ), ratio_mean, explained_variance.
     """
     padding = mask == 0
@@ -83,9 +83,9 @@ def value_squares(
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """1 − Var(return − V) / Var(return) over real tokens: 1 is perfect, 0 no better than a constant. A scalar.
+    """1 − Var(return − V) / Var(return) over real tokens: 1 is perfect, 0 is no better than a constant. A scalar.
 
-    `values`, `returns`, `mask` (B, T). 0 where the returns do not vary.
+    `values`, `returns`, `mask` (B, T). 0 if the returns do not vary.
     """
     total = _variance(returns, mask)
     residual = _variance(returns - values, mask)

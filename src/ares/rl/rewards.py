@@ -1,4 +1,4 @@
-"""The Teacher's sentence scores as rewards of tokens, and back."""
+"""Converts sentence scores into token rewards, and token rewards into sentence rewards."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ def sentence_rewards(
 ) -> Tensor:
     """score − neutral at the last token of each sentence, 0 elsewhere: (length,) float32.
 
-    `scores` (n,) in [0, 1], `ends` (n,) the index of each sentence's last token (ARES, section 3.2: a reward a
-    sentence). Scores that share a token add up. Raises ValueError where the numbers of scores and ends differ
-    or an end lies outside [0, length).
+    `scores` (n,) in [0, 1], `ends` (n,) the index of each sentence's last token (ARES, sentence-level feedback).
+    Scores at the same token add up. Raises ValueError if the numbers of scores and ends differ or an end lies
+    outside [0, length).
     """
     values = torch.as_tensor(scores, dtype=torch.float32).reshape(-1) - neutral
     index = torch.as_tensor(ends, dtype=torch.int64).reshape(-1)
@@ -27,18 +27,18 @@ def sentence_rewards(
 
 
 def sentence_sums(token_rewards: Tensor, ends: Sequence[int]) -> Tensor:
-    """The reward of each sentence: (n,) from rewards of tokens (T,) and the index of each sentence's last token.
+    """Sums token rewards (T,) by sentence: (n,), from the index of each sentence's last token.
 
-    Tokens behind the last end (EOS) belong to the last sentence.
+    Tokens after the last end (EOS) belong to the last sentence.
     """
     owners = sentence_of_tokens(ends, len(token_rewards)).to(token_rewards.device)
     return token_rewards.new_zeros(len(ends)).index_add_(0, owners, token_rewards)
 
 
 def sentence_of_tokens(ends: Sequence[int], length: int) -> Tensor:
-    """The index of the sentence that each of `length` tokens belongs to: (length,) int64.
+    """Returns the index of the sentence that each of `length` tokens belongs to: (length,) int64.
 
-    `ends` (n > 0) increases; tokens behind the last end (EOS) belong to the last sentence.
+    `ends` (n > 0) increases; tokens after the last end (EOS) belong to the last sentence.
     """
     owners = torch.searchsorted(torch.as_tensor(ends), torch.arange(length))
     return owners.clamp(max=len(ends) - 1)

@@ -3,8 +3,8 @@
 from functools import partial
 
 from ares.config.schema import Config
-from ares.steps.common.asking import Reject, ask_teacher
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.asking import Reject, ask_teacher, check_teacher
+from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import load_problems
 from ares.storage.tables import read_rationales, write_corrections
 from ares.teachers.base import Teacher
@@ -13,6 +13,15 @@ from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts.default import strip_solution
 from ares.text.sentences import remove_repeated_sentences
 from ares.types import AresError, Correction, Problem, Rationale
+
+SPEC = StepSpec(
+    name="correct",
+    reads=("data", "rationales"),
+    writes=("corrections",),
+    settings=("teacher", "correct"),
+    places=("round",),
+    check=lambda config, source: check_teacher(config),
+)
 
 
 def correct(config: Config, context: StepContext) -> StepResult:

@@ -15,13 +15,27 @@ from ares.evaluation.answers import (
     vqa_accuracy,
 )
 from ares.evaluation.rationales import bleu, rouge_l, similarity
-from ares.original.predictions import read_published_answers
-from ares.steps.common.contract import StepContext, StepResult
+from ares.original.predictions import published_files, read_published_answers
+from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import load_problems
 from ares.steps.prepare import read_problems
 from ares.storage.files import write_json
 from ares.storage.tables import read_predictions, read_rationales
 from ares.types import AresError, Problem
+
+SPEC = StepSpec(
+    name="evaluate",
+    reads=lambda config: (
+        ("data",)
+        if config.evaluate.predictions
+        else ("data", "predictions", f"rationales-{config.evaluate.split}")
+    ),
+    writes=("scores",),
+    settings=("evaluate.split", "evaluate.similarity_model"),
+    headline=("accuracy/AVG", "bleu4", "rouge_l", "failed_extractions"),
+    files=lambda config: published_files(config.evaluate.predictions),
+    check=lambda config, source: check_split(config, source["data"]) if source else None,
+)
 
 
 def evaluate(config: Config, context: StepContext) -> StepResult:

@@ -1,4 +1,4 @@
-"""generate: greedy rationales, the only ones there are; every later step reads them from here.
+"""generate: greedy rationales, which every later step reads from here.
 
 They are the policy's own or, with `generate.predictions`, those that the original ARES wrote.
 """
@@ -7,15 +7,28 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ares.config.schema import Config
-from ares.original.predictions import read_published_rationales
+from ares.original.predictions import published_files, read_published_rationales
 from ares.ranks import is_first
-from ares.steps.common.contract import StepContext, StepResult
-from ares.steps.common.generation import rationales_of
+from ares.steps.common.contract import StepContext, StepResult, StepSpec
+from ares.steps.common.generation import greedy_rationales
 from ares.steps.common.inputs import load_problems, policy_of
 from ares.storage.tables import write_rationales
 from ares.text.sentences import repetition_rate
-from ares.text.tokenizers import load_tokenizer
 from ares.types import Problem, Rationale
+
+SPEC = StepSpec(
+    name="generate",
+    reads=lambda config: (
+        ("data", "policy") if config.generate.predictions else ("data", "features", "policy")
+    ),
+    # In a round `rationales`, of the train split; at the end those of each split.
+    writes=("rationales", "rationales-train", "rationales-val", "rationales-test"),
+    settings=("text", "model._target_", "generate.max_new_tokens", "generate.batch_size"),
+    runs_on="device",
+    places=("round", "final"),
+    files=lambda config: published_files(config.generate.predictions),
+)
+
 
 # The rationales of a split's problems, in their order.
 Source: TypeAlias = Callable[[str, list[Problem]], list[Rationale]]
@@ -42,16 +55,18 @@ def generate(config: Config, context: StepContext) -> StepResult:
 
 def _writer(config: Config, context: StepContext) -> Source:
     """Generates the rationales of a split with the policy."""
-    model, tokenizer = policy_of(config, context.inputs["policy"], dropout=0.0)
+    policy = policy_of(config, context, context.inputs["policy"])
 
     def write(split: str, problems: list[Problem]) -> list[Rationale]:
-        return rationales_of(config, context, model, tokenizer, problems, split)
+        return greedy_rationales(config, context, policy, problems, split)
 
     return write
 
 
 def _reader(context: StepContext) -> Source:
     """Reads the rationales of a split from the original's files; their ids are those of the text, encoded again."""
+    from ares.text.tokenizers import load_tokenizer
+
     tokenizer = load_tokenizer(context.inputs["policy"])
 
     def read(split: str, problems: list[Problem]) -> list[Rationale]:

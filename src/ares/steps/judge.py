@@ -5,14 +5,24 @@ from pathlib import Path
 from ares.config.commands import command
 from ares.config.schema import Config
 from ares.evaluation.judge import combine, win_rates
-from ares.steps.common.asking import Reject, ask_teacher
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.asking import Reject, ask_teacher, check_teacher
+from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import load_problems
+from ares.storage.files import sha256_file
 from ares.storage.tables import read_rationales, write_verdicts
 from ares.teachers.base import Teacher
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts.default import strip_solution
 from ares.types import AresError, Problem, Verdict
+
+SPEC = StepSpec(
+    name="judge",
+    reads=lambda config: ("data", f"rationales-{config.judge.split}"),
+    writes=("verdicts",),
+    settings=("teacher", "judge.split", "judge.questions"),
+    files=lambda config: {"against": (other_rationales(config), sha256_file(other_rationales(config)))},
+    check=lambda config, source: check_teacher(config),
+)
 
 Pair = tuple[Problem, str, str]
 

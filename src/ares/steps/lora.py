@@ -3,20 +3,38 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ares.config.schema import Config, LoraConfig
-from ares.datamodules.problems import AnswerData
+from ares.config.schema import Config
 from ares.evaluation.answers import extract_answer, failed_extractions, leaderboard, predict
-from ares.modules.lora import add_adapter
 from ares.ranks import is_first
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.fitting import data_arguments, fit_data
-from ares.steps.common.generation import greedy_rationales
-from ares.steps.common.inputs import examples_of, features_of, load_problems, policy_of
+from ares.steps.common.inputs import examples_of, load_problems, policy_of
 from ares.storage.files import atomic_folder, write_json
 from ares.storage.tables import read_rationales, write_predictions
-from ares.types import Example, Prediction, Problem, Rationale
+from ares.types import Example, Prediction, Problem, Response
+
+if TYPE_CHECKING:
+    from ares.models.policy import Policy
+
+
+SPEC = StepSpec(
+    name="lora",
+    reads=("data", "features", "policy", "rationales-train", "rationales-val", "rationales-test"),
+    writes=("adapter", "predictions", "leaderboard"),
+    settings=(
+        "seed",
+        "text",
+        "model._target_",
+        "lora",
+        "generate.batch_size",
+        "evaluate.split",
+        "trainer.precision",
+    ),
+    runs_on="device",
+    folder="lora",
+)
 
 
 def lora(config: Config, context: StepContext) -> StepResult:
@@ -24,38 +42,38 @@ def lora(config: Config, context: StepContext) -> StepResult:
 
     For a test split whose answers are withheld also `leaderboard.json`, in A-OKVQA's format.
     """
+    from ares.datamodules.problems import AnswerData
+    from ares.models.adapters import add_adapter, save_adapter
+
     problems, splits = load_problems(config, context)
     own = {
         split: {row.pid: row.text for row in read_rationales(context.inputs[f"rationales-{split}"])}
         for split in ("train", "val", "test")
     }
-    policy, tokenizer = policy_of(config, context.inputs["policy"], dropout=0.0)
-    model = _with_adapter(policy, config.lora, features=features_of(context) is not None)
-    data = AnswerData(
-        problems, splits, tokenizer, rationales=own, **data_arguments(config, context, config.lora)
-    )
-    figures = fit_data(
-        config, context, config.lora, model, data, score=answer_accuracy, metric="val/accuracy"
-    )
+    policy = policy_of(config, context, context.inputs["policy"])
+    block = config.lora
+    add_adapter(policy, r=block.r, alpha=block.alpha, dropout=block.dropout, targets=block.targets)
+    data = AnswerData(problems, splits, policy, rationales=own, **data_arguments(config, block))
+    metrics = fit_data(config, context, block, data, score=answer_accuracy, metric="val/accuracy")
     withheld = bool(splits["test"]) and all(problems[pid].answer is None for pid in splits["test"])
     predictions = {}
     for split in sorted({config.evaluate.split, *(["test"] if withheld else [])}):
         examples = examples_of(problems, splits[split], "QCMG-A", config, own[split])
-        outputs = _answers(config, context, model, tokenizer, examples, split)
+        outputs = _answers(config, context, policy, examples, split)
         predictions[split] = [predict(problems[row.pid], own[split][row.pid], row.text) for row in outputs]
     if not is_first():
         return StepResult({})
     scored = predictions[config.evaluate.split]
     known = [row for row in scored if problems[row.pid].answer is not None]
-    figures["accuracy"] = 100 * sum(row.correct for row in known) / max(1, len(known))
+    metrics["accuracy"] = 100 * sum(row.correct for row in known) / max(1, len(known))
     files = {"adapter": context.folder / "adapter", "predictions": context.folder / "predictions.jsonl"}
     with atomic_folder(files["adapter"]) as folder:
-        model.save_pretrained(folder)
+        save_adapter(policy, folder)
     write_predictions(files["predictions"], scored)
     if withheld:
         files["leaderboard"] = context.folder / "leaderboard.json"
         write_leaderboard(files["leaderboard"], problems, predictions["test"])
-    return StepResult(files, figures)
+    return StepResult(files, metrics)
 
 
 def write_leaderboard(path: Path, problems: Mapping[str, Problem], predictions: Sequence[Prediction]) -> None:
@@ -70,31 +88,14 @@ def write_leaderboard(path: Path, problems: Mapping[str, Problem], predictions: 
         )
 
 
-def _with_adapter(policy: Any, block: LoraConfig, *, features: bool) -> Any:
-    return add_adapter(
-        policy,
-        r=block.r,
-        alpha=block.alpha,
-        dropout=block.dropout,
-        targets=block.targets,
-        features=features,
-    )
-
-
 def _answers(
-    config: Config,
-    context: StepContext,
-    model: Any,
-    tokenizer: Any,
-    examples: Mapping[str, Example],
-    split: str,
-) -> list[Rationale]:
-    return greedy_rationales(
-        model,
-        tokenizer,
+    config: Config, context: StepContext, policy: "Policy", examples: Mapping[str, Example], split: str
+) -> list[Response]:
+    from ares.engines.hf import greedy_responses
+
+    return greedy_responses(
+        policy,
         examples,
-        features_of(context),
-        max_input_tokens=config.text.max_input_tokens,
         max_new_tokens=config.lora.max_output_tokens,
         batch_size=config.generate.batch_size,
         label=f"{context.key} {split}",

@@ -3,17 +3,13 @@
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ares.config.schema import Config
-from ares.datamodules.rollouts import RolloutBuffer
-from ares.models.heads import SharedBackboneValue, take_trunk
-from ares.models.t5.loading import load_value, save_policy, value_from_policy
-from ares.modules.ppo import run_ppo
 from ares.ranks import is_first
-from ares.steps.common.contract import StepContext, StepResult
-from ares.steps.common.generation import encode_prompts, rationales_of
-from ares.steps.common.inputs import examples_of, features_of, load_problems, policy_of, trainer_arguments
+from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
+from ares.steps.common.generation import greedy_rationales
+from ares.steps.common.inputs import examples_of, load_problems, policy_of, trainer_arguments
 from ares.storage.files import atomic_folder, write_jsonl
 from ares.storage.tables import read_feedback, read_rollouts
 from ares.teachers.offline.readings import sentences_of
@@ -21,69 +17,114 @@ from ares.teachers.offline.reference import ReferenceTeacher
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts.default import strip_solution
 from ares.text.sentences import repetition_rate
-from ares.types import Feedback, Problem, Rationale, Rollout
+from ares.types import AresError, Feedback, Problem, Rationale, Rollout
+
+if TYPE_CHECKING:
+    from ares.datamodules.buffer import RolloutBuffer
+    from ares.models.policy import Policy, ValueModel
+
+
+SPEC = StepSpec(
+    name="ppo",
+    reads=("data", "features", "policy", "value?", "rollouts", "feedback"),
+    writes=("policy", "value", "evaluation"),
+    settings=(
+        "seed",
+        "text",
+        "model._target_",
+        "generate.max_new_tokens",
+        "generate.batch_size",
+        "trainer.precision",
+        *keys_of(
+            "rl", "neutral kl_in kl_coef objective gamma lam whiten clip_range value_clip_range vf_coef"
+        ),
+        *keys_of("rl", "log_ratio_clamp target_kl ppo_epochs recompute value_warmup_epochs value_lr lr"),
+        *keys_of("rl", "warmup_fraction decay weight_decay adam_eps gradient_clip global_batch_size"),
+        *keys_of("rl", "micro_batch_size holdout eval_questions share_trunk lora"),
+    ),
+    runs_on="device",
+    places=("round",),
+    folder="ppo",
+    check=lambda config, source: check_objective(config),
+    headline=("before/score_per_sentence", "after/score_per_sentence", "train/kl_k3", "after/repetition"),
+)
 
 
 def ppo(config: Config, context: StepContext) -> StepResult:
     """Writes `policy/`, `value/` and `evaluation.jsonl`: greedy rationales of val before and after, with scores."""
+    from ares.modules.ppo import run_ppo
+
     problems, splits = load_problems(config, context)
-    policy, tokenizer = policy_of(config, context.inputs["policy"], dropout=0.0)
+    policy = policy_of(config, context, context.inputs["policy"])
     questions = [problems[pid] for pid in splits["val"][: config.rl.eval_questions]]
 
     def look(label: str) -> list[dict[str, Any]]:
-        rows = rationales_of(config, context, policy, tokenizer, questions, label)
+        rows = greedy_rationales(config, context, policy, questions, label)
         return [scored(problem, row) for problem, row in zip(questions, rows, strict=True)]
 
     before = look("before")
-    value, trained = _value_models(config, context, policy)
+    value = _value_model(config, context, policy)
     rollouts, feedback = read_rollouts(context.inputs["rollouts"]), read_feedback(context.inputs["feedback"])
     figures = run_ppo(
         policy,
-        trained,
-        _buffer(config, problems, tokenizer, rollouts, feedback),
+        value,
+        _buffer(config, problems, policy, rollouts, feedback),
         config.rl,
         seed=config.seed,
-        features=features_of(context),
         checkpoints=context.checkpoints,
         trainer_arguments=trainer_arguments(config, context),
     )
     after = look("after")
     if not is_first():
         return StepResult({})
-    if config.rl.share_trunk:
-        take_trunk(value.cpu(), policy)
     figures |= {f"before/{name}": figure for name, figure in summary(before).items()}
     figures |= {f"after/{name}": figure for name, figure in summary(after).items()}
-    files = _write(context.folder, policy, tokenizer, value, before, after)
-    return StepResult(files, {**figures, **buffer_figures(rollouts, feedback)})
+    files = _write(context.folder, policy, value, before, after)
+    return StepResult(files, figures)
 
 
-def _value_models(config: Config, context: StepContext, policy: Any) -> tuple[Any, Any]:
-    """The value model to be saved, and the one to be trained: the same, or its head on the policy's body."""
+def check_objective(config: Config) -> None:
+    """Raises AresError where the objective is unknown or cannot work with the other settings of `rl`."""
+    from ares.rl.objectives import load_objective
+
+    name, objective = config.rl.objective, load_objective(config.rl.objective)
+    found = []
+    if config.rl.share_trunk and not objective.needs_value:
+        found.append(
+            f"rl.share_trunk: rl.objective={name} has no value model that could share one; leave it out."
+        )
+    if config.rl.k < objective.min_samples:
+        found.append(
+            f"rl.objective={name} compares rationales of one question; use rl.k={objective.min_samples} or more."
+        )
+    if found:
+        raise AresError("\n".join(found))
+
+
+def _value_model(config: Config, context: StepContext, policy: "Policy") -> "ValueModel":
+    """The value model of the round before, or a new one; an objective that needs none leaves it as it is."""
+    from ares.rl.objectives import load_objective
+
+    shared = config.rl.share_trunk
     if "value" in context.inputs:
-        value: Any = load_value(context.inputs["value"], dropout=0.0, features="features" in context.inputs)
+        value = policy.load_value(context.inputs["value"], shared=shared)
     else:
-        value = value_from_policy(policy, seed=config.seed)
-    # Objectives that compare rationales leave the value model as it is.
-    device = policy.device if config.rl.objective == "ppo" else "cpu"
-    if config.rl.share_trunk:
-        return value, SharedBackboneValue(policy, value.cpu().v_head).to(device)
-    return value, value.to(device)
+        value = policy.new_value(seed=config.seed, shared=shared)
+    return value.to(policy.device if load_objective(config.rl.objective).needs_value else "cpu")
 
 
 def _write(
     folder: Path,
-    policy: Any,
-    tokenizer: Any,
-    value: Any,
+    policy: "Policy",
+    value: "ValueModel",
     before: list[dict[str, Any]],
     after: list[dict[str, Any]],
 ) -> dict[str, Path]:
     files = {name: folder / name for name in ("policy", "value")}
     with atomic_folder(files["policy"]) as temporary:
-        save_policy(policy, tokenizer, temporary)
+        policy.save(temporary)
     with atomic_folder(files["value"]) as temporary:
-        value.save_pretrained(temporary)
+        value.save(temporary)
     files["evaluation"] = folder / "evaluation.jsonl"
     rows = [{"pid": b["pid"], "before": b, "after": a} for b, a in zip(before, after, strict=True)]
     write_jsonl(files["evaluation"], rows)
@@ -93,16 +134,17 @@ def _write(
 def _buffer(
     config: Config,
     problems: Mapping[str, Problem],
-    tokenizer: Any,
+    policy: "Policy",
     rollouts: list[Rollout],
     feedback: list[Feedback],
-) -> RolloutBuffer:
-    examples = examples_of(problems, {row.pid for row in rollouts}, "QCM-E", config)
+) -> "RolloutBuffer":
+    from ares.datamodules.buffer import RolloutBuffer
+
     return RolloutBuffer(
+        policy,
+        examples_of(problems, {row.pid for row in rollouts}, "QCM-E", config),
         rollouts,
         {row.row_id: row.scores for row in feedback if row.status == "ok" and row.scores is not None},
-        encode_prompts(tokenizer, examples, config.text.max_input_tokens),
-        pad_id=tokenizer.pad_token_id,
         neutral=config.rl.neutral,
         holdout=config.rl.holdout,
     )
@@ -134,14 +176,4 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
         "tokens": sum(row["tokens"] for row in rows) / count,
         "repetition": sum(row["repetition"] for row in rows) / count,
         "truncated": sum(row["truncated"] for row in rows) / count,
-    }
-
-
-def buffer_figures(rollouts: list[Rollout], feedback: list[Feedback]) -> Mapping[str, float]:
-    """Figures of what was trained on, beside the reward."""
-    count = max(1, len(rollouts))
-    return {
-        "rollouts/length": sum(len(row.token_ids) for row in rollouts) / count,
-        "rollouts/truncated": sum(row.truncated for row in rollouts) / count,
-        "rollouts/quarantined": sum(row.status == "quarantined" for row in feedback) / count,
     }

@@ -9,11 +9,19 @@ from hydra.utils import get_method
 
 from ares.config.commands import command
 from ares.config.schema import Config
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.features import features_folder, making
 from ares.storage.files import hash_of, sha256_file, write_json
 from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
+
+SPEC = StepSpec(
+    name="prepare",
+    reads=(),
+    writes=(),
+    runs_on="device",
+    places=(),
+)
 
 # What the settings of the group say to this step rather than to the reader.
 _NOT_THE_READERS = ("name", "_target_", "root", "hub", "sizes", "captioner")

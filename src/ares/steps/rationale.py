@@ -1,79 +1,80 @@
-"""rationale: fine-tunes an encoder-decoder to write the gold rationales; its result is the policy that RL improves."""
+"""rationale: fine-tunes a language model to write the gold rationales; its result is the policy that RL improves."""
 
 from collections.abc import Mapping
-from typing import Any
-
-from hydra.utils import get_method
+from typing import TYPE_CHECKING
 
 from ares.config.schema import Config, FitConfig
-from ares.datamodules.problems import ProblemData, RationaleData
 from ares.evaluation.rationales import rouge_l
-from ares.models.t5.loading import save_policy
 from ares.ranks import gather, is_first
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.fitting import data_arguments, fit_data
-from ares.steps.common.inputs import device_of, examples_of, features_of, load_problems
+from ares.steps.common.inputs import device_of, examples_of, load_problems, policy_class, reading_of
 from ares.storage.files import atomic_folder
-from ares.text.tokenizers import load_tokenizer, train_tokenizer
+from ares.text.prompts import LETTERS, answer_sentence
 from ares.types import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from ares.datamodules.problems import ProblemData
+
+
+SPEC = StepSpec(
+    name="rationale",
+    reads=("data", "features"),
+    writes=("policy",),
+    settings=("seed", "text", "model", "tokenizer", "rationale", "generate.batch_size", "trainer.precision"),
+    runs_on="device",
+    places=("start",),
+    folder="rationale",
+    shared=True,
+)
 
 
 def rationale(config: Config, context: StepContext) -> StepResult:
     """Writes `policy/`; keeps the weights of the best validation by generated ROUGE-L."""
+    from ares.datamodules.problems import RationaleData
+
     problems, splits = load_problems(config, context)
     train = examples_of(problems, splits["train"], "QCM-E", config)
     tokenizer = _tokenizer(config, context, train)
-    model = _initial_policy(config, context, tokenizer)
-    data = RationaleData(problems, splits, tokenizer, **data_arguments(config, context, config.rationale))
-    return fine_tune(config, context, config.rationale, model, data)
+    policy = policy_class(config).start(
+        config.model,
+        tokenizer,
+        seed=config.seed,
+        dropout=config.rationale.dropout,
+        **reading_of(config, context),
+    )
+    policy.to(device_of(config))
+    data = RationaleData(problems, splits, policy, **data_arguments(config, config.rationale))
+    return fine_tune(config, context, config.rationale, data)
 
 
-def fine_tune(
-    config: Config, context: StepContext, fit: FitConfig, model: Any, data: ProblemData
-) -> StepResult:
-    """Fits a policy to rationales and saves it with dropout 0, as RL and generation want it."""
-    figures = fit_data(config, context, fit, model, data, score=rouge_l, metric="val/rouge_l")
+def fine_tune(config: Config, context: StepContext, fit: FitConfig, data: "ProblemData") -> StepResult:
+    """Fits a policy to rationales and saves it with dropout 0, as RL and generation need it."""
+    metrics = fit_data(config, context, fit, data, score=rouge_l, metric="val/rouge_l")
     if not is_first():
         return StepResult({})
     folder = context.folder / "policy"
-    model.config.dropout_rate = 0.0
     with atomic_folder(folder) as temporary:
-        save_policy(model, data.tokenizer, temporary)
-    return StepResult({"policy": folder}, figures)
+        data.policy.save(temporary)
+    return StepResult({"policy": folder}, metrics)
 
 
-def _tokenizer(config: Config, context: StepContext, train: Mapping[str, Example]) -> Any:
+def _tokenizer(
+    config: Config, context: StepContext, train: Mapping[str, Example]
+) -> "PreTrainedTokenizerBase":
+    from ares.text.tokenizers import load_tokenizer, train_tokenizer
+
     source = config.tokenizer.path or config.model["init"]
     if source:
         return load_tokenizer(source)
     texts = [text for example in train.values() for text in (example.prompt, example.target)]
     # The answer step's words too: the tokenizer is trained once for all steps.
-    texts += [f"Answer: The answer is ({letter})." for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    texts += [f"Answer: {answer_sentence(letter)}" for letter in LETTERS]
     folder = context.folder / "tokenizer"
     trained = (
         train_tokenizer(texts, vocab_size=config.tokenizer.vocab_size, path=folder) if is_first() else None
     )
     gather(None)
     return trained or load_tokenizer(folder)
-
-
-def _initial_policy(config: Config, context: StepContext, tokenizer: Any) -> Any:
-    settings = {key: value for key, value in config.model.items() if key not in ("name", "_target_", "init")}
-    make = get_method(config.model["_target_"])
-    features = features_of(context)
-    if config.model["init"]:
-        model = make(
-            config.model["init"], dropout=config.rationale.dropout, features=features is not None, **settings
-        )
-    else:
-        patches, dim = features.shape if features is not None else (1, 8)
-        model = make(
-            tokenizer,
-            patch_num=patches,
-            patch_dim=dim,
-            dropout=config.rationale.dropout,
-            seed=config.seed,
-            features=features is not None,
-            **settings,
-        )
-    return model.to(device_of(config))

@@ -1,40 +1,49 @@
-"""rollout: k sampled rationales a question with their sentences and log-probabilities, part by part."""
+"""rollout: k sampled rationales per question with their sentences and log-probabilities, part by part."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
-import torch
+from tqdm import tqdm
 
 from ares.config.schema import Config
-from ares.datamodules.collate import pad_right
-from ares.models.t5.generation import sample, token_logprobs
 from ares.ranks import gather, is_first, shard
-from ares.steps.common.contract import StepContext, StepResult
-from ares.steps.common.generation import encode_prompts, prompt_batch
-from ares.steps.common.inputs import examples_of, features_of, load_problems, policy_of, progress
+from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
+from ares.steps.common.inputs import examples_of, load_problems, policy_of
 from ares.storage.tables import read_rollouts, write_rollouts
-from ares.text.sentences import repetition_rate, sentence_spans
+from ares.text.sentences import repetition_rate
 from ares.types import Example, Rollout
+
+if TYPE_CHECKING:
+    from ares.models.policy import Policy
+
+
+SPEC = StepSpec(
+    name="rollout",
+    reads=("data", "features", "policy", "initial"),
+    writes=("rollouts",),
+    settings=(
+        "seed",
+        "text",
+        "model._target_",
+        *keys_of("rl", "questions k top_k top_p temperature max_new_tokens questions_per_part"),
+        *keys_of("rl", "generation_batch reference"),
+    ),
+    runs_on="device",
+    places=("round",),
+    folder="rollouts",
+    shared=True,
+)
 
 
 @dataclass(frozen=True)
-class _Writer:
-    """What writes rationales, and about what: `reference` is None where the policy is its own, `prompts` ids by pid."""
+class _Writers:
+    """The policy that samples, and the reference that is asked for log-probabilities: None where they are the same."""
 
-    policy: Any
-    reference: Any
-    tokenizer: Any
-    features: Any
-    prompts: dict[str, list[int]]
-
-    def inputs(self, pids: Sequence[str]) -> tuple[Any, ...]:
-        """The prompts of some problems as a batch on the policy's device."""
-        pad = self.tokenizer.pad_token_id
-        return prompt_batch([self.prompts[pid] for pid in pids], pids, self.features, pad, self.policy.device)
+    policy: "Policy"
+    reference: "Policy | None"
 
 
 def rollout(config: Config, context: StepContext) -> StepResult:
@@ -44,36 +53,35 @@ def rollout(config: Config, context: StepContext) -> StepResult:
     """
     problems, splits = load_problems(config, context)
     pids = splits["train"][: config.rl.questions]
-    writer = _writer(config, context, examples_of(problems, pids, "QCM-E", config))
+    examples = examples_of(problems, pids, "QCM-E", config)
+    writers = _writers(config, context)
     size = config.rl.questions_per_part
     parts = [pids[start : start + size] for start in range(0, len(pids), size)]
     paths = [context.folder / f"part-{number}.parquet" for number in range(len(parts))]
-    missing = [number for number, path in enumerate(paths) if not _made(path, context.hash)]
+    missing = [number for number, path in enumerate(paths) if not _is_written(path, context.hash)]
     gather(None)  # all have looked before one writes
-    mine = shard(missing)
-    for number in progress(mine, total=len(mine), label=context.key):
-        write_rollouts(
-            paths[number], _part(config, context, number, parts[number], writer), context.provenance
-        )
+    for number in tqdm(shard(missing), desc=context.key, dynamic_ncols=True):
+        rows = _part(config, context, number, {pid: examples[pid] for pid in parts[number]}, writers)
+        write_rollouts(paths[number], rows, context.provenance)
     gather(None)
     if not is_first():
         return StepResult({})
     for stale in set(context.folder.glob("part-*.parquet")) - set(paths):
         stale.unlink()
-    return StepResult({"rollouts": context.folder}, _figures(read_rollouts(context.folder)))
+    return StepResult({"rollouts": context.folder}, _metrics(read_rollouts(context.folder)))
 
 
-def _writer(config: Config, context: StepContext, examples: Mapping[str, Example]) -> _Writer:
-    policy, tokenizer = policy_of(config, context.inputs["policy"], dropout=0.0)
-    reference = None
+def _writers(config: Config, context: StepContext) -> _Writers:
+    policy = policy_of(config, context, context.inputs["policy"])
     is_own = context.inputs["initial"].resolve() == context.inputs["policy"].resolve()
     if config.rl.reference == "initial" and not is_own:
-        reference, _ = policy_of(config, context.inputs["initial"], dropout=0.0)
-    prompts = encode_prompts(tokenizer, examples, config.text.max_input_tokens)
-    return _Writer(policy, reference, tokenizer, features_of(context), prompts)
+        return _Writers(policy, policy_of(config, context, context.inputs["initial"]))
+    return _Writers(policy, None)
 
 
-def _made(path: Path, digest: str) -> bool:
+def _is_written(path: Path, digest: str) -> bool:
+    import pyarrow.parquet as pq
+
     if not path.exists():
         return False
     return (pq.read_schema(path).metadata or {}).get(b"ares.hash", b"").decode() == digest
@@ -86,46 +94,50 @@ def part_seed(seed: int, round_number: int, part: int) -> int:
 
 
 def _part(
-    config: Config, context: StepContext, number: int, pids: list[str], writer: _Writer
+    config: Config, context: StepContext, number: int, examples: Mapping[str, Example], writers: _Writers
 ) -> list[Rollout]:
-    rl = config.rl
-    generator = torch.Generator(writer.policy.device)
+    import torch
+
+    from ares.models.policy import Sampling
+
+    rl, pids = config.rl, list(examples)
+    generator = torch.Generator(writers.policy.device)
     generator.manual_seed(part_seed(config.seed, context.round, number) % 2**63)
+    sampling = Sampling(rl.top_k, rl.top_p, rl.temperature)
     rows: list[Rollout] = []
     for start in range(0, len(pids), rl.generation_batch):
-        batch = pids[start : start + rl.generation_batch]
-        responses = sample(
-            writer.policy,
-            *writer.inputs(batch),
+        batch = [examples[pid] for pid in pids[start : start + rl.generation_batch]]
+        responses = writers.policy.sample(
+            writers.policy.encode(batch),
             k=rl.k,
-            top_k=rl.top_k,
-            top_p=rl.top_p,
-            temperature=rl.temperature,
             max_new_tokens=rl.max_new_tokens,
             generator=generator,
+            sampling=sampling,
         )
-        rows += _rows(writer, batch, responses, rl.k, config.text.newline)
+        rows += _rows(writers, batch, responses, rl.k)
     return rows
 
 
 def _rows(
-    writer: _Writer, pids: Sequence[str], responses: list[list[int]], k: int, newline: str
+    writers: _Writers, examples: Sequence[Example], responses: list[list[int]], k: int
 ) -> list[Rollout]:
-    """The responses, k for each problem, with their sentences and log-probabilities."""
-    tokenizer, device = writer.tokenizer, writer.policy.device
-    repeated = [pid for pid in pids for _ in range(k)]
-    inputs = (
-        *writer.inputs(repeated),
-        pad_right(responses, tokenizer.pad_token_id).to(device),
-        pad_right([[1.0] * len(response) for response in responses], 0.0).to(device),
-    )
+    """The responses, k for each example, with their sentences and log-probabilities."""
+    import torch
+
+    from ares.rl.masked import pad_right
+
+    policy, device = writers.policy, writers.policy.device
+    inputs = policy.encode(examples).repeat(k).to(device)
+    ids = pad_right(responses, policy.pad_id).to(device)
+    mask = pad_right([[1.0] * len(response) for response in responses], 0.0).to(device)
+    reference = writers.reference
     with torch.no_grad():
-        logprobs = token_logprobs(writer.policy, *inputs).cpu()
-        reference = writer.reference
-        ref_logprobs = logprobs if reference is None else token_logprobs(reference, *inputs).cpu()
+        logprobs = policy.token_logprobs(inputs, ids, mask).cpu()
+        ref_logprobs = logprobs if reference is None else reference.token_logprobs(inputs, ids, mask).cpu()
     rows = []
-    for row, (pid, response) in enumerate(zip(repeated, responses, strict=True)):
-        text, spans, ends = sentence_spans(tokenizer, response, newline=newline)
+    for row, response in enumerate(responses):
+        pid, length = examples[row // k].pid, len(response)
+        text, spans, ends = policy.sentences(response)
         rows.append(
             Rollout(
                 row_id=f"{pid}/{row % k}",
@@ -133,17 +145,17 @@ def _rows(
                 sample=row % k,
                 text=text,
                 token_ids=tuple(response),
-                truncated=tokenizer.eos_token_id not in response,
+                truncated=policy.is_truncated(response),
                 spans=tuple(spans),
                 token_ends=tuple(ends),
-                logprobs=tuple(logprobs[row, : len(response)].tolist()),
-                ref_logprobs=tuple(ref_logprobs[row, : len(response)].tolist()),
+                logprobs=tuple(logprobs[row, :length].tolist()),
+                ref_logprobs=tuple(ref_logprobs[row, :length].tolist()),
             )
         )
     return rows
 
 
-def _figures(rollouts: list[Rollout]) -> dict[str, float]:
+def _metrics(rollouts: list[Rollout]) -> dict[str, float]:
     count = max(1, len(rollouts))
     return {
         "rows": len(rollouts),

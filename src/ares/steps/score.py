@@ -3,8 +3,8 @@
 from itertools import groupby
 
 from ares.config.schema import Config
-from ares.steps.common.asking import Reject, ask_teacher
-from ares.steps.common.contract import StepContext, StepResult
+from ares.steps.common.asking import Reject, ask_teacher, check_teacher
+from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import load_problems
 from ares.storage.tables import read_rollouts, write_feedback
 from ares.teachers.base import Teacher
@@ -12,6 +12,16 @@ from ares.teachers.messages import ScoreResult
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts.default import strip_solution
 from ares.types import AresError, Feedback, Problem, Rollout
+
+SPEC = StepSpec(
+    name="score",
+    reads=("data", "rollouts"),
+    writes=("feedback",),
+    settings=("teacher",),
+    places=("round",),
+    shared=True,
+    check=lambda config, source: check_teacher(config),
+)
 
 Group = tuple[Problem, list[Rollout]]  # all rollouts of one question
 

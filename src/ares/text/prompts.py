@@ -1,16 +1,21 @@
-"""What a model reads and is to write about a problem, in the prompt formats of ScienceQA and MM-CoT.
+"""The input text and the target text of one example, in the prompt formats of ScienceQA and MM-CoT.
 
-A format names the parts of the prompt and, after the dash, of the target: Question, Context, Multiple choices,
-Lecture, Explanation (the solution), Answer, Generated rationale. QCM-E teaches a model to write rationales,
+The letters of a format are the parts of the prompt and, after the dash, of the target: Question, Context, Multiple
+choices, Lecture, Explanation (the solution), Answer, Generated rationale. QCM-E trains a model to write rationales,
 QCMG-A to answer with the help of one.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from string import ascii_uppercase
 from typing import Any
 
 from ares.types import AresError, Example, Problem
 
+# What opens a rationale and, in a prompt, asks for one.
+SOLUTION = "Solution:"
+LETTERS = ascii_uppercase  # of choices, in their order
+ANSWER = re.compile(rf"The answer is \(([{LETTERS}])\)")
 PROMPT_FORMATS = ("QCM-E", "QCM-LE", "QCM-A", "QCMG-A", "QCM-ALE", "QCM-LEA")
 NEWLINES = ("space", "escape")
 
@@ -23,18 +28,18 @@ def build_example(
     rationale: str | None = None,
     newline: str = "space",
 ) -> Example:
-    """The prompt of `problem` and the target that belongs to it.
+    """Returns the prompt of `problem` and its target.
 
     Args:
-        problem: a problem with at most 26 choices. An `answer` of None, which a source withholds, makes the
-            target of a format that answers empty.
+        problem: a problem with at most 26 choices. With an `answer` of None (withheld by the source) the target of
+            a format that answers is empty.
         prompt_format: one of `PROMPT_FORMATS`.
         use_caption: append the caption, where there is one, to the hint.
-        rationale: for QCMG-A, which needs one, be it empty; other formats ignore it. It is taken as it is,
-            with the `Solution:` that generated rationales begin with.
-        newline: "space" makes every run of white space one space. "escape" is the form of the original ARES:
-            line breaks of lecture and solution are written as a backslash and an "n", others are kept, two
-            spaces become one, and QCM-LE ends in a second full stop.
+        rationale: required by QCMG-A, possibly empty; other formats ignore it. It is inserted verbatim,
+            including the `Solution:` that generated rationales begin with.
+        newline: "space" collapses every run of white space to one space. "escape" is the format of the original
+            ARES: line breaks of lecture and solution are written as a backslash and an "n", others are kept,
+            two spaces become one, and QCM-LE ends in a second period.
 
     Raises:
         AresError: an unknown `prompt_format` or `newline`; QCMG-A without a rationale.
@@ -50,11 +55,9 @@ def build_example(
                 f"QCMG-A needs a rationale for problem {problem.pid}: generate rationales of its split first."
             )
         question += f"{rationale}\n"
-    cue = "Answer:" if prompt_format.endswith("-A") else "Solution:"
+    cue = "Answer:" if prompt_format.endswith("-A") else SOLUTION
     prompt, target = question + cue, _target(problem, prompt_format, newline)
-    if newline == "space":
-        return Example(" ".join(prompt.split()), " ".join(target.split()))
-    return Example(prompt.replace("  ", " ").strip(), target.replace("  ", " ").strip())
+    return Example(_tidy(prompt, newline), _tidy(target, newline), problem.pid, problem.image)
 
 
 def build_examples(
@@ -65,7 +68,7 @@ def build_examples(
     rationales: Mapping[str, str] | None = None,
     **text: Any,
 ) -> dict[str, Example]:
-    """`build_example` of the given problems by pid, in the pids' order, with a rationale each where there are some."""
+    """Returns `build_example` of each problem by pid, in the order of `pids`; `rationales` are looked up by pid."""
     return {
         pid: build_example(
             problems[pid],
@@ -77,26 +80,44 @@ def build_examples(
     }
 
 
+def rationale_target(rationale: str, newline: str = "space") -> str:
+    """A rationale as the target of fine-tuning, in the form of the gold ones: with its `Solution:`, line breaks as
+    `newline` has them (see `build_example`)."""
+    text = rationale if rationale.startswith(SOLUTION) else f"{SOLUTION} {rationale}"
+    return _tidy(_escaped(text, newline), newline)
+
+
+def answer_sentence(letter: str) -> str:
+    """The sentence that gives a choice as the answer; `ANSWER` finds it."""
+    return f"The answer is ({letter})."
+
+
+def _escaped(text: str, newline: str) -> str:
+    return text.replace("\n", "\\n") if newline == "escape" else text
+
+
+def _tidy(text: str, newline: str) -> str:
+    return " ".join(text.split()) if newline == "space" else text.replace("  ", " ").strip()
+
+
 def _question(problem: Problem, use_caption: bool) -> str:
-    """Question, context and options, a line each."""
+    """Question, context and options on one line each."""
     context = f"{problem.hint} {problem.caption if use_caption else ''}".strip() or "N/A"
-    options = " ".join(f"({ascii_uppercase[i]}) {choice}" for i, choice in enumerate(problem.choices))
+    options = " ".join(f"({LETTERS[i]}) {choice}" for i, choice in enumerate(problem.choices))
     return f"Question: {problem.question}\nContext: {context}\nOptions: {options}\n"
 
 
 def _target(problem: Problem, prompt_format: str, newline: str) -> str:
     """What follows the prompt, white space not yet tidied."""
-    lecture, solution = problem.lecture, problem.solution
-    if newline == "escape":
-        lecture, solution = lecture.replace("\n", "\\n"), solution.replace("\n", "\\n")
+    lecture, solution = _escaped(problem.lecture, newline), _escaped(problem.solution, newline)
     output = prompt_format.split("-")[1]
     if output == "E":
-        return f"Solution: {solution}"
+        return f"{SOLUTION} {solution}"
     if output == "LE":
-        return f"Solution: {lecture} {solution}" + ("." if newline == "escape" else "")
+        return f"{SOLUTION} {lecture} {solution}" + ("." if newline == "escape" else "")
     if problem.answer is None:
         return ""
-    answer = f"The answer is ({ascii_uppercase[problem.answer]})."
+    answer = answer_sentence(LETTERS[problem.answer])
     if output == "ALE":
         return f"{answer} BECAUSE: {lecture} {solution}"
     return f"{lecture} {solution} {answer}" if output == "LEA" else answer

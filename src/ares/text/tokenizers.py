@@ -1,4 +1,4 @@
-"""Tokenizers: loaded, or trained on the texts of a data set for a model that starts from nothing."""
+"""Loads a tokenizer, or trains one on the texts of a data set for a model that is trained from scratch."""
 
 import string
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from ares.types import AresError
 
-PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2 as T5 has them; its decoder starts from the pad
+PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2 as T5 has them
 SPACE = "▁"
 ALPHABET = string.digits + string.ascii_letters + string.punctuation + "\n" + SPACE
 
@@ -19,16 +19,16 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, path: Path) -> Pre
 
     Byte-pair encoding of words with the space before them, so that frequent words become one token, and so does
     the letter of a choice, as in "(B)"; digits and other punctuation marks are always tokens of their own. `</s>`
-    (1) is appended to what is encoded, pads are 0, characters neither in ASCII nor in `texts` become `<unk>` (2).
-    Every other text is decoded to what was encoded, white space included. The same texts give the same files.
+    (1) is appended to every encoded text, padding is 0, characters neither in ASCII nor in `texts` become `<unk>` (2).
+    Decoding returns every other text exactly, white space included. The same texts give the same files.
 
     Args:
-        texts: read once.
-        vocab_size: entries at most; short texts give fewer.
-        path: made if need be; `AutoTokenizer.from_pretrained` opens it, beside a T5 model's files as well.
+        texts: iterated over once.
+        vocab_size: an upper bound; short texts give fewer entries.
+        path: created if missing; `AutoTokenizer.from_pretrained` opens it, also among the files of a model.
 
     Raises:
-        AresError: `vocab_size` does not hold the special tokens and the characters.
+        AresError: `vocab_size` is too small for the special tokens and the characters.
     """
     tokenizer = _untrained()
     trainer = trainers.BpeTrainer(
@@ -69,10 +69,10 @@ def _untrained() -> Tokenizer:
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in the folder `path`, or of the model that the hub has under this name.
+    """Loads the tokenizer in the folder `path`, or that of the model with this hub id.
 
     Raises:
-        AresError: there is none, or it lacks a pad or an end-of-sequence token.
+        AresError: there is none, or it has no padding or no end-of-sequence token.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)

@@ -15,8 +15,8 @@ from ares.types import AresError
 from ares.vision.encoders import Encoder, chosen_device, half_precision, resolved_precision
 from ares.vision.images import open_image
 
-# In pixels, whatever the shorter side: DETR's own limit. Multimodal-CoT, with 224 pixels, had none; images less than
-# six times as long as wide never reach it.
+# In pixels, for any shorter side: DETR's own limit. Multimodal-CoT, at 224 pixels, had none; only images at least six
+# times as long as wide reach it.
 LONGEST_SIDE = 1333
 
 
@@ -24,8 +24,8 @@ class DetrEncoder(Encoder):
     """A DETR of transformers, from a folder or hub id, or, with `pretrained=False`, from `seed`.
 
     `model_args` are then those of `DetrConfig`. Images keep their proportions, the shorter side `image_size`
-    pixels, fewer where the longer one would exceed `LONGEST_SIDE`; only images of one size share a forward pass,
-    so that padding never enters the features.
+    pixels, fewer where the longer one would exceed `LONGEST_SIDE`; only images of equal size are batched, so
+    that padding never enters the features.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class DetrEncoder(Encoder):
         return config.num_queries, config.d_model
 
     def read(self, path: Path) -> Any:
-        """The pixels as the network wants them, (3, H, W) float32."""
+        """Returns the preprocessed pixels, (3, H, W) float32."""
         self._load()
         return self._processor(images=open_image(path), return_tensors="pt")["pixel_values"][0]
 
@@ -115,6 +115,6 @@ class DetrEncoder(Encoder):
         network, info = loaded
         if info["missing_keys"]:
             raise AresError(
-                f"The checkpoint in features.model={self.model} lacks {sorted(info['missing_keys'])[0]}; it is no whole DETR."
+                f"The checkpoint in features.model={self.model} lacks {sorted(info['missing_keys'])[0]}; it is not a complete DETR."
             )
         return network

@@ -1,4 +1,4 @@
-"""Frozen networks, and one fixed function, that turn image files into patches of numbers."""
+"""Encoders that turn image files into patch features: frozen networks, and raw pixels."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,16 @@ class Encoder(ABC):
     `read` prepares one file and may run in worker processes; `encode` takes a batch of what `read` returned.
     """
 
-    repeat: int = 1  # how often a reader of the features sees each patch (see FeatureStore)
+    repeat: int = 1  # how often each patch is repeated when features are read (see FeatureStore)
 
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int]:
-        """(P, D): the patches of an image and the numbers of a patch."""
+        """(P, D): patches per image and numbers per patch."""
 
     @abstractmethod
     def read(self, path: Path) -> Any:
-        """An image file as `encode` wants it; raises AresError for a file that is no readable image."""
+        """Loads an image file as an input of `encode`; raises AresError for a file that is no readable image."""
 
     @abstractmethod
     def encode(self, images: Sequence[Any]) -> np.ndarray:
@@ -37,15 +37,15 @@ class Encoder(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """What determines the features, as JSON: equal fingerprints, equal features."""
+        """Everything that determines the features, as JSON: equal fingerprints mean equal features."""
 
 
 class PatchEncoder(Encoder):
-    """The pixels of square patches and where they are: for small drawn images and small models.
+    """The pixels and positions of square patches, for small drawn images and small models.
 
-    An image is resized to `image_size` pixels square; a patch is its `patch_size`² RGB values, scaled from
-    [0, 255] to [−1, 1], followed by the one-hot position of the patch in reading order, 64 and 16 pixels
-    giving (16, 784). The position is `patch_size` instead of 1, or else the many pixels would drown it.
+    An image is resized to `image_size` × `image_size` pixels; a patch is its `patch_size`² RGB values, scaled from
+    [0, 255] to [−1, 1], followed by the one-hot position of the patch in reading order: (16, 784) for sizes 64 and
+    16. The position is `patch_size` instead of 1, to balance the number of pixels.
     """
 
     def __init__(self, patch_size: int = 16, image_size: int = 64) -> None:
@@ -87,7 +87,7 @@ class TimmEncoder(Encoder):
     A convolutional network's map is read row by row. Weights come from timm's hub (`pretrained`), from a local
     file (`checkpoint`, .safetensors or .pth), or, with neither, from `seed`. `model_args` go to
     `timm.create_model` (`img_size`, ...). `precision` "auto" is bf16 on a GPU and 32 bits elsewhere. The network
-    is made at first use.
+    is built on first use.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class TimmEncoder(Encoder):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(P, D), as a blank image shows it."""
+        """(P, D), measured on a blank image."""
         from PIL import Image
 
         self._load()
@@ -119,7 +119,7 @@ class TimmEncoder(Encoder):
         return patches, dim
 
     def read(self, path: Path) -> Any:
-        """The pixels as the network wants them, (3, H, W) float32."""
+        """Returns the preprocessed pixels, (3, H, W) float32."""
         self._load()
         return self._transform(open_image(path))
 
@@ -183,7 +183,7 @@ class TimmEncoder(Encoder):
                 ) from error
         self._network = network.eval().requires_grad_(False).to(chosen_device(self.device))
         side = self.model_args.get("img_size")
-        # timm resizes images to one side by this name, to two by another.
+        # timm takes one side under this name and two under another.
         sides = {"input_size": (3, *side)} if isinstance(side, Sequence) else {}
         settings = timm.data.resolve_model_data_config(network, args={**self.model_args, **sides})
         self._transform = timm.data.create_transform(**settings, is_training=False)
@@ -191,14 +191,14 @@ class TimmEncoder(Encoder):
 
 
 def chosen_device(device: str | None) -> str:
-    """`device`, or a GPU where there is one."""
+    """Returns `device` or, if it is None, a GPU where there is one."""
     import torch
 
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def resolved_precision(precision: str, device: str) -> str:
-    """ "32" or "bf16"; raises AresError for what is neither, nor "auto"."""
+    """Returns "32" or "bf16"; raises AresError for anything else but "auto"."""
     if precision not in PRECISIONS:
         raise AresError(f"features.precision={precision}: choose from {', '.join(PRECISIONS)}.")
     if precision == "auto":
@@ -207,7 +207,7 @@ def resolved_precision(precision: str, device: str) -> str:
 
 
 def half_precision(precision: str, device: Any) -> Any:
-    """The context in which a network on `device` runs in the given precision."""
+    """The context in which a network on `device` runs in `precision`."""
     import torch
 
     half = resolved_precision(precision, str(device)) == "bf16"

@@ -1,4 +1,4 @@
-"""Image features are extracted once, by a frozen encoder, into a folder that `FeatureStore` reads."""
+"""Extracts image features once, with a frozen encoder, into a folder that `FeatureStore` reads."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -33,10 +33,10 @@ def extract_features(
 ) -> None:
     """Writes `features.npy` and `index.json` of the images of problems (pid to path) into a folder.
 
-    Problems that share an image file share a row. Killed, it goes on where it was: rows are written to
-    `features.partial.npy` and counted in `progress.json`. Images that cannot be read do not stop it; at the end
-    they are refused by an AresError that lists them (repaired, only they are encoded again) or, with
-    `on_corrupt="skip"`, listed in the index and treated as absent. `workers` processes read files.
+    Problems with the same image file use the same row. An interrupted call resumes: rows are written to
+    `features.partial.npy` and counted in `progress.json`. Unreadable images do not stop the extraction; at the
+    end an AresError lists them (after a repair only they are encoded again) or, with `on_corrupt="skip"`, they
+    are listed in the index and treated as absent. `workers` processes read files.
     """
     folder = Path(folder)
     present, missing = present_images(images, on_corrupt)
@@ -58,7 +58,7 @@ def finish(
     fingerprint: Mapping[str, Any],
     skipped: Mapping[str, str],
 ) -> None:
-    """Gives a complete `features.partial.npy` its name and writes the index, last; leaves nothing else behind."""
+    """Renames a complete `features.partial.npy`, writes the index last, and deletes all other files."""
     if (folder / "features.partial.npy").exists():
         os.replace(folder / "features.partial.npy", folder / "features.npy")
     index = {
@@ -69,7 +69,7 @@ def finish(
         "skipped": dict(skipped),
         "features_sha256": sha256_file(folder / "features.npy"),
     }
-    # One hash for rows, encoder and numbers: what depends on the features depends on all three.
+    # One hash covers rows, encoder and numbers.
     write_json(folder / "index.json", {"sha256": hash_of(index), **index})
     for left in ("progress.json", "stamps.json"):
         (folder / left).unlink(missing_ok=True)
@@ -85,12 +85,12 @@ def _write_rows(
     workers: int,
     progress: bool,
 ) -> dict[int, str]:
-    """Encodes what is not yet encoded; returns why rows could not be."""
+    """Encodes the remaining rows; returns the reasons of those that could not be encoded."""
     folder.mkdir(parents=True, exist_ok=True)
     key = hash_of([[str(path) for path in paths], fingerprint, list(shape)])
     stamps = [stamp(path) for path in paths]
     file, done, corrupt = _resumed(folder, key, stamps)
-    if done:  # what was replaced is known to be so before its new stamp is
+    if done:  # replaced images are recorded before their new stamps
         write_json(folder / "progress.json", {"key": key, "done": done, "corrupt": corrupt})
     write_json(folder / "stamps.json", stamps)
     features = _opened(file, (len(paths), *shape))
@@ -120,14 +120,14 @@ def _opened(file: Path, shape: tuple[int, ...]) -> np.memmap:
 
 
 def _resumed(folder: Path, key: str, stamps: list[list[int]]) -> tuple[Path, int, dict[int, str]]:
-    """The file to write to, how many rows of it are done, and which of these are corrupt or were replaced since."""
-    partial, whole = folder / "features.partial.npy", folder / "features.npy"
+    """The file to write to, how many of its rows are done, and which of these are corrupt or were replaced since."""
+    partial, complete = folder / "features.partial.npy", folder / "features.npy"
     state = read_json(folder / "progress.json") if (folder / "progress.json").exists() else {}
-    file = partial if partial.exists() else whole
+    file = partial if partial.exists() else complete
     if state.get("key") == key and file.exists():
         before = read_json(folder / "stamps.json") if (folder / "stamps.json").exists() else stamps
         replaced = {row: "replaced" for row in range(state["done"]) if before[row] != stamps[row]}
         return file, state["done"], {int(row): why for row, why in state["corrupt"].items()} | replaced
-    for old in (partial, whole, folder / "index.json"):
+    for old in (partial, complete, folder / "index.json"):
         old.unlink(missing_ok=True)
     return partial, 0, {}

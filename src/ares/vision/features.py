@@ -1,7 +1,7 @@
 """Image features, looked up by problem.
 
-`features.npy` is (images, P, D) float32: P patches of D numbers an image. `index.json` says which row is whose,
-which encoder made them, which images were skipped, and the sha256 of `features.npy`.
+`features.npy` is (images, P, D) float32: P patches of D numbers per image. `index.json` holds the row of each
+problem, the encoder, the images that were skipped, and the sha256 of `features.npy`.
 """
 
 import mmap
@@ -16,17 +16,17 @@ from ares.types import AresError
 
 
 def release(array: np.ndarray) -> None:
-    """Lets go of a memory map's pages, so that a process does not grow with the file; the kernel keeps its cache."""
+    """Releases the pages of a memory map, so that a process does not grow with the file; the kernel keeps its cache."""
     found = getattr(array, "_mmap", None)
     if found is not None and hasattr(mmap, "MADV_DONTNEED"):
         found.madvise(mmap.MADV_DONTNEED)
 
 
 class FeatureStore:
-    """The features of a folder that `extract_features` wrote, read from the disk as they are asked for.
+    """The features in a folder written by `extract_features`, read from disk on demand.
 
-    The file is opened at the first `get` of each process, so that a store can be pickled and forked freely.
-    Raises AresError where the folder holds no features.
+    Each process opens the file at its first `get`, so that a store can be pickled and forked.
+    Raises AresError if the folder holds no features.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -47,11 +47,14 @@ class FeatureStore:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_features": None}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FeatureStore":
+        return self  # read-only
+
     def __contains__(self, pid: str) -> bool:
         return pid in self._rows
 
     def check_owners(self, pids: Collection[str]) -> None:
-        """Raises AresError where none of the problems with an image has features: all would see zeros, without a word."""
+        """Raises AresError if none of the problems with an image has features: all would silently get zeros."""
         if pids and not any(pid in self for pid in pids):
             raise AresError(
                 f"The image features in {self.folder} have none of the {len(pids):,} problems with an image, such as "
@@ -67,12 +70,12 @@ class FeatureStore:
         rows = [self._rows.get(pid) for pid in pids]
         found = np.zeros((len(rows), *self.shape), dtype=np.float32)
         if self._features is None and any(row is not None for row in rows):
-            # Forked workers share the read-only pages; each process that asks first maps the file itself.
+            # Each process maps the file itself; forked workers use the same read-only pages.
             self._features = np.load(self.folder / "features.npy", mmap_mode="r", allow_pickle=False)
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             if row is not None:
                 assert self._features is not None
-                found[place] = np.repeat(self._features[row], self.repeat, axis=0)
+                found[index] = np.repeat(self._features[row], self.repeat, axis=0)
         if self._features is not None:
             release(self._features)
         return found

@@ -8,23 +8,23 @@ from ares.types import AresError
 
 
 def open_image(path: Path, size: int | None = None) -> Image.Image:
-    """An image file as RGB, upright, transparent parts white, resized to `size` pixels square if given (bicubic).
+    """An image file as RGB, upright, transparent parts white, resized to `size` × `size` pixels (bicubic) unless None.
 
-    Of several frames the first is read. Raises AresError for a file that is no readable image.
+    Only the first frame is read. Raises AresError for a file that is no readable image.
     """
     try:
         with Image.open(path) as file:
-            image = _in_colour(ImageOps.exif_transpose(file))
+            image = _to_rgb(ImageOps.exif_transpose(file))
     except Exception as error:  # a damaged file fails in as many ways as there are formats
         raise AresError(f"{path} is no readable image ({error}); replace the file.") from error
     return image if size is None else image.resize((size, size), Image.Resampling.BICUBIC)
 
 
-def _in_colour(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise ValueError("its greys are fractions of an unknown range")
-    if image.mode.startswith("I"):  # greys of 16 bits, which Pillow would cut off at 255
-        image = image.convert("I").point(lambda grey: grey * (1 / 257)).convert("L")
+        raise ValueError("its gray values are fractions of an unknown range")
+    if image.mode.startswith("I"):  # 16-bit gray values, which Pillow would clip at 255
+        image = image.convert("I").point(lambda gray: gray * (1 / 257)).convert("L")
     if image.has_transparency_data:
         # Drawings with a transparent background are meant for a white page.
         image = image.convert("RGBA")

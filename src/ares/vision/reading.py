@@ -1,4 +1,4 @@
-"""Image files read in batches, by worker processes; what is missing or unreadable is refused or skipped."""
+"""Reads image files in batches with worker processes; missing and unreadable ones are refused or skipped."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,19 +7,19 @@ from typing import Any
 
 from ares.types import AresError
 
-_SHOWN = 10  # images named in one message
+_SHOWN = 10  # images listed in one message
 NO_FILE = [0, 0]
 
 
 class Unreadable:
-    """Stands for an image that could not be read."""
+    """A placeholder for an image that could not be read."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
 
 class _Files:
-    """A torch data set of image files."""
+    """A torch dataset of image files."""
 
     def __init__(self, paths: Sequence[Path], read: Callable[[Path], Any]) -> None:
         self.paths, self.read = paths, read
@@ -33,7 +33,7 @@ class _Files:
             return self.read(path)
         except AresError as error:
             return Unreadable(str(error))
-        except Exception as error:  # an encoder's preparation of an image that it was never meant for
+        except Exception as error:  # the encoder's preprocessing fails on an unusual image
             reason = (str(error) or type(error).__name__).splitlines()[0]
             return Unreadable(f"{path} cannot be prepared for the encoder ({reason}); replace the file.")
 
@@ -41,7 +41,7 @@ class _Files:
 def read_batches(
     paths: Sequence[Path], read: Callable[[Path], Any], *, batch_size: int, workers: int
 ) -> Iterator[list[Any]]:
-    """What `read` makes of the files, in order, in batches; `Unreadable` in the place of one that it refuses."""
+    """Yields batches of `read(path)` in order, with `Unreadable` for a file that cannot be read."""
     from torch.utils.data import DataLoader
 
     files: Any = _Files(paths, read)
@@ -50,14 +50,14 @@ def read_batches(
 
 
 def image_bar(label: str, *, done: int, total: int, shown: bool) -> Any:
-    """A bar that shows how many images are done, how fast, and when the rest will be."""
+    """A progress bar over images."""
     from tqdm import tqdm
 
     return tqdm(desc=label, initial=done, total=total, unit="image", disable=not shown, dynamic_ncols=True)
 
 
 def stamp(path: Path) -> list[int]:
-    """What shows that a file was replaced: its size in bytes and its time in ns; `NO_FILE` where there is none."""
+    """Size in bytes and modification time in ns, which change when a file is replaced; `NO_FILE` if it is missing."""
     if not path.is_file():
         return NO_FILE
     found = path.stat()
@@ -65,15 +65,15 @@ def stamp(path: Path) -> list[int]:
 
 
 def stamps(place: Path) -> list[list[Any]]:
-    """Names and stamps of a file or a folder's files: what shows that weights on this disk were replaced."""
+    """Names and stamps of a file or of all files in a folder, which change when local weights are replaced."""
     files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
     return [[file.name, *stamp(file)] for file in files]
 
 
 def present_images(images: Mapping[str, Path], on_corrupt: str) -> tuple[dict[str, Path], dict[str, str]]:
-    """The image files that are there, and why other problems have none, both by pid.
+    """The image files that exist, and why other problems have none, both by pid.
 
-    With `on_corrupt="refuse"` an AresError if there are others.
+    Raises AresError for a missing file unless `on_corrupt="skip"`.
     """
     if on_corrupt not in ("refuse", "skip"):
         raise AresError(f"on_corrupt={on_corrupt}: choose from refuse, skip.")
@@ -92,7 +92,7 @@ def present_images(images: Mapping[str, Path], on_corrupt: str) -> tuple[dict[st
 def unreadable_images(
     present: Mapping[str, Path], reasons: Mapping[Path, str], on_corrupt: str
 ) -> dict[str, str]:
-    """Why the images of problems cannot be read, by pid; with `on_corrupt="refuse"` an AresError that lists them."""
+    """Why images cannot be read, by pid; with `on_corrupt="refuse"` raises an AresError that lists them."""
     if reasons and on_corrupt == "refuse":
         raise AresError(
             f"{len(reasons)} of {len(set(present.values()))} images cannot be read; replace them and run the command "

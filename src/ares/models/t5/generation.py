@@ -1,23 +1,23 @@
-"""Writing with a policy, and what policy and value model say of a response that is already written.
+"""Greedy decoding and sampling with a T5, token by token with a key-value cache.
 
-Tensors are right-padded: B batch, S prompt tokens, T response tokens, P patches of D numbers. A response holds
-its EOS if one was written, never the decoder's start token or padding; one without EOS was truncated.
+Tensors are right-padded: B prompts, S prompt tokens, P patches of D numbers. A response holds its EOS if one was
+written, never the decoder's start token or padding; one without EOS was truncated. Models are in eval mode.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-# Finished rows are computed on in vain until a batch has this share of them; then they leave it.
+from ares.models.policy import Sampling
+
+# Finished rows are computed in vain until they are this share of a batch; then they are removed from it.
 _COMPACT_AT = 0.25
 
 
-def generate_greedy(
+def greedy(
     model: Any,
     input_ids: Tensor,
     attention_mask: Tensor,
@@ -25,14 +25,12 @@ def generate_greedy(
     *,
     max_new_tokens: int,
 ) -> list[list[int]]:
-    """The likeliest next token again and again: B responses as token ids.
+    """The most likely token again and again: B responses as token ids.
 
-    `input_ids`, `attention_mask` (B, S) int64; `image_features` (B, P, D) float or None. The model may be in
-    any mode: it writes without dropout and is left as it was.
+    `input_ids`, `attention_mask` (B, S) int64; `image_features` (B, P, D) float or None.
     """
-    with _frozen(model):
-        states = _encode(model, input_ids, attention_mask, image_features)
-        return _decode(model, states, attention_mask, lambda logits: logits.argmax(dim=-1), max_new_tokens)
+    states = _encode(model, input_ids, attention_mask, image_features)
+    return _decode(model, states, attention_mask, lambda logits: logits.argmax(dim=-1), max_new_tokens)
 
 
 def sample(
@@ -44,121 +42,29 @@ def sample(
     k: int,
     max_new_tokens: int,
     generator: torch.Generator,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    temperature: float = 1.0,
+    sampling: Sampling,
 ) -> list[list[int]]:
-    """k sampled responses to each prompt, B·k in all: entry i·k + j is sample j of prompt i.
+    """k sampled responses per prompt, B·k in all: entry i·k + j is sample j of prompt i.
 
-    `input_ids`, `attention_mask` (B, S) int64; `image_features` (B, P, D) float or None. Each prompt is encoded
-    once. With `top_k` 0, `top_p` 1 and `temperature` 1 tokens come from the policy itself, save that padding is
-    never written. `generator` lives on the model's device and moves on, so the next call draws afresh. The model
-    may be in any mode: it writes without dropout and is left as it was.
+    `input_ids`, `attention_mask` (B, S) int64; `image_features` (B, P, D) float or None. Each prompt is encoded once.
+    Without filters tokens come from the policy itself, except that padding is never written. `generator` lives on the
+    model's device and advances, so that the next call draws afresh.
     """
     filters = LogitsProcessorList()
-    if temperature != 1.0:
-        filters.append(TemperatureLogitsWarper(float(temperature)))
-    if top_k > 0:
-        filters.append(TopKLogitsWarper(top_k))
-    if top_p < 1.0:
-        filters.append(TopPLogitsWarper(float(top_p)))
+    if sampling.temperature != 1.0:
+        filters.append(TemperatureLogitsWarper(float(sampling.temperature)))
+    if sampling.top_k > 0:
+        filters.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1.0:
+        filters.append(TopPLogitsWarper(float(sampling.top_p)))
 
     def draw(logits: Tensor) -> Tensor:
-        # The filters look at the logits alone; transformers' signature wants the ids, too.
+        # The filters use the logits alone; transformers' signature wants the ids as well.
         probabilities = filters(None, logits.float()).softmax(dim=-1)  # type: ignore[arg-type]
         return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
 
-    with _frozen(model):
-        states = _encode(model, input_ids, attention_mask, image_features).repeat_interleave(k, dim=0)
-        return _decode(model, states, attention_mask.repeat_interleave(k, dim=0), draw, max_new_tokens)
-
-
-def token_logprobs(
-    model: Any,
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    image_features: Tensor | None,
-    response_ids: Tensor,
-    response_mask: Tensor,
-) -> Tensor:
-    """log π(token t | prompt, image, tokens before t) at temperature 1, nats: (B, T) float32, 0 on padding.
-
-    `input_ids`, `attention_mask` (B, S) int64; `image_features` (B, P, D) float or None; `response_ids` (B, T)
-    int64; `response_mask` (B, T), 1 on response tokens. Differentiable; dropout is the model's business.
-    """
-    states = response_states(model, input_ids, attention_mask, image_features, response_ids)
-    return states_logprobs(model, states, response_ids, response_mask)[0]
-
-
-def response_states(
-    model: Any, input_ids: Tensor, attention_mask: Tensor, image_features: Tensor | None, response_ids: Tensor
-) -> Tensor:
-    """The decoder's states (B, T, d_model) from which each response token is written; arguments as above."""
-    start = model.config.decoder_start_token_id
-    return model.decoder_states(
-        input_ids, attention_mask, image_features, decoder_inputs(response_ids, start)
-    )
-
-
-def states_logprobs(
-    model: Any, states: Tensor, response_ids: Tensor, response_mask: Tensor, *, entropy: bool = False
-) -> tuple[Tensor, Tensor]:
-    """What `token_logprobs` returns, from states, and, if asked for, the entropy of each token's distribution.
-
-    Both (B, T), nats, 0 on padding; the entropy has no gradient.
-    """
-    real = response_mask.bool()
-    # The (tokens, V) logits are by far the largest tensor here: none are made for padding.
-    logits = at_least_float32(model.logits(states[real]))
-    zeros = torch.zeros(response_ids.shape, dtype=logits.dtype, device=states.device)
-    logprobs = zeros.masked_scatter(real, -F.cross_entropy(logits, response_ids[real], reduction="none"))
-    if not entropy:
-        return logprobs, zeros
-    known = logits.detach()
-    spread = known.logsumexp(-1) - (known.softmax(-1) * known).sum(-1)
-    return logprobs, zeros.masked_scatter(real, spread)
-
-
-def values(
-    value_model: Any,
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    image_features: Tensor | None,
-    response_ids: Tensor,
-    response_mask: Tensor,
-) -> Tensor:
-    """The value of the state before each response token: (B, T) float32, 0 on padding.
-
-    Arguments as for `token_logprobs`; entry t belongs to response token t in both.
-    """
-    start = value_model.config.decoder_start_token_id
-    found = value_model(
-        input_ids, attention_mask, image_features, decoder_input_ids=decoder_inputs(response_ids, start)
-    )
-    return at_least_float32(found).masked_fill(~response_mask.bool(), 0.0)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """`x` in float32, or in float64 where it is that already: probabilities and values want no less."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def decoder_inputs(response_ids: Tensor, start_id: int = 0) -> Tensor:
-    """Responses (B, T) int64 shifted right by the decoder's start token: what the decoder reads, (B, T)."""
-    return F.pad(response_ids, (1, 0), value=start_id)[:, :-1]
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """Without gradients and dropout; afterwards every module is in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    states = _encode(model, input_ids, attention_mask, image_features).repeat_interleave(k, dim=0)
+    return _decode(model, states, attention_mask.repeat_interleave(k, dim=0), draw, max_new_tokens)
 
 
 def _encode(model: Any, input_ids: Tensor, attention_mask: Tensor, image_features: Tensor | None) -> Tensor:
@@ -187,7 +93,7 @@ def _decode(
         )
         cache = output.past_key_values
         logits = model.logits(output.last_hidden_state[:, -1])
-        # A padding token inside a response could not be told from padding behind it.
+        # A padding token inside a response could not be distinguished from padding after it.
         logits[:, config.pad_token_id] = -torch.inf
         token = choose(logits).masked_fill(done, config.pad_token_id)
         written[rows, step] = token

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ares.models.t5.checkpoints import checkpoint_shapes, opening, our_name, read_weights
 from ares.models.t5.fusion import FUSION_MODULES, FusionT5Config
 from ares.models.t5.model import T5ForMultimodalGeneration, T5ForMultimodalValue
+from ares.models.t5.names import checkpoint_shapes, our_name
+from ares.models.weights import opening, read_weights
 from ares.types import AresError
 
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
@@ -26,7 +27,7 @@ def check_precision(precision: str) -> None:
         )
 
 
-def load_policy(
+def load_model(
     path: str | Path, *, dropout: float, features: bool, seed: int = 0, dtype: str = "float32"
 ) -> T5ForMultimodalGeneration:
     """A policy from a folder or hub id: ours, Multimodal-CoT's, the original ARES's, or any plain T5; in eval mode.
@@ -56,7 +57,7 @@ def load_policy(
     return model
 
 
-def load_value(
+def load_value_model(
     path: str | Path, *, dropout: float, features: bool, dtype: str = "float32"
 ) -> T5ForMultimodalValue:
     """A value model from its folder, in eval mode; also from the original's `value_function.pth` beside a config.json.
@@ -77,7 +78,7 @@ def load_value(
     return model
 
 
-def build_policy(
+def build_model(
     tokenizer: Any,
     *,
     d_model: int,
@@ -119,7 +120,7 @@ def build_policy(
     return model.eval()
 
 
-def value_from_policy(policy: T5ForMultimodalGeneration, *, seed: int = 0) -> T5ForMultimodalValue:
+def value_from_model(policy: T5ForMultimodalGeneration, *, seed: int = 0) -> T5ForMultimodalValue:
     """A value model with a copy of the policy's body, on its device, in its dtype and mode, that values everything at 0.
 
     Only the last layer of `v_head` is zero; the first is drawn from `seed`, so that gradients reach the body
@@ -141,7 +142,7 @@ def value_from_policy(policy: T5ForMultimodalGeneration, *, seed: int = 0) -> T5
     return value.train(policy.training)
 
 
-def save_policy(model: T5ForMultimodalGeneration, tokenizer: Any, folder: str | Path) -> None:
+def save_model(model: T5ForMultimodalGeneration, tokenizer: Any, folder: str | Path) -> None:
     """Writes a folder that `from_pretrained` opens: weights, configuration (with its dropout_rate), tokenizer."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

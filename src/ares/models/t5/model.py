@@ -9,12 +9,14 @@ from typing import Any
 import torch
 import transformers.initialization as init
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.models.t5.modeling_t5 import T5PreTrainedModel, T5Stack
 
-from ares.models.t5.checkpoints import OLD_NAMES, checkpoint_patch_dim
+from ares.models.heads import value_head
 from ares.models.t5.fusion import FusionT5Config, FusionT5Stack
+from ares.models.t5.names import OLD_NAMES, checkpoint_patch_dim
 
 _HUB_ARGUMENTS = ("revision", "cache_dir", "subfolder", "local_files_only", "force_download", "token")
 
@@ -132,9 +134,7 @@ class T5ForMultimodalValue(_FusionBody):
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = FusionT5Stack(_stack_config(config, is_decoder=False))
         self.decoder = T5Stack(_stack_config(config, is_decoder=True))
-        self.v_head = nn.Sequential(
-            nn.Linear(config.d_model, 2 * config.d_model), nn.ReLU(), nn.Linear(2 * config.d_model, 1)
-        )
+        self.v_head = value_head(config.d_model)
         self.post_init()
 
     @torch.no_grad()
@@ -176,6 +176,18 @@ class T5ForMultimodalValue(_FusionBody):
             input_ids, attention_mask, image_features, decoder_input_ids, decoder_attention_mask
         )
         return self.v_head(states).squeeze(-1)
+
+
+def response_states(
+    model: _FusionBody,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    image_features: Tensor | None,
+    response_ids: Tensor,
+) -> Tensor:
+    """The decoder's states (B, T, d_model) from which each token of responses (B, T) int64 is predicted."""
+    inputs = F.pad(response_ids, (1, 0), value=model.config.decoder_start_token_id)[:, :-1]
+    return model.decoder_states(input_ids, attention_mask, image_features, inputs)
 
 
 def _stack_config(config: FusionT5Config, *, is_decoder: bool) -> FusionT5Config:

@@ -132,7 +132,7 @@ def _what_all_get(config: Config) -> list[str]:
         found.append(f"logger.group='{config.run}'")
     start = run_folder(config) / "rationale" / "policy"
     alone = config.policy is None and "rationale" not in config.stage.steps
-    if alone and "rationale" in read_manifest(run_folder(config))["steps"]:
+    if alone and "rationale" in read_manifest(run_folder(config)):
         # The jobs have folders of their own; the run that they are named after is where they start.
         found.append(f"policy='{start}'")
     return found

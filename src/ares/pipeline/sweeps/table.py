@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ares.pipeline.manifest import read_manifest
+from ares.pipeline.manifest import StepEntry, read_manifest
 from ares.storage.files import atomic_path, read_json, write_json
 
 # Figures of a job by column: the steps that may have them, their names there, and the sign to show them with.
@@ -25,16 +25,16 @@ def job_row(name: str, setting: Mapping[str, str], root: Path, failed: bool) -> 
 
     `shared` maps the folders of shared steps to the requests that each took, once for all jobs.
     """
-    steps = read_manifest(root)["steps"]
-    own = [entry for entry in steps.values() if "shared" not in entry]
-    shared = {entry["shared"]: _requests(entry["shared"]) for entry in steps.values() if "shared" in entry}
+    steps = read_manifest(root)
+    own = [entry for entry in steps.values() if not entry.shared]
+    shared = {entry.shared: _requests(entry.shared) for entry in steps.values() if entry.shared}
     return {
         "job": name,
         "setting": dict(setting),
         "state": "failed" if failed else "done",
-        "figures": {column: _figure(steps, *where) for column, where in COLUMNS.items()},
-        "seconds": sum(entry["seconds"] for entry in own),
-        "requests": sum(entry["requests"] for entry in own),
+        "metrics": {column: _metric(steps, *where) for column, where in COLUMNS.items()},
+        "seconds": sum(entry.seconds for entry in own),
+        "requests": sum(entry.requests for entry in own),
         "shared": shared,
     }
 
@@ -43,14 +43,14 @@ def _requests(folder: str) -> int:
     return read_json(Path(folder) / "entry.json")["requests"]
 
 
-def _figure(steps: Mapping[str, Any], step: str, name: str, sign: int) -> float | None:
-    found = [e["metrics"].get(name) for key, e in steps.items() if key.endswith(f"/{step}")]
+def _metric(steps: Mapping[str, StepEntry], step: str, name: str, sign: int) -> float | None:
+    found = [e.metrics.get(name) for key, e in steps.items() if key.endswith(f"/{step}")]
     return None if not found or found[-1] is None else sign * found[-1]
 
 
 def write_sweep(folder: Path, rows: Sequence[dict[str, Any]]) -> str:
     """Writes sweep.json, sweep.md and sweep.svg; returns the table as text."""
-    columns = [c for c in COLUMNS if any(row["figures"][c] is not None for row in rows)]
+    columns = [c for c in COLUMNS if any(row["metrics"][c] is not None for row in rows)]
     text = table(rows, columns)
     write_json(folder / "sweep.json", list(rows))
     for name, content in (("sweep.md", text), ("sweep.svg", picture(rows, columns))):
@@ -63,7 +63,7 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     """The jobs as a Markdown table, and what the Teacher was asked."""
     head = ["job", "state", *columns, "seconds"]
     cells = [
-        [row["job"], row["state"], *(_text(row["figures"][c]) for c in columns), f"{row['seconds']:.0f}"]
+        [row["job"], row["state"], *(_text(row["metrics"][c]) for c in columns), f"{row['seconds']:.0f}"]
         for row in rows
     ]
     widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
@@ -91,9 +91,9 @@ def picture(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     for i, column in enumerate(columns):
         left = _NAME + i * (_BAR + _TEXT)
         parts.append(f'<text x="{left}" y="{_ROW - 6}" font-weight="bold">{escape(column)}</text>')
-        largest = max((abs(row["figures"][column] or 0.0) for row in rows), default=0.0) or 1.0
+        largest = max((abs(row["metrics"][column] or 0.0) for row in rows), default=0.0) or 1.0
         for j, row in enumerate(rows, start=1):
-            value = row["figures"][column]
+            value = row["metrics"][column]
             length = round(_BAR * abs(value or 0.0) / largest, 1)
             parts.append(
                 f'<rect x="{left}" y="{j * _ROW}" width="{length}" height="{_ROW - 8}" fill="#4477aa"/>'

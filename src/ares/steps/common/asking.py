@@ -26,7 +26,6 @@ Row = TypeVar("Row")
 Reject = Callable[[str, FeedbackError, str], None]  # row id, reason, request hash
 Ask = Callable[[Teacher, Item, Reject], Coroutine[Any, Any, Row]]
 
-TEACHER_STEPS = ("score", "correct", "judge")
 # Settings of the group that are not the Teacher's own and do not affect replies.
 _STEPS_OWN = ("name", "_target_", "max_quarantine", "max_usd", "dry_run")
 

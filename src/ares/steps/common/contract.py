@@ -1,18 +1,67 @@
-"""What a step is given (`Run`) and what it returns (`StepResult`): every step is a function (config, context) -> outputs."""
+"""The contract of a step: the StepSpec at the top of its file, the StepContext it gets and the StepResult it returns."""
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
+from typing import Literal
 
 from ares.config.schema import Config
+from ares.types import AresError
+
+Place = Literal["start", "round", "final"]
+_NOT_STEPS = ("export", "report", "doctor")  # what stages may list besides steps
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """What the rest of the suite knows about a step; every step file declares one as `SPEC`.
+
+    name: of the step and of its function
+    reads: names of artefacts; each comes from the latest earlier step that writes it. `data` (the problems) and
+        `features` come from prepare, `initial` is the first policy of the run, and "value?" may be absent.
+        A function of the configuration where it decides what is read.
+    writes: names of the artefacts that the step may return in `StepResult.files`
+    settings: keys ("rl.k") and blocks ("text") of the configuration that decide the result; they enter its hash
+    runs_on: "device" steps run in one process per device, "host" steps in the process that orchestrates
+    places: at the start, in every round or at the end; a step with several places goes where later steps need it
+    folder: the step's own folder inside its place; without one it writes into the place itself
+    shared: whether the jobs of a sweep run the step once for all of them
+    headline: metrics that the step's last line prints; the first few if empty
+    files: files outside the run that the configuration names, as {input name: (path, sha256)}
+    check: raises AresError for what cannot work; called before the first step runs, with the prepared folders by
+        name (none where they cannot be prepared)
+    """
+
+    name: str
+    reads: tuple[str, ...] | Callable[[Config], tuple[str, ...]]
+    writes: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+    runs_on: Literal["host", "device"] = "host"
+    places: tuple[Place, ...] = ("final",)
+    folder: str = ""
+    shared: bool = False
+    headline: tuple[str, ...] = ()
+    files: Callable[[Config], Mapping[str, tuple[Path, str]]] = lambda config: {}
+    check: Callable[[Config, Mapping[str, Path]], None] = lambda config, source: None
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether the step sends requests to the Teacher."""
+        return "teacher" in self.settings
+
+    def reads_of(self, config: Config) -> tuple[str, ...]:
+        """The artefacts that the step reads with this configuration."""
+        return self.reads(config) if callable(self.reads) else self.reads
 
 
 @dataclass(frozen=True)
 class StepContext:
     """A run folder as one step sees it.
 
-    `key` names the step in the manifest ("round-1/ppo"), `folder` is where it writes, `inputs` maps the names
-    of upstream artefacts ("policy", "rollouts", ...) to their paths, `hash` is the hash of configuration and inputs.
+    `key` identifies the step in the manifest ("round-1/ppo"), `folder` is where it writes, `inputs` maps the names
+    of artefacts ("policy", "rollouts", ...) to their paths, `hash` is the hash of settings and inputs.
     """
 
     root: Path
@@ -25,20 +74,54 @@ class StepContext:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the step keeps what it resumes from; named by its hash, so that a changed step starts afresh."""
+        """Where the step keeps what it resumes from; the name has its hash, so that a changed step starts afresh."""
         return self.folder / f".checkpoints-{self.hash[:12]}"
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What every table of this step carries in its metadata."""
+        """The metadata of every table of this step."""
         return {"ares.step": self.key, "ares.hash": self.hash}
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step made: artefacts by name, final figures by name, and what the Teacher cost (US dollars)."""
+    """What a step returns: the paths of its artefacts, its final metrics, and what the Teacher cost (US dollars)."""
 
     files: Mapping[str, Path]
     metrics: Mapping[str, float] = field(default_factory=dict)
     usd: float = 0.0
     requests: int = 0
+
+
+def keys_of(block: str, names: str) -> tuple[str, ...]:
+    """Dotted keys: `keys_of("rl", "k top_k")` is ("rl.k", "rl.top_k")."""
+    return tuple(f"{block}.{name}" for name in names.split())
+
+
+def specs_of(names: Iterable[str]) -> dict[str, StepSpec]:
+    """The specs of those names in a stage's list that are steps."""
+    return {name: spec_of(name) for name in names if name not in _NOT_STEPS}
+
+
+def spec_of(name: str) -> StepSpec:
+    """The spec of a step: `rollout` is in `ares.steps.rollout`, a dotted name is a module path.
+
+    Raises AresError where there is no such module.
+    """
+    return _module(name).SPEC
+
+
+def function_of(name: str) -> Callable[[Config, StepContext], StepResult]:
+    """The function of a step, which its file calls as the step."""
+    module = _module(name)
+    return getattr(module, module.SPEC.name)
+
+
+def _module(name: str) -> ModuleType:
+    path = name if "." in name else f"ares.steps.{name}"
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+            raise
+        raise AresError(f"stage.steps: there is no step {name!r} ({path} cannot be imported).") from None

@@ -1,24 +1,24 @@
-"""Supervised fine-tuning as the steps want it: a data module in, a model trained in place and its figures out."""
+"""Supervised fine-tuning as the steps need it: a data module in, a policy trained in place and its metrics out."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ares.config.schema import Config, FitConfig
-from ares.datamodules.problems import ProblemData
-from ares.modules.seq2seq import Score, fit_seq2seq
 from ares.steps.common.contract import StepContext
-from ares.steps.common.inputs import features_of, text_of, trainer_arguments
+from ares.steps.common.inputs import text_of, trainer_arguments
+
+if TYPE_CHECKING:
+    from ares.datamodules.problems import ProblemData
+    from ares.modules.supervised import Score
 
 
-def data_arguments(config: Config, context: StepContext, fit: FitConfig) -> dict[str, Any]:
-    """The settings of a step's `ProblemData`: texts, lengths, features, and batches on each device."""
+def data_arguments(config: Config, fit: FitConfig) -> dict[str, Any]:
+    """The settings of a step's `ProblemData`: texts, lengths, and batches on each device."""
     devices = config.trainer.devices * config.trainer.num_nodes
     micro = min(fit.micro_batch_size, fit.global_batch_size // devices)
     return {
         "text": text_of(config),
-        "max_input_tokens": config.text.max_input_tokens,
         "max_output_tokens": fit.max_output_tokens,
         "eval_questions": fit.eval_questions,
-        "features": features_of(context),
         "micro": micro,
         "accumulate": fit.global_batch_size // (micro * devices),
         "eval_batch": config.generate.batch_size,
@@ -27,19 +27,13 @@ def data_arguments(config: Config, context: StepContext, fit: FitConfig) -> dict
 
 
 def fit_data(
-    config: Config,
-    context: StepContext,
-    fit: FitConfig,
-    model: Any,
-    data: ProblemData,
-    *,
-    score: Score,
-    metric: str,
+    config: Config, context: StepContext, fit: FitConfig, data: "ProblemData", *, score: "Score", metric: str
 ) -> dict[str, float]:
-    """Trains `model` on the data's targets; it is left with the weights of its best validation by `score`."""
-    return fit_seq2seq(
-        model,
-        data.tokenizer,
+    """Trains the data's policy on its targets; it is left with the weights of its best validation by `score`."""
+    from ares.modules.supervised import fit_supervised
+
+    return fit_supervised(
+        data.policy,
         data,
         fit,
         score=score,

@@ -1,12 +1,12 @@
 """What several steps read and how they train: problems, features, policies, prompts, loggers, progress."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 
 from ares.config.schema import Config
 from ares.ranks import is_first
@@ -16,7 +16,10 @@ from ares.text.prompts import build_examples
 from ares.types import AresError, Example, Problem
 from ares.vision.features import FeatureStore
 
-T = TypeVar("T")
+if (
+    TYPE_CHECKING
+):  # transformers takes seconds to import, which a mistake in the configuration need not wait for
+    from ares.models.policy import Policy
 
 
 def load_problems(config: Config, context: StepContext) -> tuple[dict[str, Problem], dict[str, list[str]]]:
@@ -32,7 +35,11 @@ def require_own_data(config: Config, root: Path, steps: Mapping[str, Mapping[str
     if config.on_change == "keep":
         return
     given = source_hash(config)
-    other = [key for key, entry in steps.items() if entry["inputs"]["data"]["sha256"] != given]
+    other = [
+        key
+        for key, entry in steps.items()
+        if entry["inputs"].get("data", {"sha256": given})["sha256"] != given
+    ]
     if other:
         raise AresError(
             f"run={config.run}: {', '.join(other)} were made from other data than data={config.data['name']} as it is "
@@ -61,15 +68,24 @@ def text_of(config: Config) -> dict[str, Any]:
     return {"use_caption": config.text.use_caption, "newline": config.text.newline}
 
 
-def policy_of(config: Config, folder: Path, *, dropout: float) -> tuple[Any, Any]:
-    """The policy in a folder, on the run's device with the given dropout, and its tokenizer."""
-    # transformers takes seconds to import, which a mistake in the configuration need not wait for
-    from ares.models.t5.loading import load_policy
-    from ares.text.tokenizers import load_tokenizer
+def policy_class(config: Config) -> type["Policy"]:
+    """The class of the configured model (`model._target_`)."""
+    return get_class(config.model["_target_"])
 
-    features = config.features["_target_"] is not None
-    model: Any = load_policy(folder, dropout=dropout, features=features)
-    return model.to(device_of(config)), load_tokenizer(folder)
+
+def policy_of(config: Config, context: StepContext, folder: Path, *, dropout: float = 0.0) -> "Policy":
+    """The policy in a folder, on the run's device, with the given dropout."""
+    reading = reading_of(config, context)
+    return policy_class(config).load(folder, dropout=dropout, **reading).to(device_of(config))
+
+
+def reading_of(config: Config, context: StepContext) -> dict[str, Any]:
+    """How a policy reads problems: image features, the longest prompt, and the rule from ids to text."""
+    return {
+        "features": features_of(context),
+        "max_input_tokens": config.text.max_input_tokens,
+        "newline": config.text.newline,
+    }
 
 
 def device_of(config: Config) -> str:
@@ -157,17 +173,15 @@ def wandb_logger(config: Config, root: Path, prefix: str) -> Any:
     return logger
 
 
-def log_figures(config: Config, root: Path, steps: Mapping[str, Mapping[str, Any]]) -> None:
-    """Puts the figures of a manifest's `steps` into the summary of the wandb run, where there is one.
+def log_metrics(config: Config, root: Path, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Puts the metrics of finished steps, by the steps' keys, into the summary of the wandb run, if there is one.
 
-    In the summary, because a curve of the same name may stand beside it.
+    In the summary, because there may be a curve of the same name.
     """
     if config.logger.name != "wandb":
         return
-    figures = {
-        f"{key}/{name}": value for key, step in steps.items() for name, value in step["metrics"].items()
-    }
-    wandb_logger(config, root, "").experiment.summary.update(figures)
+    flat = {f"{key}/{name}": value for key, step in metrics.items() for name, value in step.items()}
+    wandb_logger(config, root, "").experiment.summary.update(flat)
     if config.trainer.devices * config.trainer.num_nodes > 1:
         import wandb
 
@@ -179,10 +193,3 @@ def wandb_id(root: Path) -> str:
     from ares.storage.files import hash_of
 
     return hash_of(str(root.resolve()))[:12]
-
-
-def progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
-    """The items, with a bar that shows how many are done, how fast, and when the rest will be."""
-    from tqdm import tqdm
-
-    return iter(tqdm(items, total=total, desc=label, dynamic_ncols=True))

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of an encoder-decoder: rationale, sft and, on an adapter, lora."""
+"""Supervised fine-tuning of a policy: rationale, sft and, on an adapter, lora."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,63 +7,47 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from ares.config.schema import FitConfig
-from ares.datamodules.base import Seq2SeqData
-from ares.models.t5.generation import generate_greedy
+from ares.datamodules.supervised import SupervisedBatch, SupervisedData
+from ares.models.policy import Policy
 from ares.modules.batching import batch_table
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
 from ares.ranks import gather, is_first
 
-# (references, hypotheses) -> a figure to maximise
+# (references, hypotheses) -> a metric to maximize
 Score = Callable[[Sequence[str], Sequence[str]], float]
 
 
-class Seq2SeqModule(pl.LightningModule):
-    """Cross-entropy over real label tokens; validation generates greedily and scores the texts."""
+class SupervisedModule(pl.LightningModule):
+    """Cross-entropy over real target tokens; validation generates greedily and scores the texts."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        tokenizer: Any,
-        fit: FitConfig,
-        *,
-        total_steps: int,
-        score: Score,
-        metric: str,
-        seed: int,
+        self, policy: Policy, fit: FitConfig, *, total_steps: int, score: Score, metric: str, seed: int
     ) -> None:
         super().__init__()
-        self.model, self.tokenizer, self.fit = model, tokenizer, fit
+        self.policy, self.fit = policy, fit
         self.total_steps, self.score, self.metric, self.seed = total_steps, score, metric, seed
         self.references: list[str] = []
         self.hypotheses: list[str] = []
 
     def on_fit_start(self) -> None:
         """Turns dropout on: Lightning leaves a module that `from_pretrained` returned in eval mode."""
-        self.model.train()
+        self.policy.train()
 
-    def on_train_batch_start(self, batch: dict[str, Any], batch_index: int) -> None:
+    def on_train_batch_start(self, batch: SupervisedBatch, batch_index: int) -> None:
         """Draws each batch's dropout from (seed, epoch, batch), so that a resumed fit ends as an uninterrupted one."""
         number = batch_index * self.trainer.world_size + self.global_rank
         torch.manual_seed(hash((self.seed, self.current_epoch, number)))
 
-    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
-        """The mean cross-entropy (nats a token) over the optimiser batch; this micro-batch's share of it."""
-        logits = self.model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            image_features=batch["image_features"],
-            labels=batch["labels"],
-        ).logits
-        total = F.cross_entropy(
-            logits.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=-100, reduction="sum"
-        )
-        tokens = int((batch["labels"] != -100).sum())
-        self.log("loss", total.detach() / max(1, tokens), prog_bar=True, batch_size=max(1, tokens))
-        self.log("lr", self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr]
+    def training_step(self, batch: SupervisedBatch, batch_index: int) -> Tensor:
+        """This micro-batch's part of the optimizer batch's loss: −Σ log-probabilities / denominator (nats per token)."""
+        mask = batch["response_mask"]
+        total = -self.policy.token_logprobs(batch["inputs"], batch["response_ids"], mask).sum()
+        tokens = max(1, int(mask.sum()))
+        self.log("loss", total.detach() / tokens, prog_bar=True, batch_size=tokens)
+        self.log("lr", self.lr_schedulers().get_last_lr()[0], batch_size=1)  # type: ignore[union-attr]
         # Lightning divides by the accumulated batches and DDP by the ranks; the denominator counts all of them.
         return total / batch["denominator"] * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
@@ -71,18 +55,11 @@ class Seq2SeqModule(pl.LightningModule):
         """Starts a fresh set of texts."""
         self.references, self.hypotheses = [], []
 
-    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
+    def validation_step(self, batch: SupervisedBatch, batch_index: int) -> None:
         """Generates greedily."""
-        ids = generate_greedy(
-            self.model,
-            batch["input_ids"],
-            batch["attention_mask"],
-            batch["image_features"],
-            max_new_tokens=self.fit.max_output_tokens,
-        )
-        labels = batch["labels"].masked_fill(batch["labels"] == -100, self.tokenizer.pad_token_id)
-        self.hypotheses += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        self.references += self.tokenizer.batch_decode(labels, skip_special_tokens=True)
+        written = self.policy.greedy(batch["inputs"], max_new_tokens=self.fit.max_output_tokens)
+        self.hypotheses += [self.policy.decode(ids) for ids in written]
+        self.references += [self.policy.decode(ids) for ids in batch["response_ids"].tolist()]
 
     def on_validation_epoch_end(self) -> None:
         """Logs the score of the generated texts of all ranks."""
@@ -95,7 +72,7 @@ class Seq2SeqModule(pl.LightningModule):
         """AdamW without decay on norms and biases; warm-up, then constant or linear decay."""
         fit = self.fit
         return scheduled_adamw(
-            [(self.model, lr_lambda(self.total_steps, fit.warmup_fraction, fit.decay))],
+            [(self.policy, lr_lambda(self.total_steps, fit.warmup_fraction, fit.decay))],
             lr=fit.lr,
             weight_decay=fit.weight_decay,
             eps=1e-8,
@@ -103,10 +80,9 @@ class Seq2SeqModule(pl.LightningModule):
         )
 
 
-def fit_seq2seq(
-    model: nn.Module,
-    tokenizer: Any,
-    data: Seq2SeqData,
+def fit_supervised(
+    policy: Policy,
+    data: SupervisedData,
     fit: FitConfig,
     *,
     score: Score,
@@ -115,27 +91,25 @@ def fit_seq2seq(
     checkpoints: Path,
     trainer_arguments: dict[str, Any],
 ) -> dict[str, float]:
-    """Trains `model` in place on `data`, with its seed, and leaves the weights of its best validation in it.
+    """Trains `policy` in place on `data`, with its seed, and leaves the weights of its best validation in it.
 
     Checkpoints of every epoch go to `checkpoints`; a last one found there is resumed from.
     """
-    data.setup("fit")  # the schedule is as long as the data before the Trainer asks for them
-    _tell_batches(data, fit, metric, devices)
+    data.setup("fit")  # the schedule needs the number of steps before the Trainer asks for batches
+    _print_batches(data, fit, metric, devices)
     pl.seed_everything(data.seed, verbose=False)
     steps = fit.epochs * data.steps_per_epoch()
-    module = Seq2SeqModule(
-        model, tokenizer, fit, total_steps=steps, score=score, metric=metric, seed=data.seed
-    )
+    module = SupervisedModule(policy, fit, total_steps=steps, score=score, metric=metric, seed=data.seed)
     best, last = _checkpoints(checkpoints, metric, fit)
     trainer = _trainer(fit, data.accumulate, [best, last], trainer_arguments)
     _fit_and_take_best(trainer, module, data, best, checkpoints / "last.ckpt")
     # Without questions to validate on there is no score, and the latest weights stay.
-    figures = {metric: best.best_model_score, "loss": trainer.callback_metrics.get("loss")}
-    return {name: float(figure) for name, figure in figures.items() if figure is not None}
+    metrics = {metric: best.best_model_score, "loss": trainer.callback_metrics.get("loss")}
+    return {name: float(value) for name, value in metrics.items() if value is not None}
 
 
 def _fit_and_take_best(
-    trainer: pl.Trainer, module: Seq2SeqModule, data: Seq2SeqData, best: ModelCheckpoint, last: Path
+    trainer: pl.Trainer, module: SupervisedModule, data: SupervisedData, best: ModelCheckpoint, last: Path
 ) -> None:
     trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
     if best.best_model_path:
@@ -159,15 +133,15 @@ def _trainer(
 
 
 def _checkpoints(folder: Path, metric: str, fit: FitConfig) -> tuple[ModelCheckpoint, ModelCheckpoint]:
-    """The best validation's and the latest epoch's."""
+    """The checkpoint of the best validation and that of the latest epoch."""
     every = min(fit.eval_every_epochs, fit.epochs)
-    # Made at the end of the epoch: a checkpoint made in validation would resume inside it.
+    # Written at the end of the epoch: a checkpoint written in validation would resume inside it.
     each: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     best = ModelCheckpoint(folder, filename="best", monitor=metric, mode="max", every_n_epochs=every, **each)
     return best, ModelCheckpoint(folder, filename="last", **each)
 
 
-def _tell_batches(data: Seq2SeqData, fit: FitConfig, metric: str, devices: int) -> None:
+def _print_batches(data: SupervisedData, fit: FitConfig, metric: str, devices: int) -> None:
     if is_first():
         table = batch_table(
             f"fine-tuning for {metric}",

@@ -1,10 +1,12 @@
-"""Batches of supervised examples: each row once, fixed optimiser steps, like lengths together."""
+"""Batches of supervised examples: each row once, fixed optimizer steps, similar lengths together."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ares.datamodules.base import Encoded, Seq2SeqData, bucketed_batches
+from ares.datamodules.supervised import SupervisedData, bucketed_batches, encode
+from ares.types import Example
+from tests.support.policies import number_policy
 
 
 @settings(max_examples=60, deadline=None)
@@ -14,7 +16,7 @@ from ares.datamodules.base import Encoded, Seq2SeqData, bucketed_batches
     accumulate=st.integers(1, 4),
     epoch=st.integers(0, 3),
 )
-def test_every_row_once_and_only_the_last_step_is_partial(lengths, micro, accumulate, epoch) -> None:
+def test_batches_visit_every_row_once_with_partial_last_step(lengths, micro, accumulate, epoch) -> None:
     steps = bucketed_batches(lengths, micro=micro, accumulate=accumulate, seed=1, epoch=epoch)
     assert sorted(row for step in steps for batch in step for row in batch) == list(range(len(lengths)))
     assert all(len(step) == accumulate for step in steps[:-1])
@@ -22,7 +24,7 @@ def test_every_row_once_and_only_the_last_step_is_partial(lengths, micro, accumu
     assert len(steps) == -(-len(lengths) // (micro * accumulate))
 
 
-def test_order_follows_seed_and_epoch() -> None:
+def test_order_depends_on_seed_and_epoch() -> None:
     lengths = np.random.default_rng(0).integers(1, 100, 64).tolist()
     first = bucketed_batches(lengths, micro=4, accumulate=1, seed=0, epoch=0)
     assert first == bucketed_batches(lengths, micro=4, accumulate=1, seed=0, epoch=0)
@@ -30,7 +32,7 @@ def test_order_follows_seed_and_epoch() -> None:
     assert first != bucketed_batches(lengths, micro=4, accumulate=1, seed=1, epoch=0)
 
 
-def test_buckets_save_most_of_the_padding() -> None:
+def test_bucketing_removes_most_padding() -> None:
     lengths = np.random.default_rng(0).integers(10, 200, 512).tolist()
 
     def padded(batches: list[list[int]]) -> int:
@@ -42,12 +44,24 @@ def test_buckets_save_most_of_the_padding() -> None:
     assert waste < 0.35 * (padded(plain) - sum(lengths))
 
 
-def test_denominator_is_the_label_tokens_of_the_whole_optimiser_batch() -> None:
-    rows = [Encoded(str(n), (5,) * (n % 4 + 1), (6,) * (n % 3 + 1) + (1,)) for n in range(10)]
-    data = Seq2SeqData(rows, rows[:3], features=None, pad_id=0, micro=2, accumulate=2, eval_batch=2, seed=0)
+def test_denominator_is_the_target_tokens_of_the_optimizer_batch() -> None:
+    policy = number_policy()
+    rows = [Example("5 " * (n % 4 + 1), "6 " * (n % 3 + 1), str(n)) for n in range(10)]
+    data = SupervisedData(pad_id=0, micro=2, accumulate=2, eval_batch=2, seed=0)
+    data.train, data.val = (encode(policy, part, max_output_tokens=9) for part in (rows, rows[:3]))
     batches = list(data.train_dataloader())
     assert data.steps_per_epoch() == 3
     for step in (batches[0:2], batches[2:4], batches[4:]):
-        tokens = sum(int((batch["labels"] != -100).sum()) for batch in step)
+        tokens = sum(int(batch["response_mask"].sum()) for batch in step)
         assert {batch["denominator"] for batch in step} == {tokens}
-    assert sum(len(batch["input_ids"]) for batch in data.val_dataloader()) == 3
+    assert sum(len(batch["inputs"]) for batch in data.val_dataloader()) == 3
+
+
+def test_targets_are_padded_on_the_right_and_masked() -> None:
+    policy = number_policy()
+    data = SupervisedData(pad_id=0, micro=2, accumulate=1, eval_batch=2, seed=0)
+    examples = [Example("5", "8 0", "a"), Example("5 6", "", "b")]
+    data.train = data.val = encode(policy, examples, max_output_tokens=9)
+    [batch] = list(data.val_dataloader())
+    assert batch["response_ids"].tolist() == [[8, 0, 1], [1, 0, 0]]
+    assert batch["response_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]

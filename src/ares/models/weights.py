@@ -1,6 +1,5 @@
-"""What a checkpoint's weights are called and shaped, read without loading them, and how old names become ours."""
+"""Weight files of checkpoints: their shapes without loading them, and their tensors."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,19 +16,10 @@ _WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-# The first Multimodal-CoT (UnifiedQA, DETR) keeps the fusion beside the encoder, not in it.
-OLD_NAMES = {r"^(image_dense|mha_layer|gate_dense)\.": r"encoder.\1."}
 
 
-def our_name(name: str) -> str:
-    """The name of a checkpoint's weight in our models."""
-    for old, new in OLD_NAMES.items():
-        name = re.sub(old, new, name)
-    return name
-
-
-def checkpoint_shapes(path: str | Path, **where: Any) -> dict[str, tuple[int, ...]]:
-    """The shapes of a checkpoint's weights (a folder or hub id) by our names; empty without a weight file.
+def weight_shapes(path: str | Path, **where: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of a checkpoint's weights (a folder or hub id) by name; empty without a weight file.
 
     `where` holds the hub's arguments of `from_pretrained`: revision, cache_dir, subfolder, ...
     """
@@ -41,14 +31,8 @@ def checkpoint_shapes(path: str | Path, **where: Any) -> dict[str, tuple[int, ..
         if name.endswith(".index.json"):
             shards = sorted(set(read_json(file)["weight_map"].values()))
         files = [cached_file(str(path), shard, **where) for shard in shards]
-        return {our_name(key): shape for part in files for key, shape in _shapes(str(part)).items()}
+        return {key: shape for part in files for key, shape in _shapes(str(part)).items()}
     return {}
-
-
-def checkpoint_patch_dim(path: str | Path, **where: Any) -> int | None:
-    """D of `encoder.image_dense.weight` (d_model, D) in a checkpoint (a folder or hub id), None without one."""
-    shape = checkpoint_shapes(path, **where).get("encoder.image_dense.weight")
-    return None if shape is None else shape[1]
 
 
 @contextmanager

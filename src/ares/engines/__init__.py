@@ -1,0 +1,1 @@
+"""Who writes text: a policy in this process."""

@@ -1,0 +1,205 @@
+"""T5 with image fusion as a policy."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+from transformers.models.t5.modeling_t5 import T5Block
+
+from ares.models.policy import Policy, Sampling, ValueModel
+from ares.models.t5 import generation
+from ares.models.t5.loading import build_model, load_model, load_value_model, save_model, value_from_model
+from ares.models.t5.lora import lora_targets
+from ares.models.t5.model import T5ForMultimodalGeneration, response_states
+from ares.models.t5.value import T5SharedValue, T5Value
+from ares.rl.masked import pad_right
+from ares.text.tokenizers import load_tokenizer
+from ares.types import Example
+
+
+class Features(Protocol):
+    """Where image features are looked up by problem: `shape` is (P, D)."""
+
+    shape: tuple[int, int]
+
+    def get(self, pids: Sequence[str]) -> np.ndarray:
+        """(len(pids), P, D) float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class T5Inputs:
+    """Prompts as token ids, with the image features of their problems looked up when a model needs them."""
+
+    ids: Sequence[Sequence[int]]
+    pids: Sequence[str]
+    features: Features | None
+    pad_id: int
+    device: torch.device | str = "cpu"
+
+    @property
+    def lengths(self) -> list[int]:
+        """The number of tokens of each prompt."""
+        return [len(ids) for ids in self.ids]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, rows: Sequence[int]) -> Self:
+        """The prompts of the given rows, in their order."""
+        return replace(self, ids=[self.ids[row] for row in rows], pids=[self.pids[row] for row in rows])
+
+    def repeat(self, k: int) -> Self:
+        """Each prompt k times in succession."""
+        return self.select([row for row in range(len(self)) for _ in range(k)])
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same prompts on a device."""
+        return replace(self, device=device)
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """`(input_ids (B, S) int64, attention_mask (B, S) int64, image_features (B, P, D) float32 or None)`."""
+        images = None
+        if self.features is not None:
+            images = torch.as_tensor(self.features.get(self.pids), dtype=torch.float32).to(self.device)
+        mask = pad_right([[1] * len(ids) for ids in self.ids], 0)
+        return pad_right(self.ids, self.pad_id).to(self.device), mask.to(self.device), images
+
+
+class T5Policy(Policy):
+    """A T5, its tokenizer and the image features that it sees; without `features` it sees text only."""
+
+    model: T5ForMultimodalGeneration
+    task_type = "SEQ_2_SEQ_LM"
+
+    def __init__(
+        self,
+        model: T5ForMultimodalGeneration,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        features: Features | None = None,
+        max_input_tokens: int = 512,
+        newline: str = "space",
+    ) -> None:
+        super().__init__()
+        self.model, self.tokenizer, self.features = model, tokenizer, features
+        self.max_input_tokens, self.newline = max_input_tokens, newline
+
+    @classmethod
+    def start(
+        cls,
+        settings: Mapping[str, Any],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        seed: int,
+        dropout: float = 0.0,
+        features: Features | None = None,
+        **reading: Any,
+    ) -> Self:
+        """The checkpoint in `settings["init"]` or, without one, a model of the given sizes drawn from `seed`."""
+        sizes = {key: value for key, value in settings.items() if key not in ("name", "_target_", "init")}
+        seen = features is not None
+        if settings["init"]:
+            model = load_model(settings["init"], dropout=dropout, features=seen, seed=seed, **sizes)
+        else:
+            patches, dim = features.shape if features is not None else (1, 8)
+            model = build_model(
+                tokenizer,
+                patch_num=patches,
+                patch_dim=dim,
+                dropout=dropout,
+                seed=seed,
+                features=seen,
+                **sizes,
+            )
+        return cls(model, tokenizer, features=features, **reading)
+
+    @classmethod
+    def load(
+        cls, folder: Path | str, *, dropout: float, features: Features | None = None, **reading: Any
+    ) -> Self:
+        """The policy in a folder: ours, Multimodal-CoT's, the original ARES's, or a plain T5 (see `load_model`)."""
+        model = load_model(folder, dropout=dropout, features=features is not None)
+        return cls(model, load_tokenizer(folder), features=features, **reading)
+
+    def save(self, folder: Path) -> None:
+        """Writes an ordinary transformers folder: weights, configuration, tokenizer."""
+        self.model.config.dropout_rate = 0.0
+        save_model(self.model, self.tokenizer, folder)
+
+    def new_value(self, *, seed: int, shared: bool) -> ValueModel:
+        """A value model that predicts 0: on a copy of this policy's body, or on the body itself (`shared`)."""
+        value = value_from_model(self.model, seed=seed)
+        return T5SharedValue(self, value.v_head) if shared else T5Value(value, self.features is not None)
+
+    def load_value(self, folder: Path, *, shared: bool) -> ValueModel:
+        """The value model in a folder; with `shared` its head on this policy's body."""
+        value = load_value_model(folder, dropout=0.0, features=self.features is not None)
+        return T5SharedValue(self, value.v_head) if shared else T5Value(value, self.features is not None)
+
+    # ----------------------------------------------------------------------------------- text
+
+    def encode(self, examples: Sequence[Example]) -> T5Inputs:
+        """The prompts as ids, cut to `max_input_tokens` with EOS kept as the last one."""
+        ids = self._tokenize([example.prompt for example in examples], self.max_input_tokens)
+        return T5Inputs(ids, [example.pid for example in examples], self.features, self.pad_id)
+
+    def encode_targets(self, examples: Sequence[Example], *, max_tokens: int) -> list[list[int]]:
+        """The targets as ids, cut to `max_tokens` with EOS kept as the last one."""
+        return self._tokenize([example.target for example in examples], max_tokens)
+
+    def _tokenize(self, texts: list[str], limit: int) -> list[list[int]]:
+        # A data set may lack a split, and tokenizers refuse an empty list.
+        return self.tokenizer(texts, truncation=True, max_length=limit)["input_ids"] if texts else []
+
+    def greedy(self, inputs: T5Inputs, *, max_new_tokens: int) -> list[list[int]]:  # type: ignore[override]
+        """The most likely token again and again: B responses."""
+        with self.frozen():
+            tensors = inputs.to(self.device).tensors
+            return generation.greedy(self.model, *tensors, max_new_tokens=max_new_tokens)
+
+    def sample(  # type: ignore[override]
+        self,
+        inputs: T5Inputs,
+        *,
+        k: int,
+        max_new_tokens: int,
+        generator: torch.Generator,
+        sampling: Sampling,
+    ) -> list[list[int]]:
+        """k sampled responses per prompt; each prompt is encoded once."""
+        with self.frozen():
+            return generation.sample(
+                self.model,
+                *inputs.to(self.device).tensors,
+                k=k,
+                max_new_tokens=max_new_tokens,
+                generator=generator,
+                sampling=sampling,
+            )
+
+    # ---------------------------------------------------------------------------- probabilities
+
+    def states(self, inputs: T5Inputs, responses: Tensor) -> Tensor:  # type: ignore[override]
+        """The decoder's last states (B, T, D), teacher-forced."""
+        return response_states(self.model, *inputs.tensors, responses)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Next-token logits (..., V) from decoder states (..., D)."""
+        return self.model.logits(states)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The blocks of encoder and decoder."""
+        return [module for module in self.model.modules() if isinstance(module, T5Block)]
+
+    def lora_targets(self, targets: str) -> list[str]:
+        """The names of the linear layers to adapt (see `ares.models.t5.lora`)."""
+        return lora_targets(self.model, targets, features=self.features is not None)

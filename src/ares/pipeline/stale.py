@@ -1,0 +1,178 @@
+"""What a step's result depends on, the hash of it, and how a finished step differs from the configuration."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ares.config.commands import command
+from ares.config.schema import Config
+from ares.pipeline.manifest import Artefact, StepEntry, is_unaltered, read_manifest
+from ares.pipeline.plan import PREPARED, Source, Step, full_plan, stage_of, steps_of
+from ares.steps.common.asking import make_teacher
+from ares.steps.prepare import source_hash
+from ares.storage.files import hash_of, read_json, sha256_path
+from ares.types import AresError
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The settings and the inputs that a step's result depends on."""
+
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Artefact]
+
+    @property
+    def hash(self) -> str:
+        """The hash of both; of inputs only the contents count, not where they are."""
+        contents = {name: artefact.sha256 for name, artefact in self.inputs.items()}
+        return hash_of({"settings": self.settings, "inputs": contents})
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, its configuration, the steps of the stage and the prepared folders (`data`, `features`)."""
+
+    root: Path
+    config: Config
+    steps: Sequence[Step]
+    source: Mapping[str, Path]
+
+    def fingerprint(self, step: Step) -> Fingerprint:
+        """The fingerprint of a step. Raises AresError where an input is missing or was altered."""
+        manifest = read_manifest(self.root)
+        inputs = {name: self.input_of(step, source, manifest) for name, source in step.inputs.items()}
+        for name in [n for n in PREPARED if n in self.source and n in step.spec.reads_of(self.config)]:
+            inputs[name] = Artefact(str(self.source[name]), self._prepared_hash(name))
+        for name, (path, sha256) in step.spec.files(self.config).items():
+            inputs[name] = Artefact(str(path.resolve()), sha256)
+        return Fingerprint(settings_of(step, self.config), inputs)
+
+    def _prepared_hash(self, name: str) -> str:
+        if name == "data":
+            return source_hash(self.config)
+        return read_json(self.source[name] / "index.json")["sha256"]
+
+    def input_of(self, step: Step, source: Source, manifest: Mapping[str, StepEntry]) -> Artefact:
+        """One input of a step; `policy=` replaces policies that the stage itself does not make.
+
+        Raises AresError where the input is missing or was altered.
+        """
+        config, root = self.config, self.root
+        if source.artefact == "policy" and config.policy and source.key not in {s.key for s in self.steps}:
+            folder = named_policy(config)
+            return Artefact(str(folder.resolve()), sha256_path(folder))
+        entry = manifest.get(source.key)
+        output = entry.outputs.get(source.artefact) if entry else None
+        if output and (root / output.path).exists():
+            if is_unaltered(root, output):
+                return Artefact(output.path, output.sha256)
+            if config.on_change == "keep":
+                return Artefact(output.path, sha256_path(root / output.path))
+            raise AresError(
+                f"{root / output.path} was altered since {source.key} wrote it; run it again with "
+                f"`{self._command(source, on_change='rerun')}`, or use it as it is with on_change=keep."
+            )
+        start = " or start from a policy with policy=<run or folder>" if source.artefact == "policy" else ""
+        raise AresError(
+            f"{step.key} needs {source.artefact} of {source.key}, which is not in {root}; run "
+            f"`{self._command(source)}`{start}."
+        )
+
+    def _command(self, source: Source, **settings: str) -> str:
+        plan = [*full_plan(self.config), *self.steps]
+        maker = next(step for step in plan if step.key == source.key)
+        return command(stage_of(maker, self.config), run=self.config.run, **settings)
+
+
+def settings_of(step: Step, config: Config) -> dict[str, Any]:
+    """The values of the settings that a step declares, by key.
+
+    Of the Teacher only what its replies depend on: not how many requests are open at once, or what they may cost.
+    """
+    found = {key: _plain(_value(config, key)) for key in step.spec.settings if key != "teacher"}
+    if step.spec.asks_teacher:
+        fingerprint = make_teacher(config).fingerprint()
+        found["teacher"] = {"_target_": config.teacher["_target_"], "fingerprint": fingerprint}
+    return found
+
+
+def _value(config: Config, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value[part] if isinstance(value, Mapping) else getattr(value, part)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def named_policy(config: Config) -> Path:
+    """The folder of `policy=<run or folder>`, the last one of a run. Raises AresError where there is none."""
+    assert config.policy is not None
+    folder = Path(config.policy)
+    if (folder / "config.json").exists():
+        return folder
+    other = Path(config.paths.runs) / config.policy
+    found = [entry.outputs["policy"] for entry in read_manifest(other).values() if "policy" in entry.outputs]
+    policies = [other / output.path for output in found if (other / output.path).exists()]
+    if not policies:
+        raise AresError(
+            f"policy={config.policy} is neither a folder with a config.json nor a run with a policy in "
+            f"{config.paths.runs}; give one of them."
+        )
+    return policies[-1]
+
+
+def difference(done: StepEntry, now: Fingerprint, altered: Sequence[str] = ()) -> str:
+    """How a finished step differs from what is asked for: its settings, its inputs, outputs altered since."""
+    before, after = _flatten(done.settings), _flatten(now.settings)
+    changed = [
+        f"{key} ({before.get(key)} → {after.get(key)})"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+    changed += [
+        f"input {name}"
+        for name in sorted(done.inputs.keys() | now.inputs.keys())
+        if _sha256(done.inputs, name) != _sha256(now.inputs, name)
+    ]
+    clauses = [f"was made with another {', '.join(changed)}"] if changed else []
+    clauses += [f"has an output altered since it was made ({', '.join(altered)})"] if altered else []
+    return " and ".join(clauses) or "was made by another version of the program"
+
+
+def _sha256(inputs: Mapping[str, Artefact], name: str) -> str | None:
+    return inputs[name].sha256 if name in inputs else None
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix.rstrip("."): value}
+    return {k: v for name, item in value.items() for k, v in _flatten(item, f"{prefix}{name}.").items()}
+
+
+def refusal(step: Step, config: Config, manifest: Mapping[str, StepEntry], changed: str) -> str:
+    """The message that a finished step differs (`changed`: see `difference`), what follows from it, what to type."""
+    later = [key for key in _followers(step, config) if key in manifest]
+    invalid = f" and everything made from it ({', '.join(later)})" if later else ""
+    return (
+        f"run={config.run}: {step.key} {changed}; it{invalid} would be "
+        "invalid. Use another run=<name>, on_change=rerun to make it again, or on_change=keep to keep it as it is."
+    )
+
+
+def _followers(step: Step, config: Config) -> list[str]:
+    """The keys of all steps that read, directly or not, what a step writes."""
+    plan = {other.key: other for other in [*full_plan(config), *steps_of(config)]}
+    found = [step.key]
+    for other in plan.values():
+        if any(source.key in found for source in other.inputs.values()):
+            found.append(other.key)
+    return found[1:]

@@ -1,0 +1,96 @@
+"""What an objective is. `ppo`, `rloo` and `grpo` are modules of this package; others are given by a dotted module name.
+
+A file defines `OBJECTIVE = Objective(...)`; nothing else has to be changed for `rl.objective=<name>` to train with it.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from ares.rl.losses import ppo_loss
+from ares.types import AresError
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """N scored rationales of up to T tokens, right-padded.
+
+    `rewards` (N, T) float32 on tokens (a sentence's reward on its last token); `mask` (N, T) 1.0 on response tokens;
+    `trained` (N, T) the mask of training rows alone; `lengths`: tokens per row; `ends`: the index of the last token of
+    each sentence per row; `groups`: the rows of each question.
+    """
+
+    rewards: Tensor
+    mask: Tensor
+    trained: Tensor
+    lengths: Sequence[int]
+    ends: Sequence[Sequence[int]]
+    groups: Sequence[Sequence[int]]
+
+
+# (advantages, returns), both (N, T) float32
+Targets = tuple[Tensor, Tensor]
+
+
+class LossSettings(Protocol):
+    """The settings that losses and advantages read (the `rl` block of the configuration)."""
+
+    gamma: float
+    lam: float
+    whiten: bool
+    clip_range: float
+    value_clip_range: float | None
+    vf_coef: float
+    log_ratio_clamp: float | None
+
+
+class Loss(Protocol):
+    """A loss on tokens: `(loss, metrics)` as `ares.rl.losses.ppo_loss` returns them; all tensors (B, T)."""
+
+    def __call__(
+        self,
+        logprobs: Tensor,
+        values: Tensor,
+        old_logprobs: Tensor,
+        old_values: Tensor,
+        advantages: Tensor,
+        returns: Tensor,
+        mask: Tensor,
+        *,
+        clip_range: float,
+        vf_coef: float,
+        value_clip_range: float | None,
+        log_ratio_clamp: float | None,
+        denominator: float | Tensor | None,
+    ) -> tuple[Tensor, dict[str, Tensor]]: ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An objective of reinforcement learning.
+
+    `advantages(rollouts, values, settings)` returns the targets of an epoch from the value model's `values` (N, T),
+    which are 0 where the objective `needs_value` not; `min_samples`: the rationales per question that it compares at least.
+    """
+
+    advantages: Callable[[Rollouts, Tensor, LossSettings], Targets]
+    needs_value: bool = False
+    min_samples: int = 1
+    loss: Loss = ppo_loss
+
+
+def load_objective(name: str) -> Objective:
+    """The objective of a module of this package, or of a dotted module name; raises AresError where there is none."""
+    module = name if "." in name else f"ares.rl.objectives.{name}"
+    try:
+        found = importlib.import_module(module).OBJECTIVE
+    except (ModuleNotFoundError, AttributeError):
+        raise AresError(
+            f"rl.objective={name}: there is no module {module} with an OBJECTIVE; write ppo, rloo, grpo or the dotted "
+            "name of a module."
+        ) from None
+    assert isinstance(found, Objective)
+    return found

@@ -1,0 +1,139 @@
+"""What the rest of the suite relies on in a policy."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from ares.models.policy import Policy, Sampling
+from ares.models.t5.policy import T5Policy
+from ares.rl.masked import pad_right
+from ares.text.sentences import sentence_spans
+from ares.types import Example
+from tests.support.policies import EOS, number_policy
+
+EXAMPLES = [Example("5 6 7", "8 9", "a"), Example("3", "4", "b"), Example("9 9 4 3 3", "", "c")]
+
+
+class Images:
+    """Two patches of three numbers per problem, drawn from its id."""
+
+    shape = (2, 3)
+
+    def get(self, pids):
+        seeds = [int(hashlib.sha256(pid.encode()).hexdigest()[:8], 16) for pid in pids]
+        return np.stack([np.random.default_rng(s).normal(size=(2, 3)).astype(np.float32) for s in seeds])
+
+
+@pytest.fixture
+def policy() -> T5Policy:
+    return number_policy(features=Images())
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def batched(responses: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    return pad_right(responses, 0), pad_right([[1.0] * len(response) for response in responses], 0.0)
+
+
+def test_encoded_prompts_can_be_selected_and_repeated(policy: Policy) -> None:
+    inputs = policy.encode(EXAMPLES)
+    assert len(inputs) == 3
+    assert list(inputs.lengths) == [4, 2, 6]
+    assert list(inputs.select([2, 0]).lengths) == [6, 4]
+    assert list(inputs.repeat(2).lengths) == [4, 4, 2, 2, 6, 6]
+
+
+def test_prompts_keep_eos_when_they_are_cut(policy: T5Policy) -> None:
+    policy.max_input_tokens = 3
+    inputs = policy.encode(EXAMPLES)
+    assert list(inputs.lengths) == [3, 2, 3]
+    assert all(ids[-1] == EOS for ids in inputs.ids)
+
+
+def test_targets_end_with_eos_within_the_limit(policy: Policy) -> None:
+    assert policy.encode_targets(EXAMPLES, max_tokens=2) == [[8, EOS], [4, EOS], [EOS]]
+    assert policy.encode_targets([], max_tokens=2) == []
+
+
+def test_a_padding_id_inside_a_prompt_is_part_of_it(policy: T5Policy) -> None:
+    inputs = policy.encode([Example("5 0 6", "", "a"), Example("7", "", "b")])
+    ids, mask, images = inputs.tensors
+    assert ids.tolist() == [[5, 0, 6, EOS], [7, EOS, 0, 0]]
+    assert mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert images is not None
+    np.testing.assert_array_equal(images.numpy(), Images().get(["a", "b"]))
+
+
+@torch.no_grad()
+def test_logprobs_equal_the_full_softmax_and_ignore_other_rows(policy: Policy) -> None:
+    inputs, responses = policy.encode(EXAMPLES), [[5, 6, EOS], [7, EOS], [8, 9, 10, 3]]
+    ids, mask = batched(responses)
+    states = policy.states(inputs, ids)
+    found, entropy = policy.logprobs(states, ids, mask, entropy=True)
+    full = policy.logits(states).log_softmax(-1)
+    expected = full.gather(-1, ids[..., None]).squeeze(-1) * mask
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(entropy, -(full.exp() * full).sum(-1) * mask, atol=1e-5, rtol=1e-5)
+    for row, response in enumerate(responses):
+        alone = policy.token_logprobs(inputs.select([row]), *batched([response]))
+        torch.testing.assert_close(alone[0], found[row, : len(response)], atol=1e-6, rtol=1e-6)
+
+
+@torch.no_grad()
+def test_images_change_the_logprobs(policy: T5Policy) -> None:
+    ids, mask = batched([[5, 6]])
+    own = policy.token_logprobs(policy.encode([Example("5", "", "a")]), ids, mask)
+    other = policy.token_logprobs(policy.encode([Example("5", "", "b")]), ids, mask)
+    assert not torch.allclose(own, other)
+
+
+def test_samples_are_grouped_by_prompt_and_follow_the_generator(policy: Policy) -> None:
+    inputs = policy.encode(EXAMPLES)
+    arguments = {"k": 3, "max_new_tokens": 5, "sampling": Sampling()}
+    written = policy.sample(inputs, generator=generator(), **arguments)
+    assert len(written) == 9
+    assert written == policy.sample(inputs, generator=generator(), **arguments)
+    assert written != policy.sample(inputs, generator=generator(1), **arguments)
+    greedy = policy.greedy(inputs, max_new_tokens=5)
+    only = policy.sample(inputs, k=2, max_new_tokens=5, generator=generator(), sampling=Sampling(top_k=1))
+    assert only == [greedy[row] for row in (0, 0, 1, 1, 2, 2)]
+
+
+def test_writing_leaves_the_mode_of_every_module(policy: Policy) -> None:
+    policy.train()
+    policy.logits(torch.zeros(1, 16))
+    policy.greedy(policy.encode(EXAMPLES), max_new_tokens=2)
+    assert all(module.training for module in policy.modules())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_new_value_model_predicts_zero_and_is_saved_and_loaded(policy, tmp_path, shared: bool) -> None:
+    inputs, (ids, mask) = policy.encode(EXAMPLES), batched([[5, 6, EOS], [7, EOS], [8]])
+    value = policy.new_value(seed=0, shared=shared)
+    assert value.values(inputs, ids, mask).tolist() == [[0.0] * 3] * 3
+    for parameter in value.head.parameters():
+        parameter.add_(0.1)
+    found = value.values(inputs, ids, mask)
+    assert (found[mask.bool()] != 0).all()
+    assert (found[~mask.bool()] == 0).all()
+    states = policy.states(inputs, ids)
+    torch.testing.assert_close(value.values(inputs, ids, mask, states=states), found)
+    value.save(tmp_path)
+    for again in (True, False):
+        loaded = policy.load_value(tmp_path, shared=again)
+        torch.testing.assert_close(loaded.values(inputs, ids, mask), found)
+
+
+def test_a_response_has_one_text_wherever_it_is_decoded(t5_tokenizer) -> None:
+    """With escaped line breaks, T5 writes an unknown token and an "n" for each of them."""
+    policy = T5Policy(number_policy().model, t5_tokenizer, newline="escape")
+    ids = t5_tokenizer("Solution: Ice is cold.\\nSteam is hot.")["input_ids"]
+    text, spans, _ = policy.sentences(ids)
+    assert policy.decode(ids) == text == "Solution: Ice is cold.\nSteam is hot."
+    assert len(spans) == 2
+    assert text == sentence_spans(t5_tokenizer, ids, newline="escape")[0]

@@ -1,0 +1,179 @@
+"""Supervised fine-tuning: its loss and dropout, the weights that are kept, and resuming."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch.nn import functional as F
+
+from ares.config.schema import FitConfig
+from ares.datamodules.supervised import SupervisedData, encode
+from ares.models.t5.policy import T5Policy
+from ares.modules.supervised import fit_supervised
+from ares.types import Example
+from tests.support.policies import number_policy
+
+
+def model(dropout: float = 0.0) -> T5Policy:
+    return number_policy(
+        dropout=dropout, vocabulary=12, width=32, feed_forward_proj="relu", initializer_factor=1.0
+    )
+
+
+def rows(count: int) -> list[Example]:
+    """Prompts of up to 4 numbers; the target is the first two."""
+    generator = torch.Generator().manual_seed(1)
+    found = []
+    for number in range(count):
+        ids = torch.randint(3, 12, (1 + number % 4,), generator=generator).tolist()
+        found.append(Example(" ".join(map(str, ids)), " ".join(map(str, ids[:2])), str(number)))
+    return found
+
+
+def mean_cross_entropy(network: T5Policy, examples: list[Example]) -> torch.Tensor:
+    """The loss of an optimizer batch, one example at a time."""
+    total, tokens = torch.zeros(()), 0
+    for example in examples:
+        [target] = network.encode_targets([example], max_tokens=8)
+        labels = torch.tensor([target])
+        input_ids, mask, _ = network.encode([example]).tensors
+        logits = network.model(input_ids=input_ids, attention_mask=mask, labels=labels).logits
+        total = total + F.cross_entropy(logits[0], labels[0], reduction="sum")
+        tokens += labels.numel()
+    return total / tokens
+
+
+def equal_share(references, hypotheses) -> float:
+    return sum(r == h for r, h in zip(references, hypotheses, strict=True)) / len(references)
+
+
+def fit(
+    network, folder: Path, epochs: int = 1, *, callbacks=(), train=None, val=8, score=equal_share, **changes
+) -> dict[str, float]:
+    settings = {"lr": 1e-2, "global_batch_size": 4, "micro_batch_size": 4, "max_output_tokens": 4, **changes}
+    micro = settings["micro_batch_size"]
+    data = SupervisedData(
+        pad_id=0, micro=micro, accumulate=settings["global_batch_size"] // micro, eval_batch=4, seed=3
+    )
+    data.train = encode(network, train or rows(30), max_output_tokens=8)
+    data.val = encode(network, rows(val), max_output_tokens=8)
+    return fit_supervised(
+        network,
+        data,
+        FitConfig(epochs=epochs, **settings),
+        score=score,
+        metric="val/equal",
+        devices=1,
+        checkpoints=folder / "checkpoints",
+        trainer_arguments={
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_progress_bar": False,
+            "callbacks": callbacks,
+        },
+    )
+
+
+class Watch(Callback):
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.training: set[bool] = set()
+        self.stop_after = stop_after
+
+    def on_train_batch_start(self, trainer, module, batch, batch_index) -> None:
+        self.training |= {m.training for m in module.policy.modules() if isinstance(m, torch.nn.Dropout)}
+
+    def on_train_epoch_start(self, trainer, module) -> None:
+        if trainer.current_epoch == self.stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dropout_is_on_although_model_came_in_eval_mode(tmp_path) -> None:
+    watch = Watch()
+    fit(model(dropout=0.1), tmp_path, epochs=2, callbacks=[watch])
+    assert watch.training == {True}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_step_follows_the_mean_loss_over_real_tokens_of_optimizer_batch(tmp_path) -> None:
+    train = rows(8)
+    split, full = model(), model()
+    reference = model()
+    fit(
+        split,
+        tmp_path / "a",
+        train=train,
+        global_batch_size=8,
+        micro_batch_size=2,
+        gradient_clip=None,
+        weight_decay=0.0,
+    )
+    fit(
+        full,
+        tmp_path / "b",
+        train=train,
+        global_batch_size=8,
+        micro_batch_size=8,
+        gradient_clip=None,
+        weight_decay=0.0,
+    )
+    optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-2, weight_decay=0.0)
+    mean_cross_entropy(reference, train).backward()
+    optimizer.step()
+    for (name, a), b, c in zip(
+        reference.named_parameters(), split.parameters(), full.parameters(), strict=True
+    ):
+        # Adam's first step is the sign of the gradient; near 0 rounding decides the sign.
+        certain = a.grad.abs() > 1e-6 if a.grad is not None else torch.zeros_like(a, dtype=torch.bool)
+        torch.testing.assert_close(b[certain], a[certain], atol=2e-5, rtol=0, msg=name)
+        torch.testing.assert_close(c[certain], a[certain], atol=2e-5, rtol=0, msg=name)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_fit_memorizes_a_few_rows(tmp_path) -> None:
+    network, train = model(), rows(8)
+    before = mean_cross_entropy(network, train)
+    metrics = fit(network, tmp_path, epochs=40, train=train, eval_every_epochs=40)
+    # Over four seeds and three sets of kernels: 3.3 to 3.9 before, 0.07 to 0.18 after, at least 6 of 8 rows right.
+    assert before > 2
+    assert mean_cross_entropy(network, train) < 0.6
+    assert metrics["val/equal"] >= 0.5
+
+
+def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    state = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+    return {key.removeprefix("policy."): value for key, value in state.items()}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_of_best_validation_are_kept(tmp_path) -> None:
+    network, scores = model(), iter([0.2, 0.9, 0.1])
+    metrics = fit(network, tmp_path, epochs=3, score=lambda references, hypotheses: next(scores))
+    best, last, left = weights(tmp_path, "best"), weights(tmp_path, "last"), network.state_dict()
+    assert metrics["val/equal"] == pytest.approx(0.9)
+    assert all(torch.equal(left[key], best[key]) for key in best)
+    assert not all(torch.equal(best[key], last[key]) for key in best)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_without_validation_latest_weights_are_kept(tmp_path) -> None:
+    network = model()
+    metrics = fit(network, tmp_path, epochs=2, val=0)
+    last, left = weights(tmp_path, "last"), network.state_dict()
+    assert metrics.keys() == {"loss"}
+    assert all(torch.equal(left[key], last[key]) for key in last)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_resumed_fit_ends_in_the_same_weights(tmp_path) -> None:
+    fit(model(0.1), tmp_path / "complete", epochs=3)
+    with pytest.raises(SystemExit):
+        fit(model(0.1), tmp_path / "parts", epochs=3, callbacks=[Watch(stop_after=1)])
+    fit(model(0.1), tmp_path / "parts", epochs=3)
+    complete, resumed = (
+        torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("complete", "parts")
+    )
+    assert complete.keys() == resumed.keys()
+    assert all(torch.equal(complete[name], resumed[name]) for name in complete)

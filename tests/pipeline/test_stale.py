@@ -1,0 +1,164 @@
+"""A step's hash holds exactly what the step reads: observed on a tiny run, not compared with a list."""
+
+import copy
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ares.config.schema import Config
+from ares.pipeline import runner
+from ares.pipeline.manifest import read_manifest
+from ares.pipeline.plan import steps_of
+from ares.pipeline.stale import Run
+from ares.steps.common.contract import StepContext, StepResult, function_of, spec_of
+from ares.steps.prepare import prepared
+from tests.support.composed import composed
+from tests.support.recording import RecordedDict, recorded, settings
+
+# Where and how a run is computed, not what comes of it; and names of files whose contents are inputs.
+NOT_HASHED = (
+    *("paths", "run", "on_change", "rounds", "policy", "stage", "doctor", "report", "logger", "sweep"),
+    *("strategy", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.threads"),
+    *("generate.predictions", "evaluate.predictions", "judge.against"),
+)
+# In the hash as inputs or, of the Teacher, by its fingerprint.
+BLOCKS = ("data", "features", "teacher")
+OTHER = {"evaluate.split": "val", "judge.split": "val"}
+TINY = (
+    "experiment=demo",
+    "data=scienceqa",
+    "features=none",
+    "stage.steps=[rationale,rollout,score,ppo,generate,correct,sft,lora,evaluate]",
+    *("model.d_model=16", "model.d_ff=16", "model.d_kv=8", "model.layers=1", "model.heads=2"),
+    *("rationale.epochs=1", "rationale.eval_every_epochs=1", "sft.epochs=1", "lora.epochs=1"),
+    *("rl.questions=4", "rl.k=2", "rl.ppo_epochs=1", "rl.eval_questions=2", "rl.max_new_tokens=12"),
+    *("rl.holdout=0.5", "rl.global_batch_size=4", "rl.micro_batch_size=4", "generate.max_new_tokens=12"),
+    *("teacher.max_quarantine=1", "correct.on_quarantine=keep_own"),
+)
+
+
+class Observed:
+    """The settings and inputs that each step has read, by the step's name."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, set[str]] = defaultdict(set)
+        self.inputs: dict[str, set[str]] = defaultdict(set)
+
+    def function_of(self, name: str) -> Any:
+        """The step's function, with a configuration and inputs that record what is read."""
+
+        def step(config: Config, context: StepContext) -> StepResult:
+            config = recorded(config, self.settings[name])
+            inputs = RecordedDict(context.inputs, self.inputs[name])
+            return function_of(name)(config, replace(context, config=config, inputs=inputs))
+
+        return step
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Observed, dict[str, Config]]:
+    """A run of two rounds, a round with PPO on an adapter, and a comparison of the two runs' rationales."""
+    from ares.data.sample import write_sample
+
+    tmp_path = tmp_path_factory.mktemp("stale")
+    write_sample(tmp_path / "data", sizes={"train": 6, "val": 2, "test": 2}, seed=0)
+    common = (*TINY, f"data.root={tmp_path}/data", f"paths.runs={tmp_path}/runs")
+    configs = {
+        "full": composed(*common, "rounds=2", "run=full"),
+        "adapter": composed(*common, "stage=rl", "stage.steps=[rollout,score,ppo]", "run=adapter", "policy=full", "rl.lora.r=2"),
+        "judged": composed(*common, "stage=judge", "stage.steps=[judge]", "run=full", "judge.against=full"),
+    }  # fmt: skip
+    observed = Observed()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "function_of", observed.function_of)
+        for config in configs.values():
+            runner.run_stage(config)
+    return observed, configs
+
+
+def test_hash_holds_exactly_the_settings_that_the_step_reads(
+    runs: tuple[Observed, dict[str, Config]],
+) -> None:
+    observed, configs = runs
+    wrong = {}
+    for key, value in settings(configs["full"]):
+        if key.startswith((*NOT_HASHED, *BLOCKS)):
+            continue
+        stale = {
+            name for config in configs.values() for name in stale_steps(config, key, OTHER.get(key, value))
+        }
+        read = {name for name, keys in observed.settings.items() if reads(keys, key)}
+        if stale != read:
+            wrong[key] = {"read but not hashed": read - stale, "hashed but not read": stale - read}
+    assert not wrong
+
+
+def test_steps_declare_exactly_the_inputs_that_they_read(runs: tuple[Observed, dict[str, Config]]) -> None:
+    observed, configs = runs
+    for config in configs.values():
+        for key, entry in read_manifest(runner.run_folder(config)).items():
+            name = next((step.name for step in steps_of(config) if step.key == key), None)
+            if name:
+                # judge finds the other rationales by its setting
+                assert set(entry.inputs) - {"against"} <= observed.inputs[name], key
+    for name, inputs in observed.inputs.items():
+        declared = {read.rstrip("?") for read in spec_of(name).reads_of(configs["full"])}
+        assert inputs <= declared | {"published"}, name
+
+
+def test_steps_that_read_the_teacher_or_features_declare_it(runs: tuple[Observed, dict[str, Config]]) -> None:
+    observed, configs = runs
+    for name, keys in observed.settings.items():
+        spec = spec_of(name)
+        assert reads(keys, "teacher") == spec.asks_teacher, name
+        assert not reads(keys, "features") or "features" in spec.reads_of(configs["full"]), name
+        assert not reads(keys, "data") or "data" in spec.reads_of(configs["full"]), name
+
+
+def reads(keys: set[str], setting: str) -> bool:
+    return any(key == setting or key.startswith(f"{setting}.") for key in keys)
+
+
+def stale_steps(config: Config, key: str, other: Any) -> set[str]:
+    """The names of the steps of a finished run whose hash differs once a setting has another value."""
+    changed = with_other(config, key, other)
+    manifest = read_manifest(runner.run_folder(config))
+    run = Run(runner.run_folder(config), changed, steps_of(changed), prepared(config, make=False))
+    return {step.name for step in run.steps if run.fingerprint(step).hash != manifest[step.key].hash}
+
+
+def with_other(config: Config, key: str, value: Any) -> Config:
+    """The configuration with another value for a setting than it has; `value` itself where that is another one."""
+    changed = copy.deepcopy(config)
+    *path, name = key.split(".")
+    block: Any = changed
+    for part in path:
+        block = getattr(block, part)
+    values = block if isinstance(block, dict) else vars(block)
+    values[name] = another(value) if values[name] == value else value
+    return changed
+
+
+def another(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int | float) else "another"
+
+
+def test_data_of_other_contents_make_every_step_stale(
+    runs: tuple[Observed, dict[str, Config]], tmp_path: Path
+) -> None:
+    _, configs = runs
+    config = copy.deepcopy(configs["full"])
+    root = Path(config.data["root"])
+    text = (root / "pid_splits.json").read_text()
+    for file in root.glob("*.json"):
+        (tmp_path / file.name).write_text(file.read_text())
+    (tmp_path / "pid_splits.json").write_text(text + "\n")
+    config.data["root"] = str(tmp_path)
+    run = Run(runner.run_folder(config), config, steps_of(config), {"data": tmp_path})
+    manifest = read_manifest(run.root)
+    assert all(run.fingerprint(step).hash != manifest[step.key].hash for step in run.steps)
