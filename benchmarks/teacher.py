@@ -1,10 +1,10 @@
-"""How fast and how safely `score` asks a service: against the loopback server, with faults and kills.
+"""Throughput and safety of `score` against the loopback server, with faults and kills.
 
     python benchmarks/teacher.py                       # 2,000 questions x 4 rationales, 1 s latency, 5 % faults
     python benchmarks/teacher.py --questions 100 --kills 2
 
-The baseline of the ratios is what `concurrency` connections can do at this latency without any faults or
-work of our own: concurrency / latency attempts a second.
+Ratios are relative to the ideal rate at this latency without any faults or overhead: concurrency / latency
+attempts per second.
 """
 
 import argparse
@@ -32,8 +32,8 @@ from ares.storage.tables import read_feedback, write_rollouts
 from ares.types import Rollout, Span
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SERVER = REPOSITORY / "tests" / "loopback" / "server.py"
-GENERATED = ("ok", "wrong_count", "refusal", "max_tokens")  # a whole reply went out, and would be billed
+SERVER = REPOSITORY / "tests" / "support" / "loopback" / "server.py"
+GENERATED = ("ok", "wrong_count", "refusal", "max_tokens")  # a complete reply was sent and would be billed
 
 
 def main() -> None:
@@ -111,7 +111,7 @@ def score_in(run_folder: Path, url: str, group: str, concurrency: int) -> None:
 
 
 def measure(arguments: argparse.Namespace, inputs: Path, run_folder: Path, group: str, kills: int) -> str:
-    """Runs score to its end, through `kills`; prints the figures; the sha256 of feedback.parquet."""
+    """Runs score to its end despite `kills`, prints the measurements, and returns the sha256 of feedback.parquet."""
     run_folder.mkdir()
     options = {"latency": arguments.latency, "faults": arguments.faults, "retry_after": 0.5}
     server = subprocess.Popen(
@@ -130,7 +130,7 @@ def measure(arguments: argparse.Namespace, inputs: Path, run_folder: Path, group
 
 
 def run_child(arguments: argparse.Namespace, run_folder: Path, url: str, group: str, kills: int) -> None:
-    """Starts the step and kills it at random moments; then lets it come to its end."""
+    """Starts the step and kills it at random moments, then lets it finish."""
     draw = random.Random(arguments.seed)
     requests = arguments.questions * (arguments.k if group == "1" else 1)
     expected = requests * arguments.latency / arguments.concurrency
@@ -151,7 +151,7 @@ def run_child(arguments: argparse.Namespace, run_folder: Path, url: str, group: 
 
 
 def wait_for_first_request(run_folder: Path) -> None:
-    """Until the step has something under way."""
+    """Waits until the step has an open request."""
     ledger = run_folder / "ledger.sqlite"
     started = time.time()
     while time.time() < started + 60:
@@ -162,12 +162,12 @@ def wait_for_first_request(run_folder: Path) -> None:
                     if db.execute(query, (started + 60,)).fetchone()[0]:
                         return
             except sqlite3.OperationalError:
-                pass  # not made yet
+                pass  # not created yet
         time.sleep(0.05)
 
 
 def report(arguments: argparse.Namespace, log: list[Any], run_folder: Path, group: str, kills: int) -> None:
-    """Prints what was measured."""
+    """Prints the measurements."""
     times = sorted(at for at, _, _ in log)
     low, high = times[len(times) // 10], times[len(times) * 9 // 10]
     rate = 0.8 * len(times) / (high - low)
@@ -183,7 +183,7 @@ def report(arguments: argparse.Namespace, log: list[Any], run_folder: Path, grou
     print(f"group={group}, {kills} kills")
     print(f"  attempts/s, 10th to 90th percentile: {rate:.1f} = {rate / best:.1%} of {best:.0f}"
           + (" (not comparable: kills)" if kills else ""))  # fmt: skip
-    print(f"  whole step: {times[-1] - times[0]:.1f} s; rows: {len(rows)} of {expected}, "
+    print(f"  entire step: {times[-1] - times[0]:.1f} s; rows: {len(rows)} of {expected}, "
           f"{expected - len(names)} lost, {len(rows) - len(names)} duplicated; {dict(statuses)}")  # fmt: skip
     again = sum(generated.values()) - len(generated)
     print(f"  attempts {len(log)} = {len(unique)} unique + {failed} failed ones + {again} sent again after a kill"

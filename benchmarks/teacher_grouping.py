@@ -1,13 +1,13 @@
-"""How far a score depends on what else is in the request: |score grouped - score alone| on the sample.
+"""How much a score depends on the rest of its request: |score grouped - score alone| on the sample.
 
     python benchmarks/teacher_grouping.py                                     # a simulated Teacher with a bias
     python benchmarks/teacher_grouping.py --model claude-haiku-5-5            # Claude: costs money
     python benchmarks/teacher_grouping.py --url http://localhost:8000/v1 --model <name>
 
-Each question gets 4 rationales of true and false statements. The baseline is the difference that asking alone
-once more makes: 0 for a Teacher that is deterministic. Without `--model`, the Teacher is the loopback server's,
-which moves a score by `--bias` times how much better its rationale is than its siblings: a check of the
-measure, not of a language model.
+Each question gets 4 rationales of true and false statements. The baseline is the difference between two
+runs of asking alone: 0 for a deterministic Teacher. Without `--model`, the Teacher is the loopback server's, which
+moves a score by `--bias` times how much better its rationale is than the others: a check of the measure, not of a
+language model.
 """
 
 import argparse
@@ -71,16 +71,16 @@ def make_questions(count: int) -> list[Question]:
     return found
 
 
-def teacher_of(arguments: argparse.Namespace, group: str) -> ChatTeacher:
-    """The Teacher without a ledger: the same question is asked again."""
+def teacher_of(arguments: argparse.Namespace, group: str) -> ChatTeacher[Any]:
+    """The Teacher without a ledger, so that repeated questions are sent again."""
     settings: dict[str, Any] = {"model": arguments.model or "loopback", "group": group}
     if arguments.url:
         return OpenAITeacher(base_url=arguments.url, options={"temperature": 0}, **settings)
     return AnthropicTeacher(options={"thinking": {"type": "disabled"}}, **settings)
 
 
-def scores(teacher: ChatTeacher, questions: list[Question]) -> dict[tuple[str, int, int], float]:
-    """The scores by question, rationale and sentence; without those that could not be read."""
+def scores(teacher: ChatTeacher[Any], questions: list[Question]) -> dict[tuple[str, int, int], float]:
+    """The readable scores by question, rationale and sentence."""
 
     async def ask() -> list[Any]:
         found = await asyncio.gather(*(teacher.score(*question) for question in questions))
@@ -97,7 +97,7 @@ def scores(teacher: ChatTeacher, questions: list[Question]) -> dict[tuple[str, i
 
 
 def report(name: str, one: dict[Any, float], other: dict[Any, float]) -> None:
-    """Prints the mean difference, its 95 % quantile, and how many sentences there are."""
+    """Prints the mean difference, its 95 % quantile, and the number of sentences."""
     differences = sorted(abs(one[key] - other[key]) for key in one.keys() & other.keys())
     if not differences:
         raise SystemExit("No score could be read.")
@@ -106,9 +106,9 @@ def report(name: str, one: dict[Any, float], other: dict[Any, float]) -> None:
 
 
 def report_places(
-    teacher: ChatTeacher, questions: list[Question], grouped: dict[Any, float], alone: dict[Any, float]
+    teacher: ChatTeacher[Any], questions: list[Question], grouped: dict[Any, float], alone: dict[Any, float]
 ) -> None:
-    """Prints the mean of grouped - alone by the rationale's place in its request."""
+    """Prints the mean of grouped - alone by the rationale's position in its request."""
     places: list[list[float]] = [[] for _ in range(K)]
     for problem, rationales in questions:
         [order] = teacher.score_groups(problem, rationales)
@@ -116,7 +116,7 @@ def report_places(
             keys = [(problem.pid, number, sentence) for sentence in range(len(rationales[number]))]
             places[place] += [grouped[key] - alone[key] for key in keys if key in grouped and key in alone]
     means = ", ".join(f"{fmean(found):+.3f}" for found in places)
-    print(f"grouped - alone, from the first to the last place in a request: {means}")
+    print(f"grouped - alone, from the first to the last position in a request: {means}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How many input tokens the default prompt saves over the original's: by one rule for both.
+"""Input tokens of the default prompt against the original's, counted by the same rule.
 
     python benchmarks/teacher_tokens.py <folder of ScienceQA> <folder of the T5 tokenizer>
 
-An image counts ceil(width x height / 750) tokens (here 1,000 x 1,000), text what the T5 tokenizer makes of it,
-and no caching is assumed. The baseline is the paper's scheme: k requests a question, each with the image. Both
-score the same k = 4 rationales of each question.
+An image counts ceil(width x height / 750) tokens (here 1,000 x 1,000), text as the T5 tokenizer splits it, and no
+caching is assumed. The baseline is the paper's scheme: k requests per question, each with the image. Both score
+the same k = 4 rationales of each question.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
 def sources(
     problems: dict[str, Problem], splits: dict[str, list[str]], data: Path
 ) -> Iterator[tuple[str, list[tuple[Problem, str]]]]:
-    """Names of sets of questions, each with a rationale."""
+    """Sets of questions, each with a rationale, by name."""
     for split in ("val", "train"):
         yield f"solutions, {split}", [(problems[pid], problems[pid].solution) for pid in splits[split]]
     if (data / OUTPUTS).exists():
@@ -59,7 +59,7 @@ def sources(
 
 
 def compare(name: str, pairs: list[tuple[Problem, str]], count: Callable[[str], int]) -> None:
-    """Prints mean tokens a question of both schemes, and their ratio."""
+    """Prints the mean tokens per question of both schemes, and their ratio."""
     schema = count(json.dumps(prompts.SCORES))
     for image in (IMAGE, 0):
         theirs = ours = questions = 0

@@ -1,4 +1,4 @@
-"""docs/memory.md contains the output of its benchmark."""
+"""The table of docs/memory.md agrees with its benchmark and with the models."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def test_table_equals_benchmark_output() -> None:
     assert table() in PAGE.read_text(encoding="utf-8")
 
 
-def test_a_trained_weight_takes_16_bytes_and_a_frozen_one_4() -> None:
+def test_trained_weight_takes_16_bytes_and_frozen_one_4() -> None:
     layer = torch.nn.Linear(1024, 1024, bias=False)
     assert gibibytes([layer, layer]) == pytest.approx(16 / 1024)
     assert gibibytes([layer.requires_grad_(False)], devices=2) == pytest.approx(2 / 1024)

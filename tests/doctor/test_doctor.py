@@ -1,4 +1,4 @@
-"""What the doctor finds, and that it finds it before a run would fail."""
+"""The doctor reports what would make a run fail, before it is started."""
 
 import json
 import subprocess
@@ -12,7 +12,10 @@ from PIL import Image
 
 from ares.config.compose import folder, register_schema, to_config
 from ares.doctor import doctor, examine
-from ares.doctor.requirements import GIB, disk_of, memory_of, model_of, teacher_tokens, teacher_usd
+from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
+from ares.doctor.teacher import teacher_cost
+from ares.steps.common.asking import make_teacher
+from ares.steps.common.dry_run import Estimate
 from ares.steps.prepare import prepare_alone
 from ares.types import AresError, Problem
 from benchmarks.ppo_memory import options
@@ -66,7 +69,7 @@ def found(config, subject: str) -> list[tuple[str, str]]:
     return [(f.status, f.text) for f in examine(config) if f.subject == subject]
 
 
-def test_a_run_that_can_work_has_no_problem(data: Path) -> None:
+def test_run_that_can_work_has_no_problem(data: Path) -> None:
     config = on(data, "evaluate.split=val")
     prepare_alone(config)
     findings = examine(config)
@@ -119,7 +122,7 @@ def test_missing_images_and_unextracted_features(data: Path) -> None:
     assert found(on(data, "features=none"), "images")[0][0] == "note"
 
 
-def test_a_split_without_answers_is_a_problem_of_stages_that_score_it(data: Path) -> None:
+def test_split_without_answers_is_a_problem_of_stages_that_evaluate_it(data: Path) -> None:
     assert found(on(data), "data")[1] == (
         "problem",
         "The test split of data=scienceqa has no question whose answer is known",
@@ -127,7 +130,7 @@ def test_a_split_without_answers_is_a_problem_of_stages_that_score_it(data: Path
     assert [status for status, _ in found(on(data, "doctor.stage=rl"), "data")] == ["ok"]
 
 
-def test_what_prepare_makes_is_no_problem_of_prepare(data: Path, tmp_path: Path) -> None:
+def test_output_of_prepare_is_not_required_by_prepare(data: Path, tmp_path: Path) -> None:
     assert found(on(data, "doctor.stage=prepare"), "features")[0][0] == "ok"
     nothing = on(tmp_path / "none", "doctor.stage=prepare")
     assert found(nothing, "data") == [("note", f"none in {tmp_path / 'none'} yet")]
@@ -135,7 +138,7 @@ def test_what_prepare_makes_is_no_problem_of_prepare(data: Path, tmp_path: Path)
     assert found(on(data, "doctor.stage=prepare"), "data")[0][0] == "problem"
 
 
-def test_features_are_refused_with_the_words_of_a_run(data: Path, tmp_path: Path) -> None:
+def test_unusable_features_are_reported_as_a_run_would(data: Path, tmp_path: Path) -> None:
     [(status, text)] = found(on(data, f"features.path={tmp_path / 'gone'}"), "features")
     assert (status, text) == ("problem", f"There are no image features in {tmp_path / 'gone'}")
     (data / "images/2/image.png").unlink()
@@ -154,7 +157,7 @@ def test_features_are_refused_with_the_words_of_a_run(data: Path, tmp_path: Path
         ("prepare", []),
     ],
 )
-def test_what_earlier_stages_have_to_make(data: Path, stage: str, missing: list[str]) -> None:
+def test_missing_inputs_from_earlier_stages(data: Path, stage: str, missing: list[str]) -> None:
     texts = sorted(text for _, text in found(on(data, f"doctor.stage={stage}"), "inputs"))
     assert len(texts) == len(missing)
     assert all(any(name in text for text in texts) for name in missing)
@@ -197,13 +200,15 @@ def test_what_earlier_stages_have_to_make(data: Path, stage: str, missing: list[
         ),
     ],
 )
-def test_what_is_named_and_not_there(data: Path, overrides: list[str], subject: str, words: str) -> None:
+def test_missing_paths_of_the_configuration(
+    data: Path, overrides: list[str], subject: str, words: str
+) -> None:
     findings = [f for f in examine(on(data, *overrides)) if f.subject == subject and f.status == "problem"]
     assert any(words in finding.text for finding in findings)
     assert all(finding.remedy for finding in findings)
 
 
-def test_published_answers_are_read_before_the_run(data: Path, tmp_path: Path) -> None:
+def test_published_answers_are_checked(data: Path, tmp_path: Path) -> None:
     published = {"preds": ["The answer is (A)."], "labels": ["The answer is (A)."]}
     (tmp_path / "predictions_ans_eval.json").write_text(json.dumps(published))
     asked = on(data, "doctor.stage=evaluate", "evaluate.split=val", f"evaluate.predictions={tmp_path}")
@@ -214,7 +219,7 @@ def test_published_answers_are_read_before_the_run(data: Path, tmp_path: Path) -
     assert (status, "as the answer of problem 3" in text) == ("problem", True)
 
 
-def test_the_remedy_for_a_policy_has_all_that_was_typed(tmp_path: Path, data: Path) -> None:
+def test_remedy_for_a_missing_policy_repeats_the_command_line(tmp_path: Path, data: Path) -> None:
     typed = [
         "doctor.stage=rl",
         f"data.root={data}",
@@ -231,16 +236,14 @@ def test_the_remedy_for_a_policy_has_all_that_was_typed(tmp_path: Path, data: Pa
     assert remedy in done.stdout
 
 
-def test_unreadable_data_are_quoted(data: Path) -> None:
+def test_unreadable_data_are_reported(data: Path) -> None:
     (data / "problems.json").write_text('{"1": {"question": "?"}}')
     [(status, text)] = found(on(data), "data")
     assert status == "problem"
     assert "problems.json: problem 1" in text
 
 
-def test_checkpoints_are_opened_and_compared_with_the_features(
-    data: Path, shared: Path, tmp_path: Path
-) -> None:
+def test_checkpoints_are_compared_with_the_features(data: Path, shared: Path, tmp_path: Path) -> None:
     golden = shared / "golden" / "model_untied"
     config = on(data, "model=base", f"model.init={golden}")
     prepare_alone(config)
@@ -253,27 +256,34 @@ def test_checkpoints_are_opened_and_compared_with_the_features(
     (torn / "model.safetensors").write_bytes(b"torn")
     [(status, text)] = found(on(data, f"policy={torn}", "doctor.stage=rl"), "policy")
     assert (status, "cannot be read" in text) == ("problem", True)
-    # A stage that starts from a policy says how to make one.
+    # The remedy of a stage that starts from a policy.
     [(status, text)] = found(on(data, "doctor.stage=rl"), "policy")
     assert (status, "runs/rl-scienceqa-tiny/rationale/policy is not there" in text) == ("problem", True)
 
 
-def test_keys_are_present_or_not_and_never_shown(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_reported_and_never_shown(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    text = "\n".join(str(finding) for finding in examine(on(data, "logger=wandb")))
-    assert "ANTHROPIC_API_KEY set, OPENAI_API_KEY not set" in text
+    text = "\n".join(str(finding) for finding in examine(on(data, "logger=wandb", "teacher=anthropic")))
+    assert "ANTHROPIC_API_KEY set, WANDB_API_KEY not set" in text
     assert "sk-secret" not in text
     assert "logs offline" in text
-    config = on(data)
-    config.teacher = {"name": "openai", "_target_": "x", "model": "m"}
-    assert ("problem", "teacher=openai needs OPENAI_API_KEY") in found(config, "keys")
-    config.teacher["base_url"] = "http://localhost:8000/v1"
-    assert not [text for status, text in found(config, "keys") if status == "problem"]
 
 
-def test_memory_and_disk_are_compared_with_what_there_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_key_of_the_teacher(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    service = ("teacher=openai", "teacher.model=m")
+    [(status, text), (cost, _)] = found(on(data, *service), "Teacher")
+    assert (status, text, cost) == ("problem", "teacher=openai needs a key", "note")
+    [missing] = [f for f in examine(on(data, *service)) if f.subject == "Teacher" and f.status == "problem"]
+    assert "OPENAI_API_KEY" in missing.remedy
+    local = on(data, *service, "teacher.base_url=http://localhost:8000/v1")
+    assert [status for status, _ in found(local, "Teacher")] == ["note"]  # the price is unknown
+
+
+def test_memory_and_disk_are_compared_with_the_machine(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     huge = on(data, "model=large", "generate.batch_size=100000")
     status, text = found(huge, "memory")[0]
     assert (status, "790 M weights" in text) == ("problem", True)
@@ -282,9 +292,7 @@ def test_memory_and_disk_are_compared_with_what_there_is(data: Path, monkeypatch
     assert found(on(data), "disk")[0][0] == "problem"
 
 
-def test_the_disk_has_to_hold_the_features(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_includes_the_features(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=5 * GIB))
     at = (f"paths.runs={tmp_path / 'runs'}", "strategy=single", "logger=csv", "doctor.stage=prepare")
     # 10,332 images of 145 x 1024 numbers of 4 bytes.
@@ -341,50 +349,14 @@ def test_training_holds_four_copies_of_the_weights_and_ddp_five() -> None:
     ],
 )
 @pytest.mark.parametrize("size", ["base", "large"])
-def test_memory_of_ppo_is_that_of_the_models_themselves(size: str, option: str, overrides: list[str]) -> None:
+def test_memory_of_ppo_agrees_with_the_models(size: str, option: str, overrides: list[str]) -> None:
     single = [] if option.startswith("strategy") else ["strategy=single"]
     config = composed(f"model={size}", *single, *overrides, "rl.micro_batch_size=0")
     counted = options(size)[option]
     assert memory_of(config, model_of(config))["ppo"] == pytest.approx(counted, rel=0.1)
 
 
-@pytest.mark.parametrize(
-    ("teacher", "score", "correct"),
-    [
-        # A request: 500 + (30 + 6 + 4) / 4 = 510 tokens; a rationale: 80 / 4 = 20 tokens, 2 sentences of 10.
-        ({}, (2, 2 * (510 + 4 * 20), 2 * 4 * 20), (2, 2 * (510 + 20), 2 * 20)),
-        ({"group": 1}, (8, 2 * 4 * (510 + 20), 2 * 4 * 20), (2, 2 * (510 + 20), 2 * 20)),
-        # The paper's replies repeat what they are about.
-        ({"group": 1, "prompt": "paper"}, (8, 2 * 4 * 530, 2 * 4 * 40), (2, 2 * 530, 2 * 40)),
-    ],
-)
-def test_tokens_of_the_teacher_by_hand(
-    teacher: dict[str, object], score: tuple[int, int, int], correct: tuple[int, int, int]
-) -> None:
-    config = composed("model=tiny", "rl.k=4")
-    config.teacher = {"name": "anthropic", "model": "m", **teacher}
-    fields = dict.fromkeys(Problem.__dataclass_fields__, "")
-    problem = Problem(
-        **{
-            **fields,
-            "question": "q" * 30,
-            "hint": "h" * 6,
-            "choices": ("c" * 2,) * 2,
-            "lecture": "l" * 4000,
-            "solution": ("s" * 39 + ".") * 2,
-            "image": None,
-        }
-    )
-    tokens = teacher_tokens(config, {"a": problem, "b": problem}, {"train": ["a", "b"]}, ["score", "correct"])
-    assert tokens == {"score": score, "correct": correct}
-    config.teacher["prices"] = {"m": {"input": 1.0, "output": 5.0}}
-    price = (score[1] + correct[1] + 5 * (score[2] + correct[2])) / 1e6
-    assert teacher_usd(config, tokens) == pytest.approx(price)
-    config.teacher["batch"] = True
-    assert teacher_usd(config, tokens) == pytest.approx(price / 2)
-
-
-def test_the_place_of_the_ledger(data: Path, tmp_path: Path) -> None:
+def test_path_of_the_ledger(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     places = {"new/ledger.sqlite": "ok", "file/ledger.sqlite": "problem", "file": "ok", "data": "problem"}
@@ -393,41 +365,69 @@ def test_the_place_of_the_ledger(data: Path, tmp_path: Path) -> None:
         assert [s for s, _ in found(config, "ledger")] == [status], place
 
 
-def test_cost_of_the_teacher_follows_questions_rationales_and_prices(data: Path) -> None:
-    from ares.steps.prepare import read_problems
-
-    config = on(data)
-    problems, splits = read_problems(config.data, data)
-    steps = ["rollout", "score", "correct"]
-    tokens = teacher_tokens(config, problems, splits, steps)
-    assert {step: counts[0] for step, counts in tokens.items()} == {"score": 2, "correct": 2}
-    assert teacher_usd(config, tokens) == 0.0
-    config.teacher = {"name": "anthropic", "model": "m"}
-    assert teacher_usd(config, tokens) is None
-    config.teacher["prices"] = {"m": {"input": 1.0, "output": 5.0}}
-    sent, received = (sum(counts[i] for counts in tokens.values()) for i in (1, 2))
-    assert teacher_usd(config, tokens) == pytest.approx((sent + 5 * received) / 1e6)
-    # Images are read by Claude, not by the offline teacher.
-    assert teacher_tokens(config, problems, splits, steps)["score"][1] > tokens["score"][1]
+PRICES = {"m": {"input": 1.0, "output": 5.0}}
 
 
-def test_cost_of_judging_two_runs(data: Path) -> None:
-    config = on(data, "doctor.stage=judge", "judge.split=train")
-    assert ("ok", "reference: offline and free") in found(config, "Teacher")
-    config.teacher = {"name": "anthropic", "model": "m", "prices": {"m": {"input": 1.0, "output": 5.0}}}
-    problem = Problem(
-        **{**dict.fromkeys(Problem.__dataclass_fields__, ""), "choices": (), "image": None}
-        | {"question": "q" * 40, "solution": "s" * 80}
-    )
-    # Twice 500 + 40 / 4 tokens of the question and two rationales of 80 / 4; a verdict is 12 tokens.
-    tokens = teacher_tokens(config, {"a": problem, "b": problem}, {"train": ["a", "b"]}, ["judge"])
-    assert tokens == {"judge": (4, 4 * (510 + 2 * 20), 4 * 12)}
-    config.judge.questions = 1
-    tokens = teacher_tokens(config, {"a": problem, "b": problem}, {"train": ["a", "b"]}, ["judge"])
-    assert tokens["judge"][0] == 2
+def cost(config, step: str, pids: str = "ab") -> Estimate:
+    """The estimate for a step on problems with rationales of two sentences."""
+    fields = {**dict.fromkeys(Problem.__dataclass_fields__, ""), "image": None, "answer": 0}
+    own = {"question": "Is it?", "choices": ("yes", "no"), "solution": "It is a solid. So the answer is yes."}
+    problems = {pid: Problem(**{**fields, **own, "pid": pid}) for pid in pids}
+    splits = {"train": list(problems), "val": [], "test": []}
+    return teacher_cost(config, make_teacher(config), step, problems, splits)
 
 
-def test_a_teacher_without_its_recording(data: Path, tmp_path: Path) -> None:
+def claude_run(*overrides: str):
+    config = composed("model=tiny", "rl.k=4", "judge.split=train", "teacher=anthropic", *overrides)
+    config.teacher |= {"model": "m", "prices": PRICES}
+    return config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "requests"),
+    [
+        ([], {"score": 2, "correct": 2, "judge": 4}),
+        (["teacher.group=1"], {"score": 8, "correct": 2, "judge": 4}),
+        (["rounds=3"], {"score": 6, "correct": 6, "judge": 4}),
+        (["rl.questions=1", "judge.questions=1"], {"score": 1, "correct": 2, "judge": 2}),
+    ],
+)
+def test_requests_of_the_teacher(overrides: list[str], requests: dict[str, int]) -> None:
+    config = claude_run(*overrides)
+    assert {step: cost(config, step).requests for step in requests} == requests
+
+
+def test_cost_of_the_teacher_follows_prompt_and_prices() -> None:
+    found = cost(claude_run(), "score")
+    assert found.usd == pytest.approx((found.input_tokens + 5 * found.output_tokens) / 1e6)
+    assert cost(claude_run("teacher.batch=true"), "score").usd == pytest.approx(found.usd / 2)
+    alone = cost(claude_run("teacher.group=1"), "score")
+    assert alone.input_tokens > 2 * found.input_tokens  # the question is sent with each rationale
+    paper = cost(claude_run("teacher=paper"), "score")
+    assert paper.output_tokens > alone.output_tokens  # its replies repeat the sentences
+    unknown = claude_run()
+    unknown.teacher["prices"] = None
+    assert cost(unknown, "score").usd is None
+
+
+def test_cost_of_many_questions_is_scaled_from_a_sample() -> None:
+    few, many = (cost(claude_run(), "correct", [f"{n:04}" for n in range(count)]) for count in (100, 1000))
+    assert many.requests == 1000
+    assert many.input_tokens == pytest.approx(10 * few.input_tokens, rel=0.01)
+
+
+def test_cost_of_the_teacher_is_reported(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
+    [(status, text)] = found(on(data, "teacher=anthropic"), "Teacher")
+    assert (status, "anthropic: about 4 requests" in text, "about $0.00" in text) == ("ok", True, True)
+    findings = found(on(data, "teacher=anthropic", "teacher.model=claude-unknown"), "Teacher")
+    assert [status for status, _ in findings] == ["note", "note"]
+    assert "the price of claude-unknown is unknown" in findings[1][1]
+    assert not found(on(data, "teacher=anthropic", "doctor.stage=sft"), "Teacher")
+    assert found(on(data), "Teacher") == [("ok", "reference: offline and free")]
+
+
+def test_missing_recording(data: Path, tmp_path: Path) -> None:
     for path in ("null", tmp_path / "gone.jsonl"):
         [(status, text)] = found(on(data, "teacher=replay", f"teacher.path={path}"), "Teacher")
         assert (status, "recording" in text) == ("problem", True)
@@ -436,6 +436,6 @@ def test_a_teacher_without_its_recording(data: Path, tmp_path: Path) -> None:
     assert status == "ok"
 
 
-def test_no_such_stage() -> None:
+def test_unknown_stage() -> None:
     with pytest.raises(AresError, match=r"There is no stage 'rll'; choose from ares"):
         examine(composed("doctor.stage=rll"))

@@ -32,22 +32,22 @@ class Loopback:
 
     @property
     def outcomes(self) -> Counter:
-        """How many attempts came to what."""
+        """The number of attempts by outcome."""
         return Counter(outcome for _, _, outcome in self._log()["log"])
 
     @property
     def hashes(self) -> list[str]:
-        """The hashes of the requests, one an attempt."""
+        """The hashes of the requests, one per attempt."""
         return [name for _, name, _ in self._log()["log"]]
 
     @property
     def times(self) -> list[float]:
-        """When the attempts came, seconds."""
+        """The times of the attempts, seconds."""
         return [at for at, _, _ in self._log()["log"]]
 
     @property
     def most_open(self) -> int:
-        """How many requests were open at once."""
+        """The most requests that were open at once."""
         return self._log()["most_open"]
 
     @property
@@ -67,7 +67,7 @@ class Loopback:
 
 @pytest.fixture
 def loopback(monkeypatch):
-    """Starts a loopback server with the given options; the keys in the environment are its."""
+    """Starts a loopback server with these options and puts its key into the environment."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     servers = []
@@ -83,7 +83,7 @@ def loopback(monkeypatch):
 
 @pytest.fixture
 def problem():
-    """Makes a problem with the given pid."""
+    """Builds a problem with this pid."""
 
     def make(pid: str = "1", **changes) -> Problem:
         blank = dict.fromkeys(

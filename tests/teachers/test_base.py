@@ -8,7 +8,7 @@ from ares.teachers.base import Reply, Request, Teacher
 from ares.teachers.ledger.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts.default import number_sentences, sentence_keys, strip_solution
-from ares.types import Problem
+from ares.types import AresError, Problem
 
 
 def problem(pid: str = "1") -> Problem:
@@ -28,7 +28,7 @@ def problem(pid: str = "1") -> Problem:
 
 
 class Scripted(Teacher):
-    """Replies what it is told to, and remembers what it was asked."""
+    """Returns scripted replies and records the requests."""
 
     def __init__(self, *texts: str, ledger: Ledger | None = None) -> None:
         super().__init__("scripted", "7", ledger)
@@ -52,7 +52,7 @@ class Scripted(Teacher):
         return {"name": self.name}
 
 
-def test_all_rationales_of_a_question_are_one_request():
+def test_rationales_of_a_question_share_a_request():
     teacher = Scripted('{"1.1": 0.5, "1.2": 1.0, "2.1": 0.0}')
     results = asyncio.run(teacher.score(problem(), [["Ice is cold.", "So yes."], [], ["No."]]))
     assert [result.scores for result in results] == [[0.5, 1.0], [], [0.0]]
@@ -62,14 +62,14 @@ def test_all_rationales_of_a_question_are_one_request():
     assert [result.request_hash for result in results] == [request.hash, "", request.hash]
 
 
-def test_nothing_is_sent_without_sentences():
+def test_empty_rationales_are_not_sent():
     teacher = Scripted()
     results = asyncio.run(teacher.score(problem(), [[], []]))
     assert [result.scores for result in results] == [[], []]
     assert teacher.usage.requests == 0
 
 
-def test_a_bad_rationale_is_an_error_in_its_place():
+def test_unreadable_rationale_is_an_error_in_its_place():
     teacher = Scripted('{\n"1.1": 0.5,\n"2.1": high\n}')
     good, bad = asyncio.run(teacher.score(problem(), [["Yes."], ["No."]]))
     assert good.scores == [0.5]
@@ -89,7 +89,7 @@ def test_correct_and_judge():
     assert unread.request_hash == teacher.asked[-1].hash
 
 
-def test_the_ledger_spares_requests_and_money(tmp_path):
+def test_ledger_saves_requests_and_money(tmp_path):
     for run in range(2):
         with Ledger(tmp_path / "ledger.sqlite") as ledger:
             teacher = Scripted(*['{"1.1": 0.5}'] * 2, ledger=ledger)
@@ -105,13 +105,27 @@ def test_the_ledger_spares_requests_and_money(tmp_path):
             assert teacher.asked == []
 
 
-def test_a_teacher_must_be_complete():
+def test_incomplete_teacher_cannot_be_instantiated():
     class Half(Teacher):
         def fingerprint(self) -> dict:
             return {}
 
     with pytest.raises(TypeError, match="send"):
         Half("half", "1")  # type: ignore[abstract]
+
+
+def test_check_needs_the_stated_package_and_key(monkeypatch):
+    class Paid(Scripted):
+        package, key_variable = "json", "PAID_KEY"
+
+    monkeypatch.setenv("PAID_KEY", "x")
+    assert Paid().check() == []
+    monkeypatch.delenv("PAID_KEY")
+    with pytest.raises(AresError, match="needs a key; set the environment variable PAID_KEY"):
+        Paid().check()
+    Paid.package = "no_such_package"
+    with pytest.raises(AresError, match="needs the no_such_package package"):
+        Paid().check()
 
 
 def test_strip_solution():

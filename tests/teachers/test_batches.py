@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ares.teachers.ledger.intents import free, intend, name_batch, unfinished
+from ares.teachers.ledger.batch_intents import record_intent, release, set_batch_id, unfinished
 from ares.teachers.ledger.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.services import batches
@@ -33,7 +33,7 @@ def batched(server, ledger) -> AnthropicTeacher:
         model="claude-haiku-5-5", base_url=server.url, batch=True, prices=PRICES, ledger=ledger
     )
     teacher.batches.quiet, teacher.batches.poll = 0.1, 0.05
-    teacher.patience = RetryPolicy(first=0.02)
+    teacher.client.policy = RetryPolicy(first=0.02)
     return teacher
 
 
@@ -67,7 +67,7 @@ def submitted(server) -> list[int]:
     return [sum(count.values()) for count in reversed(counts)]
 
 
-def test_all_requests_go_into_one_batch_at_half_the_price(loopback, problem, tmp_path):
+def test_requests_share_one_batch_at_half_the_price(loopback, problem, tmp_path):
     server = loopback(batch_seconds=0.2)
     found, teacher = ask(server, tmp_path / "ledger", problem)
     assert [len(result.scores) for result in found] == [2, 1] * 20
@@ -79,7 +79,7 @@ def test_all_requests_go_into_one_batch_at_half_the_price(loopback, problem, tmp
     assert submitted(server) == [20]
 
 
-def test_a_batch_holds_only_what_the_service_takes(loopback, problem, tmp_path):
+def test_batch_params_are_those_of_the_api(loopback, problem, tmp_path):
     server = loopback()
     with Ledger(tmp_path / "ledger") as ledger:
         teacher = batched(server, ledger)
@@ -89,21 +89,19 @@ def test_a_batch_holds_only_what_the_service_takes(loopback, problem, tmp_path):
     assert names == ["max_tokens", "messages", "model", "output_config", "thinking"]
 
 
-def test_results_that_break_off_are_fetched_again(loopback, problem, tmp_path):
+def test_interrupted_results_are_fetched_again(loopback, problem, tmp_path):
     server = loopback(results_reset=2)
     found, _ = ask(server, tmp_path / "ledger", problem)
     assert [len(result.scores) for result in found] == [2, 1] * 20
     assert submitted(server) == [20]
 
 
-def test_a_creation_without_a_reply_is_found_however_long_its_batch_takes(
-    loopback, problem, tmp_path, monkeypatch
-):
+def test_batch_created_without_a_reply_is_found(loopback, problem, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "_UPLOAD", 0.5)
     server = loopback(batch_hold=[2.0], batch_seconds=4.0)
     with Ledger(tmp_path / "ledger", poll=0.02) as ledger:
         teacher = batched(server, ledger)
-        teacher.patience = RetryPolicy(deadline=1.5, first=0.02)
+        teacher.client.policy = RetryPolicy(deadline=1.5, first=0.02)
 
         async def main():
             return await asyncio.gather(*(teacher.score(problem(str(n)), RATIONALES) for n in range(20)))
@@ -113,18 +111,18 @@ def test_a_creation_without_a_reply_is_found_however_long_its_batch_takes(
     assert submitted(server) == [20]
 
 
-def test_what_batches_fail_at_is_no_fault_of_their_requests(loopback, tmp_path):
+def test_failing_batch_api_stops_instead_of_quarantining(loopback, tmp_path):
     async def broken():
         raise ValueError("no batch")
 
     with Ledger(tmp_path / "ledger") as ledger:
         teacher = batched(loopback(), ledger)
-        teacher.patience = RetryPolicy(first=0.001, attempts=2)
+        teacher.client.policy = RetryPolicy(first=0.001, attempts=2)
         with pytest.raises(AresError, match=r"Message Batches fail .*no batch"):
-            asyncio.run(teacher.batches._persist(broken))
+            asyncio.run(teacher.batches._retried(broken))
 
 
-def test_what_fails_expires_or_is_missing_goes_into_another_batch(loopback, problem, tmp_path):
+def test_errored_expired_and_missing_requests_go_into_another_batch(loopback, problem, tmp_path):
     server = loopback(batch_faults=0.5)
     found, teacher = ask(server, tmp_path / "ledger", problem, 40)
     sizes = submitted(server)
@@ -137,20 +135,20 @@ def test_what_fails_expires_or_is_missing_goes_into_another_batch(loopback, prob
     assert teacher.usage.requests == 40 - len(unread) / 2
 
 
-def test_what_a_batch_refuses_is_quarantined_at_once(loopback, problem, tmp_path):
+def test_refused_requests_are_quarantined(loopback, problem, tmp_path):
     server = loopback(batch_refused=f"no image, says {KEY}")
     found, _ = ask(server, tmp_path / "ledger", problem)
     assert {result.scores.reason for result in found} == {"no image, says <key>"}
     assert submitted(server) == [20]
 
 
-def test_batches_are_cut(loopback, problem, tmp_path, monkeypatch):
-    monkeypatch.setattr(batches, "MOST_REQUESTS", 8)
+def test_batches_are_split_at_the_limits(loopback, problem, tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "MAX_REQUESTS", 8)
     server = loopback()
     ask(server, tmp_path / "ledger", problem)
     assert submitted(server) == [8, 8, 4]
-    monkeypatch.setattr(batches, "MOST_REQUESTS", 100)
-    monkeypatch.setattr(batches, "MOST_BYTES", 4000)
+    monkeypatch.setattr(batches, "MAX_REQUESTS", 100)
+    monkeypatch.setattr(batches, "MAX_BYTES", 4000)
     server = loopback()
     ask(server, tmp_path / "other", partial(problem, hint="Eis schmölze – 氷は溶ける. " * 9))
     assert sum(submitted(server)) == 20
@@ -158,11 +156,11 @@ def test_batches_are_cut(loopback, problem, tmp_path, monkeypatch):
     assert max(submitted(server)) > 1
 
 
-def test_the_limits_are_those_of_the_api():
-    assert (batches.MOST_REQUESTS, batches.MOST_BYTES) == (100_000, 200_000_000)
+def test_limits_are_those_of_the_api():
+    assert (batches.MAX_REQUESTS, batches.MAX_BYTES) == (100_000, 200_000_000)
 
 
-def test_a_wrong_count_is_repaired_in_a_second_batch(loopback, problem, tmp_path):
+def test_wrong_count_is_repaired_in_a_second_batch(loopback, problem, tmp_path):
     server = loopback(content_script=["wrong_count", "ok"])
     found, _ = ask(server, tmp_path / "ledger", problem)
     assert not any(isinstance(result.scores, FeedbackError) for result in found)
@@ -195,10 +193,10 @@ CHILD = textwrap.dedent(
 )
 
 
-@pytest.mark.parametrize("moment", ["before its name is known", "while it runs"])
-def test_a_killed_process_leaves_a_batch_that_is_found(moment, loopback, problem, tmp_path):
-    hold = [5.0] if moment == "before its name is known" else []
-    server = loopback(batch_seconds=1.0, batch_hold=hold)
+@pytest.mark.parametrize("moment", ["before its id is known", "while it runs"])
+def test_batch_of_a_killed_process_is_found(moment, loopback, problem, tmp_path):
+    hold = [5.0] if moment == "before its id is known" else []
+    server = loopback(batch_seconds=3.0, batch_hold=hold)
     path = tmp_path / "ledger"
     child = subprocess.Popen([sys.executable, "-c", CHILD, server.url, str(path), "."], env=os.environ)
     deadline = time.monotonic() + 60
@@ -214,9 +212,7 @@ def test_a_killed_process_leaves_a_batch_that_is_found(moment, loopback, problem
     assert teacher.usage.requests == 20
 
 
-def test_a_batch_without_a_name_is_known_by_its_size_and_ids_among_those_that_are_unknown(
-    loopback, problem, tmp_path
-):
+def test_batch_without_an_id_is_identified_by_size_and_results(loopback, problem, tmp_path):
     looked, sinces = [], []
 
     def batch(name, size):
@@ -228,7 +224,7 @@ def test_a_batch_without_a_name_is_known_by_its_size_and_ids_among_those_that_ar
         asked = [teacher.score_requests(problem(str(n)), RATIONALES)[0][1] for n in range(2)]
         hashes = [request.hash for request in asked]
         for request in asked:
-            ledger._db.now(partial(ledger._claim, request=request, owner="elsewhere/x|7|x", worst=0.0))
+            ledger._db.now(partial(ledger._claim, request=request, owner="elsewhere/x|7|x", max_cost=0.0))
 
         async def recent(since):
             sinces.append(since)
@@ -240,15 +236,17 @@ def test_a_batch_without_a_name_is_known_by_its_size_and_ids_among_those_that_ar
             return [SimpleNamespace(custom_id=custom_id) for custom_id in held]
 
         teacher.batches._recent, teacher.batches._results = recent, results
-        ledger._db.now(partial(intend, key="first", hashes=hashes))
-        ledger._db.now(partial(name_batch, key="first", name="expired"))
-        ledger._db.now(partial(intend, key="again", hashes=hashes))
+        ledger._db.now(partial(record_intent, key="first", hashes=hashes))
+        ledger._db.now(partial(set_batch_id, key="first", batch_id="expired"))
+        ledger._db.now(partial(record_intent, key="again", hashes=hashes))
         assert asyncio.run(teacher.batches._find("again")) == "ours"
         assert ledger._db.now(partial(unfinished, hashes=hashes)) == [("again", "ours")]
-        ledger._db.now(partial(free, name="expired", hashes=hashes, lost=True))  # which holds them no more
+        ledger._db.now(
+            partial(release, batch_id="expired", hashes=hashes, lost=True)
+        )  # which holds them no more
         assert ledger._db.now(partial(unfinished, hashes=hashes)) == [("again", "ours")]
     assert looked == ["others", "ours"]
-    # The service's clock may be ten minutes behind ours.
+    # The service's clock may differ from ours by ten minutes.
     assert sinces == [pytest.approx(time.time() - 600, abs=20)]
 
 
@@ -278,7 +276,7 @@ def alone(server, path, problem, pid):
         return asyncio.run(teacher.score(problem(pid), RATIONALES))
 
 
-def test_a_batch_under_way_is_not_paid_for_again_by_requests_alone(loopback, problem, tmp_path):
+def test_request_in_an_open_batch_is_not_sent_alone(loopback, problem, tmp_path):
     server = loopback(batch_seconds=1.0)
     path = tmp_path / "ledger"
     leave_a_batch(server, path, problem)
@@ -291,7 +289,7 @@ def test_a_batch_under_way_is_not_paid_for_again_by_requests_alone(loopback, pro
     assert len(server.hashes) == 1
 
 
-def test_a_batch_whose_results_the_service_has_deleted_is_not_waited_for(loopback, problem, tmp_path):
+def test_expired_batch_is_not_waited_for(loopback, problem, tmp_path):
     server = loopback(batch_seconds=60)
     path = tmp_path / "ledger"
     leave_a_batch(server, path, problem)
@@ -301,7 +299,7 @@ def test_a_batch_whose_results_the_service_has_deleted_is_not_waited_for(loopbac
     assert len(server.hashes) == 1
 
 
-def test_what_came_back_from_its_batches_without_a_reply_may_be_asked_alone(loopback, problem, tmp_path):
+def test_request_released_from_its_batches_can_be_sent_alone(loopback, problem, tmp_path):
     server = loopback(batch_faults=0.5)
     found, _ = ask(server, tmp_path / "ledger", problem, 40)
     assert any(isinstance(result.scores, FeedbackError) for result in found)
@@ -317,14 +315,14 @@ def test_what_came_back_from_its_batches_without_a_reply_may_be_asked_alone(loop
     assert 0 < len(server.hashes) < 20
 
 
-def test_an_intent_whose_batch_never_came_to_be_is_submitted(loopback, problem, tmp_path):
+def test_intent_without_a_batch_is_submitted(loopback, problem, tmp_path):
     server = loopback()
     path = tmp_path / "ledger"
     away = loopback()
     away.close()
     with Ledger(path) as ledger:
         teacher = batched(away, ledger)
-        teacher.patience = RetryPolicy(deadline=1.0, first=0.02)
+        teacher.client.policy = RetryPolicy(deadline=1.0, first=0.02)
         batches._UPLOAD, upload = 1.0, batches._UPLOAD
 
         async def main():
@@ -342,7 +340,7 @@ def test_an_intent_whose_batch_never_came_to_be_is_submitted(loopback, problem, 
 
 
 ENDS = {"deleted": ("DELETE", ""), "archived": ("POST", "/archive"), "canceled": ("POST", "/cancel")}
-SAID = {"deleted": "is not there any more", "archived": "is archived", "canceled": "was canceled"}
+SAID = {"deleted": "does not exist any more", "archived": "is archived", "canceled": "was canceled"}
 
 
 def lost(path) -> list[int]:
@@ -352,7 +350,7 @@ def lost(path) -> list[int]:
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_the_requests_of_a_batch_that_is_gone_are_asked_again(end, loopback, problem, tmp_path, capsys):
+def test_requests_of_a_lost_batch_are_asked_again(end, loopback, problem, tmp_path, capsys):
     server = loopback(batch_seconds=[60])
     path = tmp_path / "ledger"
     leave_a_batch(server, path, problem)
@@ -374,7 +372,7 @@ def test_the_requests_of_a_batch_that_is_gone_are_asked_again(end, loopback, pro
     assert f"{again} of its requests are lost" in warning
 
 
-def test_what_a_batch_that_is_gone_may_have_cost_counts_against_the_cap(loopback, problem, tmp_path):
+def test_lost_batch_counts_against_the_cap(loopback, problem, tmp_path):
     server = loopback(batch_seconds=[60, 60, 60, 60])
     with Ledger(tmp_path / "ledger", poll=0.02, payer="run", max_usd=1.0) as ledger:
         teacher = batched(server, ledger)

@@ -68,7 +68,7 @@ def others(tmp_path) -> Path:
 @pytest.mark.parametrize(
     ("step", "count"), [("round-1/score", 24), ("round-1/correct", 48), ("final/judge", 24)]
 )
-def test_a_dry_run_sends_and_changes_nothing(step, count, finished, others, loopback):
+def test_dry_run_sends_and_changes_nothing(step, count, finished, others, loopback):
     server = loopback()
     before = (finished / "a" / "manifest.json").read_bytes(), (finished / "a" / "config.yaml").read_bytes()
     done = train(
@@ -119,7 +119,7 @@ def test_judge_with_a_service_and_with_a_recording(finished, others, loopback, t
     assert steps(finished)["final/judge"]["metrics"]["order_decides"] == 0.5
 
 
-def test_a_cap_stops_score_and_a_higher_one_goes_on(finished, loopback):
+def test_cap_stops_score_and_a_higher_one_continues(finished, loopback):
     server = loopback()
     asked = (
         *(finished, "stage=score", "on_change=rerun", "teacher=anthropic"),

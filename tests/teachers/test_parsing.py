@@ -47,7 +47,7 @@ def asked_sentences(case) -> list[str]:
     return [line.rsplit(":", 1)[0].strip()[1:-1] for line in lines]
 
 
-def test_everything_that_the_line_rule_accepts(cases):
+def test_line_rule_accepts_the_recorded_replies(cases):
     accepted = [case for case in cases if case["accepted"] and case["name"] not in NOT_A_SCORE]
     assert len(accepted) > 15
     for case in accepted:
@@ -62,7 +62,7 @@ def test_sentences_must_match_in_order(cases):
         sentences = asked_sentences(case)
         assert len(sentences) == case["n_expected"]
         if case["name"] in OTHER_TEXT:
-            assert "another" in reason(
+            assert "asked about" in reason(
                 lambda c=case, s=sentences: parse_scores(c["response"], c["n_expected"], sentences=s)
             )
         else:
@@ -70,14 +70,14 @@ def test_sentences_must_match_in_order(cases):
             assert parse_scores(case["response"], case["n_expected"], sentences=sentences) == expected
 
 
-def test_what_is_no_score_is_refused(cases):
+def test_values_that_are_no_scores_are_refused(cases):
     refused = [case for case in cases if case["name"] in NOT_A_SCORE]
     assert len(refused) == len(NOT_A_SCORE)
     for case in refused:
         assert "not a score" in reason(lambda c=case: parse_scores(c["response"], c["n_expected"]))
 
 
-def test_the_rest_of_the_record(cases):
+def test_other_recorded_replies(cases):
     for case in cases:
         if case["accepted"] or case["response"] is None:
             continue
@@ -110,7 +110,7 @@ def test_bad_score(value):
     reason(lambda: parse_scores("{\n" + f'"a": {value}' + "\n}", 1))
 
 
-def test_no_sentences_is_never_a_reply():
+def test_zero_sentences_are_refused():
     reason(lambda: parse_scores("{\n}", 0))
     reason(lambda: parse_scores("", 1))
 
@@ -124,7 +124,7 @@ def test_round_trip_of_json(scores, indent):
 
 
 @given(st.text(alphabet='{}":,\n .015x[]-', max_size=80), st.integers(0, 4))
-def test_any_text_gives_scores_or_a_reason(text, n_sentences):
+def test_any_text_gives_scores_or_feedback_error(text, n_sentences):
     for part in parse_grouped_scores(text, [n_sentences, 1]):
         assert isinstance(part, list | FeedbackError)
     try:
@@ -164,12 +164,12 @@ def test_grouped_forms(form):
 
 @pytest.mark.parametrize("form", sorted(set(GROUPED) - {"out of order"}))
 @pytest.mark.parametrize("bad", ["xxx", "1.5", "nan"])
-def test_one_bad_rationale_does_not_spoil_its_sibling(form, bad):
+def test_unreadable_rationale_does_not_affect_the_others(form, bad):
     assert kinds(parse_grouped_scores(GROUPED[form].replace("0.2", bad), [2, 1])) == ["error", [0.3]]
     assert kinds(parse_grouped_scores(GROUPED[form].replace("0.3", "2"), [2, 1])) == [[0.1, 0.2], "error"]
 
 
-def test_a_missing_or_extra_score_spoils_its_own_rationale_only():
+def test_missing_or_extra_score_affects_only_its_rationale():
     assert kinds(parse_grouped_scores(GROUPED["numbered lines"], [3, 1])) == ["error", [0.3]]
     assert kinds(parse_grouped_scores(GROUPED["numbered lines"], [1, 1])) == ["error", [0.3]]
     assert kinds(parse_grouped_scores(GROUPED["headings"], [2, 1, 1])) == [[0.1, 0.2], [0.3], "error"]
@@ -181,7 +181,7 @@ def test_a_missing_or_extra_score_spoils_its_own_rationale_only():
 @pytest.mark.parametrize(
     "ids", ["0.1 0.2 1.1 1.2", "2.1 2.2 3.1 3.2", "1.1 1.2 2.0 2.1", "1.1 1.2 2.1 2.2 3.1"]
 )
-def test_sentences_counted_otherwise_are_not_guessed(ids):
+def test_other_numbering_of_sentences_is_refused(ids):
     rows = [{"id": name, "score": 0.5} for name in ids.split()]
     assert kinds(parse_grouped_scores(json.dumps({"scores": rows}), [2, 2])) == ["error"] * 2
 
@@ -201,7 +201,7 @@ def test_sentences_counted_otherwise_are_not_guessed(ids):
         # Two tries, of which the line rule sees one key each.
         ('Draft: {"1.1": 0.5, "2.1": 0.9}\nFinal: {"1.1": 0.1, "2.1": 0.2}', [1, 1]),
         ('{"1.1": 0.5, "2.1": 0.9}\n{"1.1": 0.1}\n{"2.1": 0.2}', [1, 1]),
-        # Numbers beside what was asked for.
+        # Numbers in addition to the requested scores.
         ('[{"rationale": 1, "score": 0.1}, {"rationale": 1, "score": 0.2}]', [2, 2]),
         ('{"rationale": 2, "score": 0.5}\n{"rationale": 1, "score": 0.1}', [1, 1]),
         ('{"rationale_2": {"a": 0.5}, "rationale_1": {"a": 0.1}}', [1, 1]),
@@ -210,11 +210,11 @@ def test_sentences_counted_otherwise_are_not_guessed(ids):
         ('{"2": 0.5, "1": 0.1}', [2]),
     ],
 )
-def test_keys_that_tell_of_another_order_are_not_overlooked(text, counts):
+def test_keys_in_another_order_are_refused(text, counts):
     assert kinds(parse_grouped_scores(text, counts)) == ["error"] * len(counts)
 
 
-def test_numbered_keys_are_read_at_any_depth_and_with_their_sentences():
+def test_numbered_keys_at_any_depth_and_with_sentences():
     nested = '{"rationale_1": {"1.1": 0.1, "1.2": 0.2}, "rationale_2": {"2.1": 0.3}}'
     for text in (nested, '{"2.1 Ice is 0.5 m: long.": 0.3, "1.2 So": 0.2, "1.1 It\'s": 0.1}'):
         assert kinds(parse_grouped_scores(text, [2, 1])) == [[0.1, 0.2], [0.3]]
@@ -222,18 +222,18 @@ def test_numbered_keys_are_read_at_any_depth_and_with_their_sentences():
     assert kinds(parse_grouped_scores(own, [1, 1])) == ["error"] * 2
 
 
-def test_parts_that_cannot_be_told_apart_are_all_errors():
+def test_indistinguishable_parts_are_all_errors():
     assert kinds(parse_grouped_scores(GROUPED["objects"], [2, 1, 1])) == ["error"] * 3
     assert kinds(parse_grouped_scores("I cannot do that.", [2, 1])) == ["error"] * 2
     assert kinds(parse_grouped_scores("", [1])) == ["error"]
 
 
-def test_a_heading_that_comes_twice_is_an_error_in_its_place():
+def test_repeated_heading_is_an_error_in_its_place():
     again = GROUPED["headings"] + '\nRationale 1:\n{\n"a": 0.8,\n"b": 0.9\n}'
     assert kinds(parse_grouped_scores(again, [2, 1])) == ["error", [0.3]]
 
 
-def test_a_single_rationale_may_be_answered_plainly():
+def test_single_rationale_needs_no_numbered_keys():
     assert kinds(parse_grouped_scores('{\n"a": 0.1,\n"b": 0.2\n}', [2])) == [[0.1, 0.2]]
 
 
@@ -270,11 +270,11 @@ def test_recorded_corrections(shared):
             assert parse_correction(case["response"]) == expected, case["name"]
 
 
-def test_of_several_corrections_as_json_the_last_counts():
+def test_last_json_correction_counts():
     assert parse_correction('{"final_rationale": "First try.", "final_rationale": "Second."}') == "Second."
 
 
-def test_corrections_as_json_keep_any_character():
+def test_json_corrections_keep_any_character():
     text = 'A { and a "quote": so.'
     assert (
         parse_correction("Here:\n" + json.dumps({"original_rationale": "x", "final_rationale": text})) == text
@@ -325,14 +325,14 @@ def test_unusable_corrections(text):
         "It’s a solid.",
     ],
 )
-def test_what_only_resembles_a_refusal_or_an_echo_is_kept(text):
+def test_lookalikes_of_refusals_and_echoes_are_kept(text):
     for form in (prompts, paper):
         assert parse_correction(json.dumps({"final_rationale": text}), form.ECHO) == text
 
 
 @pytest.mark.parametrize("form", [prompts, paper], ids=["default", "paper"])
 @pytest.mark.parametrize("rationale", ["Ice is cold.", ""])
-def test_no_part_of_the_prompt_is_a_correction(form, rationale, problem):
+def test_echoed_prompt_is_not_a_correction(form, rationale, problem):
     asked = form.correct(problem(), rationale, has_image=True).text
     described = "Question:" + asked.split("Question:")[-1].split("\n\n")[0]
     parts = [asked.split("\n\n")[0], described, asked]
@@ -340,13 +340,13 @@ def test_no_part_of_the_prompt_is_a_correction(form, rationale, problem):
         parts.append("(none: write a short one)")
     for part in parts:
         text = json.dumps({"final_rationale": part})
-        assert "form" in reason(lambda t=text: parse_correction(t, form.ECHO))
+        assert "repeats the prompt" in reason(lambda t=text: parse_correction(t, form.ECHO))
 
 
 @pytest.mark.parametrize(
     "after", ["", "\n\nThe set {A, B} is left out.", ' {"confidence": 1}', "\n```\n", " }"]
 )
-def test_what_follows_a_correction_as_json_is_no_part_of_it(after):
+def test_text_after_a_json_correction_is_ignored(after):
     said = json.dumps({"final_rationale": 'Ice "melts" {so}.'})
     assert parse_correction(f'{{"result": {said}}}{after}') == 'Ice "melts" {so}.'
     for before in ("", "The set {1, 2}:\n", "```json\n", '{"final_rationale": "First try."} '):
@@ -354,7 +354,7 @@ def test_what_follows_a_correction_as_json_is_no_part_of_it(after):
 
 
 @pytest.mark.parametrize("value", ['["One.", "Two."]', "null", '{"text": "One."}', r'"Ice \ud83d melts."'])
-def test_a_correction_that_is_no_text(value):
+def test_correction_must_be_a_valid_string(value):
     reason(lambda: parse_correction(f'{{"final_rationale": {value}}}'))
 
 

@@ -53,7 +53,7 @@ def recorded_problem(case, published) -> Problem:
     return problem(question=match[1], choices=tuple(choices), hint=match[3], answer=choices.index(match[4]))
 
 
-def test_the_papers_score_prompt(record, published):
+def test_paper_score_prompt(record, published):
     cases = record["sentence_feedback"]
     assert len(cases) == 18
     assert sum(case["pid"] in published for case in cases) >= 5
@@ -66,21 +66,21 @@ def test_the_papers_score_prompt(record, published):
         assert found.schema is None
 
 
-def test_the_papers_correction_prompt(record, published):
+def test_paper_correction_prompt(record, published):
     assert len(record["correction"]) == 18
     for case in record["correction"]:
         found = paper.correct(recorded_problem(case, published), case["pred"], case["has_image"])
         assert found.text == case["prompt"]
 
 
-def test_the_papers_reply_must_repeat_the_sentences():
+def test_paper_reply_must_repeat_the_sentences():
     asked = [["Ice is cold.", "So yes."]]
     assert paper.read_scores('{\n"Ice is cold.": 0.5,\n"So yes.": 1.0\n}', asked) == [[0.5, 1.0]]
     [error] = paper.read_scores('{\n"So yes.": 1.0,\n"Ice is cold.": 0.5\n}', asked)
     assert isinstance(error, FeedbackError)
 
 
-def test_the_score_prompt_holds_what_a_score_depends_on():
+def test_score_prompt_contains_question_answer_and_sentences():
     asked = [["Ice is cold.", "So yes."], ["Ice\nmelts."]]
     found = prompts.score(problem(hint="Think of water."), asked, has_image=True)
     for part in (
@@ -97,7 +97,7 @@ def test_the_score_prompt_holds_what_a_score_depends_on():
     assert found.answer_tokens > 0
 
 
-def test_the_gold_solution_reaches_no_prompt():
+def test_gold_solution_is_in_no_prompt():
     secret = problem(solution="THE SOLUTION", lecture="THE LECTURE")
     for form in (prompts, paper):
         texts = [
@@ -120,7 +120,7 @@ def test_replies_of_the_schema_are_read():
     assert all(isinstance(part, FeedbackError) for part in prompts.read_scores(json.dumps(quoted), asked))
 
 
-def test_what_opens_a_rationale_is_no_part_of_it():
+def test_solution_prefix_is_removed():
     assert prompts.strip_solution(["Solution: Ice is cold.", "Solution: no."]) == [
         "Ice is cold.",
         "Solution: no.",
@@ -129,10 +129,10 @@ def test_what_opens_a_rationale_is_no_part_of_it():
         assert prompts.strip_solution(kept) == kept
 
 
-def test_an_empty_rationale_can_be_repaired():
+def test_empty_rationale_can_be_repaired():
     assert "Rationale: (none" in prompts.correct(problem(), "", False).text
 
 
-def test_a_withheld_answer_is_left_out():
+def test_withheld_answer_is_left_out():
     assert "Answer: (" not in prompts.score(problem(answer=None), [["Yes."]], False).text
     assert "Answer: \n" in paper.score(problem(answer=None), [["Yes."]], False).text

@@ -1,4 +1,4 @@
-"""Teachers behind a service, against the loopback server with the unmodified SDKs."""
+"""Teachers of services, with the unmodified SDKs against the loopback server."""
 
 import asyncio
 import base64
@@ -15,9 +15,9 @@ from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts import default as prompts
 from ares.teachers.prompts import paper
 from ares.teachers.services.anthropic import AnthropicTeacher
-from ares.teachers.services.images import LARGEST_FILE
 from ares.teachers.services.openai import OpenAITeacher
 from ares.teachers.services.prices import most_tokens
+from ares.teachers.services.request_images import LARGEST_FILE
 from ares.teachers.services.retry import RetryPolicy
 from ares.types import AresError
 
@@ -30,8 +30,8 @@ BROKEN = ["reset", "malformed", "not_json"]
 def claude(server, **changes) -> AnthropicTeacher:
     settings = {"model": "claude-haiku-5-5", "base_url": server.url, "prices": PRICES, "timeout": 20.0}
     teacher = AnthropicTeacher(**{**settings, **changes})
-    teacher.patience = RetryPolicy(
-        timeout=teacher.patience.timeout, deadline=teacher.patience.deadline, first=0.02
+    teacher.client.policy = RetryPolicy(
+        timeout=teacher.client.policy.timeout, deadline=teacher.client.policy.deadline, first=0.02
     )
     return teacher
 
@@ -44,8 +44,8 @@ def gpt(server, **changes) -> OpenAITeacher:
         "timeout": 20.0,
     }
     teacher = OpenAITeacher(**{**settings, **changes})
-    teacher.patience = RetryPolicy(
-        timeout=teacher.patience.timeout, deadline=teacher.patience.deadline, first=0.02
+    teacher.client.policy = RetryPolicy(
+        timeout=teacher.client.policy.timeout, deadline=teacher.client.policy.deadline, first=0.02
     )
     return teacher
 
@@ -93,9 +93,9 @@ def test_score_correct_and_judge(make, prompt, loopback, problem):
 
 @BOTH
 @pytest.mark.parametrize("fault", [*TRANSPORT, *BROKEN])
-def test_faults_that_pass(make, fault, loopback, problem):
-    server = loopback(script=[fault, fault], hang=10, drip=0.2, retry_after=0.05)
-    teacher = make(server, timeout=0.5 if fault in ("slow_drip", "time_out") else 20.0)
+def test_temporary_faults_are_retried(make, fault, loopback, problem):
+    server = loopback(script=[fault, fault], hang=10, drip=0.2, retry_wait=0.05)
+    teacher = make(server, timeout=1.0 if fault in ("slow_drip", "time_out") else 20.0)
     assert [len(part) for part in scores(run(teacher, teacher.score(problem(), RATIONALES)))] == [2, 1, 3]
     assert server.outcomes["ok"] == 1
     assert server.outcomes[fault] == 2
@@ -105,17 +105,17 @@ def test_faults_that_pass(make, fault, loopback, problem):
     ("text", "tokens"),
     [(5, 1), ({"a": 1}, 1), (["x"], 1), ("half a character: \ud83d", 1), ("x", -5), ("x", 10**30)],
 )
-def test_what_cannot_be_kept_is_a_broken_reply(text, tokens):
+def test_reply_that_cannot_be_stored_is_malformed(text, tokens):
     usage = SimpleNamespace(input_tokens=tokens, output_tokens=1, prompt_tokens=tokens, completion_tokens=1)
     usage.cache_creation_input_tokens = usage.cache_read_input_tokens = None
     block = SimpleNamespace(type="text", text=text)
     said = SimpleNamespace(content=[block], usage=usage, stop_reason="end_turn")
     choice = SimpleNamespace(message=SimpleNamespace(content=text), finish_reason="stop")
     with pytest.raises(ValueError):
-        AnthropicTeacher(model="claude-haiku-5-5").reply(said)
+        AnthropicTeacher(model="claude-haiku-5-5").client.reply(said)
     teacher = OpenAITeacher(model="any")
     with pytest.raises(ValueError):
-        teacher.reply(SimpleNamespace(choices=[choice], usage=usage), {})
+        teacher.client.reply(SimpleNamespace(choices=[choice], usage=usage), {})
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_cannot_be_kept_is_a_broken_reply(text, tokens):
         ("model_context_window_exceeded", "max_tokens"),
     ],
 )
-def test_a_message_is_its_texts_and_why_it_ends(stop, found):
+def test_reply_has_the_texts_and_the_stop_reason(stop, found):
     blocks = [
         SimpleNamespace(type="thinking", thinking="Hm.", text="not said"),
         SimpleNamespace(type="text", text='{"1.1": '),
@@ -135,17 +135,17 @@ def test_a_message_is_its_texts_and_why_it_ends(stop, found):
         input_tokens=5, output_tokens=7, cache_creation_input_tokens=2, cache_read_input_tokens=3
     )
     said = SimpleNamespace(content=blocks, usage=usage, stop_reason=stop)
-    reply = AnthropicTeacher(model="claude-haiku-5-5", prices=PRICES).reply(said)
+    reply = AnthropicTeacher(model="claude-haiku-5-5", prices=PRICES).client.reply(said)
     assert (reply.text, reply.stop) == ('{"1.1": 0.5}', found)
     assert (reply.input_tokens, reply.output_tokens) == (10, 7)  # cached or not, at the full price
     assert reply.usd == pytest.approx(45e-6)
 
 
-def test_an_empty_reply_is_objected_to_in_a_form_that_the_service_takes(problem):
+def test_objection_to_an_empty_reply_has_no_empty_message(problem):
     teacher = AnthropicTeacher(model="claude-haiku-5-5")
     payload = teacher.score_payload(problem(), RATIONALES)
     again = teacher.repair_payload(payload, Reply(" \n", 1, 1, None), "no scores")
-    asked, replied, objection = teacher.arguments(again)["messages"]
+    asked, replied, objection = teacher.client.arguments(again)["messages"]
     assert asked["content"] == payload["text"]
     assert (replied["role"], replied["content"]) == ("assistant", "(nothing)")
     assert "no scores" in objection["content"]
@@ -153,7 +153,7 @@ def test_an_empty_reply_is_objected_to_in_a_form_that_the_service_takes(problem)
 
 @BOTH
 @pytest.mark.parametrize(("fault", "lost"), [("gateway", 1), ("server_error", 0), ("overloaded", 0)])
-def test_a_gateway_that_waited_in_vain_may_have_cost_money(make, fault, lost, loopback, problem, tmp_path):
+def test_gateway_timeout_counts_as_paid(make, fault, lost, loopback, problem, tmp_path):
     with Ledger(tmp_path / "ledger", payer="run", max_usd=1.0) as ledger:
         teacher = make(loopback(script=[fault]), ledger=ledger)
         [(_, request)] = teacher.score_requests(problem(), RATIONALES)
@@ -164,7 +164,7 @@ def test_a_gateway_that_waited_in_vain_may_have_cost_money(make, fault, lost, lo
 @pytest.mark.parametrize(
     "usage", [None, {}, {"prompt_tokens": None}, {"prompt_tokens": 0, "completion_tokens": 0}]
 )
-def test_a_reply_that_counts_no_tokens_costs_the_most_that_it_can(usage, loopback, problem, tmp_path, capsys):
+def test_reply_without_token_counts_is_charged_at_the_maximum(usage, loopback, problem, tmp_path, capsys):
     server = loopback(usage=usage)
     with Ledger(tmp_path / "ledger", payer="run") as ledger:
         teacher = gpt(server, ledger=ledger)
@@ -182,7 +182,7 @@ def test_a_reply_that_counts_no_tokens_costs_the_most_that_it_can(usage, loopbac
     assert capsys.readouterr().err.count("count no tokens") == 1
 
 
-def test_tokens_that_cost_nothing_need_no_count(loopback, problem, capsys):
+def test_missing_token_counts_without_a_price_cause_no_warning(loopback, problem, capsys):
     teacher = gpt(loopback(usage=None), prices=None)
     assert None not in scores(run(teacher, teacher.score(problem(), RATIONALES)))
     assert capsys.readouterr().err == ""
@@ -192,14 +192,14 @@ def test_tokens_that_cost_nothing_need_no_count(loopback, problem, capsys):
     "entry",
     [{"input": 1.0}, {"output": 1.0}, 5, "1", {"input": "1", "output": 2}, {"input": -1, "output": 2}],
 )
-def test_a_price_that_is_none_is_told(entry):
+def test_invalid_price_is_refused(entry):
     with pytest.raises(
         AresError, match=r"conf/prices\.yaml.*the price of claude-haiku-5-5 is .*give `\{input: 1"
     ):
         AnthropicTeacher(model="claude-haiku-5-5", prices={"claude-haiku-5-5": entry})
 
 
-def test_the_most_tokens_are_a_token_for_each_byte_and_the_longest_reply():
+def test_most_tokens_is_one_per_byte_plus_the_longest_reply():
     payload = {"text": "Eis schmölze: 氷", "schema": None, "image": None, "max_tokens": 100}
     least, _ = most_tokens({**payload, "text": ""})
     assert most_tokens(payload) == (least + len(payload["text"].encode()), 100)
@@ -208,12 +208,12 @@ def test_the_most_tokens_are_a_token_for_each_byte_and_the_longest_reply():
     assert most_tokens({**payload, "image": {"size": [750, 3]}})[0] == most_tokens(payload)[0] + 3
 
 
-def test_a_price_may_be_unknown():
+def test_price_may_be_unknown():
     for prices in (None, {}, {"claude-haiku-5-5": None}):
         assert not AnthropicTeacher(model="claude-haiku-5-5", prices=prices).priced
 
 
-def test_grouped_alone_and_shuffled_scores_belong_to_their_sentences(loopback, problem):
+def test_scores_belong_to_their_sentences_grouped_and_alone(loopback, problem):
     server = loopback()
     for pid in "123456":
         together = run(claude(server), claude(server).score(problem(pid), RATIONALES))
@@ -226,7 +226,7 @@ def test_grouped_alone_and_shuffled_scores_belong_to_their_sentences(loopback, p
 
 
 @BOTH
-def test_a_wrong_count_is_asked_about_once_more(make, loopback, problem):
+def test_wrong_count_is_repaired_once(make, loopback, problem):
     server = loopback(content_script=["wrong_count", "ok"])
     teacher = make(server)
     found = run(teacher, teacher.score(problem(), RATIONALES))
@@ -237,7 +237,7 @@ def test_a_wrong_count_is_asked_about_once_more(make, loopback, problem):
 
 
 @pytest.mark.parametrize("prompt", ["default", "paper"])
-def test_a_correction_that_repeats_its_prompt_is_quarantined(prompt, problem, monkeypatch):
+def test_correction_that_repeats_its_prompt_is_quarantined(prompt, problem, monkeypatch):
     teacher = AnthropicTeacher(model="claude-haiku-5-5", prompt=prompt, group=1)
 
     async def echo(request):
@@ -251,7 +251,7 @@ def test_a_correction_that_repeats_its_prompt_is_quarantined(prompt, problem, mo
 
 @BOTH
 @pytest.mark.parametrize("fault", ["wrong_count", "refusal", "max_tokens"])
-def test_after_one_repair_comes_quarantine(make, fault, loopback, problem):
+def test_failed_repair_is_quarantined(make, fault, loopback, problem):
     server = loopback(content_script=[fault, fault])
     teacher = make(server)
     [result] = run(teacher, teacher.score(problem(), RATIONALES[:1]))
@@ -262,7 +262,7 @@ def test_after_one_repair_comes_quarantine(make, fault, loopback, problem):
     assert len(server.hashes) == 2
 
 
-def test_a_cut_off_reply_is_asked_for_with_more_room(loopback, problem):
+def test_cut_off_reply_is_repeated_with_twice_the_limit(loopback, problem):
     server = loopback()
     teacher = claude(server)
     payload = teacher.score_payload(problem(), RATIONALES)
@@ -270,7 +270,7 @@ def test_a_cut_off_reply_is_asked_for_with_more_room(loopback, problem):
     assert again == {**payload, "max_tokens": 2 * payload["max_tokens"]}
 
 
-def test_no_more_requests_are_open_than_allowed(loopback, problem):
+def test_concurrency_limits_open_requests(loopback, problem):
     server = loopback(latency=0.1)
     teacher = claude(server, concurrency=5)
 
@@ -281,13 +281,13 @@ def test_no_more_requests_are_open_than_allowed(loopback, problem):
     assert server.most_open == 5
 
 
-def test_what_never_passes_is_quarantined_and_an_absent_service_stops(loopback, problem, tmp_path):
+def test_refused_request_is_quarantined_and_absent_service_stops(loopback, problem, tmp_path):
     teacher = claude(loopback(script=["invalid"]))
     [result] = run(teacher, teacher.score(problem(), RATIONALES[:1]))
     assert isinstance(result.scores, FeedbackError)
     assert "400" in result.scores.reason
     broken = claude(loopback(script=["malformed"] * 99))
-    broken.patience = RetryPolicy(first=0.01, attempts=3)
+    broken.client.policy = RetryPolicy(first=0.01, attempts=3)
     [result] = run(broken, broken.score(problem(), RATIONALES[:1]))
     assert "broken reply" in result.scores.reason
     server = loopback()
@@ -296,15 +296,15 @@ def test_what_never_passes_is_quarantined_and_an_absent_service_stops(loopback, 
         away = claude(server, deadline=0.5, ledger=ledger)
         with pytest.raises(AresError, match="does not answer"):
             run(away, away.score(problem(), RATIONALES))
-        assert ledger.spent() == 0  # nobody was reached, so nothing can have been paid for
+        assert ledger.spent() == 0  # no connection, so nothing can have been paid for
 
 
 @BOTH
 @pytest.mark.parametrize(("fault", "paid"), [("malformed", 3), ("server_error", 0)])
-def test_what_is_given_up_leaves_what_it_may_have_cost(make, fault, paid, loopback, problem, tmp_path):
+def test_given_up_request_counts_what_it_may_have_cost(make, fault, paid, loopback, problem, tmp_path):
     with Ledger(tmp_path / "ledger", payer="run", max_usd=1.0) as ledger:
         teacher = make(loopback(script=[fault] * 9), ledger=ledger)
-        teacher.patience = RetryPolicy(first=0.01, attempts=3)
+        teacher.client.policy = RetryPolicy(first=0.01, attempts=3)
         [(_, request)] = teacher.score_requests(problem(), RATIONALES[:1])
         [result] = run(teacher, teacher.score(problem(), RATIONALES[:1]))
         assert isinstance(result.scores, FeedbackError)
@@ -312,7 +312,7 @@ def test_what_is_given_up_leaves_what_it_may_have_cost(make, fault, paid, loopba
 
 
 @BOTH
-def test_a_refused_key_stops_and_is_not_shown(make, loopback, problem, monkeypatch):
+def test_refused_key_stops_and_is_not_shown(make, loopback, problem, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-wrong-98765")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-98765")
     teacher = make(loopback())
@@ -325,7 +325,7 @@ def test_a_refused_key_stops_and_is_not_shown(make, loopback, problem, monkeypat
 
 @BOTH
 @pytest.mark.parametrize("before", [0, 240, 260, 270, 280, 290])
-def test_a_key_that_an_error_repeats_is_not_shown_in_part_either(make, before, loopback, problem):
+def test_no_part_of_a_key_in_an_error_is_shown(make, before, loopback, problem):
     server = loopback(script=["invalid"], message="x" * before + "{key}" + "y" * 300)
     teacher = make(server)
     [result] = run(teacher, teacher.score(problem(), RATIONALES[:1]))
@@ -335,18 +335,18 @@ def test_a_key_that_an_error_repeats_is_not_shown_in_part_either(make, before, l
 
 
 @BOTH
-def test_a_key_that_was_read_from_a_file_works(make, loopback, problem, monkeypatch):
+def test_key_is_stripped(make, loopback, problem, monkeypatch):
     server = loopback()
     monkeypatch.setenv("ANTHROPIC_API_KEY", f"{server.key}\n")
     monkeypatch.setenv("OPENAI_API_KEY", f" {server.key}\r\n")
     teacher = make(server)
     assert None not in scores(run(teacher, teacher.score(problem(), RATIONALES)))
-    assert teacher.key == server.key
+    assert teacher.client.key == server.key
 
 
 @BOTH
 @pytest.mark.parametrize("key", ["sk-one\nsk-two", "sk-\u00fc", "sk-\x7f"])
-def test_a_key_that_fits_into_no_header_is_refused_and_not_shown(make, key, loopback, problem, monkeypatch):
+def test_key_that_is_no_valid_header_is_refused_and_not_shown(make, key, loopback, problem, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", key)
     monkeypatch.setenv("OPENAI_API_KEY", key)
     server = loopback()
@@ -359,24 +359,24 @@ def test_a_key_that_fits_into_no_header_is_refused_and_not_shown(make, key, loop
 
 
 @BOTH
-def test_a_key_is_cut_out_in_every_form(make, loopback):
+def test_key_is_redacted_in_every_form(make, loopback):
     teacher = make(loopback())
-    teacher.key = "sk-a\\b'c"
-    for form in (teacher.key, repr(teacher.key), repr(f"Bearer {teacher.key}".encode())):
-        assert "sk-a" not in teacher.redacted(f"Illegal header value {form}")
+    teacher.client.key = "sk-a\\b'c"
+    for form in (teacher.client.key, repr(teacher.client.key), repr(f"Bearer {teacher.client.key}".encode())):
+        assert "sk-a" not in teacher.client.redacted(f"Illegal header value {form}")
 
 
 @BOTH
-def test_what_cannot_be_sent_is_not_taken_for_lost(make, loopback, problem, tmp_path):
+def test_request_that_cannot_be_sent_costs_nothing(make, loopback, problem, tmp_path):
     with Ledger(tmp_path / "ledger", payer="run", max_usd=1.0) as ledger:
         teacher = make(loopback(), ledger=ledger)
-        teacher.base_url = "nowhere/v1"
+        teacher.client.base_url = "nowhere/v1"
         with pytest.raises(AresError, match=r"cannot send any request.*teacher\.base_url"):
             run(teacher, teacher.score(problem(), RATIONALES))
         assert ledger.spent() == 0
 
 
-def test_no_key_is_one_sentence(monkeypatch):
+def test_missing_key_is_refused(monkeypatch):
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(AresError, match="ANTHROPIC_API_KEY"):
@@ -386,7 +386,7 @@ def test_no_key_is_one_sentence(monkeypatch):
     assert OpenAITeacher(model="local", base_url="http://localhost:1/v1").check() == []
 
 
-def test_a_model_that_the_sdk_does_not_know_is_warned_about(monkeypatch):
+def test_unknown_model_causes_a_warning(monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
     assert AnthropicTeacher(model="claude-haiku-5-5").check() == []
     [warning] = AnthropicTeacher(model="claude-3-haiku-20240307").check()
@@ -395,7 +395,7 @@ def test_a_model_that_the_sdk_does_not_know_is_warned_about(monkeypatch):
 
 @pytest.mark.parametrize("setting", ["concurrency", "timeout", "deadline", "max_tokens"])
 @pytest.mark.parametrize("value", [0, -2, "many", True, float("nan"), float("inf")])
-def test_a_number_that_lets_nothing_through_is_refused(setting, value):
+def test_number_that_is_not_above_0_is_refused(setting, value):
     with pytest.raises(AresError, match=rf"teacher\.{setting}={value}: give a (whole )?number above 0"):
         OpenAITeacher(model="any", **{setting: value})
 
@@ -414,7 +414,7 @@ def test_a_number_that_lets_nothing_through_is_refused(setting, value):
         *({"base_url": f"http://{place}/v1"} for place in ("", "host:port", "host:99999", "[1::2")),
     ],
 )
-def test_a_setting_that_cannot_be_is_refused(settings):
+def test_invalid_setting_is_refused(settings):
     [(setting, value)] = settings.items()
     make = AnthropicTeacher if setting == "batch" else OpenAITeacher
     with pytest.raises(AresError) as caught:
@@ -422,20 +422,20 @@ def test_a_setting_that_cannot_be_is_refused(settings):
     assert f"teacher.{setting}={value}: give " in str(caught.value)
 
 
-def test_an_address_that_is_not_there_is_told(loopback, problem):
+def test_wrong_url_is_reported(loopback, problem):
     server = loopback()
     for teacher in (claude(server, base_url=f"{server.url}/v1"), gpt(server, base_url=server.url)):
         with pytest.raises(AresError, match=r"404.*correct teacher\.model or teacher\.base_url"):
             run(teacher, teacher.score(problem(), RATIONALES))
 
 
-def test_the_papers_prompt_scores_one_rationale_a_request():
+def test_paper_prompt_needs_group_1():
     with pytest.raises(AresError, match=r"teacher\.group=1"):
         AnthropicTeacher(model="claude-haiku-5-5", prompt="paper", group="k")
 
 
 @pytest.mark.parametrize("prompt", ["default", "paper"])
-def test_the_image_goes_with_every_request(prompt, problem, tmp_path, monkeypatch):
+def test_every_request_has_the_image(prompt, problem, tmp_path, monkeypatch):
     path = tmp_path / "image.png"
     Image.new("RGB", (30, 25), "red").save(path)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
@@ -443,7 +443,7 @@ def test_the_image_goes_with_every_request(prompt, problem, tmp_path, monkeypatc
     requests = [request for _, request in teacher.score_requests(problem(image=path), RATIONALES)]
     assert len(requests) == 3
     for request in requests:
-        [image, text] = teacher.arguments(request.payload)["messages"][0]["content"]
+        [image, text] = teacher.client.arguments(request.payload)["messages"][0]["content"]
         assert text["text"] == request.payload["text"]
         assert image["source"]["media_type"] == "image/png"
         assert base64.b64decode(image["source"]["data"]) == path.read_bytes()
@@ -451,26 +451,26 @@ def test_the_image_goes_with_every_request(prompt, problem, tmp_path, monkeypatc
     assert without["image"] is None
 
 
-def test_large_and_foreign_images_are_made_to_fit(problem, tmp_path):
+def test_large_images_and_other_formats_are_converted(problem, tmp_path):
     path = tmp_path / "image.bmp"
     Image.new("RGB", (3000, 1500), "red").save(path)
     teacher = AnthropicTeacher(model="claude-haiku-5-5")
     payload = teacher.score_payload(problem(image=path), RATIONALES[:1])
     assert payload["image"]["size"] == [1568, 784]
-    data = base64.b64decode(teacher.arguments(payload)["messages"][0]["content"][0]["source"]["data"])
+    data = base64.b64decode(teacher.client.arguments(payload)["messages"][0]["content"][0]["source"]["data"])
     assert Image.open(io.BytesIO(data)).size == (1568, 784)
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(AresError, match=r"text\.png is no image; replace"):
+    with pytest.raises(AresError, match=r"text\.png is not an image; replace"):
         teacher.score_payload(problem(image=tmp_path / "text.png"), RATIONALES[:1])
 
 
-def test_an_image_of_too_many_bytes_is_written_anew(problem, tmp_path):
+def test_image_of_too_many_bytes_is_compressed(problem, tmp_path):
     path = tmp_path / "image.png"
     Image.effect_noise((1500, 1500), 200).convert("RGB").save(path, compress_level=0)
     assert path.stat().st_size > LARGEST_FILE
     teacher = AnthropicTeacher(model="claude-haiku-5-5")
     payload = teacher.score_payload(problem(image=path), RATIONALES[:1])
-    data = base64.b64decode(teacher.arguments(payload)["messages"][0]["content"][0]["source"]["data"])
+    data = base64.b64decode(teacher.client.arguments(payload)["messages"][0]["content"][0]["source"]["data"])
     assert len(data) <= LARGEST_FILE
     assert Image.open(io.BytesIO(data)).size == (1500, 1500)
 
@@ -491,7 +491,7 @@ def _cut(path, monkeypatch):
 
 
 @pytest.mark.parametrize("spoil", [_bomb, _value_error, _cut])
-def test_an_image_that_cannot_be_read_is_no_request_but_a_reason(spoil, problem, tmp_path, monkeypatch):
+def test_unreadable_image_gives_feedback_errors(spoil, problem, tmp_path, monkeypatch):
     path = tmp_path / "image.png"
     spoil(path, monkeypatch)
     teacher = AnthropicTeacher(model="claude-haiku-5-5")
@@ -509,7 +509,7 @@ def test_an_image_that_cannot_be_read_is_no_request_but_a_reason(spoil, problem,
     assert empty.scores == []
 
 
-def test_options_and_schema_are_sent_and_enter_the_hash(problem):
+def test_options_and_schema_are_sent_and_hashed(problem):
     hashes = set()
     for changes in (
         {},
@@ -520,14 +520,14 @@ def test_options_and_schema_are_sent_and_enter_the_hash(problem):
         teacher = AnthropicTeacher(**{"model": "claude-haiku-5-5", **changes})
         [(_, request)] = teacher.score_requests(problem(), RATIONALES)
         hashes.add(request.hash)
-        sent = teacher.arguments(request.payload)
+        sent = teacher.client.arguments(request.payload)
         assert sent.get("extra_body") == changes.get("options")
         assert ("output_config" in sent) is teacher.structured
     assert len(hashes) == 4
 
 
 @pytest.mark.parametrize(("prompt", "form"), [("default", prompts), ("paper", paper)])
-def test_another_version_of_a_prompt_is_another_request(prompt, form, problem, monkeypatch):
+def test_prompt_version_enters_the_hash(prompt, form, problem, monkeypatch):
     def asked():
         teacher = AnthropicTeacher(model="claude-haiku-5-5", prompt=prompt, group=1)
         return teacher.score_requests(problem(), RATIONALES)[0][1].hash
@@ -538,14 +538,14 @@ def test_another_version_of_a_prompt_is_another_request(prompt, form, problem, m
     assert asked() != before
 
 
-def test_an_endpoint_enters_the_hash_of_its_requests(problem, monkeypatch):
+def test_endpoint_enters_the_hash(problem, monkeypatch):
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     urls = (None, "http://localhost:1/v1", "http://localhost:2/v1")
 
     def asked(url):
         teacher = OpenAITeacher(model="qwen", base_url=url)
         [(_, request)] = teacher.score_requests(problem(), RATIONALES)
-        assert "endpoint" not in teacher.arguments(request.payload)
+        assert "endpoint" not in teacher.client.arguments(request.payload)
         return request.hash, str(teacher.fingerprint())
 
     for values in zip(*map(asked, urls), strict=True):
@@ -558,18 +558,18 @@ def test_an_endpoint_enters_the_hash_of_its_requests(problem, monkeypatch):
     assert len({teacher.score_requests(problem(), RATIONALES)[0][1].hash for teacher in claudes}) == 1
 
 
-def test_a_reasoning_model_gets_its_own_limit_and_no_temperature(problem):
+def test_reasoning_model_gets_max_completion_tokens_and_no_temperature(problem):
     options = {"options": {"temperature": None}, "limit": "max_completion_tokens"}
     teacher = OpenAITeacher(model="o9", **options)
     payload = teacher.score_payload(problem(), RATIONALES)
-    sent = teacher.arguments(payload)
+    sent = teacher.client.arguments(payload)
     assert sent["max_completion_tokens"] == payload["max_tokens"]
     assert not {"max_tokens", "extra_body"} & sent.keys()
     with pytest.raises(AresError, match=r"teacher\.limit=tokens: choose from"):
         OpenAITeacher(model="o9", limit="tokens")
 
 
-def test_a_cap_is_never_passed_and_the_rest_comes_when_it_is_raised(loopback, problem, tmp_path):
+def test_cap_is_never_exceeded_and_a_higher_one_continues(loopback, problem, tmp_path):
     server = loopback(latency=0.02)
     path = tmp_path / "ledger.sqlite"
 
@@ -597,7 +597,7 @@ def test_a_cap_is_never_passed_and_the_rest_comes_when_it_is_raised(loopback, pr
     assert len(set(server.hashes)) == len(server.hashes) == 30
 
 
-def test_what_may_have_been_paid_for_counts_against_the_cap(loopback, problem, tmp_path):
+def test_attempts_that_may_have_been_paid_for_count_against_the_cap(loopback, problem, tmp_path):
     server = loopback(script=["reset"] * 99)
     with Ledger(tmp_path / "ledger.sqlite", payer="run", max_usd=0.02) as ledger:
         teacher = claude(server, ledger=ledger, deadline=20)

@@ -1,4 +1,4 @@
-"""The steps that ask a Teacher, with Claude behind the loopback server."""
+"""The steps that ask a Teacher, with a loopback server in place of Claude."""
 
 import json
 import os
@@ -105,39 +105,39 @@ def priced(inputs: Path) -> float:
 
 def test_score_correct_and_judge(loopback, inputs):
     server = loopback()
-    made = do(score, inputs, server)
+    result = do(score, inputs, server)
     feedback = read_feedback(inputs / "run" / "feedback.parquet")
     assert [row.status for row in feedback[:2]] == ["ok", "empty"]
     assert all(len(row.scores) == 2 for row in feedback if row.status == "ok")
-    assert made.requests == QUESTIONS
-    assert made.usd == pytest.approx(priced(inputs))
-    assert made.usd > 0
-    assert made.metrics["empty"] == pytest.approx(1 / 60)
+    assert result.requests == QUESTIONS
+    assert result.usd == pytest.approx(priced(inputs))
+    assert result.usd > 0
+    assert result.metrics["empty"] == pytest.approx(1 / 60)
     do(correct, inputs, server)
     corrections = read_corrections(inputs / "run" / "corrections.parquet")
     assert corrections[0].corrected == "It is 1. So yes. So the answer is clear."
-    made = do(judge, inputs, server)
+    result = do(judge, inputs, server)
     verdicts = read_verdicts(inputs / "run" / "verdicts.parquet")
     assert {row.winner for row in verdicts} <= {"a", "b", "tie"}
-    assert made.requests == 2 * QUESTIONS
+    assert result.requests == 2 * QUESTIONS
     assert not list((inputs / "run").glob("*quarantine*"))
 
 
-def test_a_question_asked_again_costs_nothing(loopback, inputs):
+def test_repeated_requests_cost_nothing(loopback, inputs):
     server = loopback()
     do(score, inputs, server, "teacher.group=1")
     assert len(server.hashes) == 59
     config = config_of(inputs, server, "teacher.group=1", "teacher.concurrency=3")
-    made = score(config, replace(run_of(inputs, config), folder=inputs / "other"))
-    assert (made.requests, made.usd) == (0, 0.0)
+    result = score(config, replace(run_of(inputs, config), folder=inputs / "other"))
+    assert (result.requests, result.usd) == (0, 0.0)
     assert len(server.hashes) == 59
 
 
-def test_too_much_quarantine_stops_early_and_says_why(loopback, inputs):
+def test_too_many_quarantined_replies_stop_the_step_early(loopback, inputs):
     server = loopback(content_script=["wrong_count", "wrong_count"])
     with pytest.raises(AresError, match=r"max_quarantine=0\.02 allows: 1 scores for 2 sentences") as caught:
         do(score, inputs, server, "teacher.group=1", "teacher.concurrency=1")
-    assert len(server.hashes) < 12  # two rows of 60 are too many; nobody waits for the rest
+    assert len(server.hashes) < 12  # two of 60 rows are too many; the rest is not sent
     assert not (inputs / "run" / "feedback.parquet").exists()
     rows = read_jsonl(inputs / "run" / "feedback-quarantine.jsonl")
     assert {"id", "reason", "reply", "request_hash"} == rows[0].keys()
@@ -146,19 +146,19 @@ def test_too_much_quarantine_stops_early_and_says_why(loopback, inputs):
     assert rows[0]["reply"].startswith('{"scores"')
 
 
-def test_quarantined_rows_are_counted_and_take_no_part(loopback, inputs):
+def test_quarantined_rows_have_no_scores_and_are_counted(loopback, inputs):
     server = loopback(faults=0.3, kinds=["refusal"])
-    made = do(score, inputs, server, "teacher.group=1", "teacher.max_quarantine=0.9")
+    result = do(score, inputs, server, "teacher.group=1", "teacher.max_quarantine=0.9")
     feedback = read_feedback(inputs / "run" / "feedback.parquet")
     quarantined = [row for row in feedback if row.status == "quarantined"]
     assert quarantined
     assert all(row.scores is None and row.reason and row.request_hash for row in quarantined)
-    assert made.metrics["quarantined"] == len(quarantined) / 60
+    assert result.metrics["quarantined"] == len(quarantined) / 60
     assert len(read_jsonl(inputs / "run" / "feedback-quarantine.jsonl")) == len(quarantined)
 
 
 @pytest.mark.parametrize("step", [score, correct, judge])
-def test_a_corrupt_image_quarantines_its_own_question_only(step, loopback, inputs, capsys):
+def test_corrupt_image_quarantines_only_its_own_question(step, loopback, inputs, capsys):
     image = inputs / "data" / "images" / "2" / "image.png"
     image.parent.mkdir(parents=True)
     image.write_text("no image")
@@ -170,7 +170,7 @@ def test_a_corrupt_image_quarantines_its_own_question_only(step, loopback, input
     [path] = (inputs / "run").glob("*-quarantine.jsonl")
     rows = read_jsonl(path)
     assert {re.split(r"[/,]", row["id"])[0] for row in rows} == {"2"}
-    assert all("image.png is no image" in row["reason"] for row in rows)
+    assert all("image.png is not an image" in row["reason"] for row in rows)
     asked = (QUESTIONS - 1) * (2 if step is judge else 1)
     assert len(server.hashes) == asked
     with pytest.raises(SystemExit):
@@ -179,12 +179,12 @@ def test_a_corrupt_image_quarantines_its_own_question_only(step, loopback, input
 
 
 @pytest.mark.parametrize("policy", ["drop", "keep_own"])
-def test_a_refused_correction_is_never_replaced_by_the_solution(policy, loopback, inputs):
+def test_refused_correction_is_never_replaced_by_the_solution(policy, loopback, inputs):
     server = loopback(content_script=["refusal", "refusal"])
     overrides = ("teacher.max_quarantine=1", f"correct.on_quarantine={policy}")
-    made = do(correct, inputs, server, *overrides)
+    result = do(correct, inputs, server, *overrides)
     rows = read_corrections(inputs / "run" / "corrections.parquet")
-    assert made.metrics["quarantined"] == 1.0
+    assert result.metrics["quarantined"] == 1.0
     if policy == "drop":
         assert {(row.status, row.corrected) for row in rows} == {("quarantined", None)}
     else:
@@ -193,7 +193,7 @@ def test_a_refused_correction_is_never_replaced_by_the_solution(policy, loopback
     assert not any("THE SOLUTION" in str(row) for row in rows)
 
 
-def test_an_empty_rationale_is_nothing_to_keep(loopback, inputs):
+def test_empty_rationale_is_not_kept(loopback, inputs):
     write_rationales(inputs / "rationales.parquet", [Rationale("1", "", (), False)])
     server = loopback(content_script=["refusal", "refusal"])
     do(correct, inputs, server, "teacher.max_quarantine=1", "correct.on_quarantine=keep_own")
@@ -201,7 +201,7 @@ def test_an_empty_rationale_is_nothing_to_keep(loopback, inputs):
     assert (row.status, row.corrected) == ("quarantined", None)
 
 
-def test_a_dry_run_tells_and_sends_nothing(loopback, inputs, capsys):
+def test_dry_run_prints_the_cost_and_sends_nothing(loopback, inputs, capsys):
     server = loopback()
     with pytest.raises(SystemExit) as ended:
         do(score, inputs, server, "teacher.dry_run=true")
@@ -218,14 +218,14 @@ def test_a_dry_run_tells_and_sends_nothing(loopback, inputs, capsys):
     assert "0 to send, 100.0% of 30" in capsys.readouterr().out
 
 
-def test_a_dry_run_of_batches_tells_no_minutes(loopback, inputs, capsys):
+def test_dry_run_of_batches_prints_no_minutes(loopback, inputs, capsys):
     server = loopback()
     with pytest.raises(SystemExit):
         do(score, inputs, server, "teacher.dry_run=true", "teacher.batch=true")
     text = capsys.readouterr().out
     assert "time      within 24 hours, by Message Batches" in text
     assert " min" not in text
-    # A reply that waited in a batch says nothing of how long one alone takes.
+    # The time of a reply in a batch is not that of a request sent alone.
     do(score, inputs, server)
     db = sqlite3.connect(inputs / "ledger.sqlite")
     db.execute("UPDATE requests SET batch = 'b', asked = asked - 80000")
@@ -234,10 +234,10 @@ def test_a_dry_run_of_batches_tells_no_minutes(loopback, inputs, capsys):
     db.close()
     with pytest.raises(SystemExit):
         do(score, inputs, server, "teacher.dry_run=true")
-    assert "min at concurrency 16 (at 3 s a request)" in capsys.readouterr().out
+    assert "min at concurrency 16 (at 3 s per request)" in capsys.readouterr().out
 
 
-def test_a_dry_run_without_a_price_or_a_key_prints_tokens(loopback, inputs, capsys, monkeypatch):
+def test_dry_run_without_price_or_key_prints_tokens(loopback, inputs, capsys, monkeypatch):
     monkeypatch.delenv("ANTHROPIC_API_KEY")
     with pytest.raises(SystemExit):
         do(score, inputs, loopback(), "teacher.dry_run=true", "teacher.model=claude-unknown")
@@ -246,7 +246,7 @@ def test_a_dry_run_without_a_price_or_a_key_prints_tokens(loopback, inputs, caps
     assert "(estimated)" in text
 
 
-def test_the_papers_teacher_is_its_model_and_prompts(loopback, inputs):
+def test_paper_teacher_uses_the_papers_model_and_prompts(loopback, inputs):
     server = loopback()
     config = config_of(inputs, server, "teacher=paper")
     teacher = make_teacher(config)
@@ -257,48 +257,48 @@ def test_the_papers_teacher_is_its_model_and_prompts(loopback, inputs):
 
 
 @pytest.mark.parametrize("share", [-0.1, 2, "nan", "true"])
-def test_a_share_that_is_none_is_refused(share, loopback, inputs):
-    with pytest.raises(AresError, match=rf"(?i)max_quarantine={share}: give a share"):
+def test_invalid_max_quarantine_is_refused(share, loopback, inputs):
+    with pytest.raises(AresError, match=rf"(?i)max_quarantine={share}: give a fraction"):
         check_teacher(config_of(inputs, loopback(), f"teacher.max_quarantine={share}"))
 
 
 @pytest.mark.parametrize("cap", ["lots", -1, "nan", "inf", "true"])
-def test_a_cap_that_would_not_hold_is_refused(cap, loopback, inputs):
+def test_invalid_max_usd_is_refused(cap, loopback, inputs):
     with pytest.raises(AresError, match=rf"(?i)max_usd={cap}: give US dollars"):
         check_teacher(config_of(inputs, loopback(), f"teacher.max_usd={cap}"))
 
 
-def test_a_dry_run_is_on_or_off(loopback, inputs):
+def test_invalid_dry_run_is_refused(loopback, inputs):
     with pytest.raises(AresError, match=r"dry_run=maybe: give true or false"):
         check_teacher(config_of(inputs, loopback(), "teacher.dry_run=maybe"))
 
 
-def test_nothing_to_compare_is_told(loopback, inputs):
+def test_judge_without_common_questions_is_refused(loopback, inputs):
     write_rationales(inputs / "others.parquet", [Rationale("elsewhere", "No.", (1,), False)])
     with pytest.raises(AresError, match=r"judge\.against=.* has no rationale for any question"):
         do(judge, inputs, loopback())
 
 
-def test_a_cap_needs_a_price(loopback, inputs):
+def test_cap_needs_a_price(loopback, inputs):
     config = config_of(inputs, loopback(), "teacher.max_usd=1", "teacher.model=claude-unknown")
     with pytest.raises(AresError, match=r"conf/prices\.yaml"):
         check_teacher(config)
 
 
-def test_a_cap_stops_the_step_and_a_higher_one_resumes_it(loopback, inputs):
+def test_cap_stops_the_step_and_a_higher_one_resumes_it(loopback, inputs):
     server = loopback()
     with pytest.raises(AresError, match=r"teacher\.max_usd=0\.0005 is reached"):
         do(score, inputs, server, "teacher.max_usd=0.0005")
     paid = len(server.hashes)
     assert 0 < paid < QUESTIONS
-    made = do(score, inputs, server, "teacher.max_usd=1")
-    assert made.requests == QUESTIONS - paid
-    assert made.usd == pytest.approx(priced(inputs))  # what was paid before the stop, too
+    result = do(score, inputs, server, "teacher.max_usd=1")
+    assert result.requests == QUESTIONS - paid
+    assert result.usd == pytest.approx(priced(inputs))  # including what was paid before the stop
     assert len(set(server.hashes)) == len(server.hashes) == QUESTIONS
 
 
-def test_the_key_is_in_no_file(loopback, inputs, caplog, capfd):
-    server = loopback(faults=0.3, retry_after=0.1)
+def test_key_is_in_no_file(loopback, inputs, caplog, capfd):
+    server = loopback(faults=0.3, retry_wait=0.1)
     config = config_of(inputs, server, "teacher.timeout=0.4", "teacher.max_quarantine=1")
     context = run_of(inputs, config)
     context.folder.mkdir()
@@ -324,7 +324,7 @@ def train(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_a_missing_key_is_told_before_anything_is_trained(tmp_path, loopback, inputs, monkeypatch):
+def test_missing_key_is_reported_before_training(tmp_path, loopback, inputs, monkeypatch):
     config = config_of(
         inputs, loopback(), "experiment=demo", "teacher=anthropic", f"paths.runs={tmp_path}/runs"
     )
@@ -335,7 +335,7 @@ def test_a_missing_key_is_told_before_anything_is_trained(tmp_path, loopback, in
 
 
 @pytest.mark.slow
-def test_a_whole_run_with_claude_keeps_its_key_to_itself(loopback, tmp_path):
+def test_full_run_writes_the_key_nowhere(loopback, tmp_path):
     server = loopback(faults=0.1, hang=3)
     done = train(
         *(f"paths.runs={tmp_path}/runs", f"teacher.base_url={server.url}", "teacher.timeout=2"),
@@ -371,7 +371,7 @@ def test_judge_hashes_the_rationales_that_it_compares_with(loopback, inputs):
         step.spec.files(config)
 
 
-def test_how_requests_are_sent_does_not_change_a_steps_hash(loopback, inputs):
+def test_step_hash_ignores_how_requests_are_sent(loopback, inputs):
     server = loopback()
     [step] = steps_of(config_of(inputs, server, "stage=score"))
     plain = settings_of(step, config_of(inputs, server))

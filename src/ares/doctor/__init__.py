@@ -1,9 +1,8 @@
-"""stage=doctor: whether a run can work here, what it needs, and what to do where it cannot."""
+"""stage=doctor: whether a run can work on this machine, what it needs, and what to do if it cannot."""
 
 from ares.config.schema import Config
 from ares.doctor.artefacts import check_checkpoints, check_data, check_features
 from ares.doctor.findings import Finding
-from ares.doctor.inputs import check_inputs, stage_steps
 from ares.doctor.machine import (
     check_devices,
     check_disk,
@@ -13,11 +12,12 @@ from ares.doctor.machine import (
     check_memory,
 )
 from ares.doctor.requirements import disk_of_features
-from ares.doctor.spending import check_teacher
+from ares.doctor.teacher import check_teacher
+from ares.doctor.upstream import check_inputs, stage_steps
 
 
 def doctor(config: Config) -> list[str]:
-    """The findings on a run of `doctor.stage` as lines; prints them and exits with code 1 where it cannot work."""
+    """The findings on a run of `doctor.stage` as lines; prints them and exits with code 1 if it cannot work."""
     findings = examine(config)
     asked = f"stage={config.doctor.stage} data={config.data['name']} model={config.model['name']}"
     count = sum(finding.status == "problem" for finding in findings)
@@ -30,7 +30,7 @@ def doctor(config: Config) -> list[str]:
 
 
 def examine(config: Config) -> list[Finding]:
-    """All findings, in the order in which one would look."""
+    """All findings, from the machine to the money."""
     steps = stage_steps(config.doctor.stage)
     problems, splits, data = check_data(config, steps)
     features, patch_dim = check_features(config, problems, steps)

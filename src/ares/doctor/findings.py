@@ -1,4 +1,4 @@
-"""What the doctor found."""
+"""A finding of the doctor."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,8 @@ _MARKS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
 
 @dataclass(frozen=True)
 class Finding:
-    """`status` is ok, note (it works, but know this) or problem (the run cannot work); these two have a `remedy`."""
+    """`status` is ok, note (it works, with a caveat) or problem (the run cannot work); notes and problems have a
+    `remedy`."""
 
     status: str
     subject: str
@@ -22,6 +23,6 @@ class Finding:
 
 
 def parts(error: AresError) -> tuple[str, str]:
-    """What is wrong and what to do, which messages say after a semicolon; of several mistakes the first."""
+    """What is wrong and what to do, which messages separate by a semicolon; of several mistakes the first."""
     text, _, remedy = str(error).splitlines()[0].partition("; ")
     return text, remedy

@@ -1,4 +1,4 @@
-"""What the machine has against what the run asks for."""
+"""The machine against the requirements of the run."""
 
 import os
 import platform
@@ -14,15 +14,21 @@ from ares.config.compose import folder, options
 from ares.config.schema import Config
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
+from ares.doctor.teacher import asks_teacher
+from ares.steps.common.asking import teacher_class
 from ares.steps.common.contract import specs_of
 
-_KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "WANDB_API_KEY", "HF_TOKEN")
-_TEACHER_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+# The setting that limits a step's memory; micro_batch_size of its own block for the others.
+_BATCH_SETTINGS = {
+    "rollout": "rl.generation_batch",
+    "ppo": "rl.micro_batch_size",
+    "generate": "generate.batch_size",
+}
 _SHOWN = ("torch", "transformers", "pytorch-lightning", "peft", "timm", "datasets")
 
 
 def check_environment() -> Iterator[Finding]:
-    """The interpreter and the packages against the project's ranges."""
+    """The interpreter and the packages against the project's requirements."""
     from packaging.requirements import Requirement
 
     wrong = []
@@ -46,7 +52,7 @@ def check_environment() -> Iterator[Finding]:
 
 
 def check_devices(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
-    """The GPUs that can be seen against those that are asked for."""
+    """The visible GPUs against the requested ones."""
     names = [f"{name} ({memory / GIB:.0f} GiB)" for name, memory in _gpus()]
     seen = ", ".join(names) or f"none; {os.cpu_count()} processors, {_memory() / GIB:.0f} GiB of memory"
     asked = config.trainer.devices
@@ -72,22 +78,12 @@ def check_devices(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
 
 
 def check_keys(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
-    """Which keys the environment has; their values are never shown."""
-    there = {name: bool(os.environ.get(name)) for name in _KEYS}
-    yield Finding(
-        "ok", "keys", ", ".join(f"{name} {'set' if found else 'not set'}" for name, found in there.items())
-    )
-    needed = _TEACHER_KEYS.get(config.teacher["name"])
-    # A server of one's own may want no key.
-    own = bool(config.teacher.get("base_url"))
-    if needed and not there[needed] and not own and {"score", "correct", "judge"} & set(steps):
-        yield Finding(
-            "problem",
-            "keys",
-            f"teacher={config.teacher['name']} needs {needed}",
-            f"export {needed}=<key>, or work offline with teacher=reference",
-        )
-    if config.logger.name == "wandb" and not there["WANDB_API_KEY"]:
+    """Which keys the environment has; their values are never shown. `check_teacher` reports a missing one."""
+    teacher = teacher_class(config).key_variable if asks_teacher(steps) else ""
+    names = [name for name in (teacher, "WANDB_API_KEY", "HF_TOKEN") if name]
+    shown = ", ".join(f"{name} {'set' if os.environ.get(name) else 'not set'}" for name in names)
+    yield Finding("ok", "keys", shown)
+    if config.logger.name == "wandb" and not os.environ.get("WANDB_API_KEY"):
         yield Finding(
             "note",
             "keys",
@@ -97,13 +93,13 @@ def check_keys(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
 
 
 def check_memory(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
-    """The memory that each device step needs against the smallest device's."""
+    """The memory that each device step needs against that of the smallest device."""
     model = model_of(config)
     if model is None:
         yield Finding(
             "note",
             "memory",
-            "the model's size is unknown until it is here",
+            "the model's size is unknown until it is downloaded",
             "give a folder: model.init=<folder>",
         )
         return
@@ -114,17 +110,12 @@ def check_memory(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
         return
     listed = ", ".join(f"{step} {gib:.1f}" for step, gib in needs.items())
     text = (
-        f"about GiB a device, {model.parameters / 1e6:.0f} M weights, strategy={config.strategy['name']}, "
+        f"about GiB per device, {model.parameters / 1e6:.0f} M weights, strategy={config.strategy['name']}, "
         f"{config.trainer.precision}: {listed}; {where} has {limit / GIB:.0f}"
     )
     over = [step for step, gib in needs.items() if gib > limit / GIB]
     if over:
-        blocks = {
-            "rollout": "rl.generation_batch",
-            "ppo": "rl.micro_batch_size",
-            "generate": "generate.batch_size",
-        }
-        keys = ", ".join(blocks.get(step, f"{step}.micro_batch_size") for step in over)
+        keys = ", ".join(_BATCH_SETTINGS.get(step, f"{step}.micro_batch_size") for step in over)
         yield Finding(
             "problem",
             "memory",
@@ -139,7 +130,7 @@ def check_memory(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
 
 
 def _alternatives(config: Config, steps: Sequence[str]) -> Iterator[str]:
-    """GiB a device by model and strategy, with the models' own batch sizes."""
+    """GiB per device by model and strategy, with the models' own batch sizes."""
     for name in options("model"):
         settings = OmegaConf.load(folder() / "model" / f"{name}.yaml")
         other = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config), settings))
@@ -155,37 +146,37 @@ def _alternatives(config: Config, steps: Sequence[str]) -> Iterator[str]:
 
 
 def check_disk(config: Config, steps: Sequence[str], features: float = 0.0) -> Iterator[Finding]:
-    """The free space at `paths.runs` against what the run leaves, `features` GiB of image features included."""
-    place = Path(config.paths.runs).resolve()
-    there = next(folder for folder in (place, *place.parents) if folder.exists())
+    """The free space at `paths.runs` against what the run writes, including `features` GiB of image features."""
+    runs = Path(config.paths.runs).resolve()
+    there = next(folder for folder in (runs, *runs.parents) if folder.exists())
     free, model = shutil.disk_usage(there).free / GIB, model_of(config)
     need = features + (disk_of(config, model, steps) if model else 0.0)
-    text = f"{free:.0f} GiB free at {place}, about {need:.1f} needed"
+    text = f"{free:.0f} GiB free at {runs}, about {need:.1f} needed"
     if not os.access(there, os.W_OK):
         yield Finding(
-            "problem", "disk", f"{there} cannot be written", "name another place: paths.runs=<folder>"
+            "problem", "disk", f"{there} cannot be written", "choose another folder: paths.runs=<folder>"
         )
     elif need > free:
-        yield Finding("problem", "disk", text, "make room, or name another place: paths.runs=<folder>")
+        yield Finding("problem", "disk", text, "make room, or choose another folder: paths.runs=<folder>")
     else:
         yield Finding("ok", "disk", text)
 
 
 def check_ledger(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
     """Whether the Teacher's replies can be written at `paths.ledger`."""
-    if not {"score", "correct", "judge"} & set(steps):
+    if not asks_teacher(steps):
         return
-    place = Path(config.paths.ledger).resolve()
-    there = next(path for path in (place, *place.parents) if path.exists())
-    remedy = "name another place: paths.ledger=<file>"
-    if place.is_dir():
-        yield Finding("problem", "ledger", f"{place} is a folder", remedy)
-    elif there not in (place, *filter(Path.is_dir, place.parents)):
-        yield Finding("problem", "ledger", f"{there} is a file, {place} cannot be made below it", remedy)
+    ledger = Path(config.paths.ledger).resolve()
+    there = next(path for path in (ledger, *ledger.parents) if path.exists())
+    remedy = "choose another file: paths.ledger=<file>"
+    if ledger.is_dir():
+        yield Finding("problem", "ledger", f"{ledger} is a folder", remedy)
+    elif there not in (ledger, *filter(Path.is_dir, ledger.parents)):
+        yield Finding("problem", "ledger", f"{there} is a file, {ledger} cannot be created below it", remedy)
     elif not os.access(there, os.W_OK):
         yield Finding("problem", "ledger", f"{there} cannot be written", remedy)
     else:
-        yield Finding("ok", "ledger", str(place))
+        yield Finding("ok", "ledger", str(ledger))
 
 
 def _gpus() -> list[tuple[str, int]]:

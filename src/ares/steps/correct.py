@@ -1,15 +1,13 @@
-"""correct: repeated sentences go, then the Teacher repairs the greedy rationales of the train split."""
+"""correct: removes repeated sentences, then the Teacher repairs the greedy rationales of the train split."""
 
 from functools import partial
 
 from ares.config.schema import Config
-from ares.steps.common.asking import Quarantine, ask_all, check_teacher, teacher_of
+from ares.steps.common.asking import Reject, ask_teacher, check_teacher
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
-from ares.steps.common.dry_run import askable, dry_run
 from ares.steps.common.inputs import load_problems
 from ares.storage.tables import read_rationales, write_corrections
 from ares.teachers.base import Teacher
-from ares.teachers.messages import Request
 from ares.teachers.offline.readings import sentences_of
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts.default import strip_solution
@@ -27,8 +25,8 @@ SPEC = StepSpec(
 
 
 def correct(config: Config, context: StepContext) -> StepResult:
-    """Writes `corrections.parquet`, one row a train question, and what was quarantined to
-    `corrections-quarantine.jsonl`; the gold solution takes nobody's place."""
+    """Writes `corrections.parquet`, one row per train question, and unusable replies to
+    `corrections-quarantine.jsonl`; the gold solution never replaces a correction."""
     problems, splits = load_problems(config, context)
     rationales = read_rationales(context.inputs["rationales"])
     train = set(splits["train"])
@@ -36,66 +34,35 @@ def correct(config: Config, context: StepContext) -> StepResult:
         raise AresError(
             f"{context.inputs['rationales']} holds questions outside the train split; generate again."
         )
-    teacher = teacher_of(config, context)
-    if config.teacher["dry_run"]:
-        asked = [(problems[row.pid], _bare(row)) for row in rationales]
-        dry_run(teacher, askable(partial(_requests, teacher), asked), context.key)
-    rejected = context.folder / "corrections-quarantine.jsonl"
-    quarantine = Quarantine(rejected, config.teacher["max_quarantine"], len(rationales))
-    try:
-        found, usd = _correct_all(teacher, problems, rationales, quarantine, context.key)
-    finally:
-        quarantine.write()
-    figures = _figures(found)
+    ask = partial(_ask, problems)
+    answers = ask_teacher(config, context, rationales, ask, artefact="corrections", total=len(rationales))
+    rows, metrics = answers.rows, _metrics(answers.rows)
     if config.correct.on_quarantine == "keep_own":
-        found = [_kept(row) for row in found]
+        rows = [_kept(row) for row in rows]
     path = context.folder / "corrections.parquet"
-    write_corrections(path, found, context.provenance)
-    return StepResult({"corrections": path}, figures, usd=usd, requests=teacher.usage.requests)
+    write_corrections(path, rows, context.provenance)
+    return StepResult({"corrections": path}, metrics, usd=answers.usd, requests=answers.requests)
 
 
-def _correct_all(
-    teacher: Teacher,
-    problems: dict[str, Problem],
-    rationales: list[Rationale],
-    quarantine: Quarantine,
-    label: str,
-) -> tuple[list[Correction], float]:
-    found: dict[str, Correction] = {}
-
-    async def one(row: Rationale) -> None:
-        bare = _bare(row)
-        result = await teacher.correct(problems[row.pid], bare, sentences_of(bare))
-        own = (row.pid, row.text, remove_repeated_sentences(row.text))
-        if isinstance(result.text, FeedbackError):
-            found[row.pid] = Correction(
-                *own, None, "quarantined", result.text.reason, request_hash=result.request_hash
-            )
-            quarantine.add(row.pid, result.text, result.request_hash)
-        else:
-            found[row.pid] = Correction(*own, result.text, "ok", request_hash=result.request_hash)
-
-    usd = ask_all(teacher, [one(row) for row in rationales], label)
-    return [found[row.pid] for row in rationales], usd
+async def _ask(problems: dict[str, Problem], teacher: Teacher, row: Rationale, reject: Reject) -> Correction:
+    deduplicated = remove_repeated_sentences(row.text)
+    [bare] = strip_solution([deduplicated])
+    result = await teacher.correct(problems[row.pid], bare, sentences_of(bare))
+    own = (row.pid, row.text, deduplicated)
+    if isinstance(result.text, FeedbackError):
+        reject(row.pid, result.text, result.request_hash)
+        reason = result.text.reason
+        return Correction(*own, None, "quarantined", reason, request_hash=result.request_hash)
+    return Correction(*own, result.text, "ok", request_hash=result.request_hash)
 
 
-def _requests(teacher: Teacher, asked: tuple[Problem, str]) -> list[Request]:
-    problem, bare = asked
-    return [teacher.request("correct", teacher.correct_payload(problem, bare, sentences_of(bare)))]
-
-
-def _bare(row: Rationale) -> str:
-    [bare] = strip_solution([remove_repeated_sentences(row.text)])
-    return bare
-
-
-def _figures(found: list[Correction]) -> dict[str, float]:
-    count = max(1, len(found))
-    changed = sum(row.status == "ok" and row.corrected != strip_solution([row.rationale])[0] for row in found)
+def _metrics(rows: list[Correction]) -> dict[str, float]:
+    count = max(1, len(rows))
+    changed = sum(row.status == "ok" and row.corrected != strip_solution([row.rationale])[0] for row in rows)
     return {
         "changed": changed / count,
-        "deduplicated": sum(row.deduplicated != row.rationale for row in found) / count,
-        "quarantined": sum(row.status == "quarantined" for row in found) / count,
+        "deduplicated": sum(row.deduplicated != row.rationale for row in rows) / count,
+        "quarantined": sum(row.status == "quarantined" for row in rows) / count,
     }
 
 

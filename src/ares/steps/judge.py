@@ -1,19 +1,16 @@
 """judge: the Teacher compares this run's rationales (a) with another run's (b), in both orders."""
 
-from functools import partial
 from pathlib import Path
 
 from ares.config.commands import command
 from ares.config.schema import Config
 from ares.evaluation.judge import combine, win_rates
-from ares.steps.common.asking import Quarantine, ask_all, check_teacher, teacher_of
+from ares.steps.common.asking import Reject, ask_teacher, check_teacher
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
-from ares.steps.common.dry_run import askable, dry_run
 from ares.steps.common.inputs import load_problems
 from ares.storage.files import sha256_file
 from ares.storage.tables import read_rationales, write_verdicts
 from ares.teachers.base import Teacher
-from ares.teachers.messages import Request
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts.default import strip_solution
 from ares.types import AresError, Problem, Verdict
@@ -31,30 +28,23 @@ Pair = tuple[Problem, str, str]
 
 
 def judge(config: Config, context: StepContext) -> StepResult:
-    """Writes `verdicts.parquet`, one row a question that both runs have a rationale for, and what was
-    quarantined to `verdicts-quarantine.jsonl`."""
+    """Writes `verdicts.parquet`, one row per question for which both runs have a rationale, and unusable replies to
+    `verdicts-quarantine.jsonl`."""
     problems, _ = load_problems(config, context)
     own = read_rationales(context.inputs[f"rationales-{config.judge.split}"])
     others = {row.pid: row.text for row in read_rationales(other_rationales(config))}
-    both = [(problems[row.pid], row.text, others[row.pid]) for row in own if row.pid in others]
-    if not both:
+    pairs = [(problems[row.pid], row.text, others[row.pid]) for row in own if row.pid in others]
+    if not pairs:
         raise AresError(
             f"judge.against={config.judge.against} has no rationale for any question of this run's {config.judge.split} "
             "split; name a run on the same data."
         )
-    pairs = [(problem, _bare(a), _bare(b)) for problem, a, b in both[: config.judge.questions]]
-    teacher = teacher_of(config, context)
-    if config.teacher["dry_run"]:
-        dry_run(teacher, askable(partial(_requests, teacher), pairs), context.key)
-    rejected = context.folder / "verdicts-quarantine.jsonl"
-    quarantine = Quarantine(rejected, config.teacher["max_quarantine"], 2 * len(pairs))
-    try:
-        verdicts, usd = _judge_all(teacher, pairs, quarantine, context.key)
-    finally:
-        quarantine.write()
+    pairs = pairs[: config.judge.questions]
+    answers = ask_teacher(config, context, pairs, _ask, artefact="verdicts", total=2 * len(pairs))
     path = context.folder / "verdicts.parquet"
-    write_verdicts(path, verdicts, context.provenance)
-    return StepResult({"verdicts": path}, win_rates(verdicts), usd=usd, requests=teacher.usage.requests)
+    write_verdicts(path, answers.rows, context.provenance)
+    metrics = win_rates(answers.rows)
+    return StepResult({"verdicts": path}, metrics, usd=answers.usd, requests=answers.requests)
 
 
 def other_rationales(config: Config) -> Path:
@@ -73,28 +63,12 @@ def other_rationales(config: Config) -> Path:
     return path
 
 
-def _bare(text: str) -> str:
-    return strip_solution([text])[0]
-
-
-def _requests(teacher: Teacher, pair: Pair) -> list[Request]:
-    problem, a, b = pair
-    orders = ((a, b), (b, a))
-    return [teacher.request("judge", teacher.judge_payload(problem, *order)) for order in orders]
-
-
-def _judge_all(
-    teacher: Teacher, pairs: list[Pair], quarantine: Quarantine, label: str
-) -> tuple[list[Verdict], float]:
-    found: dict[str, Verdict] = {}
-
-    async def one(problem: Problem, a: str, b: str) -> None:
-        results = [await teacher.judge(problem, a, b), await teacher.judge(problem, b, a)]
-        hashes = [result.request_hash for result in results]
-        found[problem.pid] = combine(problem.pid, results[0].winner, results[1].winner, hashes)
-        for name, result in zip(("a first", "b first"), results, strict=True):
-            if isinstance(result.winner, FeedbackError):
-                quarantine.add(f"{problem.pid}, {name}", result.winner, result.request_hash)
-
-    usd = ask_all(teacher, [one(*pair) for pair in pairs], label)
-    return [found[problem.pid] for problem, _, _ in pairs], usd
+async def _ask(teacher: Teacher, pair: Pair, reject: Reject) -> Verdict:
+    problem, own, other = pair
+    a, b = (strip_solution([text])[0] for text in (own, other))
+    results = [await teacher.judge(problem, a, b), await teacher.judge(problem, b, a)]
+    for order, result in zip(("a first", "b first"), results, strict=True):
+        if isinstance(result.winner, FeedbackError):
+            reject(f"{problem.pid}, {order}", result.winner, result.request_hash)
+    hashes = [result.request_hash for result in results]
+    return combine(problem.pid, results[0].winner, results[1].winner, hashes)

@@ -1,16 +1,14 @@
 """score: the Teacher scores every sentence of every rollout."""
 
-from functools import partial
 from itertools import groupby
 
 from ares.config.schema import Config
-from ares.steps.common.asking import Quarantine, ask_all, check_teacher, teacher_of
+from ares.steps.common.asking import Reject, ask_teacher, check_teacher
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
-from ares.steps.common.dry_run import askable, dry_run
 from ares.steps.common.inputs import load_problems
 from ares.storage.tables import read_rollouts, write_feedback
 from ares.teachers.base import Teacher
-from ares.teachers.messages import Request, ScoreResult
+from ares.teachers.messages import ScoreResult
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts.default import strip_solution
 from ares.types import AresError, Feedback, Problem, Rollout
@@ -25,9 +23,11 @@ SPEC = StepSpec(
     check=lambda config, source: check_teacher(config),
 )
 
+Group = tuple[Problem, list[Rollout]]  # all rollouts of one question
+
 
 def score(config: Config, context: StepContext) -> StepResult:
-    """Writes `feedback.parquet`, one row a rollout, and what was quarantined to `feedback-quarantine.jsonl`."""
+    """Writes `feedback.parquet`, one row per rollout, and unusable replies to `feedback-quarantine.jsonl`."""
     problems, splits = load_problems(config, context)
     rollouts = read_rollouts(context.inputs["rollouts"])
     train = set(splits["train"])
@@ -36,42 +36,20 @@ def score(config: Config, context: StepContext) -> StepResult:
         raise AresError(
             f"{context.inputs['rollouts']} holds questions outside the train split; roll out again."
         )
-    teacher = teacher_of(config, context)
-    if config.teacher["dry_run"]:
-        dry_run(teacher, askable(partial(_requests, teacher), groups), context.key)
-    rejected = context.folder / "feedback-quarantine.jsonl"
-    quarantine = Quarantine(rejected, config.teacher["max_quarantine"], len(rollouts))
-    try:
-        feedback, usd = _score_all(teacher, groups, quarantine, context.key)
-    finally:
-        quarantine.write()
+    answers = ask_teacher(config, context, groups, _ask, artefact="feedback", total=len(rollouts))
+    feedback = [row for rows in answers.rows for row in rows]
     path = context.folder / "feedback.parquet"
     write_feedback(path, feedback, context.provenance)
-    return StepResult({"feedback": path}, _figures(feedback), usd=usd, requests=teacher.usage.requests)
+    return StepResult({"feedback": path}, _metrics(feedback), usd=answers.usd, requests=answers.requests)
 
 
-def _score_all(
-    teacher: Teacher, groups: list[tuple[Problem, list[Rollout]]], quarantine: Quarantine, label: str
-) -> tuple[list[Feedback], float]:
-    found: dict[str, list[Feedback]] = {}
-
-    async def one(problem: Problem, rows: list[Rollout]) -> None:
-        results = await teacher.score(problem, _asked(rows))
-        found[problem.pid] = [_feedback(row, result) for row, result in zip(rows, results, strict=True)]
-        for row, result in zip(rows, results, strict=True):
-            if isinstance(result.scores, FeedbackError):
-                quarantine.add(row.row_id, result.scores, result.request_hash)
-
-    usd = ask_all(teacher, [one(*item) for item in groups], label)
-    return [row for problem, _ in groups for row in found[problem.pid]], usd
-
-
-def _requests(teacher: Teacher, group: tuple[Problem, list[Rollout]]) -> list[Request]:
-    return [request for _, request in teacher.score_requests(group[0], _asked(group[1]))]
-
-
-def _asked(rows: list[Rollout]) -> list[list[str]]:
-    return [strip_solution(row.sentences) for row in rows]
+async def _ask(teacher: Teacher, group: Group, reject: Reject) -> list[Feedback]:
+    problem, rollouts = group
+    results = await teacher.score(problem, [strip_solution(row.sentences) for row in rollouts])
+    for row, result in zip(rollouts, results, strict=True):
+        if isinstance(result.scores, FeedbackError):
+            reject(row.row_id, result.scores, result.request_hash)
+    return [_feedback(row, result) for row, result in zip(rollouts, results, strict=True)]
 
 
 def _feedback(row: Rollout, result: ScoreResult) -> Feedback:
@@ -80,12 +58,12 @@ def _feedback(row: Rollout, result: ScoreResult) -> Feedback:
     if isinstance(result.scores, FeedbackError):
         return Feedback(row.row_id, None, "quarantined", result.scores.reason, result.request_hash)
     if len(result.scores) != len(row.spans):
-        # Every reader counts; a Teacher that does not would spoil training without a word.
+        # Parsers check the count; a Teacher that does not would silently corrupt training.
         raise AssertionError(f"{row.row_id}: {len(result.scores)} scores for {len(row.spans)} sentences")
     return Feedback(row.row_id, tuple(result.scores), "ok", "", result.request_hash)
 
 
-def _figures(feedback: list[Feedback]) -> dict[str, float]:
+def _metrics(feedback: list[Feedback]) -> dict[str, float]:
     scores = [score for row in feedback if row.status == "ok" for score in row.scores or ()]
     count = max(1, len(feedback))
     return {

@@ -1,16 +1,15 @@
-"""What every Teacher is: it scores sentences, repairs rationales and judges pairs.
+"""The base class of all Teachers: it scores sentences, repairs rationales and judges pairs.
 
-A subclass says how a request looks (`score_payload`, `correct_payload`, `judge_payload`), sends it (`send`)
-and names all that its replies depend on (`fingerprint`). Everything else is here: requests go through the
-ledger, replies through `parsing`; what cannot be read is asked about once more where the Teacher can do so
-(`repair_payload`), and then comes back as a FeedbackError, to be quarantined by the caller.
+A subclass builds requests (`score_payload`, `correct_payload`, `judge_payload`), sends them (`send`) and lists
+everything that its replies depend on (`fingerprint`). After an unreadable reply it is asked once more if it
+supports that (`repair_payload`); if that fails too, the result is a FeedbackError, which the caller quarantines.
 """
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ares.storage.files import hash_of
 from ares.teachers.messages import (
@@ -25,26 +24,30 @@ from ares.teachers.messages import (
     Unaskable,
     Usage,
 )
+from ares.teachers.needs import check_needs
 from ares.teachers.parsing import FeedbackError, parse_correction, parse_grouped_scores, parse_verdict
 from ares.types import AresError, Problem
 
 if TYPE_CHECKING:
     from ares.teachers.ledger.ledger import Ledger
 
-Reader = Callable[[str], list[Any]]  # from a reply's text: answers, or FeedbackErrors in their places
-STOPS = {"refusal": "the Teacher refused", "max_tokens": "the reply is cut off at max_tokens"}
+Reader = Callable[[str], list[Any]]  # from a reply's text to answers, with FeedbackErrors for unreadable ones
+_STOPS = {"refusal": "the Teacher refused", "max_tokens": "the reply is cut off at max_tokens"}
 
 
 class Teacher(ABC):
     """A source of sentence scores, repairs and verdicts; one object serves one event loop.
 
     `name` and `prompt_version` are part of every request; without a `ledger` every request is sent. At most
-    `concurrency` requests are open at once. `group` is how many of a question's rationales one request
-    holds: "k" (all) or 1; where `shuffled`, their order in it is drawn from a hash.
+    `concurrency` requests are open at once. `group` is how many of a question's rationales share a request: "k"
+    (all) or 1; with `shuffled`, their order in the request is drawn from a hash.
     """
 
-    shuffled = False
-    waits = False  # whether replies come in batches, within a day
+    package: ClassVar[str] = ""  # the package that it needs, if any
+    key_variable: ClassVar[str] = ""  # the environment variable that holds its key, if any
+    costs_money: ClassVar[bool] = False
+    shuffled: ClassVar[bool] = False
+    answers_in_batches = False  # within a day
 
     def __init__(
         self,
@@ -57,14 +60,13 @@ class Teacher(ABC):
     ) -> None:
         if str(group) not in ("k", "1"):
             raise AresError(f"teacher.group={group}: choose from k, 1.")
-        self.name = name
-        self.prompt_version = prompt_version
-        self.ledger = ledger
+        self.name, self.prompt_version, self.ledger = name, prompt_version, ledger
         self.grouped = str(group) == "k"
         self.usage = Usage()
         self.concurrency = concurrency or 1_000_000
         self._slots = asyncio.Semaphore(self.concurrency)
         self._stopped = False
+        self._planned: list[Request] | None = None
 
     @abstractmethod
     def score_payload(self, problem: Problem, rationales: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -80,24 +82,25 @@ class Teacher(ABC):
 
     @abstractmethod
     async def send(self, request: Request) -> Reply:
-        """Sends a request and returns the reply; raises Unanswered, or AresError where all must stop."""
+        """Sends a request and returns the reply; raises Unanswered, or AresError if the step must stop."""
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """All that replies depend on beside the requests (model, prompt version ...), as JSON."""
+        """Everything that replies depend on apart from the requests (model, prompt version ...), as JSON."""
 
     def check(self) -> list[str]:
-        """Raises AresError where requests cannot succeed (no key, no package); returns warnings."""
+        """Raises AresError if requests cannot succeed (no key, no package); returns warnings."""
+        check_needs(self.name, self.package, self.key_variable)
         return []
 
     def repair_payload(self, payload: Mapping[str, Any], reply: Reply, reason: str) -> dict[str, Any] | None:
-        """The request that asks again after an unusable reply; None where asking again is no use."""
+        """The request that asks again after an unusable reply; None if that is pointless."""
         return None
 
     def read_scores(
         self, text: str, rationales: Sequence[Sequence[str]]
     ) -> list[list[float] | FeedbackError]:
-        """The scores in a reply, one entry a rationale, in the order in which they were asked about."""
+        """The scores in a reply, one entry per rationale, in the order of the request."""
         return parse_grouped_scores(text, [len(sentences) for sentences in rationales])
 
     def read_correction(self, text: str) -> str:
@@ -106,19 +109,19 @@ class Teacher(ABC):
 
     @property
     def priced(self) -> bool:
-        """Whether it is known what requests cost."""
-        return True
+        """Whether the price of requests is known."""
+        return self.usd(0, 0) is not None
 
     def usd(self, input_tokens: int, output_tokens: int) -> float | None:
-        """What so many tokens cost (US dollars); None if the price is unknown."""
+        """The price of this many tokens (US dollars); None if it is unknown."""
         return 0.0
 
     def expected_tokens(self, request: Request) -> tuple[int, int]:
-        """About how many tokens a request has, and its reply."""
+        """The likely input and output tokens of a request."""
         return 0, 0
 
     async def count_tokens(self, request: Request) -> int | None:
-        """How many tokens the service counts in a request, for free; None if it does not tell."""
+        """The input tokens of a request by the service's own count, free of charge; None without one."""
         return None
 
     def max_cost_usd(self, request: Request) -> float | None:
@@ -130,16 +133,21 @@ class Teacher(ABC):
         self.stop()
 
     def stop(self) -> None:
-        """From now on nothing is sent; what is under way comes to its end."""
+        """Sends nothing from now on; open requests are completed."""
         self._stopped = True
 
+    def plan(self) -> list[Request]:
+        """Sends nothing from now on; the returned list collects the requests that would be sent."""
+        self._planned = []
+        return self._planned
+
     def score_groups(self, problem: Problem, rationales: Sequence[Sequence[str]]) -> list[list[int]]:
-        """Which rationales (by index) go into which request, in which order; empty ones into none."""
+        """The indices of the rationales in each request, in their order there; empty rationales are left out."""
         asked = [index for index, sentences in enumerate(rationales) if sentences]
         if not self.grouped:
             return [[index] for index in asked]
         if self.shuffled:
-            asked.sort(key=lambda index: _draw(problem.pid, index, rationales[index]))
+            asked.sort(key=lambda index: hash_of([problem.pid, index, list(rationales[index])]))
         return [asked] if asked else []
 
     def request(self, kind: Kind, payload: Mapping[str, Any]) -> Request:
@@ -149,14 +157,14 @@ class Teacher(ABC):
     def score_requests(
         self, problem: Problem, rationales: Sequence[Sequence[str]]
     ) -> list[tuple[list[int], Request]]:
-        """The requests that score a question's rationales, each with the indices of those that it holds."""
+        """The requests that score a question's rationales, each with the indices of the rationales in it."""
         return [
             (group, self.request("score", self.score_payload(problem, [rationales[i] for i in group])))
             for group in self.score_groups(problem, rationales)
         ]
 
     async def score(self, problem: Problem, rationales: Sequence[Sequence[str]]) -> list[ScoreResult]:
-        """Scores a question's rationales, without `Solution:` (see `prompts`)."""
+        """Scores a question's rationales, given as sentences without `Solution:` (see `prompts`)."""
         try:
             requests = self.score_requests(problem, rationales)
         except Unaskable as error:
@@ -170,45 +178,50 @@ class Teacher(ABC):
             for index, (scores, request_hash) in zip(group, found, strict=True):
                 results[index] = ScoreResult(scores, request_hash)
 
-        # All come to their end before an error is passed on: replies that are paid for are recorded.
+        # All requests are completed before an error is raised: paid replies must be recorded.
         for outcome in await asyncio.gather(*(one(*item) for item in requests), return_exceptions=True):
             if outcome is not None:
                 raise outcome
         return results
 
     async def correct(self, problem: Problem, rationale: str, sentences: Sequence[str]) -> CorrectResult:
-        """Repairs a rationale; `sentences` are those of `rationale`, in order, without `Solution:`."""
-        try:
-            request = self.request("correct", self.correct_payload(problem, rationale, sentences))
-        except Unaskable as error:
-            return CorrectResult(FeedbackError(str(error)), "")
-        [(text, request_hash)] = await self._answer(request, _single(self.read_correction))
-        return CorrectResult(text, request_hash)
+        """Repairs a rationale without `Solution:`; `sentences` are its sentences, in order."""
+        payload = partial(self.correct_payload, problem, rationale, sentences)
+        return CorrectResult(*await self._ask_one("correct", payload, self.read_correction))
 
     async def judge(self, problem: Problem, first: str, second: str) -> JudgeResult:
-        """Compares two rationales; ask in both orders to see whether the order decides."""
+        """Compares two rationales; ask in both orders to see whether the order matters."""
+        payload = partial(self.judge_payload, problem, first, second)
+        return JudgeResult(*await self._ask_one("judge", payload, parse_verdict))
+
+    async def _ask_one(
+        self, kind: Kind, payload: Callable[[], dict[str, Any]], parse: Callable[[str], Any]
+    ) -> tuple[Any, str]:
+        def read(text: str) -> list[Any]:
+            try:
+                return [parse(text)]
+            except FeedbackError as error:
+                return [error]
+
         try:
-            request = self.request("judge", self.judge_payload(problem, first, second))
+            request = self.request(kind, payload())
         except Unaskable as error:
-            return JudgeResult(FeedbackError(str(error)), "")
-        [(winner, request_hash)] = await self._answer(request, _single(parse_verdict))
-        return JudgeResult(winner, request_hash)
+            return FeedbackError(str(error)), ""
+        [answer] = await self._answer(request, read)
+        return answer
 
     async def _answer(self, request: Request, read: Reader, count: int = 1) -> list[tuple[Any, str]]:
-        """`count` answers as `read` finds them in the reply, each with the hash of the request it came by."""
-        # A repair keeps its slot: behind all others it would tell of a useless Teacher when all is paid.
+        """`count` answers that `read` finds in the reply, each with the hash of its request."""
+        # A repair keeps its slot: queued last, it would reveal a useless Teacher only when everything is paid.
         async with self._slots:
-            return await self._answer_now(request, read, count)
-
-    async def _answer_now(self, request: Request, read: Reader, count: int) -> list[tuple[Any, str]]:
-        reply, found = await self._ask(request, read, count)
-        again = None
-        if reply and (errors := [item for item in found if isinstance(item, FeedbackError)]):
-            again = self.repair_payload(request.payload, reply, errors[0].reason)
-        if again is None:
-            return [(item, request.hash) for item in found]
-        repair = self.request(request.kind, again)
-        _, repaired = await self._ask(repair, read, count)
+            reply, found = await self._ask(request, read, count)
+            again = None
+            if reply and (errors := [item for item in found if isinstance(item, FeedbackError)]):
+                again = self.repair_payload(request.payload, reply, errors[0].reason)
+            if again is None:
+                return [(item, request.hash) for item in found]
+            repair = self.request(request.kind, again)
+            _, repaired = await self._ask(repair, read, count)
         return [
             (new, repair.hash) if isinstance(old, FeedbackError) else (old, request.hash)
             for old, new in zip(found, repaired, strict=True)
@@ -217,32 +230,21 @@ class Teacher(ABC):
     async def _ask(self, request: Request, read: Reader, count: int) -> tuple[Reply | None, list[Any]]:
         try:
             if self._stopped:
-                raise Stopped("The step came to an early end.")
+                raise Stopped("The step stopped early.")
             reply = await self._send(request)
         except Unanswered as error:
             return None, [error] * count
         self.usage.add(request.hash, reply)
-        found = [FeedbackError(STOPS[reply.stop])] * count if reply.stop else read(reply.text)
+        found = [FeedbackError(_STOPS[reply.stop])] * count if reply.stop else read(reply.text)
         for item in found:
             if isinstance(item, FeedbackError):
                 item.reply = reply.text
         return reply, found
 
     async def _send(self, request: Request) -> Reply:
+        if self._planned is not None:
+            self._planned.append(request)
+            raise Unanswered("not sent")
         if self.ledger is None:
             return await self.send(request)
-        return await self.ledger.ask(request, self.send, worst=self.max_cost_usd(request))
-
-
-def _single(parse: Callable[[str], Any]) -> Reader:
-    def read(text: str) -> list[Any]:
-        try:
-            return [parse(text)]
-        except FeedbackError as error:
-            return [error]
-
-    return read
-
-
-def _draw(pid: str, index: int, sentences: Sequence[str]) -> str:
-    return hash_of([pid, index, list(sentences)])
+        return await self.ledger.ask(request, self.send, max_cost=self.max_cost_usd(request))

@@ -1,4 +1,4 @@
-"""What goes to a Teacher and comes back: requests, replies, results, and the count of them."""
+"""Requests to a Teacher, its replies, the results read from them, and usage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ Kind = Literal["score", "correct", "judge"]
 
 @dataclass(frozen=True)
 class Request:
-    """One question to a Teacher; `payload` is JSON that decides the reply, images enter it by sha256."""
+    """One question to a Teacher; `payload` is JSON that determines the reply, with images as their sha256."""
 
     kind: Kind
     teacher: str
@@ -29,9 +29,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back; `usd` is None if the price is unknown, `cached` says that nothing was sent.
+    """A reply; `usd` is None if the price is unknown, `cached` means that nothing was sent.
 
-    `stop` is empty, or says why the reply is none: `refusal` or `max_tokens`.
+    `stop` is empty, or says why the reply is unusable: `refusal` or `max_tokens`.
     """
 
     text: str
@@ -43,7 +43,7 @@ class Reply:
 
 
 class Unanswered(FeedbackError):
-    """A request that got no reply; `paid` says that it may have cost money all the same."""
+    """A request without a reply; `paid` means that it may have cost money nevertheless."""
 
     def __init__(self, reason: str, *, paid: bool = False) -> None:
         super().__init__(reason)
@@ -51,16 +51,16 @@ class Unanswered(FeedbackError):
 
 
 class Stopped(AresError):
-    """A request that was not sent because the step is coming to an early end."""
+    """A request that was not sent because the step is stopping early."""
 
 
 class Unaskable(AresError):
-    """A question that no request can be made of, such as one whose image cannot be read."""
+    """A question for which no request can be built, such as one with an unreadable image."""
 
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """The scores in [0, 1] of one rationale's sentences; without sentences none, and no request."""
+    """The scores in [0, 1] of one rationale's sentences; empty, and without a request, for an empty rationale."""
 
     scores: list[float] | FeedbackError
     request_hash: str
@@ -84,8 +84,8 @@ class JudgeResult:
 
 @dataclass
 class Usage:
-    """What a Teacher was asked so far: `requests` were sent, `cached` came from the ledger; `answered` are the
-    hashes of both."""
+    """A Teacher's usage so far: `requests` were sent, `cached` came from the ledger, `answered` holds the hashes of
+    both."""
 
     requests: int = 0
     cached: int = 0
@@ -95,7 +95,7 @@ class Usage:
     answered: set[str] = field(default_factory=set)
 
     def add(self, request_hash: str, reply: Reply) -> None:
-        """Counts one reply; a cached one cost nothing."""
+        """Counts one reply; a cached one costs nothing."""
         self.answered.add(request_hash)
         if reply.cached:
             self.cached += 1

@@ -1,4 +1,4 @@
-"""What the loopback model answers: deterministic, from nothing but the request's text."""
+"""The answers of the loopback model, a deterministic function of the request text."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ def answer(text: str, bias: float, wrong_count: bool) -> str:
 
 
 def _scores(text: str, bias: float) -> list[dict[str, object]]:
-    """With `bias` a rationale gains by siblings that are worse than itself, as graders that compare let it."""
+    """With `bias` a rationale gains from worse rationales in the same request, as with graders that compare."""
     found = _NUMBERED.findall(text)
     means = {
         number: fmean(_score(sentence) for own, _, sentence in found if own == number)

@@ -10,8 +10,8 @@ from faults import Faults
 
 
 class Batches:
-    """Batches end `seconds` after their creation (a list: of one after the other, 0 beyond its end); a request's result may be errored, expired, missing or there
-    twice. A canceled batch has half of its results; one that is archived has none any more."""
+    """Batches end `seconds` after their creation (a list: per batch, then 0); a request's result may be errored,
+    expired, missing or duplicated. A canceled batch has half of its results, an archived one none."""
 
     def __init__(
         self, faults: Faults, message: Callable[[Any, str], dict[str, Any]], seconds: float | list[float]
@@ -22,7 +22,7 @@ class Batches:
         self.ends: dict[str, float] = {}
         self.canceled: set[str] = set()
         self.archived: set[str] = set()
-        self.address = ""  # of the server, for the links that it gives
+        self.address = ""  # of the server, for the links in its replies
         self.lines: dict[str, bytes] = {}
 
     def create(self, requests: list[dict[str, Any]]) -> dict[str, Any]:
@@ -50,8 +50,8 @@ class Batches:
         return shown
 
     def get(self, path: str) -> Any:
-        """A batch (/<id>), its results (/<id>/results), or all batches, the latest first (nothing); None if it is
-        not there."""
+        """A batch (/<id>), its results (/<id>/results), or all batches, the latest first (empty path); None if
+        there is none."""
         if not path:
             data = [self.describe(name) for name in reversed(self.requests)]
             return {"data": data, "has_more": False, "first_id": None, "last_id": None}
@@ -68,7 +68,7 @@ class Batches:
         return self.lines[name]
 
     def describe(self, name: str) -> dict[str, Any]:
-        """A batch as the API shows it: of its requests only how many they are."""
+        """A batch as the API shows it, with the number of its requests."""
         canceled = name in self.canceled
         ended = time.time() >= self.ends[name] or name in self.archived
         count = len(self.requests[name])

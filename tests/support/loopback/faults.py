@@ -1,6 +1,6 @@
-"""Which fault meets which request: drawn from hash(request, attempt), so that every run meets the same ones.
+"""The faults of requests, drawn from hash(request, attempt), so that every run has the same ones.
 
-What a model gets wrong (`CONTENT`) is drawn from the request alone: asked again, it says the same again.
+Mistakes of the model (`CONTENT`) are drawn from the request alone: asked again, it makes the same mistake.
 """
 
 from collections import Counter
@@ -42,13 +42,13 @@ class Faults:
         return self._drawn([kind for kind in self.kinds if kind in TRANSPORT], name, attempt)
 
     def content(self, name: str, turn: int) -> str:
-        """What the model gets wrong in the answer to a request, "ok" if nothing."""
+        """The model's mistake in the answer to a request, "ok" if none."""
         if self.content_script is not None:
             return self.content_script[turn] if turn < len(self.content_script) else "ok"
         return self._drawn([kind for kind in self.kinds if kind in CONTENT], name, "content")
 
     def batch(self, custom_id: str) -> str:
-        """What becomes of a request's result in a batch."""
+        """The outcome of a request in a batch."""
         self.submissions[custom_id] += 1
         if self.batch_refused is not None:
             return "refused"

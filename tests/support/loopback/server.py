@@ -6,10 +6,10 @@ chat completions, for the unmodified SDKs; with faults.
 prints the port that it listens on. Options: latency, seconds of a reply; faults, kinds, script,
 content_script, opening, batch_faults, batch_refused (see faults.py); bias (answers.py); hang, seconds of a time-out;
 retry_after, seconds, or limits, headers ("+2": the moment in 2 s), of a 429; message of errors, with
-{key} for the key that came; headers of other replies; usage, what completions say of their tokens; batch_seconds,
-until a batch ends; batch_hold, seconds before the reply to a batch's creation, of one after the other;
-results_reset, how often a batch's results break off; key, the only one that is let in. GET /_log tells what was
-asked and what came of it.
+{key} for the key that came; headers of other replies; usage, the token counts of completions; batch_seconds,
+until a batch ends; batch_hold, seconds before the reply to each batch's creation;
+results_reset, how often a batch's results break off; key, the only one that is accepted. GET /_log returns all
+attempts and their outcomes.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class Server:
         key = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
         route = path.split("?")[0]
         if route == "/_log":
-            await respond(writer, 200, self.told())
+            await respond(writer, 200, self.recorded())
         elif "key" in OPTIONS and key != OPTIONS["key"]:
             await respond(writer, 401, error(f"invalid key: {key}"))
         elif route in ("/v1/messages", "/v1/chat/completions"):
@@ -133,8 +133,8 @@ class Server:
         else:
             await respond(writer, 200, data, self.headers)
 
-    def told(self) -> dict[str, Any]:
-        """What /_log replies."""
+    def recorded(self) -> dict[str, Any]:
+        """The reply to /_log."""
         batches = {"batches": self.sizes, "batch_params": self.params}
         return {"log": self.log, "most_open": self.most_open, **batches}
 
@@ -227,7 +227,7 @@ async def respond(
 
 
 async def main() -> None:
-    """Listens until it is ended."""
+    """Listens until it is killed."""
     server = Server()
     listener = await asyncio.start_server(server.connected, "127.0.0.1", 0, limit=1 << 24, backlog=512)
     port = listener.sockets[0].getsockname()[1]

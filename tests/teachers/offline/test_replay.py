@@ -52,7 +52,7 @@ def test_the_original_folders_are_read(folders, problem):
     assert scored(teacher, problem("7"), rationales) == [
         [0.0],
         [0.5, 1.0],
-        "sentence 1 of the reply is another one than was asked about",
+        "sentence 1 of the reply is not the one that was asked about",
         "not in the recording",
     ]
     assert scored(teacher, problem("9"), [["A."]]) == ["not in the recording"]

@@ -1,18 +1,19 @@
-"""What the steps that ask a Teacher share: the Teacher itself, asking all at once, and when to stop."""
+"""Asking the Teacher about all rows of a step: the Teacher, the quarantine, and when to stop."""
 
 import asyncio
 import logging
 import sys
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from hydra.utils import get_class
 
 from ares.config.schema import Config
 from ares.steps.common.contract import StepContext
+from ares.steps.common.dry_run import dry_run
 from ares.storage.files import write_jsonl
 from ares.teachers.base import Teacher
 from ares.teachers.ledger.ledger import Ledger
@@ -20,54 +21,56 @@ from ares.teachers.parsing import FeedbackError
 from ares.teachers.services.settings import check_switches, is_number
 from ares.types import AresError
 
-# Settings of the group that are not the Teacher's own, and decide no reply.
+Item = TypeVar("Item")
+Row = TypeVar("Row")
+Reject = Callable[[str, FeedbackError, str], None]  # row id, reason, request hash
+Ask = Callable[[Teacher, Item, Reject], Coroutine[Any, Any, Row]]
+
+# Settings of the group that are not the Teacher's own and do not affect replies.
 _STEPS_OWN = ("name", "_target_", "max_quarantine", "max_usd", "dry_run")
 
 
+def teacher_class(config: Config) -> type[Teacher]:
+    """The class of the configured Teacher."""
+    return get_class(config.teacher["_target_"])
+
+
 def make_teacher(config: Config, ledger: Ledger | None = None) -> Teacher:
-    """The configured Teacher."""
+    """The configured Teacher; raises AresError for impossible settings."""
     settings = {key: value for key, value in config.teacher.items() if key not in _STEPS_OWN}
-    # Not instantiate(), which would wrap the Teacher's own words in its own.
-    return get_class(config.teacher["_target_"])(ledger=ledger, **settings)
-
-
-def teacher_of(config: Config, context: StepContext) -> Teacher:
-    """The configured Teacher on the ledger that all runs share; this run pays."""
-    for name in ("httpx", "httpx2"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # Hydra's log would get a line for each request
-    ledger = Ledger(
-        config.paths.ledger,
-        payer=str(context.root),
-        step=str(context.folder),
-        max_usd=config.teacher["max_usd"],
-    )
-    return make_teacher(config, ledger)
+    # Not instantiate(), which would wrap the Teacher's error messages in its own.
+    return teacher_class(config)(ledger=ledger, **settings)
 
 
 def check_teacher(config: Config) -> None:
-    """Raises AresError where asking cannot succeed: no key, no package, a setting that cannot be, a cap without a
-    price; prints warnings."""
+    """Raises AresError if asking cannot succeed; prints warnings."""
+    for warning in teacher_warnings(config):
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def teacher_warnings(config: Config) -> list[str]:
+    """Warnings about the Teacher's settings.
+
+    Raises AresError without a key or a package, for an impossible setting, and for a cap without a price.
+    """
     teacher = make_teacher(config)
-    share, cap = config.teacher["max_quarantine"], config.teacher["max_usd"]
-    if not (is_number(share) and 0 <= share <= 1):
-        raise AresError(f"teacher.max_quarantine={share}: give a share, from 0 to 1.")
+    limit, cap = config.teacher["max_quarantine"], config.teacher["max_usd"]
+    if not (is_number(limit) and 0 <= limit <= 1):
+        raise AresError(f"teacher.max_quarantine={limit}: give a fraction from 0 to 1.")
     if cap is not None and not (is_number(cap) and cap >= 0):
         raise AresError(f"teacher.max_usd={cap}: give US dollars, 0 or more, or leave it out.")
     if cap is not None and not teacher.priced:
         raise AresError(
-            f"teacher.max_usd={cap}: the price of model {config.teacher['model']} is not known; add it to "
+            f"teacher.max_usd={cap}: the price of model {config.teacher['model']} is unknown; add it to "
             "conf/prices.yaml, or leave teacher.max_usd out."
         )
     check_switches(teacher.name, dry_run=config.teacher["dry_run"])
-    if not config.teacher["dry_run"]:
-        for warning in teacher.check():
-            print(f"warning: {warning}", file=sys.stderr)
+    return [] if config.teacher["dry_run"] else teacher.check()
 
 
 @dataclass
 class Quarantine:
-    """The replies that could not be used, of `total` rows in all, for the file at `path`; `limit` is the share
-    that is put up with."""
+    """The unusable replies among `total` rows, for the file at `path`; `limit` is the tolerated fraction."""
 
     path: Path
     limit: float
@@ -75,7 +78,7 @@ class Quarantine:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, row_id: str, error: FeedbackError, request_hash: str) -> None:
-        """Notes one; raises AresError as soon as they are too many, whatever is still to come."""
+        """Records one; raises AresError as soon as there are too many, whatever is still to come."""
         self.rows.append(
             {"id": row_id, "reason": error.reason, "reply": error.reply, "request_hash": request_hash}
         )
@@ -85,39 +88,82 @@ class Quarantine:
             raise AresError(
                 f"{len(self.rows)} of {self.total} replies of the Teacher cannot be used, more than "
                 f"teacher.max_quarantine={self.limit} allows: {reasons}; see them in {self.path}, then raise "
-                "teacher.max_quarantine or choose another teacher.model, and give the same command again."
+                "teacher.max_quarantine or choose another teacher.model, and run the same command again."
             )
 
     def write(self) -> None:
-        """One line each, with reason and raw reply; no file where there is none."""
+        """Writes one line per row, with reason and raw reply; no file if there is none."""
         self.path.unlink(missing_ok=True)
         if self.rows:
             write_jsonl(self.path, sorted(self.rows, key=lambda row: row["id"]))
 
 
-def ask_all(teacher: Teacher, jobs: Sequence[Coroutine[Any, Any, None]], label: str) -> float:
-    """Runs the jobs together, with a bar of how many are done, when the rest will be, and the money spent;
-    returns what the step has paid for the replies (US dollars), before it was last stopped, too.
+@dataclass(frozen=True)
+class Answers(Generic[Row]):
+    """One row per item, and what the step has paid for them (US dollars) in all its attempts."""
 
-    After an AresError nothing more is sent, what is under way comes to its end and into the ledger, and the
-    error is passed on.
+    rows: list[Row]
+    usd: float
+    requests: int
+
+
+def ask_teacher(
+    config: Config,
+    context: StepContext,
+    items: Sequence[Item],
+    ask: Ask[Item, Row],
+    *,
+    artefact: str,
+    total: int,
+) -> Answers[Row]:
+    """Asks the configured Teacher about all items at once, by `ask(teacher, item, reject)`.
+
+    `ask` calls `reject` for each unusable reply; of `total` possible ones, too many stop the step. They are
+    written to `<artefact>-quarantine.jsonl`. With teacher.dry_run=true nothing is sent: the cost is printed and
+    the program ends.
     """
+    teacher = _paid_teacher(config, context)
+    if config.teacher["dry_run"]:
+        dry_run(teacher, [ask(teacher, item, lambda *_: None) for item in items], context.key)
+    path = context.folder / f"{artefact}-quarantine.jsonl"
+    quarantine = Quarantine(path, config.teacher["max_quarantine"], total)
     try:
-        asyncio.run(_ask_all(teacher, jobs, label))
-        return teacher.ledger.paid(teacher.usage.answered) if teacher.ledger else teacher.usage.usd
+        jobs = [ask(teacher, item, quarantine.add) for item in items]
+        rows = asyncio.run(_run_all(teacher, jobs, context.key))
+        assert teacher.ledger is not None
+        return Answers(rows, teacher.ledger.paid(teacher.usage.answered), teacher.usage.requests)
     finally:
+        quarantine.write()
         if teacher.ledger:
             teacher.ledger.close()
 
 
-async def _ask_all(teacher: Teacher, jobs: Sequence[Coroutine[Any, Any, None]], label: str) -> None:
+def _paid_teacher(config: Config, context: StepContext) -> Teacher:
+    """The configured Teacher with the ledger that all runs share; this run pays."""
+    for name in ("httpx", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # they log a line per request
+    ledger = Ledger(
+        config.paths.ledger,
+        payer=str(context.root),
+        step=str(context.folder),
+        max_usd=config.teacher["max_usd"],
+    )
+    return make_teacher(config, ledger)
+
+
+async def _run_all(teacher: Teacher, jobs: Sequence[Coroutine[Any, Any, Row]], label: str) -> list[Row]:
+    """The jobs' results in order, with a progress bar and the money spent.
+
+    After an AresError nothing more is sent, open requests are completed and recorded, and the error is raised.
+    """
     from tqdm import tqdm
 
     failure: AresError | None = None
+    tasks = [asyncio.ensure_future(job) for job in jobs]
     with tqdm(total=len(jobs), desc=label, dynamic_ncols=True) as bar:
-        for job in asyncio.as_completed(jobs):
+        for task in asyncio.as_completed(tasks):
             try:
-                await job
+                await task
             except AresError as error:
                 failure = failure or error
                 teacher.stop()
@@ -126,3 +172,4 @@ async def _ask_all(teacher: Teacher, jobs: Sequence[Coroutine[Any, Any, None]], 
     await teacher.close()
     if failure:
         raise failure
+    return [task.result() for task in tasks]

@@ -1,67 +1,99 @@
-"""A dry run: what a step's requests would cost and how long they would take, without sending them."""
+"""The cost of a Teacher's requests before they are sent: tokens, price and time."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from typing import NoReturn, TypeVar
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from ares.teachers.base import Teacher
-from ares.teachers.messages import Request, Unaskable
+from ares.teachers.messages import Request
 from ares.types import AresError
 
-T = TypeVar("T")
-
 _SAMPLE = 20  # requests whose tokens the service counts, to correct our own estimate
-_SECONDS = 3.0  # of one request, where none of this kind has been timed
+_SECONDS = 3.0  # per request, if none of this kind has been timed
 
 
-def dry_run(teacher: Teacher, requests: Sequence[Request], label: str) -> NoReturn:
+@dataclass(frozen=True)
+class Estimate:
+    """Likely tokens of a number of requests, and their price (US dollars), None if it is unknown."""
+
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+
+
+def planned(teacher: Teacher, jobs: Iterable[Coroutine[Any, Any, Any]]) -> list[Request]:
+    """The requests that jobs of this Teacher would send; it sends nothing from now on."""
+    requests = teacher.plan()
+
+    async def run() -> None:
+        await asyncio.gather(*jobs)
+
+    asyncio.run(run())
+    return requests
+
+
+def estimate(
+    teacher: Teacher,
+    requests: Sequence[Request],
+    *,
+    scale: float = 1.0,
+    input_ratio: float = 1.0,
+    mean_output: float | None = None,
+) -> Estimate:
+    """The cost of requests, times `scale` if they are a sample.
+
+    `input_ratio` corrects our count of input tokens; `mean_output` is the mean of earlier replies.
+    """
+    expected = [teacher.expected_tokens(request) for request in requests]
+    sent = round(scale * input_ratio * sum(tokens for tokens, _ in expected))
+    replied = sum(tokens for _, tokens in expected) if mean_output is None else mean_output * len(requests)
+    received = round(scale * replied)
+    return Estimate(round(scale * len(requests)), sent, received, teacher.usd(sent, received))
+
+
+def dry_run(teacher: Teacher, jobs: Iterable[Coroutine[Any, Any, Any]], label: str) -> NoReturn:
     """Prints requests, cached share, tokens, price and time, and ends the program with exit code 0."""
     assert teacher.ledger is not None
-    known = teacher.ledger.known({request.hash for request in requests})
-    asked = list({request.hash: request for request in requests if request.hash not in known}.values())
-    expected = [teacher.expected_tokens(request) for request in asked]
-    ratio, counted = asyncio.run(_calibrated(teacher, asked))
+    requests = planned(teacher, jobs)
+    unique = {request.hash: request for request in requests}
+    known = teacher.ledger.known(unique)
+    to_send = [request for key, request in unique.items() if key not in known]
+    ratio, counted = asyncio.run(_input_ratio(teacher, to_send))
     pace = teacher.ledger.pace(teacher.name, teacher.prompt_version, requests[0].kind if requests else "")
-    inputs = round(ratio * sum(tokens for tokens, _ in expected))
-    outputs = round(pace[0] * len(asked)) if pace else sum(tokens for _, tokens in expected)
-    usd = teacher.usd(inputs, outputs)
-    cached = 1 - len(asked) / max(1, len({request.hash for request in requests}))
-    print(f"{label}: dry run, teacher={teacher.name}")
-    print(f"  requests  {len(asked)} to send, {cached:.1%} of {len(requests)} are in the ledger")
+    cost = estimate(teacher, to_send, input_ratio=ratio, mean_output=pace[0] if pace else None)
+    cached = 1 - len(to_send) / max(1, len(unique))
     source = f"by {counted} that the service counted" if counted else "estimated"
-    print(f"  tokens    {inputs} in ({source}), {outputs} out ({'as before' if pace else 'estimated'})")
-    print(f"  price     {'unknown: conf/prices.yaml' if usd is None else f'{usd:.2f} USD, repairs apart'}")
-    print(f"  time      {_time(teacher, len(asked), pace[1] if pace else None)}")
+    print(f"{label}: dry run, teacher={teacher.name}")
+    print(f"  requests  {cost.requests} to send, {cached:.1%} of {len(requests)} are in the ledger")
+    print(f"  tokens    {cost.input_tokens} in ({source}), {cost.output_tokens} out "
+          f"({'as before' if pace else 'estimated'})")  # fmt: skip
+    print(
+        f"  price     {'unknown: conf/prices.yaml' if cost.usd is None else f'{cost.usd:.2f} USD, without repairs'}"
+    )
+    print(f"  time      {_time(teacher, len(to_send), pace[1] if pace else None)}")
     teacher.ledger.close()
     raise SystemExit(0)
 
 
 def _time(teacher: Teacher, requests: int, timed: float | None) -> str:
-    if teacher.waits:
+    if teacher.answers_in_batches:
         return "within 24 hours, by Message Batches"
     minutes = (timed or _SECONDS) * requests / teacher.concurrency / 60
-    speed = "as before" if timed else f"at {_SECONDS:.0f} s a request"
+    speed = "as before" if timed else f"at {_SECONDS:.0f} s per request"
     return f"{minutes:.1f} min at concurrency {teacher.concurrency} ({speed})"
 
 
-def askable(make: Callable[[T], Iterable[Request]], items: Iterable[T]) -> list[Request]:
-    """The requests of all items but those that none can be made of, which a step quarantines."""
-    found: list[Request] = []
-    for item in items:
-        with suppress(Unaskable):
-            found += make(item)
-    return found
-
-
-async def _calibrated(teacher: Teacher, requests: Sequence[Request]) -> tuple[float, int]:
-    """Tokens by the service's count over our estimate, and of how many requests; 1.0 and 0 without a service."""
+async def _input_ratio(teacher: Teacher, requests: Sequence[Request]) -> tuple[float, int]:
+    """Input tokens by the service's count over our estimate, and for how many requests; (1.0, 0) without a count."""
     sample = requests[:: max(1, len(requests) // _SAMPLE)][:_SAMPLE]
     try:
         counts = [await teacher.count_tokens(request) for request in sample]
     except AresError:
-        counts = []  # no key: the estimate stands as it is
+        counts = []  # no key
     await teacher.close()
-    told = [count for count in counts if count is not None]
+    counted = [count for count in counts if count is not None]
     ours = sum(teacher.expected_tokens(request)[0] for request in sample)
-    return (sum(told) / ours, len(told)) if told and len(told) == len(sample) and ours else (1.0, 0)
+    complete = counted and len(counted) == len(sample) and ours
+    return (sum(counted) / ours, len(counted)) if complete else (1.0, 0)

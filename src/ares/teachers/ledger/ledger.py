@@ -1,41 +1,40 @@
-"""The ledger: every request to a Teacher and its reply, in one SQLite file shared by all runs on a host.
+"""The ledger: every request to a Teacher and its reply, in one SQLite file shared by all runs.
 
-An intent is recorded before a request is sent and the reply is committed before it is used: what was paid for
-is never asked again. Each open intent is leased by one asker; others wait for its reply, or take over when
-the lease ends. Money is reserved with the intent, so that a cap holds whatever happens next.
+An intent is recorded before a request is sent and the reply is committed before it is used, so nothing is paid
+for twice. One caller leases each open intent; the others wait for its reply, or take over when the lease ends.
+Money is reserved with the intent, so the cap holds even if the process is killed.
 """
 
 import asyncio
 import json
-import os
 import sqlite3
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from ares.teachers.ledger.database import Database
-from ares.teachers.ledger.rows import find, host, is_gone, prepare
+from ares.teachers.ledger.leases import has_ended, new_owner
+from ares.teachers.ledger.schema import find, prepare
 from ares.teachers.messages import Reply, Request, Unanswered
 from ares.types import AresError
 
 Send = Callable[[Request], Awaitable[Reply]]
-Claim = Literal["claimed", "taken", "too dear"]
+Claim = Literal["claimed", "taken", "over cap"]
 T = TypeVar("T")
 
 
 class OverCap(AresError):
-    """No money is left to repeat a request that may have been paid for."""
+    """The cap leaves no money to repeat a request that may have been paid for."""
 
 
 class Ledger:
-    """The ledger at `path`, made if absent. One object serves one event loop; processes open their own.
+    """The ledger at `path`, created if absent. One object serves one event loop; each process opens its own.
 
-    `lease` is how many seconds a silent asker blocks the others, `poll` how often these look. What is spent
-    counts for `payer`, who spends no more than `max_usd` in all (None: no cap); `step` is what it asks for.
-    Raises AresError for a file that is no ledger of this version.
+    `lease`: for how many seconds an unresponsive caller blocks the others, which look every `poll` seconds.
+    `payer` pays for all requests and spends no more than `max_usd` in total (None: no cap); `step` is recorded
+    with each request. Raises AresError for a file that is not a ledger of this version.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class Ledger:
         self.path = Path(path)
         self.lease, self.poll = lease, poll
         self.payer, self.step, self.max_usd = payer, step, max_usd
-        self._leases: dict[str, str] = {}  # owner → request hash, of what this object has under way
+        self._leases: dict[str, str] = {}  # owner → request hash, of open requests
         self._renewal: asyncio.Task[None] | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,64 +76,65 @@ class Ledger:
 
     def known(self, hashes: Iterable[str]) -> set[str]:
         """Those of the requests that have a reply."""
-        return self._db.now(lambda db: {name for name in hashes if find(db, name)})
+        return self._db.now(lambda db: {item for item in hashes if find(db, item)})
 
     def spent(self) -> float:
-        """What the payer has spent (US dollars), with what is reserved for open and lost requests."""
+        """What the payer has spent (US dollars), including what is reserved for open and lost requests."""
         return self._db.now(self._spent)
 
     def paid(self, hashes: Iterable[str]) -> float:
         """What `step` has paid for the replies to these requests (US dollars), in this process or an earlier one."""
         query = "SELECT usd FROM requests WHERE hash = ? AND step = ? AND usd IS NOT NULL"
         return self._db.now(
-            lambda db: sum(usd for name in hashes for (usd,) in db.execute(query, (name, self.step)))
+            lambda db: sum(usd for item in hashes for (usd,) in db.execute(query, (item, self.step)))
         )
 
     def pace(self, teacher: str, prompt_version: str, kind: str) -> tuple[float, float | None] | None:
-        """Mean output tokens and seconds of such requests that took one attempt; None if there are none. Those
-        in batches have no pace."""
+        """Mean output tokens and seconds of such requests that took one attempt; None if there are none.
+
+        Requests in batches count for the tokens only.
+        """
         query = (
-            "SELECT avg(output_tokens), avg(CASE WHEN batch IS NULL THEN replied - asked END) FROM requests WHERE reply IS NOT NULL"
-            " AND attempts = 1 AND teacher = ? AND prompt_version = ? AND kind = ?"
+            "SELECT avg(output_tokens), avg(CASE WHEN batch IS NULL THEN replied - asked END) FROM requests"
+            " WHERE reply IS NOT NULL AND attempts = 1 AND teacher = ? AND prompt_version = ? AND kind = ?"
         )
         row = self._db.now(lambda db: db.execute(query, (teacher, prompt_version, kind)).fetchone())
         return row if row[0] is not None else None
 
-    async def ask(self, request: Request, send: Send, *, worst: float | None = None) -> Reply:
-        """The recorded reply, else that of `send`, which is called by one asker at a time among all
-        processes.
+    async def ask(self, request: Request, send: Send, *, max_cost: float | None = None) -> Reply:
+        """The recorded reply, else that of `send`, which only one caller at a time runs among all processes.
 
-        `worst` is the most that sending can cost. What `send` raises is passed on after the lease is given
-        up, so that the next asker may try. Raises AresError where the cap leaves no room for `worst`.
+        `max_cost` is the most that sending can cost (US dollars). An exception of `send` is raised after the
+        lease is given up, so that the next caller can try. Raises AresError where the cap is below the cost.
         """
-        owner = f"{host()}|{os.getpid()}|{uuid.uuid4().hex}"
-        # Reserved without a cap, too: one that is set later counts what a killed process has lost.
-        assert worst is not None or self.max_usd is None, "a cap needs a price"
-        worst = worst or 0.0
+        owner = new_owner()
+        # Reserved without a cap, too: a cap that is set later counts what a killed process has lost.
+        assert max_cost is not None or self.max_usd is None, "a cap needs a price"
+        max_cost = max_cost or 0.0
         while True:
             asked = time.monotonic()
-            found = await self.run(partial(self._claim, request=request, owner=owner, worst=worst))
+            found = await self.run(partial(self._claim, request=request, owner=owner, max_cost=max_cost))
             if isinstance(found, Reply):
                 return found
             if found == "claimed":
-                # A program that was busy with something else, or asleep, hears of its claim when that is over.
+                # A busy or suspended process learns of its claim late; the lease may have ended by then.
                 late = time.monotonic() - asked > self.lease / 3
-                if late and not await self.run(partial(self._keep, request.hash, owner, worst)):
+                if late and not await self.run(partial(self._keep, request.hash, owner, max_cost)):
                     continue
-                return await self._send(request, send, owner, worst)
-            if found == "too dear" and not self._leases:
+                return await self._send(request, send, owner, max_cost)
+            if found == "over cap" and not self._leases:
                 raise AresError(
                     f"teacher.max_usd={self.max_usd} is reached: {self.spent():.4f} USD are spent or reserved and the "
-                    f"next request may cost {worst:.4f}; raise teacher.max_usd and give the same command again to go on."
+                    f"next request may cost {max_cost:.4f}; raise teacher.max_usd and run the same command again to continue."
                 )
             await asyncio.sleep(self.poll)
 
     async def reserve(self, usd: float) -> None:
-        """Sets money aside for sending again what may have been paid for; raises AresError over the cap."""
+        """Reserves money for repeating a request that may have been paid for; raises OverCap."""
         if not await self.run(partial(self._reserve, usd=usd)):
             raise OverCap(
                 f"teacher.max_usd={self.max_usd} leaves nothing to repeat a lost request; raise teacher.max_usd and "
-                "give the same command again to go on."
+                "run the same command again to continue."
             )
 
     async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
@@ -143,11 +143,11 @@ class Ledger:
             return await self._db.run(operation)
         except sqlite3.Error as error:
             raise AresError(
-                f"{self.path} (paths.ledger) cannot be written: {error}; make room or rights, then give the same "
-                "command again."
+                f"{self.path} (paths.ledger) cannot be written: {error}; free disk space or check permissions, then "
+                "run the same command again."
             ) from None
 
-    async def _send(self, request: Request, send: Send, owner: str, worst: float) -> Reply:
+    async def _send(self, request: Request, send: Send, owner: str, max_cost: float) -> Reply:
         self._leases[owner] = request.hash
         if self._renewal is None or self._renewal.done():
             self._renewal = asyncio.create_task(self._renew())
@@ -155,30 +155,30 @@ class Ledger:
             try:
                 reply = await send(request)
             except BaseException as error:
-                refund = worst if _is_free(error) else 0.0
+                refund = max_cost if _is_free(error) else 0.0
                 await self.run(partial(self._release, request.hash, owner, refund))
                 raise
-            return await self.run(partial(self._record, request=request, reply=reply, worst=worst))
+            return await self.run(partial(self._record, request=request, reply=reply, max_cost=max_cost))
         finally:
             del self._leases[owner]
 
     async def _renew(self) -> None:
         while self._leases:
             await asyncio.sleep(self.lease / 3)
-            rows = [(time.time() + self.lease, name, owner) for owner, name in self._leases.items()]
+            rows = [(time.time() + self.lease, item, owner) for owner, item in self._leases.items()]
             await self.run(partial(_extend, rows=rows))
 
     # Operations: each runs inside a transaction, in the database's thread.
 
-    def _claim(self, db: sqlite3.Connection, request: Request, owner: str, worst: float) -> Reply | Claim:
+    def _claim(self, db: sqlite3.Connection, request: Request, owner: str, max_cost: float) -> Reply | Claim:
         if reply := find(db, request.hash):
             return reply
         now = time.time()
         row = db.execute("SELECT owner, lease_until FROM requests WHERE hash = ?", (request.hash,)).fetchone()
-        if row and row[0] and row[1] > now and not is_gone(row[0]):
+        if row and row[0] and row[1] > now and not has_ended(row[0]):
             return "taken"
-        if not self._reserve(db, worst):
-            return "too dear"
+        if not self._reserve(db, max_cost):
+            return "over cap"
         payload = json.dumps(request.payload, ensure_ascii=False, sort_keys=True)
         db.execute(
             "INSERT INTO requests"
@@ -192,11 +192,11 @@ class Ledger:
         )
         return "claimed"
 
-    def _keep(self, request_hash: str, owner: str, worst: float, db: sqlite3.Connection) -> bool:
-        """Renews a lease, if it is still the owner's; else nothing will be sent."""
+    def _keep(self, request_hash: str, owner: str, max_cost: float, db: sqlite3.Connection) -> bool:
+        """Renews a lease if it is still the owner's; otherwise refunds the reservation."""
         if _extend(db, [(time.time() + self.lease, request_hash, owner)]):
             return True
-        self._spend(db, -worst)
+        self._spend(db, -max_cost)
         return False
 
     def _release(self, request_hash: str, owner: str, refund: float, db: sqlite3.Connection) -> None:
@@ -206,9 +206,9 @@ class Ledger:
         )
         self._spend(db, -refund)
 
-    def _record(self, db: sqlite3.Connection, request: Request, reply: Reply, worst: float) -> Reply:
-        self._spend(db, (reply.usd or 0.0) - worst)
-        # An asker that lost its lease may find the reply of another: the first one stays.
+    def _record(self, db: sqlite3.Connection, request: Request, reply: Reply, max_cost: float) -> Reply:
+        self._spend(db, (reply.usd or 0.0) - max_cost)
+        # After a lost lease another caller's reply may be recorded already: the first one stays.
         changed = db.execute(
             "UPDATE requests SET replied = ?, reply = ?, input_tokens = ?, output_tokens = ?, usd = ?, stop = ?,"
             " owner = NULL, lease_until = 0 WHERE hash = ? AND reply IS NULL",
@@ -242,7 +242,7 @@ def _extend(db: sqlite3.Connection, rows: list[tuple[float, str, str]]) -> int:
 
 
 def _is_free(error: BaseException) -> bool:
-    """Whether a request that ended in this cannot have been paid for; one that was cancelled can."""
+    """Whether a request that failed like this cannot have been paid for; a cancelled one may have been."""
     if isinstance(error, Unanswered):
         return not error.paid
     return isinstance(error, AresError) and not isinstance(error, OverCap)

@@ -1,8 +1,8 @@
-"""Recorded replies as the Teacher: a JSONL file, or the folders that the ARES paper's code left behind.
+"""Recorded replies as the Teacher: a JSONL file, or the feedback folders of the ARES paper's code.
 
-A file has one JSON object a line: `kind` (score, correct, judge), `pid`, what was asked (`sentences`;
-`rationale`; `first` and `second`) and `reply`, the text as it came. The folders are
-`<question>/<k>/p<rank>/<pid>/` or any others that hold `output_from_llm.txt` beside `rationale_from_mm_cot.txt`.
+A file has one JSON object per line: `kind` (score, correct, judge), `pid`, what was asked (`sentences`;
+`rationale`; `first` and `second`) and `reply`, the raw text. The folders are
+`<question>/<k>/p<rank>/<pid>/`, or any that hold both `output_from_llm.txt` and `rationale_from_mm_cot.txt`.
 """
 
 import json
@@ -28,9 +28,9 @@ _CONTENT = {"score": ("sentences",), "correct": ("rationale",), "judge": ("first
 
 
 class ReplayTeacher(Teacher):
-    """Answers from a recording at `path` and knows nothing else; what it does not hold is quarantined.
+    """Answers from a recording at `path`; requests that are not in it are quarantined.
 
-    `group` is that of the recording: whether a reply scores one rationale or all of a question's.
+    `group` is that of the recording: whether a reply scores one rationale (1) or all of a question's (k).
     """
 
     def __init__(
@@ -42,16 +42,16 @@ class ReplayTeacher(Teacher):
         ledger: "Ledger | None" = None,
     ) -> None:
         if not path:
-            raise AresError("teacher=replay needs a recording: teacher.path=<file or folder>.")
+            raise AresError("teacher=replay needs a recording; give teacher.path=<file or folder>.")
         super().__init__(name, VERSION, ledger, group=group)
         self.path = Path(path)
         self._replies: dict[str, str] | None = None
 
     def check(self) -> list[str]:
-        """Raises AresError where there is no recording."""
+        """Raises AresError if there is no recording."""
         if not self.path.exists():
             raise AresError(
-                f"There is no recording at {self.path} (teacher.path); name a JSONL file or a folder of the "
+                f"There is no recording at {self.path} (teacher.path); give a JSONL file or a folder of the "
                 "original project's feedback."
             )
         return []
@@ -71,7 +71,7 @@ class ReplayTeacher(Teacher):
     def read_scores(
         self, text: str, rationales: Sequence[Sequence[str]]
     ) -> list[list[float] | FeedbackError]:
-        """The scores of a reply in any form; of one that repeats the sentences, they must be the same."""
+        """The scores of a reply in any form; sentences that the reply repeats must be the same."""
         if len(rationales) > 1 or _is_keyed(text):
             return parse_grouped_scores(text, [len(sentences) for sentences in rationales])
         try:
@@ -90,7 +90,7 @@ class ReplayTeacher(Teacher):
         return Reply(reply, 0, 0, 0.0)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Its version and what the recording holds."""
+        """Its version and the recording's hash."""
         return {"name": self.name, "version": VERSION, "recording": self._recording}
 
     @cached_property
@@ -105,7 +105,7 @@ class ReplayTeacher(Teacher):
 
 
 def record(kind: str, pid: str, reply: str, **asked: Any) -> dict[str, Any]:
-    """One line of a recording; raises KeyError where what was asked is not complete."""
+    """One line of a recording; raises KeyError if `asked` is incomplete."""
     return {"kind": kind, "pid": pid, **{name: asked[name] for name in _CONTENT[kind]}, "reply": reply}
 
 
@@ -119,7 +119,7 @@ def read_folders(root: Path) -> Iterator[dict[str, Any]]:
         lines = _text_of(asked).strip().split("\n")[1:-1]
         entries = [line.rstrip(",") for line in lines]
         if entries and all(entry.endswith(_BLANK) for entry in entries):
-            # The sentences are in quotes but not escaped.
+            # The sentences are quoted but not escaped.
             sentences = [entry.removesuffix(_BLANK).strip()[1:-1] for entry in entries]
             yield record("score", pid, reply, sentences=sentences)
         else:
@@ -132,7 +132,7 @@ def _records(path: Path) -> Iterator[tuple[str, str]]:
         kind = row["kind"]
         content: list[Any] = [row[name] for name in _CONTENT[kind]]
         if kind == "score":
-            # One rationale's sentences, or a list of several rationales'.
+            # The sentences of one rationale, or a list of several rationales.
             [asked] = content
             grouped = bool(asked) and not isinstance(asked[0], str)
             content = [_folded(part) for part in (asked if grouped else [asked])]
@@ -142,7 +142,7 @@ def _records(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _read_lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    # Not splitlines(), which also parts a text at the line separators that JSON leaves as they are.
+    # Not splitlines(), which also splits at the line separators that JSON does not escape.
     for number, line in enumerate(_text_of(path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -152,18 +152,19 @@ def _read_lines(path: Path) -> Iterator[Mapping[str, Any]]:
             complete = all(asked) and "pid" in row and isinstance(row["reply"], str)
             json.dumps(
                 row, ensure_ascii=False
-            ).encode()  # half a character: a UnicodeEncodeError is a ValueError
+            ).encode()  # a lone surrogate: a UnicodeEncodeError is a ValueError
         except (ValueError, KeyError, TypeError):
             complete = False
         if not complete:
             raise AresError(
-                f"{path}, line {number}: not a record with kind, pid, what was asked and reply, in whole characters; correct or remove it."
+                f"{path}, line {number}: not a record with kind, pid, the question and reply in valid UTF-8; correct or "
+                "remove it."
             )
         yield row
 
 
 def _is_asked(name: str, value: Any) -> bool:
-    """Whether a record's value is a text or, of `sentences`, a list of texts or of such lists."""
+    """Whether a record's value is a text or, for `sentences`, a list of texts or of such lists."""
     if name != "sentences":
         return isinstance(value, str)
     parts = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
@@ -180,7 +181,7 @@ def _text_of(path: Path) -> str:
 
 
 def _folded(texts: Sequence[str]) -> list[str]:
-    # Recordings differ in white space and in whether the first sentence still opens with "Solution:".
+    # Recordings differ in white space and in whether the first sentence starts with "Solution:".
     return [" ".join(text.split()) for text in strip_solution(texts)]
 
 

@@ -1,6 +1,6 @@
-"""What looks like `key: value` in a Teacher's reply: lines inside braces, and JSON in any order and nesting.
+"""The `key: value` entries of a Teacher's reply: lines inside braces, and JSON of any order and nesting.
 
-Values are kept as they were written, so that `parsing` alone decides what a score is.
+Values stay as they were written; `parsing.scores` decides what a score is.
 """
 
 import json
@@ -16,7 +16,7 @@ _BLANK_VALUE = re.compile(r"([:\[,]\s*)(xxx|nan)(?=\s*[,}\]])", re.IGNORECASE)
 
 
 class Pairs(list[tuple[str, Any]]):
-    """A JSON object as pairs in order, since a repeated sentence is the same key twice."""
+    """A JSON object as ordered pairs; a repeated sentence is a repeated key."""
 
 
 class _Number(str):
@@ -38,19 +38,19 @@ def line_objects(text: str) -> list[list[Entry]]:
 
 
 def sections(text: str) -> dict[int, str]:
-    """What stands under each heading `Rationale <i>`; nothing under one that comes twice."""
+    """The text under each heading `Rationale <i>`; empty for a heading that occurs twice."""
     headings = list(_HEADING.finditer(text))
     ends = [heading.start() for heading in headings[1:]] + [len(text)]
     found: dict[int, str] = {}
     for heading, end in zip(headings, ends, strict=False):
         number = int(heading[1])
-        # A heading that comes twice (an echoed question, a second try) leaves open which part counts.
+        # With a repeated heading (an echoed question, a second try) it is unclear which part counts.
         found[number] = "" if number in found else text[heading.end() : end]
     return found
 
 
 def load_json(text: str) -> Any:
-    """The JSON value from the first to the last bracket, objects as Pairs; None if it is none."""
+    """The JSON value from the first to the last bracket, objects as Pairs; None if it is not JSON."""
     start = min((at for at in (text.find("{"), text.find("[")) if at >= 0), default=len(text))
     end = max(text.rfind("}"), text.rfind("]")) + 1
     try:
@@ -67,7 +67,7 @@ def load_json(text: str) -> Any:
 
 
 def json_values(text: str, name: str) -> list[Any]:
-    """What this key (in any case, `_` or a blank between words) has in the JSON objects of a text, at any depth."""
+    """The values of this key (any case, words joined by `_` or a space) in the JSON objects of a text, at any depth."""
     found: list[Any] = []
     decoder = json.JSONDecoder(strict=False, object_pairs_hook=Pairs)
     at = text.find("{")
@@ -82,7 +82,7 @@ def json_values(text: str, name: str) -> list[Any]:
 
 
 def json_entries(text: str) -> list[Entry]:
-    """The pairs of a JSON object, out of objects that hold nothing else; none if the text is no such JSON."""
+    """The pairs of a JSON object, unwrapped from objects with a single member; none if the text is not such JSON."""
     value = load_json(text)
     while isinstance(value, Pairs) and len(value) == 1 and isinstance(value[0][1], Pairs):
         value = value[0][1]
@@ -90,8 +90,8 @@ def json_entries(text: str) -> list[Entry]:
 
 
 def json_rows(text: str) -> list[Entry]:
-    """The pairs `id`, `score` of the rows of a JSON list, alone or the only value of an object; none where a row has
-    anything else, or one of them twice."""
+    """The pairs `id`, `score` of the rows of a JSON list, alone or the only value of an object; none if any row has
+    other keys or a repeated one."""
     value = load_json(text)
     if isinstance(value, Pairs) and len(value) == 1:
         value = value[0][1]
@@ -102,14 +102,14 @@ def json_rows(text: str) -> list[Entry]:
 
 
 def json_leaves(text: str) -> list[Entry]:
-    """The pairs of a JSON object at any depth whose values are no objects themselves."""
+    """The pairs of a JSON object, at any depth, whose values are not objects."""
     value = load_json(text)
     return [(key, _written(item)) for key, item in _leaves(value)] if isinstance(value, Pairs) else []
 
 
 def json_parts(text: str) -> list[str]:
-    """The members of a JSON object or list that holds only such, each as an object of one entry a line; none where
-    numbers in their names tell of another order than theirs."""
+    """The members of a JSON object or list of objects or lists, each as an object with one entry per line; none if
+    numbers in the members' keys mean another order."""
     value = load_json(text)
     items = [item for _, item in value] if isinstance(value, Pairs) else value
     if not isinstance(items, list) or not all(isinstance(item, list) for item in items):
@@ -145,5 +145,5 @@ def _lines(item: list[Any]) -> str:
 
 
 def _written(value: Any) -> str:
-    # Only numbers keep their form: the string "0.5" is not the score 0.5.
+    # Only numbers stay as written: the string "0.5" is not the score 0.5.
     return value if isinstance(value, _Number) else repr(value)

@@ -1,8 +1,8 @@
-"""The default form in which rationales go to a Teacher; its version is part of every request's hash.
+"""The default prompts; their version is part of every request's hash.
 
 Sentences are numbered `<rationale>.<sentence>`, both counted from 1, so that a reply need not repeat their
-text and one bad rationale does not spoil its siblings (`parsing.parse_grouped_scores`). The schemas are the
-same for all requests: a service that compiles them does so once.
+text and one unreadable rationale does not affect the others (`parsing.parse_grouped_scores`). The schemas are
+the same for all requests, so a service compiles them only once.
 """
 
 import re
@@ -17,10 +17,10 @@ NAME = "default"
 VERSION = "default-1"
 GROUPED = True  # several rationales may share a request
 PREFIX = "Solution:"
-CHARACTERS_PER_TOKEN = 4  # of English text, about
+CHARACTERS_PER_TOKEN = 4  # of English text, approximately
 _TOKENS_PER_SCORE = 16
 _NO_RATIONALE = "(none: write a short one)"
-# What a reply holds that repeats the prompt instead of answering it.
+# Matches replies that repeat the prompt instead of answering it.
 ECHO = re.compile(
     rf"below is a question\b|a student's rationale|{re.escape(_NO_RATIONALE)}|reply with json only|bring in no outside"
     r"|\bquestion:.*\bchoices:.*\banswer:",
@@ -30,7 +30,7 @@ ECHO = re.compile(
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is asked, the JSON schema of the answer (None: free text), and about how many tokens it will be."""
+    """The text, the likely length of the answer in tokens, and its JSON schema (None: free text)."""
 
     text: str
     answer_tokens: int
@@ -55,7 +55,7 @@ VERDICT = _object(winner={"type": "string", "enum": ["first", "second", "tie"]})
 def strip_solution(sentences: Sequence[str]) -> list[str]:
     """The sentences without the `Solution:` that opens a rationale; their number stays the same.
 
-    A first sentence that is nothing else becomes empty: it still is one to be scored.
+    A first sentence that consists of it becomes empty and is still scored.
     """
     stripped = list(sentences)
     if stripped and stripped[0].startswith(PREFIX):
@@ -69,7 +69,7 @@ def sentence_keys(counts: Sequence[int]) -> list[list[str]]:
 
 
 def number_sentences(rationales: Sequence[Sequence[str]]) -> str:
-    """All sentences of a question's rationales, one a line, each after its key."""
+    """All sentences of a question's rationales, one per line, each after its key."""
     keys = sentence_keys([len(sentences) for sentences in rationales])
     return "\n".join(
         f"{key} {' '.join(sentence.split())}"
@@ -91,7 +91,7 @@ def describe(problem: Problem) -> str:
 
 
 def score(problem: Problem, rationales: Sequence[Sequence[str]], has_image: bool) -> Prompt:
-    """Asks for a score of each sentence of a question's rationales, each judged without its siblings."""
+    """Asks for a score of each sentence of a question's rationales, each rationale judged on its own."""
     image = " about the image" if has_image else ""
     text = (
         f"Score each numbered sentence of the rationales for this question{image} from 0.0 to 1.0 in steps of 0.1: "
@@ -104,7 +104,7 @@ def score(problem: Problem, rationales: Sequence[Sequence[str]], has_image: bool
 
 
 def correct(problem: Problem, rationale: str, has_image: bool) -> Prompt:
-    """Asks for a repair of a rationale that keeps what is right in it."""
+    """Asks for a repair that keeps the correct parts of a rationale."""
     image = " with its image" if has_image else ""
     text = (
         f"Below is a question{image}, its right answer, and a student's rationale. Write the final rationale:\n"
@@ -131,7 +131,7 @@ def judge(problem: Problem, first: str, second: str, has_image: bool) -> Prompt:
 
 
 def objection(reason: str) -> str:
-    """What is said to a Teacher whose reply could not be used."""
+    """The answer to an unusable reply."""
     return (
         f"That reply cannot be used: {reason}. Answer again, completely and in exactly the form asked for, "
         "and write nothing else."
@@ -139,5 +139,5 @@ def objection(reason: str) -> str:
 
 
 def read_scores(text: str, rationales: Sequence[Sequence[str]]) -> list[list[float] | FeedbackError]:
-    """The scores in a reply to `score`, one entry a rationale."""
+    """The scores in a reply to `score`, one entry per rationale."""
     return parse_grouped_scores(text, [len(sentences) for sentences in rationales])

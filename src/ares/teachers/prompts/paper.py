@@ -1,6 +1,6 @@
-"""The prompts of the ARES paper's code, byte for byte, apart from the doubled brackets around its options.
+"""The prompts of the ARES paper's code, byte for byte except for the doubled brackets around its options.
 
-One rationale a request; the sentences come back as the keys of hand-written JSON, and must be the same ones.
+One rationale per request; the sentences come back as the keys of hand-written JSON, and must be the same ones.
 """
 
 import re
@@ -16,7 +16,7 @@ NAME = "paper"
 VERSION = "paper-1"
 GROUPED = False
 _TOKENS_PER_ENTRY = 10
-# What a reply holds that repeats the prompt instead of answering it.
+# Matches replies that repeat the prompt instead of answering it.
 ECHO = re.compile(
     r"follow below 7 rules|preserve any (correct )?original rationales|\bquestion:.*\boptions:.*\banswer:",
     re.IGNORECASE,
@@ -56,7 +56,7 @@ def _parts(has_image: bool, *last: str) -> str:
 
 
 def score(problem: Problem, rationales: Sequence[Sequence[str]], has_image: bool) -> Prompt:
-    """Asks for a value in place of each `xxx`; of one rationale. Raises ValueError for several."""
+    """Asks for a value in place of each `xxx`, for one rationale; raises ValueError for several."""
     [sentences] = rationales
     form = "{\n" + ",\n".join(f'"{sentence}": xxx' for sentence in sentences) + "\n}\n"
     text = f"{_SCORE.format(parts=_parts(has_image, 'Answer'))}\n\n{_describe(problem)}\n\n{form}"

@@ -1,1 +1,1 @@
-"""Teachers behind an API: Claude and OpenAI-compatible endpoints, batches, retries, rate limits and prices."""
+"""Teachers that are reached over an API: Claude and OpenAI-compatible endpoints, batches, retries, rate limits, prices."""

@@ -1,8 +1,8 @@
-"""Requests in Message Batches: half the price, within 24 hours, and submitted once even across crashes.
+"""Requests in Message Batches: half the price, within 24 hours, and submitted only once even across crashes.
 
-The intent to submit a batch is committed before it is created, its name afterwards. Whoever finds an intent
-without a name looks through the service's recent batches for it, by its size and the ids in its results,
-before it submits anything.
+The intent to submit a batch is committed before the batch is created, its id afterwards. A process that finds an
+intent without an id searches the service's recent batches for it, by size and by the ids in the results, before
+it submits anything.
 """
 
 import asyncio
@@ -13,43 +13,53 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from ares.teachers.ledger.intents import free, held, intend, intent, name_batch, unfinished
+from ares.teachers.ledger.batch_intents import (
+    find_intent,
+    open_requests,
+    record_intent,
+    release,
+    set_batch_id,
+    unfinished,
+)
 from ares.teachers.ledger.ledger import Ledger
 from ares.teachers.messages import Reply, Request, Unanswered
-from ares.teachers.services.cuts import Asked, cut, still_open
-from ares.teachers.services.retry import call_with_retries
+from ares.teachers.services.anthropic_client import AnthropicClient
+from ares.teachers.services.batch_parts import Waiting, split, still_open
 from ares.types import AresError
-
-if TYPE_CHECKING:
-    from ares.teachers.services.anthropic import AnthropicTeacher
 
 T = TypeVar("T")
 
-MOST_REQUESTS, MOST_BYTES = 100_000, 200_000_000  # of one batch, by the API's documentation
-_ROUNDS = 3  # a request that fails, expires or is missing goes into so many batches
-_CLOCKS = 600  # seconds by which the service's clock may differ from ours
+MAX_REQUESTS, MAX_BYTES = 100_000, 200_000_000  # per batch, by the API's documentation
+_ROUNDS = 3  # into how many batches a request goes that fails, expires or is missing
+_CLOCK_SKEW = 600  # seconds by which the service's clock may differ from ours
 _UPLOAD = 600.0  # seconds that a batch's creation may take
 
 
 class Gone(AresError):
-    """A batch whose results the service does not have, or has no more."""
+    """The service does not have the batch or its results any more."""
 
 
 class Batches:
-    """Collects what is to be sent until for `quiet` seconds nothing comes; looks for results every `poll`
-    seconds."""
+    """Collects requests until none has arrived for `quiet` seconds; polls for results every `poll` seconds.
 
-    def __init__(self, teacher: "AnthropicTeacher", *, quiet: float = 2.0, poll: float = 30.0) -> None:
-        self.teacher, self.quiet, self.poll = teacher, quiet, poll
-        self._own: set[str] = set()  # the names of the batches that this object has submitted
-        self._waiting: Asked = {}
+    `max_cost` is the most that a request can cost (US dollars).
+    """
+
+    quiet, poll = 2.0, 30.0
+
+    def __init__(
+        self, client: AnthropicClient, max_cost: Callable[[Request], float | None], ledger: Ledger
+    ) -> None:
+        self.client, self.max_cost, self.ledger = client, max_cost, ledger
+        self._own: set[str] = set()  # ids of the batches that this object has submitted
+        self._waiting: Waiting = {}
         self._latest = 0.0
         self._worker: asyncio.Task[None] | None = None
 
     async def send(self, request: Request) -> Reply:
-        """The reply to a request, from a batch with all others that are waiting; raises Unanswered."""
+        """The reply to a request, from a batch with all other waiting requests; raises Unanswered."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[request.hash] = (request, future)
         self._latest = time.monotonic()
@@ -72,160 +82,154 @@ class Batches:
                 for _, future in still_open(asked).values():
                     future.set_exception(error)
 
-    async def _settle(self, asked: Asked) -> None:
-        """Every request's reply or failure, from batches of earlier processes and of our own."""
-        for key, name in await self._ledger.run(partial(unfinished, hashes=list(asked))):
-            if name := name or await self._find(key):
-                await self._collect(name, asked)
+    async def _settle(self, asked: Waiting) -> None:
+        """Sets the reply or failure of every request, from earlier processes' batches and our own."""
+        for key, batch_id in await self.ledger.run(partial(unfinished, hashes=list(asked))):
+            if batch_id := batch_id or await self._find(key):
+                await self._collect(batch_id, asked)
         for _ in range(_ROUNDS):
             submitted = [
                 await self._submit(part)
-                for part in cut(still_open(asked), self._arguments, MOST_REQUESTS, MOST_BYTES)
+                for part in split(still_open(asked), self.client.batch_params, MAX_REQUESTS, MAX_BYTES)
             ]
-            for name in submitted:
-                await self._collect(name, asked)
+            for batch_id in submitted:
+                await self._collect(batch_id, asked)
         for _, future in still_open(asked).values():
             future.set_exception(Unanswered(f"no result in {_ROUNDS} batches"))
 
-    @property
-    def _ledger(self) -> Ledger:
-        assert self.teacher.ledger is not None, "batches need a ledger"
-        return self.teacher.ledger
-
-    async def _submit(self, part: Asked) -> str:
+    async def _submit(self, part: Waiting) -> str:
         key = uuid.uuid4().hex
-        await self._ledger.run(partial(intend, key=key, hashes=list(part)))
-        requests: Any = [
-            {"custom_id": name, "params": self._arguments(request)} for name, (request, _) in part.items()
+        await self.ledger.run(partial(record_intent, key=key, hashes=list(part)))
+        requests = [
+            {"custom_id": request_hash, "params": self.client.batch_params(request.payload)}
+            for request_hash, (request, _) in part.items()
         ]
         failed = False
 
         async def create() -> str | None:
             nonlocal failed
-            # A creation that failed may have succeeded all the same; None leaves it to `_find`, which may wait
-            # for hours, to see.
+            # A creation that failed may have succeeded after all; None leaves that to `_find`, which may wait
+            # for hours.
             if failed and (await self._candidates(key))[1]:
                 failed = False
                 return None
             failed = True
-            batch = await self.teacher.connect().messages.batches.create(requests=requests, timeout=_UPLOAD)
+            batch = await self.client.connection.messages.batches.create(requests=requests, timeout=_UPLOAD)
             return batch.id
 
-        name: str | None = None
-        while name is None:
-            name = await self._persist(create, timeout=_UPLOAD) or await self._find(key)
-        await self._ledger.run(partial(name_batch, key=key, name=name))
-        self._own.add(name)
-        return name
-
-    def _arguments(self, request: Request) -> dict[str, Any]:
-        arguments = self.teacher.arguments(request.payload)
-        options = arguments.pop("extra_body", {})  # the SDK's word, which the service does not take
-        return {**arguments, **options}
+        batch_id: str | None = None
+        while batch_id is None:
+            batch_id = await self._retried(create, timeout=_UPLOAD) or await self._find(key)
+        await self.ledger.run(partial(set_batch_id, key=key, batch_id=batch_id))
+        self._own.add(batch_id)
+        return batch_id
 
     async def _find(self, key: str) -> str | None:
-        """The service's name for a batch that was meant to be created; None if it was not."""
+        """The id of a batch that was to be created; None if it was not."""
         hashes, candidates = await self._candidates(key)
-        for name in candidates:
+        for batch_id in candidates:
             try:
-                results = await self._results(name)
+                results = await self._results(batch_id)
             except Gone:
                 continue
             if any(result.custom_id in hashes for result in results):
-                await self._ledger.run(partial(name_batch, key=key, name=name))
-                return name
+                await self.ledger.run(partial(set_batch_id, key=key, batch_id=batch_id))
+                return batch_id
         return None
 
     async def _candidates(self, key: str) -> tuple[set[str], list[str]]:
-        """The requests of a batch that was meant to be created, and the names of those that may be it."""
-        created, size, hashes, known = await self._ledger.run(partial(intent, key=key))
-        recent = await self._persist(partial(self._recent, created - _CLOCKS))
+        """The requests of a batch that was to be created, and the ids of the batches that may be it."""
+        created, size, hashes, known = await self.ledger.run(partial(find_intent, key=key))
+        recent = await self._retried(partial(self._recent, created - _CLOCK_SKEW))
         alike = (batch.id for batch in recent if _size(batch.request_counts) == size)
-        return hashes, [name for name in alike if name not in known]
+        return hashes, [batch_id for batch_id in alike if batch_id not in known]
 
     async def _recent(self, since: float) -> list[Any]:
         found = []
-        async for batch in self.teacher.connect().messages.batches.list(limit=100):
+        async for batch in self.client.connection.messages.batches.list(limit=100):
             if _seconds(batch.created_at) < since:
                 break
             found.append(batch)
         return found
 
-    async def _collect(self, name: str, asked: Asked) -> None:
-        """Settles what a batch has replies to, and frees what it has none to."""
-        holds = await self._ledger.run(partial(held, name=name))
+    async def _collect(self, batch_id: str, asked: Waiting) -> None:
+        """Sets the replies that a batch has, and releases the requests that it has no reply to."""
+        holds = await self.ledger.run(partial(open_requests, batch_id=batch_id))
         try:
-            results = await self._results(name)
+            results = await self._results(batch_id)
         except Gone as gone:
-            await self._lose(name, holds, str(gone))
+            await self._lose(batch_id, holds, str(gone))
             results = []
         for result in results:
             request, future = asked.get(result.custom_id, (None, None))
             if request is None or future is None or future.done():
-                continue  # of another process, or a second time
+                continue  # another process's, or a duplicate
             if result.result.type == "succeeded":
                 try:
-                    future.set_result(self.teacher.reply(result.result.message))
+                    future.set_result(self.client.reply(result.result.message))
                 except ValueError:
                     continue  # asked again in the next batch
-            elif result.result.type == "errored" and _is_final(result.result.error):
-                reason = self.teacher.redacted(str(result.result.error.error.message))
+            elif (
+                result.result.type == "errored" and result.result.error.error.type == "invalid_request_error"
+            ):
+                reason = self.client.redacted(str(result.result.error.error.message))
                 future.set_exception(Unanswered(reason))
         if canceled := [item.custom_id for item in results if item.result.type == "canceled"]:
-            await self._lose(name, canceled, "was canceled")
+            await self._lose(batch_id, canceled, "was canceled")
         replied = {key for key, (_, future) in asked.items() if future.done() and not _has_failed(future)}
-        await self._ledger.run(partial(free, name=name, hashes=[key for key in asked if key not in replied]))
-        if name in self._own:
-            # What it did not tell of may have been paid for; earlier processes have left that set aside.
-            told = {result.custom_id for result in results}
-            unheard = [asked[key][0] for key in holds if key in asked and key not in told]
-            if unheard:
-                await self._ledger.reserve(
-                    sum(self.teacher.max_cost_usd(request) or 0.0 for request in unheard)
-                )
+        await self.ledger.run(
+            partial(release, batch_id=batch_id, hashes=[key for key in asked if key not in replied])
+        )
+        if batch_id in self._own:
+            # Requests without a result may have been paid for; earlier processes have left theirs reserved.
+            seen = {result.custom_id for result in results}
+            missing = [asked[item][0] for item in holds if item in asked and item not in seen]
+            if missing:
+                await self.ledger.reserve(sum(self.max_cost(request) or 0.0 for request in missing))
 
-    async def _lose(self, name: str, hashes: list[str], reason: str) -> None:
-        await self._ledger.run(partial(free, name=name, hashes=hashes, lost=True))
+    async def _lose(self, batch_id: str, hashes: list[str], reason: str) -> None:
+        await self.ledger.run(partial(release, batch_id=batch_id, hashes=hashes, lost=True))
         print(
-            f"warning: Message Batch {name} {reason}: {len(hashes)} of its requests are lost and asked again",
+            f"warning: Message Batch {batch_id} {reason}: {len(hashes)} of its requests are lost and asked again",
             file=sys.stderr,
         )
 
-    async def _results(self, name: str) -> list[Any]:
+    async def _results(self, batch_id: str) -> list[Any]:
         """The results of a batch, once it has ended; raises Gone."""
-        batches, absent = self.teacher.connect().messages.batches, self.teacher.sdk().NotFoundError
+        batches, absent = self.client.connection.messages.batches, self.client.sdk.NotFoundError
 
         async def look() -> Any:
             try:
-                return await batches.retrieve(name)
+                return await batches.retrieve(batch_id)
             except absent:
-                raise Gone("is not there any more") from None
+                raise Gone("does not exist any more") from None
 
         async def read() -> list[Any]:
             try:
-                return [result async for result in await batches.results(name)]
+                return [result async for result in await batches.results(batch_id)]
             except absent:
                 raise Gone("has lost its results") from None
 
-        while (batch := await self._persist(look)).processing_status != "ended":
+        while (batch := await self._retried(look)).processing_status != "ended":
             await asyncio.sleep(self.poll)
         if batch.results_url is None:
             raise Gone("is archived, without its results")
-        return await self._persist(read, timeout=_UPLOAD)
+        return await self._retried(read, timeout=_UPLOAD)
 
-    async def _persist(self, call: Callable[[], Awaitable[T]], timeout: float | None = None) -> T:
-        patience = self.teacher.patience
+    async def _retried(self, call: Callable[[], Awaitable[T]], timeout: float | None = None) -> T:
+        policy = self.client.policy
         if timeout:
-            patience = replace(patience, timeout=timeout, deadline=max(patience.deadline, 2 * timeout))
+            policy = replace(policy, timeout=timeout, deadline=max(policy.deadline, 2 * timeout))
 
         async def nothing() -> None: ...
 
         try:
-            return await call_with_retries(call, self.teacher.failure, nothing, patience, self.teacher.brake)
+            return await self.client.retried(call, nothing, policy)
         except Unanswered as error:
-            # Not a fault of the requests, which would be quarantined for it.
+            # Not an error of the requests, which would be quarantined.
             raise AresError(
-                f"Message Batches fail ({error.reason}); nothing that is paid for is lost: give the same command again."
+                f"Message Batches fail ({error.reason}); batches that are paid for are in the ledger: run the same "
+                "command again."
             ) from None
 
 
@@ -235,10 +239,6 @@ def _has_failed(future: asyncio.Future[Reply]) -> bool:
 
 def _size(counts: Any) -> int:
     return sum((counts.processing, counts.succeeded, counts.errored, counts.canceled, counts.expired))
-
-
-def _is_final(error: Any) -> bool:
-    return error.error.type == "invalid_request_error"
 
 
 def _seconds(moment: datetime | str) -> float:

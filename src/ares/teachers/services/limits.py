@@ -1,4 +1,4 @@
-"""A service's rate limits: what its replies' headers ask for, and the brake that holds all requests back."""
+"""A service's rate limits: what the headers of its replies ask for, and a gate that holds all requests back."""
 
 import asyncio
 import random
@@ -22,57 +22,59 @@ _LIMITS = (
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_WORTH_TELLING = 60.0  # seconds
+_WARN_AFTER = 60.0  # seconds
 
 
 class RateLimitGate:
-    """Holds all of a Teacher's requests back while its service asks for that: a rate limit is one for all."""
+    """Holds back all requests to a service while its rate limit, which they share, is exceeded."""
 
     def __init__(self) -> None:
-        self._until = self._answered = self._told = 0.0
+        self._until = self._answered = self._warned = 0.0
         self._reason = ""
 
     def read(self, headers: Mapping[str, str]) -> None:
-        """Takes in the headers of a reply."""
-        if wait := asked_wait(headers):
+        """Applies the rate limits in the headers of a reply."""
+        if wait := requested_wait(headers):
             self.hold(wait, "its rate limit is used up")
 
     def hold(self, seconds: float, reason: str) -> None:
-        """Holds back whatever is sent within so many seconds."""
+        """Holds back everything that is sent within the next `seconds`."""
         until = time.monotonic() + seconds
         if until > self._until:
             self._until, self._reason = until, reason
 
     def answered(self) -> None:
-        """Notes that a request was answered: the service lets some through."""
+        """Records that a request was answered: the service lets some through."""
         self._answered = time.monotonic()
 
     async def wait(self, since: float, longest: float) -> float:
-        """Waits until requests may be sent; returns the seconds that it took.
+        """Waits until requests may be sent; returns the seconds waited.
 
-        Raises AresError at once if by then nobody would have been answered for `longest` seconds; the count
-        begins at `since` (time.monotonic()) at the earliest.
+        Raises AresError immediately if no request would have been answered for more than `longest` seconds by
+        then, counted from `since` (time.monotonic()) at the earliest.
         """
         began = time.monotonic()
         while (pause := self._until - time.monotonic()) > 0:
             if self._until - max(since, self._answered) > longest:
                 raise AresError(
                     f"The Teacher's service does not answer ({self._reason}): it asks to wait for {pause:.0f} s, and "
-                    f"would have answered nobody for more than teacher.deadline={longest:g} s by then; nothing that "
-                    "is paid for is lost: give the same command again when it does."
+                    f"would have answered no request for more than teacher.deadline={longest:g} s by then; replies that "
+                    "are paid for are in the ledger: run the same command again later."
                 )
-            if pause > _WORTH_TELLING and self._until > self._told + _WORTH_TELLING:
-                self._told = self._until
+            if pause > _WARN_AFTER and self._until > self._warned + _WARN_AFTER:
+                self._warned = self._until
                 note = f"the Teacher's service holds requests back for {pause:.0f} s ({self._reason})"
                 print(f"warning: {note}", file=sys.stderr)
-            # Not all at once when it is over.
+            # Jitter, so that not all requests are sent at the same moment.
             await asyncio.sleep(pause * random.uniform(1.0, 1.1))
         return time.monotonic() - began
 
 
-def asked_wait(headers: Mapping[str, str]) -> float:
-    """Seconds for which a reply's headers ask to send nothing: `retry-after-ms` or `retry-after`, else until the
-    limits of which nothing remains are renewed; 0 if they ask for nothing."""
+def requested_wait(headers: Mapping[str, str]) -> float:
+    """Seconds for which a reply's headers ask to send nothing; 0 if they do not.
+
+    By `retry-after-ms` or `retry-after`, otherwise until the exhausted limits are renewed.
+    """
     try:
         if milliseconds := max(0.0, float(headers.get("retry-after-ms", ""))):
             return milliseconds / 1000
@@ -85,8 +87,10 @@ def asked_wait(headers: Mapping[str, str]) -> float:
 
 
 def seconds_until(value: str | None) -> float:
-    """Seconds from now to a header's time: seconds, a duration ("1m30s"), an HTTP date or an RFC 3339 time; 0 if
-    it is over or cannot be read."""
+    """Seconds from now to the time in a header: seconds, a duration ("1m30s"), an HTTP date or an RFC 3339 time.
+
+    0 if it has passed or cannot be read.
+    """
     if not value:
         return 0.0
     if _DURATION.fullmatch(value):

@@ -3,95 +3,60 @@
 import os
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
-from types import ModuleType
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ares.teachers.messages import Reply
 from ares.teachers.prompts.default import Prompt
-from ares.teachers.services.chat import ChatTeacher, key_in
+from ares.teachers.services.chat import ChatTeacher
+from ares.teachers.services.client import ServiceClient
 from ares.teachers.services.prices import most_tokens
 from ares.types import AresError, Problem
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-KEY = "OPENAI_API_KEY"
 _STOPS = {"content_filter": "refusal", "length": "max_tokens"}
 _LIMITS = ("max_tokens", "max_completion_tokens")
 
 
-class OpenAITeacher(ChatTeacher):
-    """A chat model at `base_url`, which ends in /v1; None is OpenAI's own, or OPENAI_BASE_URL, as the SDK has
-    it. The key comes from OPENAI_API_KEY only; local servers need none. `limit` is what the endpoint calls the
-    longest reply: max_tokens, or max_completion_tokens (OpenAI's reasoning models)."""
+class OpenAIClient(ServiceClient):
+    """The connection to an endpoint; `limit` is its name for the maximum number of output tokens."""
 
-    def __init__(
-        self,
-        *,
-        name: str = "openai",
-        base_url: str | None = None,
-        limit: str = "max_tokens",
-        **settings: Any,
-    ) -> None:
-        if limit not in _LIMITS:
-            raise AresError(f"teacher.limit={limit}: choose from {', '.join(_LIMITS)}.")
-        address = str(base_url or os.environ.get("OPENAI_BASE_URL", "")).rstrip("/")
-        super().__init__(name=name, base_url=address or None, **settings)
+    package = "openai"
+    key_variable = "OPENAI_API_KEY"
+    without_key = "name a local server with teacher.base_url=http://localhost:8000/v1"
+
+    def __init__(self, *, limit: str = "max_tokens", **settings: Any) -> None:
+        super().__init__(**settings)
         self.limit = limit
-        self._client: AsyncOpenAI | None = None
-        self._told = False  # that replies count no tokens
+        self._warned = False  # that replies count no tokens
 
-    def check(self) -> list[str]:
-        """Raises AresError without the package, or without a key where the endpoint needs one."""
-        if find_spec("openai") is None:
-            raise AresError(
-                f"teacher={self.name} needs the openai package; install it with `uv pip install -e '.[openai]'`."
-            )
-        if not key_in(KEY) and self.base_url is None:
-            raise AresError(
-                f"teacher={self.name} needs a key: set the environment variable {KEY}, or name a local server with "
-                "teacher.base_url=http://localhost:8000/v1."
-            )
-        return []
+    @property
+    def needs_key(self) -> bool:
+        """Only OpenAI's own service needs one."""
+        return self.base_url is None
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Its model, prompt, endpoint and all else that enters requests."""
-        return {**super().fingerprint(), **self._endpoint()}
+    def open(self) -> "AsyncOpenAI":
+        """A new client of the openai SDK."""
+        from openai import AsyncOpenAI
 
-    def sdk(self) -> ModuleType:
-        """openai."""
-        import openai
-
-        return openai
-
-    def connect(self) -> "AsyncOpenAI":
-        """The connection, opened at its first use."""
-        if self._client is None:
-            self.check()
-            from openai import AsyncOpenAI
-
-            self.key = key_in(KEY)
-            self._client = AsyncOpenAI(
-                api_key=self.key or "none",
-                base_url=self.base_url,
-                max_retries=0,
-                timeout=self.timeouts(),
-            )
-        return self._client
+        return AsyncOpenAI(
+            api_key=self.key or "none", base_url=self.base_url, max_retries=0, timeout=self.timeouts()
+        )
 
     async def call(self, payload: Mapping[str, Any]) -> Reply:
-        """Sends a request once; raises what the SDK raises, ValueError for a reply of another form."""
-        completions = self.connect().chat.completions
+        """Sends a payload once; raises the SDK's exceptions, ValueError for a malformed reply."""
+        completions = self.connection.chat.completions
         response = await completions.with_raw_response.create(**self.arguments(payload))
-        self.brake.read(response.headers)
+        self.gate.read(response.headers)
         return self.reply(response.parse(), payload)
 
     def arguments(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """What `chat.completions.create` takes."""
+        """The arguments of `chat.completions.create`."""
         content: Any = payload["text"]
         if image := payload["image"]:
-            data = self.pictures[image["sha256"]].base64()
+            data = self.images[image["sha256"]].base64()
             url = {"url": f"data:{image['media_type']};base64,{data}"}
             content = [{"type": "image_url", "image_url": url}, {"type": "text", "text": content}]
         messages = [{"role": "user", "content": content}]
@@ -106,15 +71,8 @@ class OpenAITeacher(ChatTeacher):
             found["extra_body"] = payload["options"]
         return found
 
-    def _payload(self, problem: Problem, prompt: Prompt) -> dict[str, Any]:
-        return {**super()._payload(problem, prompt), **self._endpoint()}
-
-    def _endpoint(self) -> dict[str, str]:
-        # Two servers may give one name to different models.
-        return {"endpoint": self.base_url} if self.base_url else {}
-
     def reply(self, completion: Any, payload: Mapping[str, Any]) -> Reply:
-        """The text, tokens and price of a completion; raises ValueError where it is none."""
+        """The text, tokens and price of a completion; raises ValueError if it is malformed."""
         try:
             choice = completion.choices[0]
             refused = getattr(choice.message, "refusal", None)
@@ -122,22 +80,51 @@ class OpenAITeacher(ChatTeacher):
             stop = "refusal" if refused else _STOPS.get(choice.finish_reason, "")
         except (AttributeError, TypeError, IndexError) as error:
             raise ValueError(f"not a completion: {error}") from None
-        return self.answered(text, self._tokens(completion, payload), stop)
+        return self.checked_reply(text, self._tokens(completion, payload), stop)
 
     def _tokens(self, completion: Any, payload: Mapping[str, Any]) -> tuple[int, int]:
-        """As the endpoint counts them; where it does not, the most that they can be, or a cap would not hold."""
+        """Tokens as the endpoint counts them; without a count the upper bound, so that a cap holds."""
         usage = getattr(completion, "usage", None)
-        asked, replied = (getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens"))
-        if isinstance(asked, int) and isinstance(replied, int) and asked:
-            return asked, replied
-        if self.priced and not self._told:
-            self._told = True
-            note = "the endpoint's replies count no tokens: each is taken to cost the most that it can"
-            print(f"warning: teacher={self.name}, teacher.model={self.model}: {note}", file=sys.stderr)
+        sent, replied = (getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens"))
+        if isinstance(sent, int) and isinstance(replied, int) and sent:
+            return sent, replied
+        if self.price and not self._warned:
+            self._warned = True
+            note = "the endpoint's replies count no tokens: each is charged at the most that it can cost"
+            print(f"warning: teacher={self.teacher}, teacher.model={self.model}: {note}", file=sys.stderr)
         return most_tokens(payload)
 
-    async def close(self) -> None:
-        """Closes the connection."""
-        await super().close()
-        if self._client is not None:
-            await self._client.close()
+
+class OpenAITeacher(ChatTeacher[OpenAIClient]):
+    """A chat model at `base_url`, which ends in /v1; None is OPENAI_BASE_URL or OpenAI's own service.
+
+    Local servers need no key. `limit` is max_tokens, or max_completion_tokens for OpenAI's reasoning models.
+    """
+
+    package, key_variable = OpenAIClient.package, OpenAIClient.key_variable
+
+    def __init__(
+        self,
+        *,
+        name: str = "openai",
+        base_url: str | None = None,
+        limit: str = "max_tokens",
+        **settings: Any,
+    ) -> None:
+        if limit not in _LIMITS:
+            raise AresError(f"teacher.limit={limit}: choose from {', '.join(_LIMITS)}.")
+        url = str(base_url or os.environ.get("OPENAI_BASE_URL", "")).rstrip("/")
+        super().__init__(
+            name=name, make_client=partial(OpenAIClient, limit=limit), base_url=url or None, **settings
+        )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Its model, prompt, endpoint and everything else that enters requests."""
+        return {**super().fingerprint(), **self._endpoint()}
+
+    def _payload(self, problem: Problem, prompt: Prompt) -> dict[str, Any]:
+        return {**super()._payload(problem, prompt), **self._endpoint()}
+
+    def _endpoint(self) -> dict[str, str]:
+        # Two servers may give the same name to different models.
+        return {"endpoint": self.client.base_url} if self.client.base_url else {}

@@ -1,4 +1,4 @@
-"""How many tokens a request has, and what they cost."""
+"""Prices of models, and upper bounds on the tokens of a request."""
 
 import math
 from collections.abc import Mapping
@@ -7,25 +7,25 @@ from typing import Any
 
 from ares.types import AresError
 
-_SLACK = 600  # tokens that a service may add around a request: roles, the schema's instructions
+_SLACK = 600  # tokens that a service may add to a request: roles, the schema's instructions
 
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars a million tokens."""
+    """US dollars per million tokens."""
 
     input: float
     output: float
 
     def usd(self, input_tokens: int, output_tokens: int) -> float:
-        """What so many tokens cost, US dollars."""
+        """The price of this many tokens, US dollars."""
         return (input_tokens * self.input + output_tokens * self.output) / 1e6
 
 
-def price_of(prices: Mapping[str, Any] | None, model: str) -> Price | None:
-    """The price of a model, of entries `{input, output}`; None where there is none, or null.
+def price_of(prices: Mapping[str, Any] | None, model: str, discount: float = 1.0) -> Price | None:
+    """The price of a model, from entries `{input, output}`, times `discount`; None without an entry, or for null.
 
-    Raises AresError for an entry that is no price.
+    Raises AresError for an entry that is not a price.
     """
     entry = (prices or {}).get(model)
     if entry is None:
@@ -37,20 +37,20 @@ def price_of(prices: Mapping[str, Any] | None, model: str) -> Price | None:
         shown = dict(entry) if isinstance(entry, Mapping) else entry
         raise AresError(
             f"conf/prices.yaml (teacher.prices): the price of {model} is {shown}; give `{{input: 1.00, output: 5.00}}`, "
-            "US dollars a million tokens, or null where it is not known."
+            "US dollars per million tokens, or null if it is unknown."
         )
-    return Price(*map(float, values))
+    return Price(*(discount * float(value) for value in values))
 
 
 def most_tokens(payload: Mapping[str, Any]) -> tuple[int, int]:
-    """The most tokens that a request and its reply can have: one for each byte, the image's, and the longest reply."""
+    """Upper bounds on a request's input tokens (one per byte, and the image's) and output tokens (the longest reply)."""
     texts = (payload["text"], payload.get("replied", ""), payload.get("objection", ""))
     text = sum(len(part.encode()) for part in texts) + len(str(payload["schema"] or ""))
     return text + image_tokens(payload) + _SLACK, payload["max_tokens"]
 
 
 def image_tokens(payload: Mapping[str, Any]) -> int:
-    """The image's share of a request's input tokens."""
+    """The input tokens of a request's image: 750 pixels per token."""
     image = payload["image"]
     return math.ceil(image["size"][0] * image["size"][1] / 750) if image else 0
 

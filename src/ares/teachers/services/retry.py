@@ -1,6 +1,6 @@
-"""Asking a service until it answers: which failures pass, how long to wait, and when to give up.
+"""Retries: which failures are temporary, how long to wait, and when to give up.
 
-The SDKs' own retries are off: they obey any `retry-after`, however long, and do not say which attempts may
+The SDKs' own retries are off: they obey any `retry-after`, however long, and do not report which attempts may
 have been paid for.
 """
 
@@ -13,27 +13,29 @@ from types import ModuleType
 from typing import TypeVar
 
 from ares.teachers.messages import Unanswered
-from ares.teachers.services.limits import RateLimitGate, asked_wait
+from ares.teachers.services.limits import RateLimitGate, requested_wait
 from ares.types import AresError
 
 T = TypeVar("T")
 
 _BUSY = (429, 503, 529)
-_PASSING = (408, 409, 429)  # and all from 500 on
-_FREE = (*_PASSING, 500, 502, 503, 529)  # nothing was generated; a gateway that waits in vain cannot tell
-
-_LEAST = (
-    1.0  # seconds of the last attempt: a service that nobody reaches is not to look like one that is slow
-)
+_TEMPORARY = (408, 409, 429)  # and everything from 500 on
+_FREE = (
+    *_TEMPORARY,
+    500,
+    502,
+    503,
+    529,
+)  # nothing was generated; after a gateway's time-out (504) it may have been
+_LAST_ATTEMPT = 1.0  # seconds that the last attempt gets at least, to tell an absent service from a slow one
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
     """Seconds: `timeout` of one attempt, `deadline` of all; pauses double from `first` up to `longest`.
 
-    While the service asks to wait (`limits.RateLimitGate`) the deadline stands still; but nobody waits when for
-    `deadline` seconds nobody was answered. `attempts`: after so many failures a request is given up, those
-    apart by which the service answers nobody.
+    Time spent at the `RateLimitGate` does not count towards the deadline. A request is given up after `attempts`
+    failures, not counting those that mean that the service answers no request at all.
     """
 
     timeout: float = 120.0
@@ -45,93 +47,93 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Failure:
-    """One failed attempt: `passing` ones are tried again; `away` says that the service answers nobody.
+    """One failed attempt: `temporary` ones are repeated; `unavailable`: the service answers no request.
 
-    `paid`: the reply may have been generated. `after`: seconds that the service asks all to wait. `local`:
-    nothing was sent, since no request can be.
+    `paid`: the reply may have been generated. `wait`: seconds for which the service asks to send nothing.
+    `local`: no request can be sent at all.
     """
 
     reason: str
-    passing: bool
-    away: bool = False
+    temporary: bool
+    unavailable: bool = False
     paid: bool = False
-    after: float = 0.0
+    wait: float = 0.0
     local: bool = False
 
 
 def failure_of(error: Exception, sdk: ModuleType) -> Failure:
     """What an exception of `anthropic` or `openai` (which share their names) means for a request."""
     if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout"):
-        return Failure(f"no connection ({error.__cause__ or error})", passing=True, away=True)
+        return Failure(f"no connection ({error.__cause__ or error})", temporary=True, unavailable=True)
     if type(error.__cause__).__name__ in ("LocalProtocolError", "UnsupportedProtocol", "InvalidURL"):
-        return Failure(str(error.__cause__), passing=False, local=True)
+        return Failure(str(error.__cause__), temporary=False, local=True)
     if isinstance(error, TimeoutError | sdk.APITimeoutError):
-        return Failure("no reply in time", passing=True, paid=True)
+        return Failure("no reply in time", temporary=True, paid=True)
     if isinstance(error, sdk.APIStatusError):
-        status, after = error.status_code, asked_wait(error.response.headers)
+        status, wait = error.status_code, requested_wait(error.response.headers)
         reason = f"{status}: {error.message}"
-        passing, paid = status in _PASSING or status >= 500, status >= 500 and status not in _FREE
-        return Failure(reason, passing, away=status in _BUSY, paid=paid, after=after)
-    if isinstance(error, sdk.APIConnectionError) or _is_of_transport(error):
-        return Failure(f"a broken connection ({error.__cause__ or error})", passing=True, paid=True)
+        temporary, paid = status in _TEMPORARY or status >= 500, status >= 500 and status not in _FREE
+        return Failure(reason, temporary, unavailable=status in _BUSY, paid=paid, wait=wait)
+    if isinstance(error, sdk.APIConnectionError) or _is_transport_error(error):
+        return Failure(f"a broken connection ({error.__cause__ or error})", temporary=True, paid=True)
     if isinstance(error, sdk.APIError | ValueError):
-        # A reply that is no JSON, or not of the expected form: JSONDecodeError, ValidationError ...
-        return Failure(f"a broken reply ({type(error).__name__}: {error})", passing=True, paid=True)
+        # Not JSON, or not of the expected form: JSONDecodeError, ValidationError ...
+        return Failure(f"a broken reply ({type(error).__name__}: {error})", temporary=True, paid=True)
     raise error
 
 
 async def call_with_retries(
     call: Callable[[], Awaitable[T]],
     failure: Callable[[Exception], Failure],
-    lost: Callable[[], Awaitable[None]],
-    patience: RetryPolicy,
-    brake: RateLimitGate,
+    before_repeat: Callable[[], Awaitable[None]],
+    policy: RetryPolicy,
+    gate: RateLimitGate,
 ) -> T:
-    """The result of `call`, tried until it succeeds or `patience` ends; `lost` is awaited before repeating an
-    attempt that may have been paid for.
+    """The result of `call`, repeated until it succeeds or the `policy` says to give up.
 
-    Raises AresError where the service answers nobody, else Unanswered; what `failure` raises, at once.
+    `before_repeat` is awaited before repeating an attempt that may have been paid for. Raises AresError if the
+    service answers no request, otherwise Unanswered; exceptions of `failure` are raised immediately.
     """
     began = time.monotonic()
-    deadline = began + patience.deadline
+    deadline = began + policy.deadline
     failures = pauses = 0
     while True:
-        deadline += await brake.wait(began, patience.deadline)
+        deadline += await gate.wait(began, policy.deadline)
         try:
-            rest = max(_LEAST, deadline - time.monotonic())
-            async with asyncio.timeout(min(patience.timeout, rest)):
+            remaining = max(_LAST_ATTEMPT, deadline - time.monotonic())
+            async with asyncio.timeout(min(policy.timeout, remaining)):
                 reply = await call()
-            brake.answered()
+            gate.answered()
             return reply
         except Exception as error:
             found = failure(error)
-        failures += not found.away
-        pause = 0.0 if found.after else _pause(pauses, patience)
-        pauses += not found.after
+        failures += not found.unavailable
+        pause = 0.0 if found.wait else _pause(pauses, policy)
+        pauses += not found.wait
         late = time.monotonic() + pause > deadline
-        if not found.passing or failures >= patience.attempts or late:
+        if not found.temporary or failures >= policy.attempts or late:
             break
         if found.paid:
-            await lost()
-        if found.after:
-            brake.hold(max(found.after, patience.first), found.reason)
+            await before_repeat()
+        if found.wait:
+            gate.hold(max(found.wait, policy.first), found.reason)
         await asyncio.sleep(pause)
     raise _given_up(found)
 
 
 def _given_up(last: Failure) -> AresError | Unanswered:
-    if last.passing and last.away:
+    if last.temporary and last.unavailable:
         return AresError(
-            f"The Teacher's service does not answer ({last.reason}); nothing that is paid for is lost: give the "
-            "same command again when it does."
+            f"The Teacher's service does not answer ({last.reason}); replies that are paid for are in the ledger: run "
+            "the same command again later."
         )
     return Unanswered(last.reason, paid=last.paid)
 
 
-def _is_of_transport(error: Exception) -> bool:
-    """Whether an exception is the HTTP library's own: the SDKs pass it on where a body comes as a stream."""
+def _is_transport_error(error: Exception) -> bool:
+    """Whether an exception is the HTTP library's own: the SDKs do not wrap those of streamed bodies."""
     return any(kind.__name__ == "RequestError" for kind in type(error).__mro__)
 
 
-def _pause(pauses: int, patience: RetryPolicy) -> float:
-    return min(patience.longest, patience.first * 2 ** min(pauses, 20)) * random.uniform(0.5, 1.0)
+def _pause(pauses: int, policy: RetryPolicy) -> float:
+    return min(policy.longest, policy.first * 2 ** min(pauses, 20)) * random.uniform(0.5, 1.0)

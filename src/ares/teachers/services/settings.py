@@ -1,4 +1,4 @@
-"""What settings of a Teacher can be, told before anything is trained for it, in the words of the command line."""
+"""Checks of a Teacher's settings, before anything is trained; messages use the names of the command line."""
 
 import math
 from collections.abc import Mapping
@@ -8,17 +8,17 @@ from urllib.parse import urlsplit
 from ares.types import AresError
 
 
-def is_number(value: Any, *, whole: bool = False) -> bool:
-    """Whether a setting is a finite number, a whole one where it must be; true and false are none."""
-    kinds = int if whole else int | float
+def is_number(value: Any, *, integer: bool = False) -> bool:
+    """Whether a setting is a finite number (`integer`: an int); booleans are not numbers."""
+    kinds = int if integer else int | float
     return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check_above_zero(name: str, *, whole: bool = False, **settings: Any) -> None:
-    """Raises AresError for a setting that is no number above 0; None leaves it to the Teacher."""
+def check_above_zero(name: str, *, integer: bool = False, **settings: Any) -> None:
+    """Raises AresError for a setting that is not a number above 0; None is allowed."""
     for setting, value in settings.items():
-        if value is not None and not (is_number(value, whole=whole) and value > 0):
-            kind = "a whole number" if whole else "a number"
+        if value is not None and not (is_number(value, integer=integer) and value > 0):
+            kind = "a whole number" if integer else "a number"
             raise AresError(f"teacher={name}, teacher.{setting}={value}: give {kind} above 0.")
 
 
@@ -30,20 +30,20 @@ def check_switches(name: str, **settings: Any) -> None:
 
 
 def check_options(name: str, options: Any) -> None:
-    """Raises AresError for options that are no mapping, as requests take them."""
+    """Raises AresError for options that are not a mapping."""
     if options is not None and not isinstance(options, Mapping):
         raise AresError(f"teacher={name}, teacher.options={options}: give a mapping, as {{temperature: 0}}.")
 
 
-def check_address(name: str, base_url: Any) -> None:
-    """Raises AresError for an address that is none of a web server's; None is the service's own."""
-    if base_url is not None and not _is_address(str(base_url)):
+def check_url(name: str, base_url: Any) -> None:
+    """Raises AresError for anything but an http(s) URL; None, the service's own, is allowed."""
+    if base_url is not None and not _is_url(str(base_url)):
         raise AresError(
             f"teacher={name}, teacher.base_url={base_url}: give an address such as http://localhost:8000/v1."
         )
 
 
-def _is_address(url: str) -> bool:
+def _is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 80) > 0

@@ -1,4 +1,4 @@
-"""What a stage reads of its run, which earlier stages have to make first."""
+"""The inputs of a stage that earlier stages of its run must have written."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from ares.types import AresError, Problem
 
 
 def asked_run(config: Config) -> Config:
-    """The configuration of the run that is examined: its stage, and its name where it is the default one."""
+    """The configuration of the examined run: with its stage, and its name if that is the default."""
     stage = config.doctor.stage
     return replace(
         config,
@@ -29,14 +29,11 @@ def asked_run(config: Config) -> Config:
 def check_inputs(
     config: Config, problems: Mapping[str, Problem], splits: Mapping[str, Sequence[str]]
 ) -> Iterator[Finding]:
-    """Inputs that the run does not hold, or published ones that cannot be read.
-
-    Of the run's first policy `check_checkpoints` speaks.
-    """
+    """Missing inputs of the run, and unreadable published ones; `check_checkpoints` reports the first policy."""
     asked = asked_run(config)
     root, plan = run_folder(asked), steps_of(asked)
     run, manifest = Run(root, asked, plan, {}), read_manifest(root)
-    yield from _of_whole_runs(config.doctor.stage, root, manifest)
+    yield from _run_contents(config.doctor.stage, root, manifest)
     own = {step.key for step in plan}
     needed = {source: step for step in reversed(plan) for source in step.inputs.values()}
     for source, step in needed.items():
@@ -61,12 +58,12 @@ def check_inputs(
         yield Finding("problem", "inputs", *parts(error))
 
 
-def _of_whole_runs(stage: str, root: Path, manifest: Mapping[str, StepEntry]) -> Iterator[Finding]:
-    """What the stages that take a run as it is, without steps, have to find there."""
+def _run_contents(stage: str, root: Path, manifest: Mapping[str, StepEntry]) -> Iterator[Finding]:
+    """What the stages without steps (export, report) need in the run folder."""
     made = {name for entry in manifest.values() for name in entry.outputs}
     wanted = {"export": "policy"}.get(stage, "finished step")
     if (stage == "export" and "policy" not in made) or (stage == "report" and not made):
-        text = f"stage={stage} wants a run, and {root} holds no {wanted}"
+        text = f"stage={stage} needs a run, and {root} holds no {wanted}"
         yield Finding("problem", "inputs", text, f"{command('ares', run=root.name)}, or another run=<name>")
 
 

@@ -1,4 +1,4 @@
-"""Images as services take them: as the file is where it fits, else shrunk and written as PNG."""
+"""Images as they are sent to services: the file itself if it is within the limits, else scaled down, as PNG."""
 
 import base64
 import hashlib
@@ -10,14 +10,14 @@ from pathlib import Path
 from ares.teachers.messages import Unaskable
 from ares.types import AresError
 
-LONGEST_SIDE = 1568  # pixels; larger images are shrunk by the service, which bills and shows no more
-LARGEST_FILE = 3_500_000  # bytes; 5 MB are allowed, in base64
+LONGEST_SIDE = 1568  # pixels; the service scales larger images down and bills this size
+LARGEST_FILE = 3_500_000  # bytes; the limit is 5 MB in base64
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What a request says of an image; `sha256` is of the bytes that are sent, sizes in pixels."""
+class RequestImage:
+    """An image of a request; `sha256` is that of the bytes that are sent, sizes are in pixels."""
 
     path: Path
     sha256: str
@@ -26,27 +26,27 @@ class Picture:
     height: int
 
     def base64(self) -> str:
-        """The bytes that are sent."""
+        """The bytes that are sent, in base64."""
         return base64.b64encode(_encoded(self.path)[0]).decode()
 
 
 @cache
-def picture(path: Path) -> Picture:
-    """The image in a file; raises Unaskable where it is none."""
+def request_image(path: Path) -> RequestImage:
+    """The image in a file; raises Unaskable if it cannot be read."""
     data, media_type, (width, height) = _encoded(path)
-    return Picture(path, hashlib.sha256(data).hexdigest(), media_type, width, height)
+    return RequestImage(path, hashlib.sha256(data).hexdigest(), media_type, width, height)
 
 
-@lru_cache(maxsize=64)  # a question's rationales follow one another; all images would not fit
+@lru_cache(maxsize=64)  # a question's requests follow one another; all images would not fit into memory
 def _encoded(path: Path) -> tuple[bytes, str, tuple[int, int]]:
     from PIL import Image, UnidentifiedImageError
 
     try:
         return _fitted(path)
     except UnidentifiedImageError:
-        raise Unaskable(f"{path} is no image; replace the file.") from None
+        raise Unaskable(f"{path} is not an image; replace the file.") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Unaskable(f"{path} is no readable image ({error}); replace the file.") from None
+        raise Unaskable(f"{path} is not a readable image ({error}); replace the file.") from None
     except AresError as error:
         raise Unaskable(str(error)) from None
 
