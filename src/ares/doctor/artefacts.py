@@ -8,8 +8,8 @@ from typing import Any
 from ares.config.commands import command
 from ares.config.schema import Config
 from ares.doctor.findings import Finding, parts
-from ares.models.t5.names import checkpoint_patch_dim, checkpoint_shapes
 from ares.pipeline.stale import named_policy
+from ares.steps.common.inputs import policy_class
 from ares.steps.evaluate import check_split
 from ares.steps.prepare import PROBLEM_FILES, prepared, read_problems
 from ares.types import AresError, Problem
@@ -139,7 +139,7 @@ def check_checkpoints(config: Config, steps: Sequence[str], patch_dim: int | Non
         if init is None:
             yield Finding("ok", "model", f"{config.model['name']}: from scratch")
         else:
-            yield from _checkpoint("model", f"model.init={init}", init, patch_dim)
+            yield from _checkpoint(config, "model", f"model.init={init}", init, patch_dim)
     elif {"rollout", "ppo"} & set(steps) or (config.policy and {"generate", "sft", "lora"} & set(steps)):
         yield from _policy(config, patch_dim)
 
@@ -161,13 +161,17 @@ def _policy(config: Config, patch_dim: int | None) -> Iterator[Finding]:
     except AresError as error:
         yield Finding("problem", "policy", *parts(error))
         return
-    yield from _checkpoint("policy", f"policy={config.policy or own}", str(folder), patch_dim)
+    yield from _checkpoint(config, "policy", f"policy={config.policy or own}", str(folder), patch_dim)
 
 
-def _checkpoint(subject: str, name: str, path: str, patch_dim: int | None) -> Iterator[Finding]:
+def _checkpoint(
+    config: Config, subject: str, name: str, path: str, patch_dim: int | None
+) -> Iterator[Finding]:
+    from ares.models.weights import weight_shapes
+
     local = Path(path).is_dir()
     try:
-        shapes = checkpoint_shapes(path, **({} if local else {"local_files_only": True}))
+        shapes = weight_shapes(path, **({} if local else {"local_files_only": True}))
     except Exception as error:  # a damaged file fails in many ways
         remedy = "copy it again, or name another: model.init=<folder>, policy=<folder>"
         yield Finding("problem", subject, f"{name} cannot be read ({str(error).splitlines()[0]})", remedy)
@@ -184,12 +188,14 @@ def _checkpoint(subject: str, name: str, path: str, patch_dim: int | None) -> It
             "give a folder: model.init=<folder>, policy=<folder>",
         )
     else:
-        yield from _fitting(subject, name, path, local, patch_dim)
+        yield from _fitting(config, subject, name, path, local, patch_dim)
 
 
-def _fitting(subject: str, name: str, path: str, local: bool, patch_dim: int | None) -> Iterator[Finding]:
+def _fitting(
+    config: Config, subject: str, name: str, path: str, local: bool, patch_dim: int | None
+) -> Iterator[Finding]:
     where: dict[str, Any] = {} if local else {"local_files_only": True}
-    own = checkpoint_patch_dim(path, **where)
+    own = policy_class(config).feature_dim(path, **where)
     if own is None:
         yield Finding("ok", subject, f"{name} is readable; its image fusion is newly initialized")
     elif patch_dim is not None and own != patch_dim:

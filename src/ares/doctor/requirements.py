@@ -5,16 +5,16 @@ They distinguish what cannot work from what can; a run near a limit may go eithe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ares.config.schema import Config
+from ares.steps.common.inputs import policy_class
 from ares.types import Problem
 
+if TYPE_CHECKING:
+    from ares.models.policy import ModelSize
+
 GIB = 2**30
-# flan-alpaca with image fusion, untied head (Chung et al. 2022, table 1, and 145 x 1024 patches).
-_KNOWN = {"base": 251_907_840, "large": 790_496_256}
-_SHAPES = {"base": (768, 24), "large": (1024, 48)}  # d_model, encoder and decoder layers
 _ADAPTER_OF_RANK_1 = 0.1 / 64  # of the weights: rank 64 on all linear layers adds a tenth
 _PUBLISHED_IMAGES = {"scienceqa": 10_332, "aokvqa": 24_903}  # A-OKVQA's hub copy: one per question
 # By option of conf/features; for timm its default model.
@@ -28,41 +28,9 @@ _NUMBERS_PER_IMAGE = {
 }
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model's size: number of weights, width, layers (encoder and decoder together) and vocabulary."""
-
-    parameters: int
-    width: int
-    layers: int
-    vocabulary: int = 32128
-
-
-def model_of(config: Config) -> Model | None:
+def model_of(config: Config) -> "ModelSize | None":
     """The size of the configured model; None if it would have to be downloaded first."""
-    settings = config.model
-    if settings["init"] is None:
-        width, layers, inner = settings["d_model"], settings["layers"], settings["d_kv"] * settings["heads"]
-        gated = 3 if settings["feed_forward"].startswith("gated") else 2
-        block = 4 * width * inner + gated * width * settings["d_ff"]
-        fusion = 7 * width * width + 784 * width
-        parameters = layers * (2 * block + 4 * width * inner) + config.tokenizer.vocab_size * width + fusion
-        return Model(parameters, width, 2 * layers, config.tokenizer.vocab_size)
-    if Path(settings["init"]).is_dir():
-        return _local(Path(settings["init"]))
-    name = settings["name"]
-    return Model(_KNOWN[name], *_SHAPES[name]) if name in _KNOWN else None
-
-
-def _local(folder: Path) -> Model | None:
-    from ares.models.t5.names import checkpoint_shapes
-
-    shapes = {name: s for name, s in checkpoint_shapes(folder).items() if "embed_tokens" not in name}
-    if "shared.weight" not in shapes:
-        return None
-    layers = len({name.split(".layer.")[0] for name in shapes if ".block." in name})
-    vocabulary, width = shapes["shared.weight"]
-    return Model(sum(prod(shape) for shape in shapes.values()), width, layers, vocabulary)
+    return policy_class(config).size(config.model, config.tokenizer.vocab_size)
 
 
 @dataclass(frozen=True)
@@ -72,7 +40,7 @@ class _Passes:
     Activations by Korthikanti et al. 2022: 34 numbers of the model's width per token and layer.
     """
 
-    model: Model
+    model: "ModelSize"
     read: int
     number: int  # bytes per number
 
@@ -88,7 +56,7 @@ class _Passes:
         return rows * (self.read + written) * self.model.layers * self.model.width * self.number
 
 
-def memory_of(config: Config, model: Model) -> dict[str, float]:
+def memory_of(config: Config, model: "ModelSize") -> dict[str, float]:
     """GiB per device, by step.
 
     Training holds the weights; for trained weights also gradients, AdamW's two moments and, with more than one
@@ -137,7 +105,7 @@ def _ppo(config: Config, passes: _Passes, weights: int, copies: int) -> float:
     return models * (each / devices + passes.activations(rows, written)) + passes.logits(rows, written)
 
 
-def disk_of(config: Config, model: Model, steps: Sequence[str]) -> float:
+def disk_of(config: Config, model: "ModelSize", steps: Sequence[str]) -> float:
     """GiB of the policies that a run keeps and, during a fit, its checkpoints of weights and two moments."""
     weights = model.parameters * 4 / GIB
     kept = {"rationale": 1, "ppo": 2 * config.rounds, "sft": config.rounds}

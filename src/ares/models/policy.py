@@ -53,6 +53,16 @@ class Sampling:
     temperature: float = 1.0
 
 
+@dataclass(frozen=True)
+class ModelSize:
+    """A model's size: number of weights, width, layers (encoder and decoder together) and vocabulary."""
+
+    parameters: int
+    width: int
+    layers: int
+    vocabulary: int
+
+
 class ValueModel(nn.Module, ABC):
     """Predicts the sum of the rewards that follow each state of a response."""
 
@@ -109,6 +119,19 @@ class Policy(nn.Module, ABC):
 
         `reading`: `features` (image features by problem, or None), `max_input_tokens` and `newline` (the rule from ids
         to text). Raises AresError where the folder holds no such policy.
+        """
+
+    @classmethod
+    @abstractmethod
+    def size(cls, settings: Mapping[str, Any], vocabulary: int) -> ModelSize | None:
+        """The size of the model that `conf/model` describes; None if it would have to be downloaded first."""
+
+    @classmethod
+    @abstractmethod
+    def feature_dim(cls, path: Path | str, **where: Any) -> int | None:
+        """The numbers per patch of the image features that a checkpoint was trained with; None without any.
+
+        `where` holds the hub's arguments of `from_pretrained`.
         """
 
     @abstractmethod

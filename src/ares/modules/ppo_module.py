@@ -138,10 +138,11 @@ class PPOModule(pl.LightningModule):
         rl, mask, denominator = self.rl, batch["response_mask"], batch["denominator"]
         states = self.policy.states(batch["inputs"], batch["response_ids"])
         logprobs, entropy = self.policy.logprobs(states, batch["response_ids"], mask, entropy=True)
-        is_first = (
-            self.current_epoch == self.warmup_epochs and batch_index < self.trainer.accumulate_grad_batches
-        )
-        if is_first and self.trainer.precision in ("32-true", "64-true"):
+        step = batch_index // self.trainer.accumulate_grad_batches
+        if (self.current_epoch, step) == (self.warmup_epochs, 0) and self.trainer.precision in (
+            "32-true",
+            "64-true",
+        ):
             check_first_ratio(logprobs, batch["old_logprobs"], mask)
         old_values = (
             torch.zeros_like(mask) if self.old_values is None else self._rows_of(self.old_values, batch)

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.models.t5.modeling_t5 import T5Block
 
-from ares.models.policy import Policy, Sampling, ValueModel
+from ares.models.policy import ModelSize, Policy, Sampling, ValueModel
 from ares.models.t5 import generation
 from ares.models.t5.loading import build_model, load_model, load_value_model, save_model, value_from_model
 from ares.models.t5.lora import lora_targets
 from ares.models.t5.model import T5ForMultimodalGeneration, response_states
+from ares.models.t5.names import checkpoint_patch_dim
+from ares.models.t5.size import t5_size
 from ares.models.t5.value import T5SharedValue, T5Value
 from ares.rl.masked import pad_right
 from ares.text.tokenizers import load_tokenizer
@@ -128,6 +130,16 @@ class T5Policy(Policy):
         """The policy in a folder: ours, Multimodal-CoT's, the original ARES's, or a plain T5 (see `load_model`)."""
         model = load_model(folder, dropout=dropout, features=features is not None)
         return cls(model, load_tokenizer(folder), features=features, **reading)
+
+    @classmethod
+    def size(cls, settings: Mapping[str, Any], vocabulary: int) -> ModelSize | None:
+        """The size of a T5 (see `t5_size`)."""
+        return t5_size(settings, vocabulary)
+
+    @classmethod
+    def feature_dim(cls, path: Path | str, **where: Any) -> int | None:
+        """The numbers per patch that a checkpoint's fusion takes; None without a fusion."""
+        return checkpoint_patch_dim(path, **where)
 
     def save(self, folder: Path) -> None:
         """Writes an ordinary transformers folder: weights, configuration, tokenizer."""
