@@ -1,9 +1,10 @@
 """Which steps a stage runs, where each writes, what it reads, and which part of the configuration it depends on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ares.config.options import FeaturesConfig
 from ares.config.schema import Config
 from ares.steps.common.asking import make_teacher
 from ares.steps.judge import other_rationales
@@ -145,7 +146,7 @@ def settings_of(step: Step, config: Config) -> dict[str, Any]:
     own: dict[str, Any] = {
         "rationale": {
             **common,
-            "model": config.model,
+            "model": asdict(config.model),
             "tokenizer": vars(config.tokenizer),
             "rationale": vars(config.rationale),
             "generate": generation,
@@ -168,9 +169,9 @@ def settings_of(step: Step, config: Config) -> dict[str, Any]:
 def _teacher(config: Config) -> dict[str, Any]:
     # What the Teacher itself says its replies depend on: its prompts' version, its model. Not how many requests
     # are open at once, or what they may cost.
-    return {"_target_": config.teacher["_target_"], "fingerprint": make_teacher(config).fingerprint()}
+    return {"_target_": config.teacher._target_, "fingerprint": make_teacher(config).fingerprint()}
 
 
-def _named(features: Mapping[str, Any]) -> str:
+def _named(features: FeaturesConfig) -> str:
     # What was extracted is an input with a hash of its own; here only whether images are used at all.
-    return "none" if features["_target_"] is None else "used"
+    return "none" if features._target_ is None else "used"

@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from ares.config.compose import to_plain
 from ares.config.schema import Config
 from ares.launch.group import DEVICE_STEPS, Place, place_of, run_in_group
 from ares.launch.meeting import Leader, follow
@@ -130,7 +131,7 @@ def _run_steps(root: Path, config: Config, place: Place, leader: Leader, shared_
 
 
 def _source(root: Path, config: Config, place: Place) -> dict[str, Path]:
-    make = config.data["name"] == "sample" or "prepare" in config.stage.steps
+    make = config.data.name == "sample" or "prepare" in config.stage.steps
     if place.world == 1 or not make:
         return prepared(config, make=make)
     try:
@@ -164,7 +165,7 @@ def _lock(root: Path) -> Iterator[None]:
 
 def _write_config(root: Path, config: Config) -> None:
     with atomic_path(root / "config.yaml") as path:
-        path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+        path.write_text(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -178,7 +179,7 @@ def _run_step(
     manifest = read_manifest(root)
     settings, inputs, digest = address(root, config, step, source, own, manifest)
     done = manifest["steps"].get(step.key)
-    changes_nothing = step.name in TEACHER_STEPS and config.teacher["dry_run"]
+    changes_nothing = step.name in TEACHER_STEPS and config.teacher.dry_run
     if done and is_whole(root, done):
         altered = [n for n, output in done["outputs"].items() if not is_unaltered(root, output)]
         if done["hash"] == digest and not altered:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hydra.utils import get_method
-
 from ares.config.schema import Config, FitConfig
 from ares.datamodules.problems import ProblemData, RationaleData
 from ares.evaluation.rationales import rouge_l
@@ -43,7 +41,7 @@ def fine_tune(
 
 
 def _tokenizer(config: Config, context: StepContext, train: Mapping[str, Example]) -> Any:
-    source = config.tokenizer.path or config.model["init"]
+    source = config.tokenizer.path or config.model.init
     if source:
         return load_tokenizer(source)
     texts = [text for example in train.values() for text in (example.prompt, example.target)]
@@ -58,22 +56,19 @@ def _tokenizer(config: Config, context: StepContext, train: Mapping[str, Example
 
 
 def _initial_policy(config: Config, context: StepContext, tokenizer: Any) -> Any:
-    settings = {key: value for key, value in config.model.items() if key not in ("name", "_target_", "init")}
-    make = get_method(config.model["_target_"])
     features = features_of(context)
-    if config.model["init"]:
-        model = make(
-            config.model["init"], dropout=config.rationale.dropout, features=features is not None, **settings
+    if config.model.init:
+        model = config.model.build(
+            config.model.init, dropout=config.rationale.dropout, features=features is not None
         )
     else:
         patches, dim = features.shape if features is not None else (1, 8)
-        model = make(
+        model = config.model.build(
             tokenizer,
             patch_num=patches,
             patch_dim=dim,
             dropout=config.rationale.dropout,
             seed=config.seed,
             features=features is not None,
-            **settings,
         )
     return model.to(device_of(config))

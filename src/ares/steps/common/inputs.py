@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hydra.utils import instantiate
-
+from ares.config.compose import to_plain
 from ares.config.schema import Config
 from ares.ranks import is_first
 from ares.steps.common.contract import StepContext
@@ -35,7 +34,7 @@ def require_own_data(config: Config, root: Path, steps: Mapping[str, Mapping[str
     other = [key for key, entry in steps.items() if entry["inputs"]["data"]["sha256"] != given]
     if other:
         raise AresError(
-            f"run={config.run}: {', '.join(other)} were made from other data than data={config.data['name']} as it is "
+            f"run={config.run}: {', '.join(other)} were made from other data than data={config.data.name} as it is "
             f"set now; give the run's own settings, which {root / 'config.yaml'} holds, or on_change=keep."
         )
 
@@ -67,7 +66,7 @@ def policy_of(config: Config, folder: Path, *, dropout: float) -> tuple[Any, Any
     from ares.models.t5.loading import load_policy
     from ares.text.tokenizers import load_tokenizer
 
-    features = config.features["_target_"] is not None
+    features = config.features._target_ is not None
     model: Any = load_policy(folder, dropout=dropout, features=features)
     return model.to(device_of(config)), load_tokenizer(folder)
 
@@ -102,14 +101,14 @@ def strategy_of(config: Config, context: StepContext) -> Any:
     world = config.trainer.devices * config.trainer.num_nodes
     if world == 1:
         return "auto"
-    settings = {key: value for key, value in config.strategy.items() if key != "name"}
-    if config.strategy["name"] != "fsdp":
-        return instantiate(settings)
+    timeout = timedelta(seconds=config.strategy.timeout.seconds)
+    if config.strategy.name != "fsdp":
+        return config.strategy.build(timeout=timeout)
     if context.key.endswith("/ppo"):
-        return instantiate({**settings, "data_parallel_size": world})
+        return config.strategy.build(timeout=timeout, data_parallel_size=world)
     from pytorch_lightning.strategies import DDPStrategy
 
-    return DDPStrategy(timeout=instantiate(settings["timeout"]))
+    return DDPStrategy(timeout=timeout)
 
 
 def logs_folder(run_root: Path, key: str) -> Path:
@@ -151,7 +150,7 @@ def wandb_logger(config: Config, root: Path, prefix: str) -> Any:
         offline=not os.environ.get("WANDB_API_KEY"),
         save_dir=str(root),
         prefix=prefix,
-        config=asdict(config),
+        config=to_plain(config),
     )
     logger.LOGGER_JOIN_CHAR = "/"
     return logger
