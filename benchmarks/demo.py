@@ -17,13 +17,13 @@ from statistics import fmean, pstdev
 from typing import Any
 
 import numpy as np
+from ares.datamodules.collate import Features
 from omegaconf import OmegaConf
 from peft import PeftModel
 
 from ares.config.compose import to_config
 from ares.config.schema import Config
 from ares.data.sample import Oracle
-from ares.datamodules.collate import Features
 from ares.evaluation.answers import predict
 from ares.evaluation.statistics import paired_bootstrap
 from ares.models.t5.loading import load_policy
@@ -113,8 +113,8 @@ def spread(run: Path) -> float:
 def answered(run: Path, count: int) -> list[str]:
     """Accuracy on `count` problems behind those of the test split, each a line."""
     config = to_config(OmegaConf.load(run / "config.yaml"))  # type: ignore[arg-type]
-    known = config.data["sizes"]["test"]
-    config.data["sizes"]["test"] = known + count
+    known = config.data.sizes["test"]
+    config.data.sizes["test"] = known + count
     with tempfile.TemporaryDirectory() as folder:
         config.paths.runs = folder
         made = prepared(config, make=True)

@@ -9,12 +9,12 @@ and the lengths, come on top. The baseline is the first row: all weights of poli
 from collections.abc import Iterable
 
 import torch
+from ares.modules.adapter import adapt
 from torch import nn
 
 from ares.models.heads import SharedBackboneValue
 from ares.models.t5 import T5ForMultimodalGeneration, T5ForMultimodalValue
 from ares.models.t5.fusion import FusionT5Config
-from ares.modules.adapter import adapt
 
 SIZES = {
     "base": {"d_model": 768, "d_ff": 2048, "num_layers": 12, "num_heads": 12},

@@ -69,8 +69,8 @@ def write(folder: Path, count: int) -> None:
 def work(folder: Path) -> None:
     """One epoch over the features; prints the peak of resident memory in MiB."""
     import torch
-
     from ares.datamodules.base import Encoded, Seq2SeqData
+
     from ares.models.t5 import T5ForMultimodalGeneration
     from ares.models.t5.fusion import FusionT5Config
     from ares.vision.features import FeatureStore

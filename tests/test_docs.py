@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ares.config.command_line import GROUPS, known_values, mistakes_in
+from ares.config.command_line import mistakes_in
 from ares.config.compose import options
 from ares.config.schema import Config
+from tests.support.composed import groups, known_keys
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -49,11 +50,11 @@ def test_commands_are_found_on_every_page_that_has_some() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_setting_that_is_named_exists(page: Path) -> None:
-    known = known_values()
+    known = known_keys()
     words = [word for code in re.findall(r"`([^`]+)`", page.read_text()) for word in code.split()]
     for word in words:
         key, _, value = word.partition("=")
-        if key in GROUPS and re.fullmatch(r"[a-z|_]+", value):
+        if key in groups() and re.fullmatch(r"[a-z|_]+", value):
             assert set(value.split("|")) <= set(options(key)), word
         elif (
             re.fullmatch(r"[a-z_]+(?:\.[a-z_0-9]+)+", key)

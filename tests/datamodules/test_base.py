@@ -1,10 +1,9 @@
 """Batches of supervised examples: each row once, fixed optimiser steps, like lengths together."""
 
 import numpy as np
+from ares.datamodules.base import Encoded, Seq2SeqData, bucketed_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from ares.datamodules.base import Encoded, Seq2SeqData, bucketed_batches
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,7 +2,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-
 from ares.datamodules.collate import collate_prompts, collate_seq2seq, pad_right
 
 

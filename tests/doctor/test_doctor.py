@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from ares.config.compose import folder, register_schema, to_config
+from ares.config.options import TeacherConfig
 from ares.doctor import doctor, examine
 from ares.doctor.requirements import GIB, disk_of, memory_of, model_of, teacher_tokens, teacher_usd
 from ares.steps.prepare import prepare_alone
@@ -267,9 +268,9 @@ def test_keys_are_present_or_not_and_never_shown(data: Path, monkeypatch: pytest
     assert "sk-secret" not in text
     assert "logs offline" in text
     config = on(data)
-    config.teacher = {"name": "openai", "_target_": "x", "model": "m"}
+    config.teacher = TeacherConfig("openai", "x", {"model": "m"})
     assert ("problem", "teacher=openai needs OPENAI_API_KEY") in found(config, "keys")
-    config.teacher["base_url"] = "http://localhost:8000/v1"
+    config.teacher.arguments["base_url"] = "http://localhost:8000/v1"
     assert not [text for status, text in found(config, "keys") if status == "problem"]
 
 
@@ -306,7 +307,7 @@ def test_sizes_of_models(shared: Path) -> None:
 
     config = composed("experiment=demo")
     keys = ("d_model", "d_ff", "d_kv", "layers", "heads", "feed_forward")
-    settings = {key: config.model[key] for key in keys}
+    settings = {key: config.model.arguments[key] for key in keys}
     built = build_policy(Tokenizer(), **settings, patch_num=16, patch_dim=784, dropout=0.0, seed=0)
     model = model_of(config)
     assert model.parameters == pytest.approx(sum(p.numel() for p in built.parameters()), rel=0.05)
@@ -362,7 +363,7 @@ def test_tokens_of_the_teacher_by_hand(
     teacher: dict[str, object], score: tuple[int, int, int], correct: tuple[int, int, int]
 ) -> None:
     config = composed("model=tiny", "rl.k=4")
-    config.teacher = {"name": "anthropic", "model": "m", **teacher}
+    config.teacher = TeacherConfig("anthropic", arguments={"model": "m", **teacher})
     fields = dict.fromkeys(Problem.__dataclass_fields__, "")
     problem = Problem(
         **{
@@ -377,10 +378,10 @@ def test_tokens_of_the_teacher_by_hand(
     )
     tokens = teacher_tokens(config, {"a": problem, "b": problem}, {"train": ["a", "b"]}, ["score", "correct"])
     assert tokens == {"score": score, "correct": correct}
-    config.teacher["prices"] = {"m": {"input": 1.0, "output": 5.0}}
+    config.teacher.arguments["prices"] = {"m": {"input": 1.0, "output": 5.0}}
     price = (score[1] + correct[1] + 5 * (score[2] + correct[2])) / 1e6
     assert teacher_usd(config, tokens) == pytest.approx(price)
-    config.teacher["batch"] = True
+    config.teacher.arguments["batch"] = True
     assert teacher_usd(config, tokens) == pytest.approx(price / 2)
 
 
@@ -402,9 +403,9 @@ def test_cost_of_the_teacher_follows_questions_rationales_and_prices(data: Path)
     tokens = teacher_tokens(config, problems, splits, steps)
     assert {step: counts[0] for step, counts in tokens.items()} == {"score": 2, "correct": 2}
     assert teacher_usd(config, tokens) == 0.0
-    config.teacher = {"name": "anthropic", "model": "m"}
+    config.teacher = TeacherConfig("anthropic", arguments={"model": "m"})
     assert teacher_usd(config, tokens) is None
-    config.teacher["prices"] = {"m": {"input": 1.0, "output": 5.0}}
+    config.teacher.arguments["prices"] = {"m": {"input": 1.0, "output": 5.0}}
     sent, received = (sum(counts[i] for counts in tokens.values()) for i in (1, 2))
     assert teacher_usd(config, tokens) == pytest.approx((sent + 5 * received) / 1e6)
     # Images are read by Claude, not by the offline teacher.
@@ -414,7 +415,8 @@ def test_cost_of_the_teacher_follows_questions_rationales_and_prices(data: Path)
 def test_cost_of_judging_two_runs(data: Path) -> None:
     config = on(data, "doctor.stage=judge", "judge.split=train")
     assert ("ok", "reference: offline and free") in found(config, "Teacher")
-    config.teacher = {"name": "anthropic", "model": "m", "prices": {"m": {"input": 1.0, "output": 5.0}}}
+    prices = {"m": {"input": 1.0, "output": 5.0}}
+    config.teacher = TeacherConfig("anthropic", arguments={"model": "m", "prices": prices})
     problem = Problem(
         **{**dict.fromkeys(Problem.__dataclass_fields__, ""), "choices": (), "image": None}
         | {"question": "q" * 40, "solution": "s" * 80}

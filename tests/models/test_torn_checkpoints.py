@@ -5,11 +5,11 @@ import json
 
 import pytest
 import torch
+from ares.modules.lora import add_adapter
 from safetensors.torch import load_file, save_file
 
 from ares.models.adapters import load_adapter
 from ares.models.t5.loading import load_policy, load_value, save_policy, value_from_policy
-from ares.modules.lora import add_adapter
 from ares.types import AresError
 
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-
-from ares.models.t5 import FusionT5Config, T5ForMultimodalGeneration
 from ares.modules.adapter import adapt, merge
 from ares.modules.lora import add_adapter, target_modules
+
+from ares.models.t5 import FusionT5Config, T5ForMultimodalGeneration
 
 
 def small(**changes) -> T5ForMultimodalGeneration:

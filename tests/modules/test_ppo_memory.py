@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from ares.modules.adapter import adapt, merge
 
 from ares.config.schema import RlLoraConfig
 from ares.models.heads import SharedBackboneValue, take_trunk
 from ares.models.t5.generation import token_logprobs, values
 from ares.models.t5.loading import value_from_policy
-from ares.modules.adapter import adapt, merge
 from ares.modules.targets import model_inputs
 from tests.modules.test_ppo import (
     RL,

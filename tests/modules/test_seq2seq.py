@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from ares.datamodules.base import Encoded, Seq2SeqData
+from ares.modules.seq2seq import fit_seq2seq
 from pytorch_lightning.callbacks import Callback
 from torch.nn import functional as F
 
 from ares.config.schema import FitConfig
-from ares.datamodules.base import Encoded, Seq2SeqData
 from ares.models.t5 import FusionT5Config, T5ForMultimodalGeneration
-from ares.modules.seq2seq import fit_seq2seq
 
 
 class Digits:

@@ -153,12 +153,12 @@ def test_data_of_other_contents_make_every_step_stale(
 ) -> None:
     _, configs = runs
     config = copy.deepcopy(configs["full"])
-    root = Path(config.data["root"])
+    root = Path(config.data.root or "")
     text = (root / "pid_splits.json").read_text()
     for file in root.glob("*.json"):
         (tmp_path / file.name).write_text(file.read_text())
     (tmp_path / "pid_splits.json").write_text(text + "\n")
-    config.data["root"] = str(tmp_path)
+    config.data.root = str(tmp_path)
     run = Run(runner.run_folder(config), config, steps_of(config), {"data": tmp_path})
     manifest = read_manifest(run.root)
     assert all(run.fingerprint(step).hash != manifest[step.key].hash for step in run.steps)

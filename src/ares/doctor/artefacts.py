@@ -21,13 +21,13 @@ Splits = dict[str, list[str]]
 
 def check_data(config: Config, steps: Sequence[str]) -> tuple[Problems, Splits, list[Finding]]:
     """The problems and their splits, empty where they cannot be read, and what is to be said of them."""
-    root = Path(config.data["root"] or "")
-    if config.data["name"] == "sample":
+    root = Path(config.data.root or "")
+    if config.data.name == "sample":
         return {}, {}, [Finding("ok", "data", "sample: made on the spot")]
     try:
-        problems, splits = read_problems(config.data, Path(config.data["root"]))
+        problems, splits = read_problems(config.data, root)
     except AresError as error:
-        hub = config.data.get("hub")
+        hub = config.data.hub
         text, remedy = parts(error)
         if hub and not any(any(root.glob(name)) for name in PROBLEM_FILES):
             if "prepare" in steps:
@@ -36,7 +36,7 @@ def check_data(config: Config, steps: Sequence[str]) -> tuple[Problems, Splits, 
         return {}, {}, [Finding("problem", "data", text, remedy)]
     sizes = ", ".join(f"{split} {len(pids):,}" for split, pids in splits.items())
     captions = sum(bool(problem.caption) for problem in problems.values())
-    text = f"{len(problems):,} problems ({sizes}), {captions:,} captions in {config.data['root']}"
+    text = f"{len(problems):,} problems ({sizes}), {captions:,} captions in {config.data.root}"
     findings = (
         [Finding("ok", "data", text)]
         if splits["train"]
@@ -72,12 +72,14 @@ def _images(config: Config, problems: Mapping[str, Problem]) -> Iterator[Finding
         yield Finding("ok", "images", text)
         return
     example = f"{text}; missing: {missing[0]} (problem {images[missing[0]]})"
-    if config.features["_target_"] is None:
+    if config.features._target_ is None:
         yield Finding(
             "note", "images", example, "none is needed with features=none, but the Teacher sees none either"
         )
     else:
-        place = ", or say where COCO's folders are: data.coco=<folder>" if "coco" in config.data else ""
+        place = (
+            ", or say where COCO's folders are: data.coco=<folder>" if "coco" in config.data.arguments else ""
+        )
         yield Finding(
             "note" if isinstance(_existing(config), Path) else "problem",
             "images",
@@ -100,13 +102,13 @@ def check_features(
     config: Config, problems: Mapping[str, Problem], steps: Sequence[str]
 ) -> tuple[list[Finding], int | None]:
     """What is to be said of the image features, and the numbers of a patch where they exist."""
-    if config.features["_target_"] is None:
+    if config.features._target_ is None:
         return [Finding("ok", "features", "none: the model sees text only")], None
-    if config.data["name"] == "sample":
+    if config.data.name == "sample":
         return [Finding("ok", "features", "made with the sample")], None
     folder = _existing(config)
     if isinstance(folder, AresError):
-        if "prepare" in steps and not config.features["path"]:
+        if "prepare" in steps and not config.features.path:
             return [*_makeable(config)], None
         text, remedy = parts(folder)
         return [Finding("problem", "features", text, remedy or command("prepare"))], None
@@ -122,22 +124,25 @@ def check_features(
 
 def _makeable(config: Config) -> Iterator[Finding]:
     """Whether the files that features are made from are there."""
-    keys = [key for key in ("arrays", "name_map", "checkpoint") if config.features.get(key)]
-    gone = [
-        f"features.{key}={config.features[key]}" for key in keys if not Path(config.features[key]).is_file()
-    ]
+    features = config.features
+    files = {
+        "arrays": features.arrays,
+        "name_map": features.name_map,
+        "checkpoint": features.arguments.get("checkpoint"),
+    }
+    gone = [f"features.{key}={path}" for key, path in files.items() if path and not Path(path).is_file()]
     for name in gone:
         yield Finding("problem", "features", f"{name} is not a file", "give its path, or null")
     if not gone:
-        yield Finding("ok", "features", f"features={config.features['name']} are made by this stage")
+        yield Finding("ok", "features", f"features={config.features.name} are made by this stage")
 
 
 def check_checkpoints(config: Config, steps: Sequence[str], patch_dim: int | None) -> Iterator[Finding]:
     """The model to start from, or the policy, readable and of the features' width."""
     if "rationale" in steps and not config.policy:
-        init = config.model["init"]
+        init = config.model.init
         if init is None:
-            yield Finding("ok", "model", f"{config.model['name']}: from scratch")
+            yield Finding("ok", "model", f"{config.model.name}: from scratch")
         else:
             yield from _checkpoint("model", f"model.init={init}", init, patch_dim)
     elif {"rollout", "ppo"} & set(steps) or (config.policy and {"generate", "sft", "lora"} & set(steps)):

@@ -49,16 +49,17 @@ class Model:
 def model_of(config: Config) -> Model | None:
     """The size of the configured model, None where it can only be known by downloading it."""
     settings = config.model
-    if settings["init"] is None:
-        width, layers, inner = settings["d_model"], settings["layers"], settings["d_kv"] * settings["heads"]
-        gated = 3 if settings["feed_forward"].startswith("gated") else 2
-        block = 4 * width * inner + gated * width * settings["d_ff"]
+    if settings.init is None:
+        sizes = settings.arguments
+        width, layers, inner = sizes["d_model"], sizes["layers"], sizes["d_kv"] * sizes["heads"]
+        gated = 3 if sizes["feed_forward"].startswith("gated") else 2
+        block = 4 * width * inner + gated * width * sizes["d_ff"]
         fusion = 7 * width * width + 784 * width
         parameters = layers * (2 * block + 4 * width * inner) + config.tokenizer.vocab_size * width + fusion
         return Model(parameters, width, 2 * layers, config.tokenizer.vocab_size)
-    if Path(settings["init"]).is_dir():
-        return _local(Path(settings["init"]))
-    name = settings["name"]
+    if Path(settings.init).is_dir():
+        return _local(Path(settings.init))
+    name = settings.name
     return Model(_KNOWN[name], *_SHAPES[name]) if name in _KNOWN else None
 
 
@@ -103,7 +104,7 @@ def memory_of(config: Config, model: Model) -> dict[str, float]:
     number = 2 if config.trainer.precision == "bf16-true" else 4
     weights = model.parameters * number
     # Only ppo is sharded by fsdp; steps that train one model use ddp then.
-    copies = 4 if config.strategy["name"] == "single" else 5
+    copies = 4 if config.strategy.name == "single" else 5
     passes = _Passes(model, config.text.max_input_tokens, number)
 
     def fit(trained: float, rows: int, written: int) -> float:
@@ -136,7 +137,7 @@ def _ppo(config: Config, passes: _Passes, weights: int, copies: int) -> float:
     # rloo and grpo train no value model; with a shared trunk it is a head on the policy. It has no logits.
     models = 1 if rl.share_trunk or rl.objective != "ppo" else 2
     adapter, devices = _adapter(weights, rl.lora.r), 1
-    if config.strategy["name"] == "fsdp":
+    if config.strategy.name == "fsdp":
         copies, devices = 4, config.trainer.devices * config.trainer.num_nodes
     each = weights + copies * adapter if rl.lora.r else copies * weights
     rows, written = rl.micro_batch_size, rl.max_new_tokens
@@ -156,8 +157,8 @@ def disk_of(config: Config, model: Model, steps: Sequence[str]) -> float:
 def disk_of_features(config: Config, problems: Mapping[str, Problem]) -> float:
     """GiB of the image features of problems, or of the published data set where it is not here yet."""
     images = len({problem.image for problem in problems.values() if problem.image is not None})
-    count = images if problems else _PUBLISHED_IMAGES.get(config.data["name"], 0)
-    return count * _NUMBERS_AN_IMAGE.get(config.features["name"], 0) * 4 / GIB
+    count = images if problems else _PUBLISHED_IMAGES.get(config.data.name, 0)
+    return count * _NUMBERS_AN_IMAGE.get(config.features.name, 0) * 4 / GIB
 
 
 def teacher_tokens(
@@ -170,8 +171,8 @@ def teacher_tokens(
     train = splits["train"]
     asked = {"score": train[: config.rl.questions], "correct": train}
     # The paper's replies repeat the rationale that they are about.
-    repeats = 1 if config.teacher.get("prompt") == "paper" else 0
-    grouped = str(config.teacher.get("group", "k")) == "k"
+    repeats = 1 if config.teacher.arguments.get("prompt") == "paper" else 0
+    grouped = str(config.teacher.arguments.get("group", "k")) == "k"
     found = {}
     if "judge" in steps:
         pairs = [problems[pid] for pid in splits[config.judge.split][: config.judge.questions]]
@@ -203,18 +204,18 @@ def _judge_tokens(config: Config, problems: Sequence[Problem]) -> tuple[int, int
 
 def _question_tokens(problem: Problem, config: Config) -> int:
     text = sum(map(len, (problem.question, problem.hint, *problem.choices)))
-    image = _IMAGE_TOKENS if problem.image and config.teacher["name"] in _IMAGE_READERS else 0
+    image = _IMAGE_TOKENS if problem.image and config.teacher.name in _IMAGE_READERS else 0
     return text // _CHARACTERS_PER_TOKEN + image
 
 
 def teacher_usd(config: Config, tokens: Mapping[str, tuple[int, int, int]]) -> float | None:
     """US dollars for the given tokens by `teacher.prices`, 0 for an offline Teacher, None without a price."""
-    if config.teacher["name"] in ("reference", "replay"):
+    if config.teacher.name in ("reference", "replay"):
         return 0.0
-    price: Any = (config.teacher.get("prices") or {}).get(config.teacher.get("model"))
+    price: Any = (config.teacher.arguments.get("prices") or {}).get(config.teacher.arguments.get("model"))
     if not price:
         return None
-    discount = BATCH_PRICE if config.teacher.get("batch") else 1.0
+    discount = BATCH_PRICE if config.teacher.arguments.get("batch") else 1.0
     return (
         discount
         * sum(sent * price["input"] + got * price["output"] for _, sent, got in tokens.values())

@@ -14,7 +14,7 @@ def check_teacher(
     config: Config, steps: Sequence[str], problems: Mapping[str, Problem], splits: Mapping[str, list[str]]
 ) -> Iterator[Finding]:
     """Requests, tokens and money; nothing for a stage that asks no Teacher."""
-    name = config.teacher["name"]
+    name = config.teacher.name
     if not any(spec.asks_teacher for spec in specs_of(steps).values()):
         return
     if name in ("reference", "replay"):
@@ -31,7 +31,7 @@ def check_teacher(
         yield Finding(
             "note",
             "Teacher",
-            f"{text}; the price of {config.teacher.get('model')} is unknown",
+            f"{text}; the price of {config.teacher.arguments.get('model')} is unknown",
             "add it to prices",
         )
     else:
@@ -44,4 +44,4 @@ def _offline(config: Config) -> Finding:
         make_teacher(config).check()
     except AresError as error:
         return Finding("problem", "Teacher", str(error), "teacher.path=<recording>, or teacher=reference")
-    return Finding("ok", "Teacher", f"{config.teacher['name']}: offline and free")
+    return Finding("ok", "Teacher", f"{config.teacher.name}: offline and free")

@@ -12,10 +12,11 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ares.config.compose import to_plain
 from ares.config.schema import Config
 from ares.ranks import EXCHANGE
 from ares.steps.common.contract import StepContext, StepResult
@@ -122,7 +123,9 @@ def run_in_group(
     exchange = context.root / ".launch" / uuid.uuid4().hex[:12]
     exchange.mkdir(parents=True)
     task = {"exchange": str(exchange), "address": place.address, "port": free_port()}
-    write_json(exchange / "task.json", {"step": step, "config": asdict(config), "run": _run_as_json(context)})
+    write_json(
+        exchange / "task.json", {"step": step, "config": to_plain(config), "run": _run_as_json(context)}
+    )
     processes: list[subprocess.Popen[bytes]] = []
     try:
         announce(task)

@@ -41,9 +41,9 @@ def command_for(config: Config, gpus: int) -> str:
     """The command line as it was given, but with as many devices, of `gpus`, as its batches can be shared by."""
     given = typed() or [
         f"stage={config.stage.name}",
-        f"data={config.data['name']}",
-        f"model={config.model['name']}",
-        f"teacher={config.teacher['name']}",
+        f"data={config.data.name}",
+        f"model={config.model.name}",
+        f"teacher={config.teacher.name}",
         f"run={config.run}",
     ]
     replaced = ["trainer.devices=", "trainer.accelerator="]

@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from ares.config.compose import to_plain
 from ares.config.schema import Config
 from ares.launch.group import Place, place_of, run_in_group
 from ares.launch.meeting import Leader, follow
@@ -134,7 +135,7 @@ def _checked_source(root: Path, config: Config, place: Place, steps: Sequence[St
 
 
 def _source(root: Path, config: Config, place: Place) -> dict[str, Path]:
-    make = config.data["name"] == "sample" or "prepare" in config.stage.steps
+    make = config.data.name == "sample" or "prepare" in config.stage.steps
     if place.world == 1 or not make:
         return prepared(config, make=make)
     try:
@@ -168,7 +169,7 @@ def _lock(root: Path) -> Iterator[None]:
 
 def _write_config(root: Path, config: Config) -> None:
     with atomic_path(root / "config.yaml") as path:
-        path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+        path.write_text(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -180,7 +181,7 @@ def _run_step(run: Run, step: Step, perform: Perform) -> bool:
     """Runs a step unless it is finished; returns whether it ran."""
     root, config = run.root, run.config
     now = run.fingerprint(step)
-    changes_nothing = step.spec.asks_teacher and config.teacher["dry_run"]
+    changes_nothing = step.spec.asks_teacher and config.teacher.dry_run
     if _is_done(run, step, now, changes_nothing):
         return False
     if not changes_nothing:

@@ -94,7 +94,7 @@ def settings_of(step: Step, config: Config) -> dict[str, Any]:
     found = {key: _plain(_value(config, key)) for key in step.spec.settings if key != "teacher"}
     if step.spec.asks_teacher:
         fingerprint = make_teacher(config).fingerprint()
-        found["teacher"] = {"_target_": config.teacher["_target_"], "fingerprint": fingerprint}
+        found["teacher"] = {"_target_": config.teacher._target_, "fingerprint": fingerprint}
     return found
 
 

@@ -37,11 +37,11 @@ def correct(config: Config, context: StepContext) -> StepResult:
             f"{context.inputs['rationales']} holds questions outside the train split; generate again."
         )
     teacher = teacher_of(config, context)
-    if config.teacher["dry_run"]:
+    if config.teacher.dry_run:
         asked = [(problems[row.pid], _bare(row)) for row in rationales]
         dry_run(teacher, askable(partial(_requests, teacher), asked), context.key)
     rejected = context.folder / "corrections-quarantine.jsonl"
-    quarantine = Quarantine(rejected, config.teacher["max_quarantine"], len(rationales))
+    quarantine = Quarantine(rejected, config.teacher.max_quarantine, len(rationales))
     try:
         found, usd = _correct_all(teacher, problems, rationales, quarantine, context.key)
     finally:

@@ -79,7 +79,7 @@ def check_split(config: Config, data: Path) -> None:
     split = config.evaluate.split
     if not _answered(problems, splits[split]):
         raise AresError(
-            f"The {split} split of data={config.data['name']} has no question whose answer is known; score another: "
+            f"The {split} split of data={config.data.name} has no question whose answer is known; score another: "
             "evaluate.split=val (lora writes leaderboard.json for a test split whose answers are withheld)."
         )
 

@@ -44,10 +44,10 @@ def judge(config: Config, context: StepContext) -> StepResult:
         )
     pairs = [(problem, _bare(a), _bare(b)) for problem, a, b in both[: config.judge.questions]]
     teacher = teacher_of(config, context)
-    if config.teacher["dry_run"]:
+    if config.teacher.dry_run:
         dry_run(teacher, askable(partial(_requests, teacher), pairs), context.key)
     rejected = context.folder / "verdicts-quarantine.jsonl"
-    quarantine = Quarantine(rejected, config.teacher["max_quarantine"], 2 * len(pairs))
+    quarantine = Quarantine(rejected, config.teacher.max_quarantine, 2 * len(pairs))
     try:
         verdicts, usd = _judge_all(teacher, pairs, quarantine, context.key)
     finally:

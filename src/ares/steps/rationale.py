@@ -39,7 +39,7 @@ def rationale(config: Config, context: StepContext) -> StepResult:
     train = examples_of(problems, splits["train"], "QCM-E", config)
     tokenizer = _tokenizer(config, context, train)
     policy = policy_class(config).start(
-        config.model,
+        {"init": config.model.init, **config.model.arguments},
         tokenizer,
         seed=config.seed,
         dropout=config.rationale.dropout,
@@ -66,7 +66,7 @@ def _tokenizer(
 ) -> "PreTrainedTokenizerBase":
     from ares.text.tokenizers import load_tokenizer, train_tokenizer
 
-    source = config.tokenizer.path or config.model["init"]
+    source = config.tokenizer.path or config.model.init
     if source:
         return load_tokenizer(source)
     texts = [text for example in train.values() for text in (example.prompt, example.target)]

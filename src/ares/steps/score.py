@@ -37,10 +37,10 @@ def score(config: Config, context: StepContext) -> StepResult:
             f"{context.inputs['rollouts']} holds questions outside the train split; roll out again."
         )
     teacher = teacher_of(config, context)
-    if config.teacher["dry_run"]:
+    if config.teacher.dry_run:
         dry_run(teacher, askable(partial(_requests, teacher), groups), context.key)
     rejected = context.folder / "feedback-quarantine.jsonl"
-    quarantine = Quarantine(rejected, config.teacher["max_quarantine"], len(rollouts))
+    quarantine = Quarantine(rejected, config.teacher.max_quarantine, len(rollouts))
     try:
         feedback, usd = _score_all(teacher, groups, quarantine, context.key)
     finally:

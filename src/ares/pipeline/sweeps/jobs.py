@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
-from ares.config.command_line import problems_with
 from ares.config.commands import is_swept
 from ares.config.compose import to_config
 from ares.config.schema import Config
@@ -84,8 +85,6 @@ def jobs_of(master: DictConfig, loader: Any, arguments: Sequence[str]) -> list[J
     """The jobs of a command line. Raises AresError with every mistake in any of them."""
     config = _composed(loader, master, [text for text in arguments if not is_swept(text)])
     params = [f"{key}={value}" for key, value in config.sweep.params.items()]
-    if problems := problems_with(params):
-        raise AresError("\n".join(problems))
     fixed, settings = settings_of([*params, *arguments], samples=config.sweep.samples, seed=config.sweep.seed)
     common = [*fixed, *_what_all_get(config)]
     jobs, mistakes = [], []
@@ -120,10 +119,13 @@ def name_of(setting: Setting) -> str:
 
 
 def _composed(loader: Any, master: DictConfig, overrides: Sequence[str]) -> Config:
-    config = loader.load_sweep_config(master, list(overrides))
-    return to_config(
-        DictConfig({key: value for key, value in config.items_ex(resolve=False) if key != "hydra"})
-    )
+    try:
+        config = loader.load_sweep_config(master, list(overrides))
+        return to_config(
+            DictConfig({key: value for key, value in config.items_ex(resolve=False) if key != "hydra"})
+        )
+    except (HydraException, OmegaConfBaseException) as error:
+        raise AresError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from error
 
 
 def _what_all_get(config: Config) -> list[str]:

@@ -9,15 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class
-
 from ares.config.schema import Config
 from ares.steps.common.contract import StepContext
 from ares.storage.files import write_jsonl
 from ares.teachers.base import Teacher
 from ares.teachers.ledger.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
-from ares.teachers.services.settings import check_switches, is_number
 from ares.types import AresError
 
 # Settings of the group that are not the Teacher's own, and decide no reply.
@@ -26,9 +23,7 @@ _STEPS_OWN = ("name", "_target_", "max_quarantine", "max_usd", "dry_run")
 
 def make_teacher(config: Config, ledger: Ledger | None = None) -> Teacher:
     """The configured Teacher."""
-    settings = {key: value for key, value in config.teacher.items() if key not in _STEPS_OWN}
-    # Not instantiate(), which would wrap the Teacher's own words in its own.
-    return get_class(config.teacher["_target_"])(ledger=ledger, **settings)
+    return config.teacher.build(ledger=ledger)
 
 
 def teacher_of(config: Config, context: StepContext) -> Teacher:
@@ -39,7 +34,7 @@ def teacher_of(config: Config, context: StepContext) -> Teacher:
         config.paths.ledger,
         payer=str(context.root),
         step=str(context.folder),
-        max_usd=config.teacher["max_usd"],
+        max_usd=config.teacher.max_usd,
     )
     return make_teacher(config, ledger)
 
@@ -48,18 +43,13 @@ def check_teacher(config: Config) -> None:
     """Raises AresError where asking cannot succeed: no key, no package, a setting that cannot be, a cap without a
     price; prints warnings."""
     teacher = make_teacher(config)
-    share, cap = config.teacher["max_quarantine"], config.teacher["max_usd"]
-    if not (is_number(share) and 0 <= share <= 1):
-        raise AresError(f"teacher.max_quarantine={share}: give a share, from 0 to 1.")
-    if cap is not None and not (is_number(cap) and cap >= 0):
-        raise AresError(f"teacher.max_usd={cap}: give US dollars, 0 or more, or leave it out.")
+    cap = config.teacher.max_usd
     if cap is not None and not teacher.priced:
         raise AresError(
-            f"teacher.max_usd={cap}: the price of model {config.teacher['model']} is not known; add it to "
+            f"teacher.max_usd={cap}: the price of model {config.teacher.arguments['model']} is not known; add it to "
             "conf/prices.yaml, or leave teacher.max_usd out."
         )
-    check_switches(teacher.name, dry_run=config.teacher["dry_run"])
-    if not config.teacher["dry_run"]:
+    if not config.teacher.dry_run:
         for warning in teacher.check():
             print(f"warning: {warning}", file=sys.stderr)
 
