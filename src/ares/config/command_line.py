@@ -55,7 +55,7 @@ def _hydra(search_path: Sequence[str]) -> Iterator[None]:
     version.setbase("1.3")
     path = create_config_search_path(str(folder()))
     for place in search_path:
-        path.append("command-line", place)
+        path.prepend("command-line", place, anchor="schema")
     Hydra.create_main_hydra2("ares", path)
     try:
         yield
