@@ -1,5 +1,6 @@
 """Which steps a stage runs, in which order, and where each artefact comes from."""
 
+import subprocess
 import sys
 from dataclasses import replace
 from types import ModuleType
@@ -164,3 +165,14 @@ def test_artefact_that_nothing_writes_is_refused(filtering: None, monkeypatch: p
     monkeypatch.setattr(sys.modules["mine.filtering"], "SPEC", spec)
     with pytest.raises(AresError, match=r"final/filtering reads 'gold', which no step before it writes"):
         steps_of(demo("stage.steps=[mine.filtering]"))
+
+
+def test_reading_the_specs_imports_nothing_heavy() -> None:
+    heavy = ["torch", "transformers", "pytorch_lightning", "timm", "wandb", "anthropic", "peft", "pyarrow"]
+    code = (
+        "import sys; from ares.pipeline.plan import specs_of, stage_steps; from ares.config.compose import options\n"
+        "for stage in options('stage'): specs_of(stage_steps(stage))\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Sweeps: many settings of one stage, with everything that they share made once, before the first of them starts."""
+"""Sweeps: many settings of one stage; steps that do not depend on them run once, before the first job starts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from ares.types import AresError
 
 @dataclass(frozen=True)
 class Job:
-    """One setting of a sweep: `name` is its folder, `overrides` its whole command line."""
+    """One setting of a sweep: `name` is its folder, `overrides` its complete command line."""
 
     name: str
     setting: Setting
@@ -32,7 +32,7 @@ class Job:
 
 
 def run_sweep(master: DictConfig, loader: Any, launcher: Any, arguments: list[str]) -> list[Any]:
-    """Runs all jobs of a command line's overrides that are not finished; returns Hydra's results of these.
+    """Runs the unfinished jobs of a command line's overrides; returns Hydra's results of these.
 
     `master` is the composed configuration with its `hydra` block, `loader` composes a job's, `launcher` runs jobs.
     Afterwards the sweep's table is printed and stands in `<paths.runs>/<run>/sweep`. Raises AresError for
@@ -63,9 +63,9 @@ def run_sweep(master: DictConfig, loader: Any, launcher: Any, arguments: list[st
     rows = [job_row(job.name, dict(job.setting), run_folder(job.config), job.name in failed) for job in jobs]
     print(write_sweep(folder, rows))
     if failed:
-        told = "".join(f"\n  {name}: {error}" for name, error in errors.items())
+        reasons = "".join(f"\n  {name}: {error}" for name, error in errors.items())
         raise AresError(
-            f"{len(failed)} of {len(jobs)} jobs failed ({', '.join(failed)}); the same command again retries them.{told}"
+            f"{len(failed)} of {len(jobs)} jobs failed ({', '.join(failed)}); the same command again retries them.{reasons}"
         )
     return results
 
@@ -77,7 +77,7 @@ def _make_shared(config: Config) -> None:
         message = str(error)
         if f"run={config.run}" not in message and f"run='{config.run}'" not in message:
             raise
-        # What a job misses is to be made in the run that the jobs start from.
+        # What a job lacks must be made in the run that the jobs start from.
         raise AresError(message.replace(config.run, str(config.sweep.of))) from None
 
 
@@ -102,7 +102,7 @@ def jobs_of(master: DictConfig, loader: Any, arguments: Sequence[str]) -> list[J
 
 
 def names_of(settings: Sequence[Setting]) -> list[str]:
-    """Each job's folder; those that would share one end in a hash of what they set."""
+    """Each job's folder; equal names are distinguished by a hash of the setting."""
     names = [name_of(setting) for setting in settings]
     return [
         name if names.count(name) == 1 else f"{name}-{hash_of([list(pair) for pair in setting])[:6]}"
