@@ -15,10 +15,9 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from ares.config.schema import Config
-from ares.launch.group import DEVICE_STEPS, Place, place_of, run_in_group
-from ares.launch.meeting import Leader, follow
+from ares.launch.group import DEVICE_STEPS, dismiss, follow, run_in_group
 from ares.launch.notices import quieten
-from ares.launch.placement import check_devices
+from ares.launch.placement import check_devices, check_processes
 from ares.pipeline.changes import difference, refusal
 from ares.pipeline.fingerprint import address
 from ares.pipeline.manifest import (
@@ -32,6 +31,7 @@ from ares.pipeline.manifest import (
 )
 from ares.pipeline.plan import SHARED, Step, steps_of
 from ares.pipeline.sweeps.sharing import run_once
+from ares.ranks import is_first, world_size
 from ares.steps.common.asking import TEACHER_STEPS, check_teacher
 from ares.steps.common.contract import StepContext, StepResult
 from ares.steps.common.inputs import log_figures
@@ -53,29 +53,25 @@ _MOST_TOLD = 6
 def run_stage(config: Config, *, shared_only: bool = False) -> bool:
     """Runs `config.stage` in `<paths.runs>/<run>`; with `shared_only` the steps alone that a sweep's jobs share.
 
-    Returns whether this process orchestrates the run, False where it only started ranks for another one.
+    Returns whether this process orchestrates the run; False where it is another rank of the user's torchrun.
 
     Raises AresError where an upstream artefact is missing, a finished step's configuration or inputs
     differ (`on_change=refuse`), or another process writes the same run.
     """
     quieten()
+    check_processes(config)
     check_devices(config)
-    place, root = place_of(config), run_folder(config)
-    root.mkdir(parents=True, exist_ok=True)
-    if not place.leads:
-        follow(root / ".launch", place)
+    if not is_first():
+        follow()
         return False
+    root = run_folder(config)
+    root.mkdir(parents=True, exist_ok=True)
     with _lock(root):
-        # What a killed run left; whoever follows calls again.
-        shutil.rmtree(root / ".launch", ignore_errors=True)
-        leader = Leader(root / ".launch", place.others)
         try:
-            _run_steps(root, config, place, leader, shared_only)
+            _run_steps(root, config, shared_only)
         finally:
-            leader.dismiss()
             _finish_wandb()
-        if not place.others:
-            shutil.rmtree(root / ".launch", ignore_errors=True)
+    dismiss()
     return True
 
 
@@ -104,13 +100,15 @@ def is_finished(config: Config) -> bool:
     return True
 
 
-def _run_steps(root: Path, config: Config, place: Place, leader: Leader, shared_only: bool) -> None:
+def _run_steps(root: Path, config: Config, shared_only: bool) -> None:
+    world = config.trainer.devices * config.trainer.num_nodes
+
     def perform(config: Config, context: StepContext, name: str) -> StepResult:
-        if place.world > 1 and name in DEVICE_STEPS:
-            return run_in_group(config, context, name, place, leader.announce, leader.failure)
+        if world > 1 and name in DEVICE_STEPS:
+            return run_in_group(config, context, name)
         return getattr(importlib.import_module(f"ares.steps.{name}"), name)(config, context)
 
-    if config.trainer.threads and place.world == 1:
+    if config.trainer.threads and world == 1:
         import torch
 
         torch.set_num_threads(config.trainer.threads)
@@ -118,7 +116,7 @@ def _run_steps(root: Path, config: Config, place: Place, leader: Leader, shared_
     made = read_manifest(root)["steps"]
     if any(step.name in TEACHER_STEPS and step.key not in made for step in steps):
         check_teacher(config)  # before hours of training, not after them
-    source = _source(root, config, place)
+    source = _source(root, config, world)
     if any(step.name == "evaluate" for step in steps):
         check_split(config, source["data"])
     own = {path for step in steps_of(config) for path in step.outputs.values()}
@@ -129,15 +127,15 @@ def _run_steps(root: Path, config: Config, place: Place, leader: Leader, shared_
         print(f"{config.run}: everything that stage={config.stage.name} makes is there; nothing to do.")
 
 
-def _source(root: Path, config: Config, place: Place) -> dict[str, Path]:
+def _source(root: Path, config: Config, world: int) -> dict[str, Path]:
     make = config.data["name"] == "sample" or "prepare" in config.stage.steps
-    if place.world == 1 or not make:
+    if world == 1 or world_size() > 1 or not make:
         return prepared(config, make=make)
     try:
         return prepared(config, make=False)
     except AresError:
-        # Features are extracted on a GPU, which this process leaves alone; one process does it.
-        run_in_group(config, StepContext(root, "prepare", root, 0, config, ""), "prepare", Place())
+        # Features are extracted on a GPU, which the orchestrator leaves alone.
+        run_in_group(config, StepContext(root, "prepare", root, 0, config, ""), "prepare", alone=True)
         return prepared(config, make=False)
 
 
