@@ -10,7 +10,7 @@ import os
 import pickle
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -62,7 +62,7 @@ def barrier() -> None:
     gather(None)
 
 
-def _receive(store: "Store", key: str) -> T:
+def _receive(store: "Store", key: str) -> Any:
     # A rank that died is not waited for: the agent that started the group stops all of it.
     store.wait([key], _LONGEST_WAIT)
     return pickle.loads(b"".join(store.get(f"{key}/{number}") for number in range(int(store.get(key)))))

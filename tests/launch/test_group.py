@@ -11,7 +11,7 @@ from ares.config.schema import Config
 from ares.config.validation import validate
 from ares.launch import group
 from ares.launch.group import Failure, Severity, StepFailed, launch_command
-from ares.launch.task import Task, save
+from ares.launch.task import save
 from ares.steps.common.contract import StepContext
 from ares.types import AresError
 from tests.support.composed import composed
@@ -21,42 +21,38 @@ def config(*overrides: str) -> Config:
     return composed("experiment=demo", *overrides)
 
 
-def task(config: Config, folder: Path, nodes: int = 1, devices: int = 2) -> Task:
-    return Task("ppo", StepContext(folder, "round-1/ppo", folder, 1, config, ""), nodes, devices)
-
-
 def test_the_launch_commands_have_their_placeholders_filled_in(tmp_path: Path) -> None:
-    local = config()
-    assert launch_command(local, task(local, tmp_path), tmp_path) == [
-        *(sys.executable, "-m", "ares.launch.node", str(tmp_path))
-    ]
-    srun = config("launch=srun")
-    words = launch_command(srun, task(srun, tmp_path, nodes=3), tmp_path)
-    assert {"srun", "--nodes=3", "--ntasks=3", "--ntasks-per-node=1"} <= set(words)
+    local = launch_command(config(), tmp_path, 1, 2)
+    assert local == [sys.executable, "-m", "ares.launch.node", str(tmp_path)]
+    srun = launch_command(config("launch=srun"), tmp_path, 3, 2)
+    assert {"srun", "--nodes=3", "--ntasks=3", "--ntasks-per-node=1"} <= set(srun)
     own = config("launch.command='mine -n {nodes} -d {devices} --at={task}'")
-    assert launch_command(own, task(own, tmp_path, 2, 4), Path("/a b")) == [
-        *("mine", "-n", "2", "-d", "4", "--at=/a b")
-    ]
-    wrong = config("launch.command='mine {gpus}'")
-    with pytest.raises(AresError, match=r"'gpus' is no placeholder; use \{nodes\}"):
-        launch_command(wrong, task(wrong, tmp_path), tmp_path)
+    assert launch_command(own, Path("/a b"), 2, 4) == ["mine", "-n", "2", "-d", "4", "--at=/a b"]
+    with pytest.raises(
+        AresError, match=r"'gpus' is no placeholder; use \{python\}, \{task\}, \{nodes\}, \{devices\}"
+    ):
+        launch_command(config("launch.command='mine {gpus}'"), tmp_path, 2, 4)
+
+
+def test_a_command_that_runs_no_rank_is_refused(tmp_path: Path) -> None:
+    idle = config("launch.command='true {task}'")
+    context = StepContext(tmp_path, "round-1/ppo", tmp_path, 1, idle, "")
+    with pytest.raises(AresError, match="has run no rank"):
+        group.run_in_group(idle, context, "ppo")
 
 
 def run(code: str, folder: Path) -> None:
     group._run_command([sys.executable, "-c", code], folder)
 
 
-def test_a_command_is_stopped_within_seconds_of_a_ranks_failure(tmp_path: Path) -> None:
+def test_a_command_is_stopped_within_seconds_of_a_ranks_failure(tmp_path: Path, monkeypatch) -> None:
     save(Failure(Severity.ERROR, 2.0, 3, "lost peer"), tmp_path / "failure-b.pkl")
     save(Failure(Severity.KILLED, 5.0, 5, "it was killed by SIGKILL"), tmp_path / "failure-a.pkl")
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-    group._GRACE_SECONDS, grace = 1.0, group._GRACE_SECONDS
+    monkeypatch.setattr(group, "_GRACE_SECONDS", 1.0)
     started = time.monotonic()
-    try:
-        with pytest.raises(StepFailed, match="^rank 5 died: it was killed by SIGKILL$"):
-            run(stubborn, tmp_path)
-    finally:
-        group._GRACE_SECONDS = grace
+    with pytest.raises(StepFailed, match=r"^rank 5 died: it was killed by SIGKILL$"):
+        run(stubborn, tmp_path)
     assert time.monotonic() - started < 5
 
 

@@ -9,7 +9,6 @@ import pytest
 from filelock import FileLock
 
 from ares.config.schema import Config
-from ares.launch.group import Place
 from ares.pipeline.manifest import output_of, read_manifest
 from ares.pipeline.plan import full_plan
 from ares.pipeline.runner import _summary, is_finished, run_stage
@@ -281,15 +280,15 @@ def test_with_several_devices_device_steps_run_in_groups_and_the_orchestrator_jo
 
     grouped = []
 
-    def in_group(config: Config, context: StepContext, name: str, place: Place, *_: object) -> StepResult:
-        grouped.append((name, place.world))
+    def in_group(config: Config, context: StepContext, name: str) -> StepResult:
+        grouped.append(name)
         return getattr(importlib.import_module(f"ares.steps.{name}"), name)(config, context)
 
     monkeypatch.setattr("ares.pipeline.runner.run_in_group", in_group)
     run_stage(config(tmp_path, "strategy=ddp", "trainer.devices=2"))
     assert calls == [step.key for step in full_plan(1)]
     device_steps = ["rationale", "rollout", "ppo", "generate", "sft", "generate", "lora"]
-    assert grouped == [(name, 2) for name in device_steps]
+    assert grouped == device_steps
     assert not torch.distributed.is_initialized()
     assert not torch.cuda.is_initialized()
 

@@ -17,7 +17,18 @@ from ares.config.compose import folder, options, register_schema
 from ares.config.schema import Config
 from ares.config.suggestions import suggest
 
-GROUPS = ("stage", "data", "model", "features", "teacher", "strategy", "launch", "logger", "experiment", "sweep")
+GROUPS = (
+    "stage",
+    "data",
+    "model",
+    "features",
+    "teacher",
+    "strategy",
+    "launch",
+    "logger",
+    "experiment",
+    "sweep",
+)
 # Free-form blocks: their keys are those of the files of the group.
 FREE_FORM = ("data", "model", "features", "teacher", "strategy")
 # Hydra's own flags that are followed by a value.

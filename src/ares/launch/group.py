@@ -4,6 +4,7 @@ The orchestrator joins no process group and touches no GPU, so nothing that it w
 time a collective out.
 """
 
+import contextlib
 import enum
 import shlex
 import shutil
@@ -61,15 +62,20 @@ def run_in_group(config: Config, context: StepContext, step: str, *, alone: bool
     folder = root / uuid.uuid4().hex[:12]
     folder.mkdir(parents=True)
     save(task, folder / "task.pkl")
-    _run_command(launch_command(config, task, folder), folder)
+    _run_command(launch_command(config, folder, nodes, devices), folder)
+    if not (folder / "result.pkl").exists():
+        raise AresError(
+            f"launch.command={config.launch.command} has run no rank; it must run `{{python}} -m ares.launch.node {{task}}` "
+            "once per node and wait for it."
+        )
     result: StepResult = load(folder / "result.pkl")
     shutil.rmtree(root, ignore_errors=True)
     return result
 
 
-def launch_command(config: Config, task: Task, folder: Path) -> list[str]:
+def launch_command(config: Config, folder: Path, nodes: int, devices: int) -> list[str]:
     """`launch.command` with its placeholders filled in. Raises AresError where it has one that does not exist."""
-    values = {"nodes": task.nodes, "devices": task.devices, "task": folder, "python": sys.executable}
+    values = {"python": sys.executable, "task": folder, "nodes": nodes, "devices": devices}
     try:
         return [word.format(**values) for word in shlex.split(config.launch.command)]
     except (KeyError, ValueError, IndexError) as error:
@@ -104,10 +110,8 @@ def _error(command: list[str], code: int | None, folder: Path) -> Exception:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        pass
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -29,10 +29,12 @@ def main() -> None:
     """Starts the ranks and waits for them. Exit code 1 when one failed, after all have ended."""
     folder = Path(sys.argv[1])
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_GRACE_SECONDS)
-    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing import PContext, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
+    # When a rank fails the agent closes the others with this method's default, 30 seconds between SIGTERM and SIGKILL.
+    PContext.close.__defaults__ = (None, _GRACE_SECONDS)
     task: Task = load(folder / "task.pkl")
     # Ranks of one host share its processors; the user's own OMP_NUM_THREADS is kept.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // task.devices)))

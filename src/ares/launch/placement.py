@@ -4,11 +4,12 @@ import os
 import shlex
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 from ares.config.commands import is_sweep, typed
 from ares.config.schema import Config
 from ares.config.validation import validate
-from ares.launch.group import DEVICE_STEPS
+from ares.launch.group import DEVICE_STEPS, launch_command
 from ares.ranks import world_size
 from ares.types import AresError
 
@@ -43,8 +44,8 @@ def check_processes(config: Config) -> None:
             f"`{command_with(config, launch='srun')}` in a Slurm allocation, or set launch.command."
         )
     elif devices * nodes > 1 and device_steps:
-        program = (shlex.split(config.launch.command) or [""])[0]
-        if program != "{python}" and shutil.which(program) is None:
+        program = next(iter(launch_command(config, Path(), nodes, devices)), "")
+        if shutil.which(program) is None:
             raise AresError(
                 f"launch.command starts {program!r}, which is not on the PATH; run this where it is, or on one machine: "
                 f"`{command_with(config, launch='local', **{'trainer.num_nodes': '1'})}`."
