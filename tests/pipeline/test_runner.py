@@ -9,7 +9,6 @@ import pytest
 from filelock import FileLock
 
 from ares.config.schema import Config
-from ares.launch.group import Place
 from ares.pipeline.manifest import StepEntry, artefact_at, read_manifest, write_entry
 from ares.pipeline.plan import full_plan
 from ares.pipeline.runner import _headline, is_finished, run_stage
@@ -277,22 +276,20 @@ def test_lock_is_released_after_the_run(tmp_path, calls) -> None:
         pass
 
 
-def test_device_steps_run_in_groups_on_several_devices(
-    tmp_path, calls, monkeypatch
-) -> None:
+def test_device_steps_run_in_groups_on_several_devices(tmp_path, calls, monkeypatch) -> None:
     import torch
 
     grouped = []
 
-    def in_group(config: Config, context: StepContext, name: str, place: Place, *_: object) -> StepResult:
-        grouped.append((name, place.world))
+    def in_group(config: Config, context: StepContext, name: str) -> StepResult:
+        grouped.append(name)
         return getattr(importlib.import_module(f"ares.steps.{name}"), name)(config, context)
 
     monkeypatch.setattr("ares.pipeline.runner.run_in_group", in_group)
     run_stage(config(tmp_path, "strategy=ddp", "trainer.devices=2"))
     assert calls == plan(1)
     device_steps = ["rationale", "rollout", "ppo", "generate", "sft", "generate", "lora"]
-    assert grouped == [(name, 2) for name in device_steps]
+    assert grouped == device_steps
     assert not torch.distributed.is_initialized()
     assert not torch.cuda.is_initialized()
 

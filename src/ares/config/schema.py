@@ -180,6 +180,17 @@ class TrainerConfig:
 
 
 @dataclass
+class LaunchConfig:
+    """`command` starts the ranks of a device step; with several nodes once on each.
+
+    It is run without a shell, with {python}, {task} (the step's folder), {nodes} and {devices} (per node) filled in.
+    """
+
+    name: str = "local"
+    command: str = "{python} -m ares.launch.node {task}"
+
+
+@dataclass
 class LoggerConfig:
     name: str = choice("csv", "wandb")
     project: str = "ares"
@@ -237,5 +248,6 @@ class Config:
     report: ReportConfig = field(default_factory=ReportConfig)
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)

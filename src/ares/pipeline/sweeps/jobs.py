@@ -12,7 +12,7 @@ from ares.config.commands import is_swept
 from ares.config.compose import to_config
 from ares.config.schema import Config
 from ares.config.validation import validate
-from ares.launch.group import place_of
+from ares.launch.placement import processes_started
 from ares.pipeline.manifest import read_manifest
 from ares.pipeline.runner import is_finished, run_folder, run_stage
 from ares.pipeline.sweeps.search import Setting, settings_of
@@ -39,8 +39,7 @@ def run_sweep(master: DictConfig, loader: Any, launcher: Any, arguments: list[st
     mistakes, before anything has run, and where jobs failed, after the others have ended.
     """
     jobs = jobs_of(master, loader, arguments)
-    place = place_of(jobs[0].config)
-    if place.world != place.count:
+    if processes_started() > 1:
         raise AresError("A sweep starts its own processes; run it without torchrun or srun.")
     for job in jobs:
         if not is_finished(job.config):
