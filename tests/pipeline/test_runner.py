@@ -69,7 +69,7 @@ def config(tmp_path: Path, *overrides: str) -> Config:
         "experiment=demo",
         "features=none",
         "data.sizes={train: 8, val: 4, test: 4}",
-        "stage.steps=[rationale,rollout,score,ppo,generate,correct,sft,lora,evaluate]",
+        "stage.steps=[rationale,rollout,score,ppo,round/generate,correct,sft,final/generate,lora,evaluate]",
         f"paths.runs={tmp_path / 'runs'}",
     ]
     return composed(*base, *overrides)

@@ -31,7 +31,7 @@ TINY = (
     "experiment=demo",
     "data=scienceqa",
     "features=none",
-    "stage.steps=[rationale,rollout,score,ppo,generate,correct,sft,lora,evaluate]",
+    "stage.steps=[rationale,rollout,score,ppo,round/generate,correct,sft,final/generate,lora,evaluate]",
     *("model.d_model=16", "model.d_ff=16", "model.d_kv=8", "model.layers=1", "model.heads=2"),
     *("rationale.epochs=1", "rationale.eval_every_epochs=1", "sft.epochs=1", "lora.epochs=1"),
     *("rl.questions=4", "rl.k=2", "rl.ppo_epochs=1", "rl.eval_questions=2", "rl.max_new_tokens=12"),
@@ -105,7 +105,7 @@ def test_steps_declare_exactly_the_inputs_that_they_read(runs: tuple[Observed, d
                 # judge finds the other rationales by its setting
                 assert set(entry.inputs) - {"against"} <= observed.inputs[name], key
     for name, inputs in observed.inputs.items():
-        declared = {read.rstrip("?") for read in spec_of(name).reads_of(configs["full"])}
+        declared = {read.rstrip("?") for read in spec_of(name).reads_of(configs["full"], "final")}
         assert inputs <= declared | {"published"}, name
 
 
@@ -114,8 +114,8 @@ def test_steps_that_read_the_teacher_or_features_declare_it(runs: tuple[Observed
     for name, keys in observed.settings.items():
         spec = spec_of(name)
         assert reads(keys, "teacher") == spec.asks_teacher, name
-        assert not reads(keys, "features") or "features" in spec.reads_of(configs["full"]), name
-        assert not reads(keys, "data") or "data" in spec.reads_of(configs["full"]), name
+        assert not reads(keys, "features") or "features" in spec.reads_of(configs["full"], "final"), name
+        assert not reads(keys, "data") or "data" in spec.reads_of(configs["full"], "final"), name
 
 
 def reads(keys: set[str], setting: str) -> bool:

@@ -3,7 +3,7 @@
 from ares.config.schema import Config
 from ares.doctor.artefacts import check_checkpoints, check_data, check_features
 from ares.doctor.findings import Finding
-from ares.doctor.inputs import check_inputs, stage_steps
+from ares.doctor.inputs import check_inputs
 from ares.doctor.machine import (
     check_devices,
     check_disk,
@@ -14,6 +14,7 @@ from ares.doctor.machine import (
 )
 from ares.doctor.requirements import disk_of_features
 from ares.doctor.spending import check_teacher
+from ares.pipeline.plan import stage_steps
 
 
 def doctor(config: Config) -> list[str]:
@@ -31,7 +32,7 @@ def doctor(config: Config) -> list[str]:
 
 def examine(config: Config) -> list[Finding]:
     """All findings, in the order in which one would look."""
-    steps = stage_steps(config.doctor.stage)
+    steps = [listed.rpartition("/")[2] for listed in stage_steps(config.doctor.stage)]
     problems, splits, data = check_data(config, steps)
     features, patch_dim = check_features(config, problems, steps)
     to_extract = "prepare" in steps and patch_dim is None and config.features._target_ is not None

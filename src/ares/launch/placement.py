@@ -70,7 +70,7 @@ def _check_started(config: Config, started: int, device_steps: list[str]) -> Non
             f"{started} processes were started, but trainer.devices={devices} x trainer.num_nodes={nodes} makes "
             f"{devices * nodes}; start {devices * nodes}, or run `{works}`, which starts them itself."
         )
-    host = [step for step in config.stage.steps if step not in device_steps]
+    host = [text for text in config.stage.steps if text.rpartition("/")[2] not in device_steps]
     if host:
         raise AresError(
             f"torchrun can run a stage of device steps, but {', '.join(host)} of "

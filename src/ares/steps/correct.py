@@ -21,7 +21,7 @@ SPEC = StepSpec(
     reads=("data", "rationales"),
     writes=("corrections",),
     settings=("teacher", "correct"),
-    places=("round",),
+    place="round",
     check=lambda config, source: check_teacher(config),
 )
 

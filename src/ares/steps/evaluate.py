@@ -25,7 +25,7 @@ from ares.types import AresError, Problem
 
 SPEC = StepSpec(
     name="evaluate",
-    reads=lambda config: (
+    reads=lambda config, place: (
         ("data",)
         if config.evaluate.predictions
         else ("data", "predictions", f"rationales-{config.evaluate.split}")

@@ -21,7 +21,6 @@ SPEC = StepSpec(
     reads=(),
     writes=(),
     runs_on="device",
-    places=(),
 )
 
 PROBLEM_FILES = ("problems.json", "aokvqa_v1p0_*.json", "problems.jsonl", "problems.parquet")

@@ -25,8 +25,7 @@ SPEC = StepSpec(
     writes=("policy",),
     settings=("seed", "text", "model", "tokenizer", "rationale", "generate.batch_size", "trainer.precision"),
     runs_on="device",
-    places=("start",),
-    folder="rationale",
+    place="start",
     shared=True,
 )
 
