@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ares.config.command_line import GROUPS, known_values, mistakes_in
+from ares.config.command_line import mistakes_in
 from ares.config.compose import options
 from ares.config.schema import Config
+from tests.support.composed import groups, known_keys
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -47,11 +48,11 @@ def test_commands_are_found() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_named_settings_exist(page: Path) -> None:
-    known = known_values()
+    known = known_keys()
     words = [word for code in re.findall(r"`([^`]+)`", page.read_text()) for word in code.split()]
     for word in words:
         key, _, value = word.partition("=")
-        if key in GROUPS and re.fullmatch(r"[a-z|_]+", value):
+        if key in groups() and re.fullmatch(r"[a-z|_]+", value):
             assert set(value.split("|")) <= set(options(key)), word
         elif (
             re.fullmatch(r"[a-z_]+(?:\.[a-z_0-9]+)+", key)

@@ -23,8 +23,8 @@ def run(cfg: DictConfig) -> None:
         "export": "ares.steps.export.export",
         "doctor": "ares.doctor.doctor",
     }
-    config = to_config(cfg)
     is_job = HydraConfig.get().mode == RunMode.MULTIRUN
+    config = to_config(cfg)
     try:
         validate(config)
         for warning in warnings_of(config):

@@ -1,55 +1,77 @@
-"""Which of a step's processes this is, and how they hand one another results.
+"""The ranks of a process group that torchrun or torch's elastic agent started, and how they exchange values.
 
-They exchange files, so that a slow rank is waited for by looking, never in a collective that times out. Outside a
-group of processes there is one rank, 0, and nothing is waited for.
+Values travel through the group's TCPStore, not through collectives: a slow rank is waited for, however long it takes.
+Outside a group there is one rank, 0, and nothing imports torch.
 """
 
+import functools
 import itertools
 import os
-import time
+import pickle
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ares.storage.files import read_json, write_json
+if TYPE_CHECKING:
+    from torch.distributed import Store
 
 T = TypeVar("T")
-EXCHANGE = "ARES_EXCHANGE"  # the folder of the running step's messages
-_POLL_SECONDS = 0.05
+_PIECE_BYTES = 4 * 2**20  # a TCPStore refuses values over 8 MiB
+_LONGEST_WAIT = timedelta(days=20)  # in milliseconds it must fit 31 bits
 _calls = itertools.count()
 
 
-def rank() -> int:
-    """This process's number in the step's group, 0 outside one."""
-    return int(os.environ["RANK"]) if EXCHANGE in os.environ else 0
-
-
 def world_size() -> int:
-    """The number of processes in the step's group, 1 outside one."""
-    return int(os.environ["WORLD_SIZE"]) if EXCHANGE in os.environ else 1
+    """The number of processes in the group, 1 outside one."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "LOCAL_RANK" in os.environ else 1
+
+
+def rank() -> int:
+    """This process's number in the group, 0 outside one."""
+    return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes what the step makes."""
+    """Whether this is rank 0, the one that writes a step's results."""
     return rank() == 0
 
 
 def shard(items: Sequence[T]) -> list[T]:
-    """This rank's items: every `world_size`-th; together the ranks have each item once."""
+    """This rank's items: every `world_size`-th. Together the ranks hold each item once."""
     return list(items[rank() :: world_size()])
 
 
-def gather(mine: Any) -> list[Any]:
-    """What each rank handed in, in order of rank; JSON's types alone. Every rank must call it, in the same order."""
+def gather(value: T) -> list[T]:
+    """The values that all ranks passed, in order of rank; anything that pickles.
+
+    Every rank must call it, in the same order.
+    """
     if world_size() == 1:
-        return [mine]
-    folder = Path(os.environ[EXCHANGE]) / f"gather-{next(_calls)}"
-    write_json(folder / f"{rank()}.json", mine)
-    return [_wait_for(folder / f"{other}.json") for other in range(world_size())]
+        return [value]
+    store, call = _store(), next(_calls)
+    data = pickle.dumps(value)
+    pieces = [data[start : start + _PIECE_BYTES] for start in range(0, len(data), _PIECE_BYTES)]
+    for number, piece in enumerate(pieces):
+        store.set(f"{call}/{rank()}/{number}", piece)  # type: ignore[arg-type]  # bytes are accepted
+    store.set(f"{call}/{rank()}", str(len(pieces)))
+    return [_receive(store, f"{call}/{other}") for other in range(world_size())]
 
 
-def _wait_for(path: Path) -> Any:
-    # A rank that died is not waited for: whoever started the group ends all of it.
-    while not path.exists():
-        time.sleep(_POLL_SECONDS)
-    return read_json(path)
+def barrier() -> None:
+    """Returns when all ranks have called it."""
+    gather(None)
+
+
+def _receive(store: "Store", key: str) -> Any:
+    # A rank that died is not waited for: the agent that started the group stops all of it.
+    store.wait([key], _LONGEST_WAIT)
+    return pickle.loads(b"".join(store.get(f"{key}/{number}") for number in range(int(store.get(key)))))
+
+
+@functools.cache
+def _store() -> "Store":
+    """The TCPStore at MASTER_ADDR:MASTER_PORT, which `init_process_group` uses as well."""
+    from torch.distributed import PrefixStore, rendezvous
+
+    store, _, _ = next(rendezvous("env://"))
+    return PrefixStore("ares", store)

@@ -71,7 +71,10 @@ def test_a_preset_carries_the_papers_values(data: str, size: str) -> None:
         for part in key.split("."):
             found = getattr(found, part)
         assert found == expected, key
-    assert (config.data["name"], config.model["name"]) == (data, size)
-    assert (config.teacher["model"], config.teacher["prompt"]) == ("claude-3-haiku-20240307", "paper")
+    assert (config.data.name, config.model.name) == (data, size)
+    assert (config.teacher.arguments["model"], config.teacher.arguments["prompt"]) == (
+        "claude-3-haiku-20240307",
+        "paper",
+    )
     assert config.run == f"rl-paper-{data}-{size}"
     assert len(warnings_of(config)) == 2  # top_k, and a KL reward that is inert

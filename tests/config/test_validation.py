@@ -1,24 +1,25 @@
-"""The command line and the configuration: what is refused, and how it is told."""
+"""The command line and the configuration: what is refused, and with which message."""
 
 import re
 import resource
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import get_args
 
 import pytest
+from omegaconf import OmegaConf
 
-from ares.config.bounds import BOUNDS
-from ares.config.command_line import GROUPS, known_values, mistakes_in, problems_with
-from ares.config.compose import options
+from ares.config.command_line import mistakes_in
+from ares.config.compose import OPTIONS, known_arguments, options, to_config, to_plain
+from ares.config.fields import leaves
+from ares.config.options import TeacherConfig
 from ares.config.schema import Config
 from ares.config.validation import validate, warnings_of
 from ares.types import AresError
-from tests.support.composed import composed
+from tests.support.composed import composed, groups
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -37,15 +38,15 @@ def test_every_stage_composes(stage: str) -> None:
     assert config.stage.steps
 
 
-SHIPPED = [(group, option) for group in GROUPS if group != "stage" for option in options(group)]
+SHIPPED = [(group, option) for group in groups() if group != "stage" for option in options(group)]
 
 
 @pytest.mark.parametrize(("group", "option"), SHIPPED)
 def test_every_shipped_file_composes_and_validates(group: str, option: str) -> None:
     config = composed(f"{group}={option}")
     validate(config)
-    if hasattr(block := getattr(config, group, None), "get"):
-        assert block["name"] == option or "_target_" in block
+    if group in OPTIONS:
+        assert getattr(config, group).name or getattr(config, group)._target_
 
 
 def test_what_depends_on_model_size_follows_the_model() -> None:
@@ -58,7 +59,7 @@ def test_what_depends_on_model_size_follows_the_model() -> None:
 
 def test_demo_needs_nothing_but_the_package() -> None:
     config = composed("experiment=demo")
-    assert (config.data["name"], config.model["name"], config.teacher["name"]) == (
+    assert (config.data.name, config.model.name, config.teacher.name) == (
         "sample",
         "tiny",
         "reference",
@@ -66,20 +67,8 @@ def test_demo_needs_nothing_but_the_package() -> None:
     assert (config.trainer.devices, config.trainer.accelerator) == (1, "cpu")
 
 
-def test_a_correct_command_line_has_no_problems() -> None:
-    overrides = [
-        "stage=rl",
-        "model=large",
-        "rl.kl_coef=1e-3,1e-2",
-        "data.root=/x",
-        "run=a",
-        "hydra.job.num=1",
-    ]
-    assert problems_with(overrides) == []
-
-
 @pytest.mark.parametrize(
-    ("override", "suggestion"),
+    ("settings", "message"),
     [
         ("stage=rll", "'rl'"),
         ("modle=base", "'model'"),
@@ -87,67 +76,128 @@ def test_a_correct_command_line_has_no_problems() -> None:
         ("kl_coef=1", "'rl.kl_coef'"),
         ("experiment=dmeo", "'demo'"),
         ("+rl.foo=1", "no key"),
-        ("rl.lr=abc", "abc"),
-        ("rl.k=1.5", "1.5"),
+        ("+rl.k=4", "leave out the +"),
+        ("rl.lr=abc", "rl.lr=abc: it must be a number above 0"),
+        ("rl.k=1.5", "rl.k=1.5: it must be a whole number of at least 1"),
+        ("rl.clip_range=null", "rl.clip_range=null: it must be a number"),
+        ("rl={k: 0}", "rl.k=0"),
         ("data.rot=x", "'data.root'"),
+        ("data.root='${paths.rns}/x'", "'paths.rns'"),
         ("~rl.k=4", "cannot be removed"),
-        ("model.layers=abc", "must be a number"),
-        ("teacher.batch=no", "must be true or false"),
+        ("model=tiny model.layers=abc", "must be a whole number"),
+        ("teacher.batch=maybe", "must be true or false"),
+        ("teacher.max_usd=-1", "must be a number of at least 0, or null"),
+        ("teacher.concurrency=null", "must be a whole number of at least 1."),
         ("features.pretrained=null", "must be true or false"),
-        ("data.sizes=null", "must be a mapping"),
-        ("data.sizes=5", "must be a mapping"),
+        ("features.precision=33", "choose from auto, 32, bf16"),
+        ("teacher.options=4", "must be a mapping"),
+        ("data=sample data.sizes=null", "must be a mapping"),
+        ("data=sample data.sizes=5", "must be a mapping"),
+        ("stage", "'stage' is not of the form key=value"),
+        ("rl.kl_coef=0.1,0.2", "add -m"),
+        ("--hepl", "'--help'"),
+        ("experiment=demo teacher.model=x", "has no key 'model'"),
+        ("experiment=demo data.sizes='{train: 4, vall: 4}'", "'data.sizes.val'"),
+        ("stage=none evaluate.predictions=x", "there is no such stage"),
+        ("-m rl.k=1,0", "rl.k=0: it must be"),
+        ("-m +sweep.params={rl.klcoef: '0,1'}", "'rl.kl_coef'"),
     ],
 )
-def test_each_mistake_is_named_with_a_suggestion(override: str, suggestion: str) -> None:
-    problems = problems_with([override])
-    assert len(problems) == 1
-    assert suggestion in problems[0]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["stage", "rl"], "'stage' is not of the form key=value"),
-        (["rl.kl_coef=0.1,0.2"], "add -m"),
-        (["experiment=demo", "teacher.model=x"], "the teacher that is chosen has no key 'model'"),
-        (["experiment=demo", "data.sizes={train: 4, vall: 4}"], "vall"),
-    ],
-)
-def test_what_hydra_would_tell_is_told_in_a_sentence(arguments: list[str], message: str) -> None:
-    problems = mistakes_in(arguments)
+def test_mistake_is_one_sentence_with_a_suggestion(settings: str, message: str) -> None:
+    problems = mistakes_in(re.split(r" (?![^{]*\})", settings.replace("'{", "{").replace("}'", "}")))
+    assert len(problems) == 1, problems
     assert message in problems[0]
     assert "\n" not in problems[0]
 
 
-def test_flags_of_hydra_and_sweeps_are_no_mistakes() -> None:
-    assert mistakes_in(["--cfg", "job", "experiment=demo"]) == []
-    assert mistakes_in(["-m", "stage=rl", "experiment=demo", "rl.kl_coef=0.1,0.2"]) == []
-    assert mistakes_in(["--help", "experiment=demo"]) == []
-    assert mistakes_in(["--info", "defaults", "experiment=demo"]) == []
-    assert mistakes_in(["--info", "experiment=demo"]) == []
-    assert mistakes_in(["-sc", "install=bash"]) == []
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "--cfg job experiment=demo",
+        "-m stage=rl experiment=demo rl.kl_coef=0.1,0.2",
+        "-m sweep=random_ppo",
+        "-m teacher=anthropic,replay",
+        "--help experiment=demo",
+        "--info defaults experiment=demo",
+        "-sc install=bash",
+        "stage=rl model=large data.root=/x run=a hydra.job.num=1",
+        "features.precision=32",
+        "+teacher.options.temperature=0.5",
+        "data.root=${paths.runs}/x",
+        "~experiment",
+    ],
+)
+def test_correct_command_line_has_no_mistakes(settings: str) -> None:
+    assert mistakes_in(settings.split(" ")) == []
 
 
-def test_flags_between_settings_are_told() -> None:
+def test_flags_between_settings_are_refused() -> None:
     for flag in (["-m"], ["--cfg", "job"]):
         assert "before or after all settings" in mistakes_in(["stage=rl", *flag, "experiment=demo"])[0]
         for arguments in ([*flag, "stage=rl", "experiment=demo"], ["stage=rl", "experiment=demo", *flag]):
             assert mistakes_in(arguments) == []
 
 
-def test_help_names_the_command_and_where_settings_are_explained() -> None:
+def test_typos_types_ranges_and_combinations_are_reported_at_once() -> None:
+    problems = mistakes_in(
+        [
+            "stage=rll",
+            "modle=base",
+            "rl.klcoef=3",
+            "rl.lr=abc",
+            "rl.gamma=2",
+            "teacher.timeout=-1",
+            "rl.objective=grpo",
+            "rl.k=1",
+            "trainer.devices=2",
+            "strategy=single",
+        ]
+    )
+    starts = [
+        "stage=rll:",
+        "modle=base:",
+        "rl.klcoef=3:",
+        "rl.lr=abc:",
+        "rl.gamma=2.0:",
+        "teacher.timeout=-1.0:",
+        "strategy=single runs on one device",
+        "rl.objective=grpo compares",
+    ]
+    assert len(problems) == len(starts), problems
+    for start, problem in zip(starts, problems, strict=True):
+        assert problem.startswith(start)
+
+
+def test_wrong_setting_causes_no_further_mistakes() -> None:
+    assert len(mistakes_in(["rl.objective=grpo", "rl.k=none"])) == 1
+    # Keys of an option that was misspelled are checked against the suggested one.
+    assert len(mistakes_in(["data=smaple", "data.sizes.train=4"])) == 1
+
+
+def test_options_of_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/mine.yaml").write_text(
+        "name: mine\n_target_: my.reader\nroot: x\ndepth: 3\nfast: true\n"
+    )
+    for typed in (["--config-dir", str(tmp_path)], [f"hydra.searchpath=[file://{tmp_path}]"]):
+        assert mistakes_in([*typed, "data=mine", "data.depth=4"]) == []
+        assert "must be a number" in mistakes_in([*typed, "data=mine", "data.depth=x"])[0]
+        assert "no key 'deep'" in mistakes_in([*typed, "data=mine", "data.deep=4"])[0]
+
+
+def test_help_shows_the_command_and_where_settings_are_explained() -> None:
     shown = train("--help").stdout
     assert shown.startswith("python train.py [flags] [group=option ...] [key=value ...]")
     assert "README.md" in shown
     assert "kl_coef" in shown
 
 
-def test_a_mistake_beside_a_flag_of_hydra_is_told() -> None:
+def test_mistake_next_to_a_flag_is_reported() -> None:
     for flag in (["--help"], ["--info"], ["--info", "defaults"], ["--cfg", "job"]):
-        assert "'rl.kl_coef'" in mistakes_in([*flag, "rl.klcoef=1"])[0]
+        assert "'rl.kl_coef'" in mistakes_in(["rl.klcoef=1", *flag])[0]
 
 
-def test_three_mistakes_give_three_messages_and_exit_code_2() -> None:
+def test_every_mistake_is_printed_and_the_exit_code_is_2() -> None:
     done = train("stage=rll", "rl.klcoef=3", "modle=base")
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
@@ -179,7 +229,7 @@ def test_help_and_configuration_are_quick(flag: list[str]) -> None:
         (["rl.lr=0"], "above 0"),
         (["rl.clip_range=-1"], "above 0"),
         (["rl.gradient_clip=0"], "above 0"),
-        (["rl.kl_coef=-1"], "negative"),
+        (["rl.kl_coef=-1"], "at least 0"),
         (["rl.questions=-3"], "at least 1, or null"),
         (["doctor.stage=rll"], "'rl'"),
         (["run=shared"], "another name"),
@@ -192,59 +242,80 @@ def test_help_and_configuration_are_quick(flag: list[str]) -> None:
         (["rl.temperature=0"], "above 0"),
         (["rounds=0"], "at least 1"),
         (["seed=-1"], "seed=-1: it must be a whole number between 0"),
-        (["sft.dropout=1"], r"sft\.dropout=1.0: it must be at least 0 and below 1"),
+        (["sft.dropout=1"], r"sft\.dropout=1.0: it must be a number of at least 0 and below 1"),
         (["rationale.warmup_fraction=3"], "between 0 and 1"),
         (["rationale.adam_beta2=1.5"], "below 1"),
         (["lora.gradient_clip=-1"], "above 0, or null"),
-        (["sft.eval_questions=-1"], "not negative"),
+        (["sft.eval_questions=-1"], "at least 0"),
         (["rl.lr=nan"], "above 0"),
-        (["rl.kl_coef=inf"], "not be negative"),
+        (["rl.kl_coef=inf"], "at least 0"),
         (["rl.micro_batch_size=0"], "at least 1"),
         (["rl.global_batch_size=-8"], "at least 1"),
         (["trainer.devices=0"], "at least 1"),
         (["model.layers=0"], "at least 1"),
-        (["features.batch_size=1.5"], "whole number"),
-        (["features.workers=-1"], "not negative"),
-        (["teacher=anthropic", "teacher.concurrency=null"], "at least 1"),
-        (["report.examples=-1"], "not negative"),
+        (["features.workers=-1"], "at least 0"),
+        (["teacher=anthropic", "teacher.concurrency=0"], "at least 1"),
+        (["report.examples=-1"], "at least 0"),
     ],
 )
-def test_impossible_combinations_are_refused(overrides: list[str], message: str) -> None:
+def test_impossible_values_and_combinations_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(AresError, match=message):
         validate(composed("experiment=demo", *overrides))
 
 
-def test_every_number_of_the_schema_has_a_bound() -> None:
-    def numbers(block: Any, prefix: str = "") -> Iterator[str]:
-        hints = get_type_hints(block)
-        for item in fields(block):
-            if is_dataclass(hints[item.name]):
-                yield from numbers(hints[item.name], f"{prefix}{item.name}.")
-            elif {int, float} & {hints[item.name], *get_args(hints[item.name])}:
-                yield prefix + item.name
-
-    found = set(numbers(Config))
-    assert len(found) > 70
-    assert found <= BOUNDS.keys()
-    assert BOUNDS.keys() <= known_values().keys()
+def test_every_number_of_the_schema_has_a_range() -> None:
+    known = [(known_arguments(block) or block)() for block in OPTIONS.values()]
+    numbers = [
+        (key, item)
+        for block in (Config(), *known)
+        for key, item, _ in leaves(block)
+        if {int, float} & {item.type, *get_args(item.type)}
+    ]
+    assert len(numbers) > 80
+    assert [key for key, item in numbers if "bounds" not in item.metadata] == []
 
 
-def test_all_impossible_values_are_told_at_once() -> None:
+def test_defaults_of_the_schema_are_possible() -> None:
+    validate(replace(Config(), run="a"))
+
+
+def test_all_impossible_values_are_reported_at_once() -> None:
     with pytest.raises(AresError) as error:
         validate(composed("experiment=demo", "rl.k=0", "rl.gamma=2", "rounds=0"))
     assert len(str(error.value).splitlines()) == 3
+
+
+def test_arguments_are_those_keys_that_the_suite_does_not_read() -> None:
+    teacher = composed("teacher=anthropic", "teacher.concurrency=3", "teacher.max_usd=5").teacher
+    assert (teacher.name, teacher.max_usd, teacher.arguments["concurrency"]) == ("anthropic", 5.0, 3)
+    assert not teacher.arguments.keys() & {"name", "_target_", "max_usd", "max_quarantine", "dry_run"}
+    assert composed("features.precision=32").features.arguments["precision"] == "32"
+
+
+def test_plain_configuration_has_the_keys_of_the_command_line_and_is_read_back() -> None:
+    config = composed("experiment=demo", "teacher=anthropic")
+    plain = to_plain(config)
+    assert plain["teacher"]["model"] == config.teacher.arguments["model"]
+    assert to_config(OmegaConf.create(plain)) == config
+
+
+def test_arguments_of_a_class_of_ones_own_are_its_own_affair() -> None:
+    config = replace(Config(), run="a", teacher=TeacherConfig("mine", "my.Teacher", {"concurrency": "many"}))
+    validate(config)
+    with pytest.raises(AresError, match=r"mine: _target_=my\.Teacher cannot be imported"):
+        config.teacher.build()
 
 
 def test_filters_and_an_inert_kl_are_warned_about() -> None:
     assert warnings_of(composed("experiment=demo")) == []
     assert "rl.top_k=50" in warnings_of(composed("experiment=demo", "rl.top_k=50"))[0]
     assert "rl.temperature=0.7" in warnings_of(composed("experiment=demo", "rl.temperature=0.7"))[0]
-    assert "round 1 alone" in warnings_of(composed("experiment=demo", "stage=rl", "rounds=3"))[0]
+    assert "round 1 only" in warnings_of(composed("experiment=demo", "stage=rl", "rounds=3"))[0]
     assert warnings_of(composed("experiment=demo", "rounds=3")) == []
     assert "no effect" in warnings_of(composed("experiment=demo", "rl.kl_in=reward"))[0]
 
 
-def test_fewer_devices_than_asked_for_are_refused_with_the_command_that_works(monkeypatch, tmp_path) -> None:
+def test_missing_devices_are_refused_with_the_command_that_works(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     runs = f"paths.runs={tmp_path}/runs"
     done = train("stage=rl", "model=large", runs)
@@ -255,7 +326,7 @@ def test_fewer_devices_than_asked_for_are_refused_with_the_command_that_works(mo
     assert not list(tmp_path.iterdir())  # a refused run leaves no folder
 
 
-def test_a_stage_that_uses_no_device_may_ask_for_any(monkeypatch, tmp_path) -> None:
+def test_stage_without_device_steps_may_ask_for_any_devices(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     typed = ("experiment=demo", "data.sizes={train: 8, val: 4, test: 4}", f"paths.runs={tmp_path}")
     done = train("stage=score", *typed, "trainer.accelerator=auto", "strategy=ddp", "trainer.devices=2")
@@ -278,7 +349,7 @@ def test_missing_data_is_one_sentence_with_the_command(tmp_path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_missing_upstream_artefact_is_one_sentence_with_the_command(tmp_path) -> None:
+def test_missing_upstream_artifact_is_one_sentence_with_the_command(tmp_path) -> None:
     done = train(
         "experiment=demo",
         "stage=ppo",
@@ -296,7 +367,7 @@ def test_a_missing_upstream_artefact_is_one_sentence_with_the_command(tmp_path) 
     assert again.returncode == 0, again.stderr
 
 
-def test_what_a_sweep_lacks_is_told_with_the_command_that_makes_it(tmp_path) -> None:
+def test_missing_input_of_a_sweep_is_refused_with_the_command_that_makes_it(tmp_path) -> None:
     typed = (
         "experiment=demo",
         "data.sizes={train: 8, val: 4, test: 4}",
@@ -305,12 +376,12 @@ def test_what_a_sweep_lacks_is_told_with_the_command_that_makes_it(tmp_path) -> 
     )
     done = train("-m", "stage=rl", *typed, "features=none", "rl.kl_coef=0,1")
     assert done.returncode == 2, done.stderr
-    [told] = re.findall(r"`python (train\.py .*?)`", done.stderr)
-    assert shlex.split(told)[1:] == ["stage=rationale", *typed[:-1], "features=none", "run=mine"]
+    [suggested] = re.findall(r"`python (train\.py .*?)`", done.stderr)
+    assert shlex.split(suggested)[1:] == ["stage=rationale", *typed[:-1], "features=none", "run=mine"]
     assert str(tmp_path / "mine/rationale/policy") in done.stderr
 
 
-def test_a_sweep_on_too_few_devices_is_told_with_the_sweep_that_works(monkeypatch, tmp_path) -> None:
+def test_sweep_on_too_few_devices_is_refused_with_the_sweep_that_works(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     typed = ("stage=rl", f"paths.runs={tmp_path}", "rl.kl_coef=0,1")
     done = train("-m", *typed)
@@ -319,7 +390,7 @@ def test_a_sweep_on_too_few_devices_is_told_with_the_sweep_that_works(monkeypatc
     assert f"`python train.py -m {' '.join(typed)} {works}`" in done.stderr
 
 
-def test_a_librarys_line_is_printed_once() -> None:
+def test_warning_of_a_library_is_printed_once() -> None:
     """Hydra's own handlers would print what libraries print themselves a second time."""
     code = """
 import logging, sys

@@ -11,7 +11,6 @@ import pytorch_lightning as pl
 import torch
 
 from ares.config.schema import RlConfig
-from ares.launch.group import free_port
 from ares.modules.ppo import run_ppo
 from ares.modules.sharding import full
 from tests.support.ppo import QUIET, TinyFeatures, make_buffer, new_value, tiny_policy
@@ -22,10 +21,10 @@ _CONTEXT.set_forkserver_preload(["tests.distributed.on_a_rank"])
 
 
 def on_ranks(function: Callable[..., None], world: int, folder: Path, *arguments: Any) -> None:
-    """Runs `function(rank, world, folder, *arguments)` in `world` processes that find one another as ours do."""
-    port = free_port()
+    """Runs `function(rank, world, folder, *arguments)` in `world` processes with the environment and the store of an elastic agent."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
     processes = [
-        _CONTEXT.Process(target=_enter, args=(function, rank, world, folder, port, arguments))
+        _CONTEXT.Process(target=_enter, args=(function, rank, world, folder, store.port, arguments))
         for rank in range(world)
     ]
     for process in processes:
@@ -42,7 +41,6 @@ def _enter(
     function: Callable[..., None], rank: int, world: int, folder: Path, port: int, arguments: tuple[Any, ...]
 ) -> None:
     os.environ |= {
-        "ARES_EXCHANGE": str(folder / "exchange"),
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "GROUP_RANK": "0",
@@ -51,6 +49,7 @@ def _enter(
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "TORCHELASTIC_RUN_ID": "test",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
     }
     torch.set_num_threads(1)
     function(rank, world, folder, *arguments)

@@ -1,4 +1,4 @@
-"""Whole stages on several CPU processes through the command line, started by us, by torchrun and by srun."""
+"""Stages on several CPU processes through the command line, started by us, by torchrun and through srun."""
 
 import os
 import signal
@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ares.launch.group import free_port
 from ares.storage.files import read_json
 from ares.storage.tables import read_feedback, read_rollouts
 from tests.distributed import slow_teacher
@@ -86,7 +85,7 @@ def assert_same_rl(one: Path, other: Path) -> None:
     assert before[0] == before[1]
 
 
-def test_two_processes_make_what_one_makes_though_the_teacher_is_slower_than_a_collective_may_be(
+def test_two_processes_equal_one_with_a_teacher_slower_than_the_collective_timeout(
     runs: Path,
 ) -> None:
     arguments = (
@@ -113,42 +112,77 @@ def test_every_step_runs_on_two_processes(tmp_path: Path) -> None:
     assert again.count(": done") == len(read_json(tmp_path / "demo/manifest.json")["steps"])
 
 
-def srun(arguments: list[str]) -> list[subprocess.Popen[str]]:
-    """What srun does: the same command in each task, which learns its place from SLURM's variables."""
-    environment = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_NODEID": "0"}
-    return [
-        start(arguments, **environment, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank)) for rank in (0, 1)
-    ]
+SRUN = """#!{python}
+import os, subprocess, sys
+options = [word for word in sys.argv[1:] if word.startswith("--")]
+assert {{"--nodes=2", "--ntasks=2", "--ntasks-per-node=1"}} <= set(options), options
+command = sys.argv[1 + len(options):]
+tasks = []
+for node in ("0", "1"):
+    slurm = {{"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": node, "SLURM_NODEID": node, "SLURM_LOCALID": "0"}}
+    tasks.append(subprocess.Popen(command, env={{**os.environ, **slurm}}))
+sys.exit(max(task.wait() for task in tasks))
+"""
 
 
-def torchrun(arguments: list[str]) -> list[subprocess.Popen[str]]:
-    launcher = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"),
-        f"--master-port={free_port()}",
-    ]
-    return [start([*launcher, *arguments[1:]])]
+@pytest.fixture
+def two_nodes(tmp_path: Path, monkeypatch) -> tuple[str, ...]:
+    """Arguments for two nodes of one device each; the `srun` on the PATH runs a command twice, as two nodes would."""
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text(SRUN.format(python=sys.executable))
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", str(srun.parent), prepend=":")
+    return ("strategy=ddp", "trainer.devices=1", "trainer.num_nodes=2", "launch=srun")
 
 
-@pytest.mark.parametrize("starter", [torchrun, srun])
-def test_started_by_torchrun_or_srun_the_other_rank_waits_and_takes_part(runs: Path, starter) -> None:
-    name = starter.__name__
-    for process in starter(command(runs, "stage=rl", f"run={name}", "policy=start", *TWO)):
-        finish(process)
-    assert_same_rl(runs / "one", runs / name)
+def test_srun_runs_each_device_step_on_two_nodes(runs: Path, two_nodes: tuple[str, ...]) -> None:
+    finish(start(command(runs, "stage=rl", "run=srun", "policy=start", *two_nodes)))
+    assert_same_rl(runs / "one", runs / "srun")
+    assert not (runs / "srun/.launch").exists()
+
+
+def test_a_mistake_on_another_node_is_one_sentence(runs: Path, two_nodes: tuple[str, ...]) -> None:
+    assert_mistake(start(command(runs, "stage=rl", "run=srun-mistake", "policy=start", *two_nodes, *MISTAKE)))
+
+
+def torchrun(*arguments: str) -> subprocess.Popen[str]:
+    return start(
+        [sys.executable, *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"), *arguments]
+    )
+
+
+def test_device_steps_run_in_the_users_torchrun(runs: Path) -> None:
+    for stage in ("rollout", "ppo"):
+        if stage == "ppo":  # the Teacher is asked by one process
+            finish(start(command(runs, "stage=score", "run=torchrun", "policy=start")))
+        typed = command(runs, f"stage={stage}", "run=torchrun", "policy=start", *TWO)[1:]
+        output = finish(torchrun(*typed))
+        assert output.count(": started") == 1
+        assert output.count(f"{stage}: done") == 0
+        assert "nothing to do" in finish(torchrun(*typed))
+    assert_same_rl(runs / "one", runs / "torchrun")
+
+
+def test_a_stage_with_host_steps_is_refused_under_torchrun(runs: Path) -> None:
+    process = torchrun(*command(runs, "stage=rl", "run=refused", "policy=start", *TWO)[1:])
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "error: torchrun can run a stage of device steps" in output
+    assert not (runs / "refused").exists()
 
 
 def ranks_of(process: subprocess.Popen[str]) -> list[int]:
-    """The worker processes that a command has started, by looking at /proc."""
-    found = []
+    """The worker processes that a command has started, by looking at /proc; without its agent."""
+    parents, workers = {}, []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            parent = int(path.read_text().rsplit(")", 1)[1].split()[1])
-            line = (path.parent / "cmdline").read_text()
+            parents[int(path.parent.name)] = int(path.read_text().rsplit(")", 1)[1].split()[1])
+            if "ares.launch.worker" in (path.parent / "cmdline").read_text():
+                workers.append(int(path.parent.name))
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if parent == process.pid and "ares.launch.worker" in line:
-            found.append(int(path.parent.name))
-    return sorted(found)
+    return sorted(worker for worker in workers if parents.get(parents.get(worker, 0)) == process.pid)
 
 
 def wait_for_ranks(process: subprocess.Popen[str]) -> list[int]:
@@ -160,34 +194,43 @@ def wait_for_ranks(process: subprocess.Popen[str]) -> list[int]:
     return found
 
 
-def test_a_killed_rank_stops_the_run_within_seconds(runs: Path) -> None:
-    process = start(command(runs, "stage=rl", "run=killed", "policy=start", *TWO))
-    ranks = wait_for_ranks(process)
-    os.kill(ranks[1], signal.SIGKILL)
-    killed = time.monotonic()
-    output, _ = process.communicate(timeout=60)
-    assert time.monotonic() - killed < 15
-    assert process.returncode == 1
-    assert "rank 1 was killed by SIGKILL" in output
-    assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
-
-
-def test_a_killed_orchestrator_leaves_no_rank_behind(runs: Path) -> None:
-    process = start(command(runs, "stage=rl", "run=orphans", "policy=start", *TWO))
-    ranks = wait_for_ranks(process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    deadline = time.monotonic() + 30
+def wait_for_end(ranks: list[int], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     while any(Path(f"/proc/{rank}").exists() for rank in ranks):
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.05)
+
+
+def test_a_killed_rank_stops_the_run_within_seconds_though_the_other_is_stuck(runs: Path) -> None:
+    process = start(command(runs, "stage=rl", "run=killed", "policy=start", *TWO))
+    ranks = wait_for_ranks(process)
+    os.kill(ranks[0], signal.SIGSTOP)  # as a rank in a collective that ignores SIGTERM
+    os.kill(ranks[1], signal.SIGKILL)
+    wait_for_end(ranks, 5)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "rank 1 died: it was killed by SIGKILL" in output
+    assert "torch.distributed.elastic" not in output
+
+
+def test_a_killed_orchestrator_leaves_no_rank_running(runs: Path) -> None:
+    process = start(command(runs, "stage=rl", "run=orphans", "policy=start", *TWO))
+    ranks = wait_for_ranks(process)
+    os.kill(ranks[0], signal.SIGSTOP)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for_end(ranks, 10)
+
+
+MISTAKE = ("rl.holdout=0.9", "rl.questions=1")
+
+
+def assert_mistake(process: subprocess.Popen[str]) -> None:
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 2, output
+    assert output.count("error: ") == 1
+    assert "Traceback" not in output
 
 
 def test_a_mistake_in_a_rank_is_one_sentence(runs: Path) -> None:
-    process = start(
-        command(runs, "stage=rl", "run=mistake", "policy=start", *TWO, "rl.holdout=0.9", "rl.questions=1")
-    )
-    output, _ = process.communicate(timeout=400)
-    assert process.returncode == 2, output
-    assert "error: " in output
-    assert "Traceback" not in output
+    assert_mistake(start(command(runs, "stage=rl", "run=mistake", "policy=start", *TWO, *MISTAKE)))

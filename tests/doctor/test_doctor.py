@@ -314,7 +314,7 @@ def test_sizes_of_models(shared: Path) -> None:
 
     config = composed("experiment=demo")
     keys = ("d_model", "d_ff", "d_kv", "layers", "heads", "feed_forward")
-    settings = {key: config.model[key] for key in keys}
+    settings = {key: config.model.arguments[key] for key in keys}
     built = build_model(Tokenizer(), **settings, patch_num=16, patch_dim=784, dropout=0.0, seed=0)
     model = model_of(config)
     assert model.parameters == pytest.approx(sum(p.numel() for p in built.parameters()), rel=0.05)

@@ -1,5 +1,6 @@
 """Which steps a stage runs, in which order, and where each artefact comes from."""
 
+import subprocess
 import sys
 from dataclasses import replace
 from types import ModuleType
@@ -108,6 +109,8 @@ def test_named_policy_replaces_fine_tuning_but_not_the_policies_after_it() -> No
 def test_only_first_round_is_shared_by_the_jobs_of_a_sweep() -> None:
     shared = [step.key for step in full_plan(demo()) if step.shared]
     assert shared == ["rationale", "round-1/rollouts", "round-1/score"]
+    named = steps_of(demo("stage=rl", "policy=elsewhere"))
+    assert [step.key for step in named if step.shared] == ["round-1/rollouts", "round-1/score"]
 
 
 @pytest.mark.parametrize("stage", options("stage"))
@@ -118,7 +121,7 @@ def test_specs_are_consistent(stage: str) -> None:
     written = {artefact for spec in every.values() for artefact in spec.writes} | {"data", "features"}
     for name, spec in specs.items():
         assert spec.name == name
-        reads = {read.rstrip("?").replace("initial", "policy") for read in spec.reads_of(demo())}
+        reads = {read.rstrip("?").replace("initial", "policy") for read in spec.reads_of(demo(), spec.place)}
         assert reads <= written
 
 
@@ -131,7 +134,7 @@ def test_specs_are_consistent(stage: str) -> None:
 def filtering(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that reads the feedback and writes other feedback."""
     module = ModuleType("filtering")
-    module.SPEC = StepSpec("filtering", ("feedback",), ("feedback",), places=("round",))  # type: ignore[attr-defined]
+    module.SPEC = StepSpec("filtering", ("feedback",), ("feedback",), place="round")  # type: ignore[attr-defined]
     package = ModuleType("mine")
     package.__path__ = []  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mine", package)
@@ -139,7 +142,7 @@ def filtering(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_step_of_another_package_is_wired_by_name(filtering: None) -> None:
-    config = demo("stage.steps=[rationale,rollout,score,mine.filtering,ppo,generate,correct,sft]")
+    config = demo("stage.steps=[rationale,rollout,score,mine.filtering,ppo,round/generate,correct,sft]")
     found = wiring(config)
     assert found["round-2/filtering"] == {"feedback": "round-2/score:feedback"}
     assert found["round-2/ppo"] == {**TWO_ROUNDS["round-2/ppo"], "feedback": "round-2/filtering:feedback"}
@@ -164,3 +167,14 @@ def test_artefact_that_nothing_writes_is_refused(filtering: None, monkeypatch: p
     monkeypatch.setattr(sys.modules["mine.filtering"], "SPEC", spec)
     with pytest.raises(AresError, match=r"final/filtering reads 'gold', which no step before it writes"):
         steps_of(demo("stage.steps=[mine.filtering]"))
+
+
+def test_reading_the_specs_imports_nothing_heavy() -> None:
+    heavy = ["torch", "transformers", "pytorch_lightning", "timm", "wandb", "anthropic", "peft", "pyarrow"]
+    code = (
+        "import sys; from ares.pipeline.plan import specs_of, stage_steps; from ares.config.compose import options\n"
+        "for stage in options('stage'): specs_of(stage_steps(stage))\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

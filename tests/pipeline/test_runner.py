@@ -1,4 +1,4 @@
-"""The run folder: what is done stays done, what was killed goes on, what changed is refused."""
+"""The run folder: finished steps are kept, killed runs resume, changes are refused."""
 
 import importlib
 import json
@@ -9,7 +9,6 @@ import pytest
 from filelock import FileLock
 
 from ares.config.schema import Config
-from ares.launch.group import Place
 from ares.pipeline.manifest import StepEntry, artefact_at, read_manifest, write_entry
 from ares.pipeline.plan import full_plan
 from ares.pipeline.runner import _headline, is_finished, run_stage
@@ -29,7 +28,7 @@ class Killed(Exception):
 
 @pytest.fixture
 def calls(monkeypatch) -> list[str]:
-    """Replaces every step by one that writes its outputs and records its key; `fail` names one that dies."""
+    """Replaces every step by one that writes its outputs and records its key; dies at `calls_fail.key`."""
     made: list[str] = []
 
     def step(config: Config, context: StepContext) -> StepResult:
@@ -48,7 +47,7 @@ def calls(monkeypatch) -> list[str]:
             else:
                 target.write_text(content)
             files[name] = target
-        return StepResult(files, {"figure": 1.0}, usd=0.5, requests=2)
+        return StepResult(files, {"metric": 1.0}, usd=0.5, requests=2)
 
     calls_fail.key = None
     for name in STEPS:
@@ -70,7 +69,7 @@ def config(tmp_path: Path, *overrides: str) -> Config:
         "experiment=demo",
         "features=none",
         "data.sizes={train: 8, val: 4, test: 4}",
-        "stage.steps=[rationale,rollout,score,ppo,generate,correct,sft,lora,evaluate]",
+        "stage.steps=[rationale,rollout,score,ppo,round/generate,correct,sft,final/generate,lora,evaluate]",
         f"paths.runs={tmp_path / 'runs'}",
     ]
     return composed(*base, *overrides)
@@ -85,7 +84,7 @@ def test_all_steps_run_in_order_and_are_recorded(tmp_path, calls, capsys) -> Non
     assert set(entry.inputs) == {"policy", "value", "rollouts", "feedback", "data"}
     assert entry.inputs["policy"].path == "round-1/sft/policy"
     assert entry.outputs["policy"].sha256 == sha256_path(root / "round-2/ppo/policy")
-    assert (entry.usd, entry.requests, entry.metrics) == (0.5, 2, {"figure": 1.0})
+    assert (entry.usd, entry.requests, entry.metrics) == (0.5, 2, {"metric": 1.0})
     assert "torch" in entry.versions
     calls.clear()
     run_stage(config(tmp_path, "rounds=2"))
@@ -94,7 +93,7 @@ def test_all_steps_run_in_order_and_are_recorded(tmp_path, calls, capsys) -> Non
     assert read_manifest(root) == manifest
 
 
-def test_a_relative_run_folder_is_the_same_folder(tmp_path, calls, monkeypatch) -> None:
+def test_relative_run_folder_is_the_same_folder(tmp_path, calls, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_stage(config(tmp_path, "paths.runs=runs"))
     assert calls == plan(1)
@@ -103,7 +102,7 @@ def test_a_relative_run_folder_is_the_same_folder(tmp_path, calls, monkeypatch) 
     assert calls == []
 
 
-def test_a_killed_run_goes_on_where_it_was(tmp_path, calls) -> None:
+def test_killed_run_resumes(tmp_path, calls) -> None:
     calls_fail.key = "round-1/ppo"
     with pytest.raises(Killed):
         run_stage(config(tmp_path))
@@ -114,7 +113,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, calls) -> None:
     assert done + calls == plan(1)
 
 
-def test_a_changed_setting_is_refused_by_name_with_what_it_invalidates(tmp_path, calls) -> None:
+def test_refusal_names_changed_setting_and_invalidated_steps(tmp_path, calls) -> None:
     run_stage(config(tmp_path))
     calls.clear()
     with pytest.raises(AresError, match=r"rl\.clip_range \(0\.2 → 0\.1\).*round-1/generate.*on_change=rerun"):
@@ -122,7 +121,7 @@ def test_a_changed_setting_is_refused_by_name_with_what_it_invalidates(tmp_path,
     assert calls == []
 
 
-def test_a_dry_run_of_another_teacher_is_not_refused_and_changes_nothing(tmp_path, calls) -> None:
+def test_dry_run_of_another_teacher_changes_nothing(tmp_path, calls) -> None:
     run_stage(config(tmp_path))
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     other = ("stage=score", "teacher=anthropic", "stage.steps=[score]")
@@ -148,7 +147,7 @@ def test_last_line_of_a_step_prints_its_headline_metrics() -> None:
     assert found == "train/tokens 9 · val/tokens 9 · "
 
 
-def test_rerun_makes_the_changed_step_and_all_that_follows_again(tmp_path, calls) -> None:
+def test_rerun_runs_changed_step_and_its_followers(tmp_path, calls) -> None:
     run_stage(config(tmp_path))
     calls.clear()
     # The fake steps' outputs depend on the seed alone.
@@ -159,14 +158,14 @@ def test_rerun_makes_the_changed_step_and_all_that_follows_again(tmp_path, calls
     assert calls == plan(1)
 
 
-def test_keep_leaves_the_changed_step_alone(tmp_path, calls, capsys) -> None:
+def test_keep_leaves_changed_step_as_it_is(tmp_path, calls, capsys) -> None:
     run_stage(config(tmp_path))
     calls.clear()
     capsys.readouterr()
     run_stage(config(tmp_path, "rl.clip_range=0.1", "on_change=keep"))
-    told = capsys.readouterr()
-    assert "round-1/ppo: kept, though it was made with another rl.clip_range (0.2 → 0.1)" in told.out
-    assert told.err == ""
+    printed = capsys.readouterr()
+    assert "round-1/ppo: kept, though it was made with another rl.clip_range (0.2 → 0.1)" in printed.out
+    assert printed.err == ""
     # Bytes that somebody, or a disk, has changed are kept too, but not without a warning.
     (tmp_path / "runs/demo/round-1/feedback.parquet").write_text("edited")
     run_stage(config(tmp_path, "on_change=keep"))
@@ -194,7 +193,7 @@ def test_a_second_writer_is_refused(tmp_path, calls) -> None:
     assert calls == []
 
 
-def test_a_stage_alone_starts_from_another_runs_policy(tmp_path, calls) -> None:
+def test_stage_starts_from_policy_of_another_run(tmp_path, calls) -> None:
     run_stage(config(tmp_path))
     calls.clear()
     rl = ("stage=rl", "stage.steps=[rollout,score,ppo]", "run=second")
@@ -206,7 +205,7 @@ def test_a_stage_alone_starts_from_another_runs_policy(tmp_path, calls) -> None:
         run_stage(config(tmp_path, *rl[:2], "run=third", "policy=nowhere"))
 
 
-def test_a_stage_alone_names_what_is_missing(tmp_path, calls) -> None:
+def test_missing_input_is_named_with_the_command_that_makes_it(tmp_path, calls) -> None:
     missing = r"round-1/ppo needs feedback of round-1/score.*python train\.py stage=score run=demo"
     with pytest.raises(AresError, match=missing):
         run_stage(config(tmp_path, "stage=ppo", "stage.steps=[ppo]", "policy=" + _policy(tmp_path)))
@@ -223,10 +222,10 @@ def _policy(tmp_path: Path) -> str:
     return str(policy)
 
 
-def test_an_altered_output_is_refused_and_made_again_when_asked(tmp_path, calls, capsys) -> None:
+def test_altered_output_is_refused_and_restored_by_rerun(tmp_path, calls, capsys) -> None:
     run_stage(config(tmp_path))
     feedback = tmp_path / "runs/demo/round-1/feedback.parquet"
-    whole = feedback.read_text()
+    content = feedback.read_text()
     os.utime(feedback, (1, 1))  # touched, not altered
     calls.clear()
     run_stage(config(tmp_path))
@@ -241,17 +240,17 @@ def test_an_altered_output_is_refused_and_made_again_when_asked(tmp_path, calls,
     assert calls == []
     run_stage(config(tmp_path, "on_change=rerun"))
     assert calls == ["round-1/score"]
-    assert feedback.read_text() == whole
+    assert feedback.read_text() == content
 
 
-def test_a_part_that_is_gone_is_noticed(tmp_path, calls) -> None:
+def test_deleted_part_of_an_output_is_noticed(tmp_path, calls) -> None:
     run_stage(config(tmp_path))
     (tmp_path / "runs/demo/round-1/rollouts/config.json").unlink()
     with pytest.raises(AresError, match=r"an output altered since it was made \(rollouts\)"):
         run_stage(config(tmp_path))
 
 
-def test_a_killed_rerun_is_not_taken_for_what_it_replaced(tmp_path, calls, capsys) -> None:
+def test_killed_rerun_does_not_count_as_finished(tmp_path, calls, capsys) -> None:
     run_stage(config(tmp_path))
     calls_fail.key = "round-1/ppo"
     with pytest.raises(Killed):
@@ -263,7 +262,7 @@ def test_a_killed_rerun_is_not_taken_for_what_it_replaced(tmp_path, calls, capsy
     assert "nothing to do" not in capsys.readouterr().out
 
 
-def test_a_refused_change_leaves_the_saved_configuration(tmp_path, calls) -> None:
+def test_refused_change_leaves_saved_configuration(tmp_path, calls) -> None:
     run_stage(config(tmp_path))
     saved = (tmp_path / "runs/demo/config.yaml").read_text()
     with pytest.raises(AresError, match="clip_range"):
@@ -271,33 +270,31 @@ def test_a_refused_change_leaves_the_saved_configuration(tmp_path, calls) -> Non
     assert (tmp_path / "runs/demo/config.yaml").read_text() == saved
 
 
-def test_the_lock_ends_with_the_run(tmp_path, calls) -> None:
+def test_lock_is_released_after_the_run(tmp_path, calls) -> None:
     run_stage(config(tmp_path))
     with FileLock(tmp_path / "runs/demo/.lock", timeout=0):
         pass
 
 
-def test_with_several_devices_device_steps_run_in_groups_and_the_orchestrator_joins_none(
-    tmp_path, calls, monkeypatch
-) -> None:
+def test_device_steps_run_in_groups_on_several_devices(tmp_path, calls, monkeypatch) -> None:
     import torch
 
     grouped = []
 
-    def in_group(config: Config, context: StepContext, name: str, place: Place, *_: object) -> StepResult:
-        grouped.append((name, place.world))
+    def in_group(config: Config, context: StepContext, name: str) -> StepResult:
+        grouped.append(name)
         return getattr(importlib.import_module(f"ares.steps.{name}"), name)(config, context)
 
     monkeypatch.setattr("ares.pipeline.runner.run_in_group", in_group)
     run_stage(config(tmp_path, "strategy=ddp", "trainer.devices=2"))
     assert calls == plan(1)
     device_steps = ["rationale", "rollout", "ppo", "generate", "sft", "generate", "lora"]
-    assert grouped == [(name, 2) for name in device_steps]
+    assert grouped == device_steps
     assert not torch.distributed.is_initialized()
     assert not torch.cuda.is_initialized()
 
 
-def test_jobs_of_a_sweep_share_the_steps_before_ppo(tmp_path, calls, capsys) -> None:
+def test_steps_before_ppo_run_once_for_all_jobs_of_a_sweep(tmp_path, calls, capsys) -> None:
     run_stage(config(tmp_path, "stage=rationale", "stage.steps=[rationale]"))
     calls.clear()
     rl = ("stage=rl", "stage.steps=[rollout,score,ppo]", "policy=demo", "sweep.of=demo")
@@ -314,7 +311,7 @@ def test_jobs_of_a_sweep_share_the_steps_before_ppo(tmp_path, calls, capsys) -> 
     assert all((e["round-1/score"].usd, e["round-1/score"].requests) == (0, 0) for e in entries)
     [folder_of_scores] = (tmp_path / "runs/shared").glob("score-*")
     assert json.loads((folder_of_scores / "entry.json").read_text())["requests"] == 2
-    # A data set that is not made yet is no mistake: the job will make it.
+    # A data set that does not exist yet is not a mistake: the job will make it.
     assert not is_finished(
         config(tmp_path, *rl, "run=demo/sweep/0.1", "features=patches", "data.sizes.train=9")
     )

@@ -1,4 +1,4 @@
-"""Which settings a sweep tries."""
+"""The settings that a sweep tries."""
 
 import math
 from statistics import fmean
@@ -13,7 +13,7 @@ from ares.pipeline.sweeps.search import settings_of
 from ares.types import AresError
 
 
-def test_every_combination_in_the_order_of_the_command_line() -> None:
+def test_combinations_follow_the_command_line() -> None:
     fixed, settings = settings_of(
         ["stage=rl", "rl.kl_coef=0,0.1", "data.sizes={train: 8, val: 4}", "rl.clip_range=0.1,0.2"],
         samples=None,
@@ -25,12 +25,12 @@ def test_every_combination_in_the_order_of_the_command_line() -> None:
     ]
 
 
-def test_a_later_argument_replaces_an_earlier_one() -> None:
+def test_later_argument_replaces_earlier_one() -> None:
     fixed, settings = settings_of(["rl.kl_coef=0,1", "rl.lr=1,2", "rl.lr=3"], samples=None, seed=0)
     assert (fixed, len(settings)) == (["rl.lr=3"], 2)
 
 
-def test_draws_lie_in_their_ranges_and_repeat_with_the_seed() -> None:
+def test_draws_are_in_range_and_repeat_with_the_seed() -> None:
     swept = ["rl.lr=tag(log, interval(1e-5, 1e-1))", "rl.clip_range=interval(0.1, 0.3)", "rl.ppo_epochs=2,4"]
     _, settings = settings_of(swept, samples=400, seed=1)
     rates = [float(dict(s)["rl.lr"]) for s in settings]
@@ -55,30 +55,30 @@ def test_draws_lie_in_their_ranges_and_repeat_with_the_seed() -> None:
         (["rl.lr=tag(log, interval(0, 1))"], 3, "above 0"),
     ],
 )
-def test_what_cannot_be_swept_is_refused(arguments: list[str], samples: int | None, message: str) -> None:
+def test_impossible_sweeps_are_refused(arguments: list[str], samples: int | None, message: str) -> None:
     with pytest.raises(AresError, match=message):
         settings_of(arguments, samples=samples, seed=0)
 
 
-def test_an_interval_is_checked_like_a_value() -> None:
+def test_intervals_are_checked_like_values() -> None:
     assert problems_with(["rl.lr=tag(log, interval(1e-5, 1e-3))"]) == []
     assert len(problems_with(["rl.klcoef=interval(0, 1)"])) == 1
 
 
-def test_a_jobs_folder_is_named_by_what_it_sets() -> None:
+def test_folder_of_a_job_lists_its_settings() -> None:
     assert name_of((("rl.kl_coef", "0.1"), ("rl.clip_range", "0.2"))) == "kl_coef=0.1,clip_range=0.2"
     assert name_of((("sft.lr", "1"), ("rl.lr", "2"))) == "sft.lr=1,rl.lr=2"
     assert name_of((("data.root", "/a b/c"),)) == "root=_a_b_c"
 
 
-def test_two_spellings_of_a_value_are_one_job() -> None:
+def test_equal_values_are_one_job() -> None:
     _, settings = settings_of(["rl.kl_coef=0.1,1e-1,0.2", "rl.objective=ppo,grpo,ppo"], samples=None, seed=0)
     assert [tuple(dict(s).values()) for s in settings] == [
         (kl, objective) for kl in ("0.1", "0.2") for objective in ("ppo", "grpo")
     ]
 
 
-def test_settings_that_would_share_a_folder_get_two() -> None:
+def test_equal_folder_names_are_distinguished() -> None:
     settings = [(("data.root", value),) for value in ("a/b", "a_b", "c")]
     names = names_of(settings)
     assert len(set(names)) == 3
@@ -86,7 +86,7 @@ def test_settings_that_would_share_a_folder_get_two() -> None:
     assert names == [*names_of(settings[:2]), "root=c"]
 
 
-def test_what_the_jobs_miss_is_to_be_made_in_the_run_that_they_start_from(monkeypatch) -> None:
+def test_missing_input_is_named_in_the_run_that_jobs_start_from(monkeypatch) -> None:
     def run_stage(config: Config, *, shared_only: bool) -> None:
         raise AresError(f"runs/{config.run}/x is not there; make it with `python train.py run={config.run}`.")
 

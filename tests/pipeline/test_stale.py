@@ -31,7 +31,7 @@ TINY = (
     "experiment=demo",
     "data=scienceqa",
     "features=none",
-    "stage.steps=[rationale,rollout,score,ppo,generate,correct,sft,lora,evaluate]",
+    "stage.steps=[rationale,rollout,score,ppo,round/generate,correct,sft,final/generate,lora,evaluate]",
     *("model.d_model=16", "model.d_ff=16", "model.d_kv=8", "model.layers=1", "model.heads=2"),
     *("rationale.epochs=1", "rationale.eval_every_epochs=1", "sft.epochs=1", "lora.epochs=1"),
     *("rl.questions=4", "rl.k=2", "rl.ppo_epochs=1", "rl.eval_questions=2", "rl.max_new_tokens=12"),
@@ -105,7 +105,7 @@ def test_steps_declare_exactly_the_inputs_that_they_read(runs: tuple[Observed, d
                 # judge finds the other rationales by its setting
                 assert set(entry.inputs) - {"against"} <= observed.inputs[name], key
     for name, inputs in observed.inputs.items():
-        declared = {read.rstrip("?") for read in spec_of(name).reads_of(configs["full"])}
+        declared = {read.rstrip("?") for read in spec_of(name).reads_of(configs["full"], "final")}
         assert inputs <= declared | {"published"}, name
 
 
@@ -114,8 +114,8 @@ def test_steps_that_read_the_teacher_or_features_declare_it(runs: tuple[Observed
     for name, keys in observed.settings.items():
         spec = spec_of(name)
         assert reads(keys, "teacher") == spec.asks_teacher, name
-        assert not reads(keys, "features") or "features" in spec.reads_of(configs["full"]), name
-        assert not reads(keys, "data") or "data" in spec.reads_of(configs["full"]), name
+        assert not reads(keys, "features") or "features" in spec.reads_of(configs["full"], "final"), name
+        assert not reads(keys, "data") or "data" in spec.reads_of(configs["full"], "final"), name
 
 
 def reads(keys: set[str], setting: str) -> bool:
@@ -153,12 +153,12 @@ def test_data_of_other_contents_make_every_step_stale(
 ) -> None:
     _, configs = runs
     config = copy.deepcopy(configs["full"])
-    root = Path(config.data["root"])
+    root = Path(config.data.root or "")
     text = (root / "pid_splits.json").read_text()
     for file in root.glob("*.json"):
         (tmp_path / file.name).write_text(file.read_text())
     (tmp_path / "pid_splits.json").write_text(text + "\n")
-    config.data["root"] = str(tmp_path)
+    config.data.root = str(tmp_path)
     run = Run(runner.run_folder(config), config, steps_of(config), {"data": tmp_path})
     manifest = read_manifest(run.root)
     assert all(run.fingerprint(step).hash != manifest[step.key].hash for step in run.steps)

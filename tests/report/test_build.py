@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from ares.config.compose import to_plain
 from ares.config.schema import Config
 from ares.report.build import headline, report
 from ares.steps.export import export
@@ -77,7 +78,7 @@ def made(tmp_path: Path) -> Path:
         "inputs": {"data": {"path": "", "sha256": source_hash(config)}},
     }
     write_json(root / "manifest.json", {"run": "demo", "steps": {"rationale": entry}})
-    (root / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    (root / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
     return root
 
 

@@ -1,112 +1,191 @@
-"""Mistakes in a command line's settings, found before Hydra sees them: all at once, each with what to type instead."""
+"""Mistakes in a command line, all at once, each with what to type instead."""
 
-import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose, version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from ares.config.commands import is_swept
-from ares.config.compose import folder, options, register_schema
-from ares.config.schema import Config
-from ares.config.suggestions import suggest
+from ares.config.compose import OPTIONS, folder, options, register_schema, to_config
+from ares.config.suggestions import nearest, suggest
+from ares.config.validation import impossible_combinations, impossible_values
+from ares.config.values import problems_with_value
 
-GROUPS = ("stage", "data", "model", "features", "teacher", "strategy", "logger", "experiment", "sweep")
-# Free-form blocks: their keys are those of the files of the group.
-FREE_FORM = ("data", "model", "features", "teacher", "strategy")
-# Hydra's own flags that are followed by a value.
-_VALUED = (
-    "--cfg",
-    "-c",
-    "--package",
-    "-p",
-    "--config-path",
-    "-cp",
-    "--config-name",
-    "-cn",
-    "--config-dir",
-    "-cd",
-    "--experimental-rerun",
-)
-# One that may be followed by a topic.
-_MAYBE_VALUED = ("--info", "-i")
-_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
-_SWEEPS = ("-m", "--multirun")
+_FLAGS = ("--help", "--cfg", "--multirun", "--info", "--hydra-help", "--config-dir", "--version")
 
 
 def mistakes_in(arguments: Sequence[str]) -> list[str]:
     """One sentence for each mistake in a command line; none if there is none."""
-    is_setting = [
-        not argument.startswith("-")
-        and before not in _VALUED
-        and not (before in _MAYBE_VALUED and argument in _TOPICS)
-        for before, argument in zip(["", *arguments], arguments, strict=False)
-    ]
-    settings = list(itertools.compress(arguments, is_setting))
-    if any(argument in ("--shell-completion", "-sc") for argument in arguments):
-        return []  # what follows is for the shell
-    if sum(key for key, _ in itertools.groupby(is_setting)) > 1:
-        return ["Flags such as -m and --cfg come before or after all settings, not between them."]
-    found = problems_with(settings)
-    if found or any(argument in _SWEEPS for argument in arguments):
-        return found
-    several = [text for text in settings if is_swept(text)]
-    return [f"{text}: several values make a sweep; add -m." for text in several] or _uncomposable(settings)
-
-
-def _uncomposable(settings: Sequence[str]) -> list[str]:
-    # Keys that another choice of their group has; only composing tells.
-    register_schema()
-    try:
-        with initialize_config_dir(str(folder()), version_base="1.3"):
-            compose("config", overrides=[text for text in settings if not text.startswith("hydra")])
-    except (HydraException, OmegaConfBaseException) as error:
-        message = str(error).splitlines()[0].rstrip(".")
-        for text in settings:
-            group, _, key = text.lstrip("+").split("=", 1)[0].partition(".")
-            if f"{group}.{key}" in message and group in FREE_FORM:
-                return [f"{text}: the {group} that is chosen has no key {key!r}; see conf/{group}/."]
-        return [f"{message}."]
-    return []
-
-
-def _schema_keys(block: Any, prefix: str = "") -> Iterator[str]:
-    for item in fields(block):
-        value = item.type
-        key = prefix + item.name
-        yield key
-        if isinstance(value, type) and is_dataclass(value):
-            yield from _schema_keys(value, key + ".")
-
-
-def _yaml_values(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield f"{prefix}{name}", value
-            yield from _yaml_values(value, f"{prefix}{name}.")
-
-
-def known_values() -> dict[str, list[Any]]:
-    """Every key that an override may name, with the values that the free-form groups' files have for it."""
-    found: dict[str, list[Any]] = {key: [] for key in _schema_keys(Config)}
-    for group in FREE_FORM:
-        for option in options(group):
-            path = folder() / group / f"{option}.yaml"
-            node = OmegaConf.to_container(OmegaConf.load(path))
-            if "@package _global_" in path.read_text():
-                node = node[group]  # type: ignore[index, call-overload]
-            for key, value in _yaml_values(node, f"{group}."):
-                found.setdefault(key, []).append(value)
+    parsed, unknown = get_args_parser().parse_known_args(arguments)
+    if parsed.shell_completion or parsed.config_path or parsed.config_name or parsed.experimental_rerun:
+        return []  # another program's configuration, or nothing is run
+    flags = [text for text in unknown if text.startswith("-")]
+    found = [f"There is no flag {flag}.{suggest(flag, _FLAGS)}" for flag in flags]
+    if unknown and not flags:
+        found.append("Flags such as -m and --cfg come before or after all settings, not between them.")
+    line = _CommandLine([*parsed.overrides, *(text for text in unknown if text not in flags)])
+    if parsed.config_dir:
+        line.search_path.append(f"file://{Path(parsed.config_dir).resolve()}")
+    with _hydra(line.search_path):
+        found += line.mistakes()
+    is_sweep = parsed.multirun or any(text.startswith("hydra.mode=") for text in parsed.overrides)
+    if not is_sweep and not found:
+        found += [f"{text}: several values make a sweep; add -m." for text in line.swept]
     return found
 
 
+def problems_with(settings: Sequence[str]) -> list[str]:
+    """One sentence for each mistake in settings (`key=value`), which may be swept."""
+    return mistakes_in(["--multirun", *settings])
+
+
+@contextmanager
+def _hydra(search_path: Sequence[str]) -> Iterator[None]:
+    """Hydra with our configuration and the folders of a `search_path`."""
+    register_schema()
+    version.setbase("1.3")
+    path = create_config_search_path(str(folder()))
+    for place in search_path:
+        path.prepend("command-line", place, anchor="schema")
+    Hydra.create_main_hydra2("ares", path)
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().clear()
+
+
+class _CommandLine:
+    """The settings of a command line as they are checked, one after the other, on what is right so far."""
+
+    def __init__(self, settings: Sequence[str]) -> None:
+        self.found: list[str] = []
+        self.failed: set[str] = set()  # keys whose value is wrong, and groups whose option is
+        self.search_path: list[str] = []
+        self.overrides = self._parsed(settings)
+        self.swept = [str(o.input_line) for o in self.overrides if o.is_sweep_override()]
+
+    def mistakes(self) -> list[str]:
+        """A sentence for each mistake, first of options, then of values, then of combinations."""
+        groups = set(GlobalHydra.instance().config_loader().list_groups(""))
+        chosen = [o for o in self.overrides if o.key_or_group in groups]
+        try:
+            cfg = compose("config", overrides=self._options(chosen))
+            known = [*sorted(groups), *_keys(OmegaConf.to_container(cfg))]
+        except (HydraException, OmegaConfBaseException) as error:
+            return [*self.found, _first_line(error)]
+        for override in self.overrides:
+            if override.key_or_group not in groups:
+                self._set(cfg, override, known)
+        for override in self._parsed([f"{key}={value}" for key, value in cfg.sweep.params.items()]):
+            self._set(cfg, override, known)
+        try:
+            config = to_config(cfg)
+        except OmegaConfBaseException as error:
+            return [*self.found, _first_line(error)]
+        self.found += impossible_values(config)
+        if not self.failed & groups and not self.swept:
+            # Apart from what rests on a setting that is wrong.
+            combinations = impossible_combinations(config)
+            self.found += [text for text in combinations if not any(key in text for key in self.failed)]
+        return self.found
+
+    def _parsed(self, settings: Sequence[str]) -> list[Override]:
+        found = []
+        for text in settings:
+            try:
+                override = OverridesParser.create().parse_override(text)
+            except HydraException:
+                self.found.append(
+                    f"{text!r} is not of the form key=value.{suggest(text.lstrip('-'), _FLAGS)}"
+                )
+                continue
+            if override.key_or_group == "hydra.searchpath":
+                self.search_path += map(str, override.value())  # type: ignore[arg-type]
+            elif not override.is_hydra_override():
+                found.append(override)
+        return found
+
+    def _options(self, chosen: Sequence[Override]) -> list[str]:
+        """The choices of options with which the configuration is composed; of a sweep, the first."""
+        kept = []
+        for override in chosen:
+            group, right = override.key_or_group, []
+            known = options(group)
+            for value in [] if override.is_delete() else _values(override):
+                if value is None or str(value) in known:
+                    right.append("null" if value is None else str(value))
+                    continue
+                self.found.append(
+                    f"{group}={value}: there is no such {group}; choose from {', '.join(known)}."
+                    f"{suggest(str(value), known)}"
+                )
+                # The rest is checked as if the suggestion had been typed.
+                if meant := nearest(str(value), known):
+                    right.append(meant)
+                else:
+                    self.failed.add(group)
+            prefix = "+" if override.is_add() else ""
+            kept += [f"{prefix}{group}={right[0]}"] if right else []
+        return kept
+
+    def _set(self, cfg: DictConfig, override: Override, known: Sequence[str]) -> None:
+        key = override.key_or_group
+        if key.split(".")[0] in self.failed:
+            return
+        problem = _wrong_sign(cfg, override)
+        problems = [problem] if problem else []
+        for value in [] if problem else reversed(_values(override)):
+            problems += _problems_with_setting(cfg, override, value, known)
+        if problems:
+            self.failed.add(key)
+            self.found += [problem for problem in problems if problem not in self.found]
+
+
+def _wrong_sign(cfg: DictConfig, override: Override) -> str | None:
+    """What is wrong with the ~ or + of a setting."""
+    if override.is_delete():
+        return f"{override.input_line}: keys cannot be removed; give another value."
+    there = OmegaConf.select(cfg, override.key_or_group) is not None
+    if override.is_add() and there and not isinstance(override.value(), dict):
+        return f"{override.input_line}: the key exists; leave out the +."
+    return None
+
+
+def _problems_with_setting(
+    cfg: DictConfig, override: Override, value: Any, known: Sequence[str]
+) -> list[str]:
+    """What is wrong with one value of a setting; a value that is right is put into the configuration."""
+    key = override.key_or_group
+    adds = override.is_add() and key.split(".")[0] in (*OPTIONS, "sweep")
+    problems = list(problems_with_value(cfg, key, value))
+    if problems:
+        return problems
+    try:
+        OmegaConf.update(cfg, key, value, force_add=adds or override.is_force_add())
+    except (ConfigAttributeError, ConfigKeyError) as error:
+        missing = key if str(error.key) in key.split(".") else f"{key}.{error.key}"
+        return [f"{override.input_line}: {_unknown(cfg, missing, known)}"]
+    except OmegaConfBaseException as error:
+        return [_first_line(error)]
+    return []
+
+
+def _first_line(error: Exception) -> str:
+    key = getattr(error, "full_key", None)
+    return f"{f'{key}: ' if key else ''}{str(error).splitlines()[0].rstrip('.')}."
+
+
 def _values(override: Override) -> list[Any]:
+    """The values of an override; of a sweep, all that it lists, or the ends of its interval."""
     if not override.is_sweep_override():
         return [override.value()]
     if override.is_discrete_sweep():
@@ -115,74 +194,17 @@ def _values(override: Override) -> list[Any]:
     return [interval.start, interval.end]  # type: ignore[union-attr]
 
 
-def _problem_with_group(override: Override) -> str | None:
-    group = override.key_or_group
-    for value in _values(override):
-        names = value if isinstance(value, list) else [value]
-        for name in names:
-            if name is not None and str(name) not in options(group):
-                choices = ", ".join(options(group))
-                return f"{group}={name}: there is no such {group}; choose from {choices}.{suggest(str(name), options(group))}"
-    return None
+def _keys(values: Any, prefix: str = "") -> Iterator[str]:
+    for name, value in values.items() if isinstance(values, dict) else ():
+        yield f"{prefix}{name}"
+        yield from _keys(value, f"{prefix}{name}.")
 
 
-def _not_as_the_files_have_it(value: Any, defaults: Sequence[Any]) -> tuple[str, Any] | None:
-    """What a value of a free-form key has to be, and the value, where it is not of the kind that the files have."""
-    kinds: tuple[tuple[str, tuple[type, ...]], ...] = (
-        ("true or false", (bool,)),
-        ("a number", (int, float)),
-        ("a mapping, {key: value, ...}", (dict,)),
-    )
-    if isinstance(value, str) and "${" in value:
-        return None
-    given = [type(default) for default in defaults if default is not None]
-    for words, types in kinds:
-        if given and all(kind in types for kind in given):
-            # null stands for the default of a number; nothing else has one
-            right = type(value) in types or (value is None and words == "a number")
-            return None if right else (words, value)
-    return None
-
-
-def _problem_with_value(override: Override, defaults: Sequence[Any]) -> str | None:
-    key = override.key_or_group
-    if key.split(".")[0] in FREE_FORM:
-        wrong = (_not_as_the_files_have_it(value, defaults) for value in _values(override))
-        return next((f"{key}={value}: it must be {kind}." for kind, value in filter(None, wrong)), None)
-    for value in _values(override):
-        if isinstance(value, str) and "${" in value:
-            continue
-        try:
-            node = OmegaConf.structured(Config)
-            OmegaConf.update(node, key, value)
-        except OmegaConfBaseException as error:
-            return f"{key}={value}: {str(error).splitlines()[0]}."
-    return None
-
-
-def problems_with(overrides: Sequence[str]) -> list[str]:
-    """One sentence for each mistake in a command line's overrides (`key=value`); none if there is none."""
-    found: list[str] = []
-    known = known_values()
-    for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException:
-            found.append(
-                f"{text!r} is not of the form key=value.{suggest(text, [f'--{w}' for w in ('help', 'cfg')])}"
-            )
-            continue
-        key = override.key_or_group
-        if key.split(".")[0] == "hydra" or key.startswith("hydra/"):
-            continue
-        if key in GROUPS:
-            problem = _problem_with_group(override)
-        elif override.is_delete():
-            problem = f"{text}: keys cannot be removed; give another value."
-        elif key not in known:
-            problem = f"{text}: there is no key {key!r}.{suggest(key, [*sorted(known), *GROUPS])}"
-        else:
-            problem = _problem_with_value(override, known[key])
-        if problem:
-            found.append(problem)
-    return found
+def _unknown(cfg: DictConfig, key: str, known: Sequence[str]) -> str:
+    group, _, rest = key.partition(".")
+    if group in OPTIONS and rest:
+        there = [name.removeprefix(f"{group}.") for name in known if name.startswith(f"{group}.")]
+        near = nearest(rest, there)
+        hint = f"Did you mean '{group}.{near}'?" if near else f"See conf/{group}/."
+        return f"{group}={cfg[group].name} has no key {rest!r}. {hint}"
+    return f"there is no key {key!r}.{suggest(key, known)}"

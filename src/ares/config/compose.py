@@ -1,17 +1,40 @@
 """How Hydra's composed configuration becomes typed blocks, and where its files are."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from ares.config.options import Option
 from ares.config.schema import Config
+
+# The groups whose files may have keys of their own, each with its typed block.
+OPTIONS: Mapping[str, type[Option]] = {
+    item.name: item.type
+    for item in fields(Config)
+    if isinstance(item.type, type) and issubclass(item.type, Option)
+}
+
+
+@dataclass
+class _Composed(Config):
+    """The configuration as Hydra composes it: an option has the keys of its file, its arguments among them."""
+
+    data: Any = None
+    model: Any = None
+    features: Any = None
+    teacher: Any = None
+    strategy: Any = None
 
 
 def register_schema() -> None:
     """Stores the typed schema under the name that conf/config.yaml lists first."""
-    ConfigStore.instance().store(name="schema", node=Config)
+    ConfigStore.instance().store(name="schema", node=_Composed)
 
 
 def folder() -> Path:
@@ -21,13 +44,51 @@ def folder() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
-def to_config(cfg: DictConfig) -> Config:
-    """The composed configuration as typed blocks; free-form blocks become plain dictionaries."""
-    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[assignment]
-    typed = OmegaConf.merge(OmegaConf.structured(Config), cfg)
+def options(group: str) -> list[str]:
+    """The files of a configuration group, without their ending; while Hydra runs, those of its search path."""
+    if GlobalHydra.instance().is_initialized():
+        typed = list(HydraConfig.get().overrides.hydra) if HydraConfig.initialized() else []
+        return GlobalHydra.instance().config_loader().get_group_options(group, overrides=typed)
+    return sorted(path.stem for path in (folder() / group).glob("*.yaml"))
+
+
+def to_config(cfg: DictConfig | ListConfig) -> Config:
+    """The composed configuration, or what `to_plain` gave, as typed blocks.
+
+    Raises OmegaConf's errors for a value of the wrong type and an interpolation that leads nowhere.
+    """
+    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    for group, block in OPTIONS.items():
+        plain[group] = _split(block, plain.get(group) or {})
+    typed = OmegaConf.merge(OmegaConf.structured(Config), plain)
     return cast(Config, OmegaConf.to_object(typed))
 
 
-def options(group: str) -> list[str]:
-    """The files of a configuration group, without their ending."""
-    return sorted(path.stem for path in (folder() / group).glob("*.yaml"))
+def to_plain(config: Config) -> dict[str, Any]:
+    """The configuration as a mapping with the keys of the command line."""
+    plain = asdict(config)
+    for group in OPTIONS:
+        plain[group].update(plain[group].pop("arguments"))
+    return plain
+
+
+def _split(block: type[Option], values: Mapping[str, Any]) -> dict[str, Any]:
+    """An option's values with those that are no fields of its block under `arguments`."""
+    names = {item.name for item in fields(block)}
+    own = {key: value for key, value in values.items() if key in names}
+    rest = {key: value for key, value in values.items() if key not in names}
+    if block(_target_=own.get("_target_")).is_own:
+        rest |= _converted(known_arguments(block), rest)
+    return {**own, "arguments": {**rest, **own.get("arguments", {})}}
+
+
+def _converted(known: type | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    found = {item.name: values[item.name] for item in fields(known) if item.name in values} if known else {}
+    typed: Any = OmegaConf.merge(OmegaConf.structured(known), found) if found else {}
+    return {name: typed[name] for name in found}
+
+
+def known_arguments(block: type[Option]) -> type | None:
+    """The dataclass of an option's known arguments."""
+    [item] = (item for item in fields(block) if item.name == "arguments")
+    return item.metadata.get("known")

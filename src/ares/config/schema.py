@@ -1,10 +1,9 @@
-"""The typed configuration: one block a step, with its defaults; conf/ holds what differs from them.
-
-Like `ares.types`, nothing here imports anything of the project.
-"""
+"""The typed configuration: one block per step, with defaults, ranges and choices; conf/ holds what differs."""
 
 from dataclasses import dataclass, field
-from typing import Any
+
+from ares.config.fields import bounded, choice, file_of
+from ares.config.options import DataConfig, FeaturesConfig, ModelConfig, StrategyConfig, TeacherConfig
 
 
 @dataclass
@@ -17,9 +16,9 @@ class PathsConfig:
 class TextConfig:
     """How a problem becomes a prompt. `newline=escape` reproduces the original's literal backslash-n."""
 
-    newline: str = "space"
+    newline: str = choice("space", "escape")
     use_caption: bool = True
-    max_input_tokens: int = 512
+    max_input_tokens: int = bounded(512, at_least=1)
 
 
 @dataclass
@@ -27,34 +26,34 @@ class TokenizerConfig:
     """`path`: a folder or hub id, null for the model's own; `vocab_size` where one is trained."""
 
     path: str | None = None
-    vocab_size: int = 4096
+    vocab_size: int = bounded(4096, at_least=1)
 
 
 @dataclass
 class FitConfig:
     """A supervised fine-tuning (rationale, sft, lora). Batch sizes: global, and per device and step."""
 
-    epochs: int = 20
-    lr: float = 8e-5
-    global_batch_size: int = 8
-    micro_batch_size: int = 8
-    warmup_fraction: float = 0.0
-    decay: str = "constant"
-    weight_decay: float = 0.01
-    adam_beta2: float = 0.999
-    gradient_clip: float | None = 1.0
-    dropout: float = 0.1
-    max_output_tokens: int = 512
-    eval_questions: int = 200
-    eval_every_epochs: int = 1
+    epochs: int = bounded(20, at_least=1)
+    lr: float = bounded(8e-5, above=0)
+    global_batch_size: int = bounded(8, at_least=1)
+    micro_batch_size: int = bounded(8, at_least=1)
+    warmup_fraction: float = bounded(0.0, at_least=0, at_most=1)
+    decay: str = choice("constant", "linear")
+    weight_decay: float = bounded(0.01, at_least=0)
+    adam_beta2: float = bounded(0.999, at_least=0, below=1)
+    gradient_clip: float | None = bounded(1.0, above=0)
+    dropout: float = bounded(0.1, at_least=0, below=1)
+    max_output_tokens: int = bounded(512, at_least=1)
+    eval_questions: int = bounded(200, at_least=0)
+    eval_every_epochs: int = bounded(1, at_least=1)
 
 
 @dataclass
 class GenerateConfig:
     """`predictions`: a folder of the original's predictions_ans_{train,eval,test}.json to read instead of generating."""
 
-    max_new_tokens: int = 512
-    batch_size: int = 32
+    max_new_tokens: int = bounded(512, at_least=1)
+    batch_size: int = bounded(32, at_least=1)
     predictions: str | None = None
 
 
@@ -62,9 +61,9 @@ class GenerateConfig:
 class RlLoraConfig:
     """PPO on an adapter of rank `r`, which is merged afterwards; 0: on all weights."""
 
-    r: int = 0
-    alpha: int = 128
-    targets: str = "all"
+    r: int = bounded(0, at_least=0)
+    alpha: int = bounded(128, at_least=1)
+    targets: str = choice("all", "paper")
 
 
 @dataclass
@@ -72,44 +71,44 @@ class RlConfig:
     """Rollout and PPO. Defaults: design §6; the paper's values are in experiment/paper_*."""
 
     # rollout; `questions`: how many train questions, from the first, a round samples (null: all)
-    questions: int | None = None
-    k: int = 4
-    top_k: int = 0
-    top_p: float = 1.0
-    temperature: float = 1.0
-    max_new_tokens: int = 512
-    questions_per_part: int = 64
-    generation_batch: int = 16
-    reference: str = "initial"
+    questions: int | None = bounded(None, at_least=1)
+    k: int = bounded(4, at_least=1)
+    top_k: int = bounded(0, at_least=0)
+    top_p: float = bounded(1.0, at_least=0, at_most=1)
+    temperature: float = bounded(1.0, above=0)
+    max_new_tokens: int = bounded(512, at_least=1)
+    questions_per_part: int = bounded(64, at_least=1)
+    generation_batch: int = bounded(16, at_least=1)
+    reference: str = choice("initial", "round")
     # rewards
-    neutral: float = 0.5
-    kl_in: str = "loss"
-    kl_coef: float = 0.01
+    neutral: float = bounded(0.5, at_least=0, at_most=1)
+    kl_in: str = choice("loss", "reward")
+    kl_coef: float = bounded(0.01, at_least=0)
     # objective
-    objective: str = "ppo"
-    gamma: float = 1.0
-    lam: float = 0.95
+    objective: str = "ppo"  # ppo, rloo, grpo, or the module path of another (docs/extending.md)
+    gamma: float = bounded(1.0, at_least=0, at_most=1)
+    lam: float = bounded(0.95, at_least=0, at_most=1)
     whiten: bool = True
-    clip_range: float = 0.2
-    value_clip_range: float | None = None
-    vf_coef: float = 1.0
-    log_ratio_clamp: float | None = 20.0
-    target_kl: float | None = None
+    clip_range: float = bounded(0.2, above=0)
+    value_clip_range: float | None = bounded(None, above=0)
+    vf_coef: float = bounded(1.0, at_least=0)
+    log_ratio_clamp: float | None = bounded(20.0, above=0)
+    target_kl: float | None = bounded(None, above=0)
     # optimisation
-    ppo_epochs: int = 4
+    ppo_epochs: int = bounded(4, at_least=1)
     recompute: bool = True
-    value_warmup_epochs: int = 1
-    value_lr: float | None = None  # the value model's learning rate, null: lr
-    lr: float = 2e-5
-    warmup_fraction: float = 0.05
-    decay: str = "linear"
-    weight_decay: float = 0.01
-    adam_eps: float = 1e-5
-    gradient_clip: float | None = 1.0
-    global_batch_size: int = 256
-    micro_batch_size: int = 8
-    holdout: float = 0.05
-    eval_questions: int = 200
+    value_warmup_epochs: int = bounded(1, at_least=0)
+    value_lr: float | None = bounded(None, above=0)  # the value model's learning rate, null: lr
+    lr: float = bounded(2e-5, above=0)
+    warmup_fraction: float = bounded(0.05, at_least=0, at_most=1)
+    decay: str = choice("constant", "linear", default="linear")
+    weight_decay: float = bounded(0.01, at_least=0)
+    adam_eps: float = bounded(1e-5, above=0)
+    gradient_clip: float | None = bounded(1.0, above=0)
+    global_batch_size: int = bounded(256, at_least=1)
+    micro_batch_size: int = bounded(8, at_least=1)
+    holdout: float = bounded(0.05, at_least=0, at_most=0.9)
+    eval_questions: int = bounded(200, at_least=0)
     # memory (docs/memory.md)
     share_trunk: bool = False
     lora: RlLoraConfig = field(default_factory=RlLoraConfig)
@@ -119,20 +118,20 @@ class RlConfig:
 class CorrectConfig:
     """`on_quarantine`: drop the problem from sft, or keep the model's own rationale. Never the gold one."""
 
-    on_quarantine: str = "drop"
+    on_quarantine: str = choice("drop", "keep_own")
 
 
 @dataclass
 class LoraConfig(FitConfig):
     """The fine-tuning of an adapter of rank `r` on the `targets`; `dropout` is the adapter's."""
 
-    r: int = 64
-    alpha: int = 128
-    dropout: float = 0.05
-    targets: str = "all"
-    global_batch_size: int = 16
-    micro_batch_size: int = 16
-    max_output_tokens: int = 64
+    r: int = bounded(64, at_least=1)
+    alpha: int = bounded(128, at_least=1)
+    dropout: float = bounded(0.05, at_least=0, below=1)
+    targets: str = choice("all", "paper")
+    global_batch_size: int = bounded(16, at_least=1)
+    micro_batch_size: int = bounded(16, at_least=1)
+    max_output_tokens: int = bounded(64, at_least=1)
 
 
 @dataclass
@@ -143,7 +142,7 @@ class EvaluateConfig:
     stage=evaluate alone.
     """
 
-    split: str = "test"
+    split: str = choice("train", "val", "test", default="test")
     similarity_model: str | None = None
     predictions: str | None = None
 
@@ -153,36 +152,47 @@ class JudgeConfig:
     """`against`: the run, or its file of rationales, to compare with; `questions`: of the split, the first (null: all)."""
 
     against: str | None = None
-    split: str = "test"
-    questions: int | None = None
+    split: str = choice("train", "val", "test", default="test")
+    questions: int | None = bounded(None, at_least=1)
 
 
 @dataclass
 class ReportConfig:
-    examples: int = 20
+    examples: int = bounded(20, at_least=0)
 
 
 @dataclass
 class DoctorConfig:
     """`stage`: the stage that stage=doctor examines."""
 
-    stage: str = "ares"
+    stage: str = file_of("stage", "ares")
 
 
 @dataclass
 class TrainerConfig:
     """`threads`: processor threads of torch, null for its own choice; small models are quickest with one or two."""
 
-    devices: int = 1
-    num_nodes: int = 1
-    accelerator: str = "auto"
-    precision: str = "32-true"
-    threads: int | None = None
+    devices: int = bounded(1, at_least=1)
+    num_nodes: int = bounded(1, at_least=1)
+    accelerator: str = choice("auto", "cpu", "gpu", "cuda")
+    precision: str = choice("32-true", "bf16-mixed", "bf16-true", note="float16 overflows in these models.")
+    threads: int | None = bounded(None, at_least=1)
+
+
+@dataclass
+class LaunchConfig:
+    """`command` starts the ranks of a device step; with several nodes once on each.
+
+    It is run without a shell, with {python}, {task} (the step's folder), {nodes} and {devices} (per node) filled in.
+    """
+
+    name: str = "local"
+    command: str = "{python} -m ares.launch.node {task}"
 
 
 @dataclass
 class LoggerConfig:
-    name: str = "csv"
+    name: str = choice("csv", "wandb")
     project: str = "ares"
     entity: str | None = None
     group: str | None = None
@@ -196,8 +206,8 @@ class SweepConfig:
     """
 
     params: dict[str, str] = field(default_factory=dict)
-    samples: int | None = None
-    seed: int = 0
+    samples: int | None = bounded(None, at_least=1)
+    seed: int = bounded(0, at_least=0)
     of: str | None = None
 
 
@@ -211,22 +221,22 @@ class StageConfig:
 
 @dataclass
 class Config:
-    """The whole configuration; `data`, `model`, `features`, `teacher`, `strategy` hold a `_target_` each."""
+    """The full configuration."""
 
     stage: StageConfig = field(default_factory=StageConfig)
     run: str = "default"
-    seed: int = 0
-    rounds: int = 1
-    on_change: str = "refuse"
+    seed: int = bounded(0, at_least=0, at_most=2**32 - 1)
+    rounds: int = bounded(1, at_least=1)
+    on_change: str = choice("refuse", "rerun", "keep")
     policy: str | None = None
     paths: PathsConfig = field(default_factory=PathsConfig)
     text: TextConfig = field(default_factory=TextConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    data: Any = None
-    model: Any = None
-    features: Any = None
-    teacher: Any = None
-    strategy: Any = None
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
     rationale: FitConfig = field(default_factory=FitConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     rl: RlConfig = field(default_factory=RlConfig)
@@ -238,5 +248,6 @@ class Config:
     report: ReportConfig = field(default_factory=ReportConfig)
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)

@@ -1,14 +1,20 @@
-"""What to type instead of a misspelt word."""
+"""The closest known word to a misspelled one."""
 
 import difflib
 from collections.abc import Sequence
 
 
-def suggest(word: str, candidates: Sequence[str]) -> str:
-    """` Did you mean …?` for a misspelt word, empty where nothing is near."""
-    # A misspelt last part is likelier than a wrong block: compare whole keys and, failing that, last parts.
+def nearest(word: str, candidates: Sequence[str]) -> str | None:
+    """The candidate that a misspelled word most likely stands for, None where nothing is close."""
+    # A misspelled last part is likelier than a wrong block: compare full keys and, failing that, last parts.
     close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
     if not close:
         tails = {candidate.rsplit(".", 1)[-1]: candidate for candidate in candidates}
         close = [tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], tails, n=1)]
-    return f" Did you mean {close[0]!r}?" if close else ""
+    return close[0] if close else None
+
+
+def suggest(word: str, candidates: Sequence[str]) -> str:
+    """` Did you mean …?` for a misspelled word, empty where nothing is close."""
+    close = nearest(word, candidates)
+    return f" Did you mean {close!r}?" if close else ""

@@ -5,18 +5,24 @@ Schwenk et al. 2022, "A-OKVQA: A Benchmark for Visual Question Answering using W
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ares.config.commands import command
 from ares.data.captions import captions_of
-from ares.data.checks import checked_root, halves, is_id, kind, problems_with, wrong_texts
+from ares.data.checks import checked_root, kind
+from ares.data.rows import Id, Row, parse_row
 from ares.data.scienceqa import read_conversion
 from ares.storage.files import hash_of, read_json
 from ares.types import SPLITS, AresError, Problem
 
 RATIONALES = ("first", "all", "sample")
+
+
+class OfficialRow(Row):
+    """A question of the official files."""
+
+    question_id: Id
+    image_id: int
 
 
 def read_aokvqa(
@@ -42,7 +48,7 @@ def read_aokvqa(
     folder = checked_root(
         root,
         "aokvqa_v1p0_train.json, or with problems.json and pid_splits.json",
-        f"fetch the hub copy with `{command('prepare', data='aokvqa')}`",
+        "fetch the hub copy with `python train.py stage=prepare data=aokvqa`",
     )
     if (folder / "problems.json").is_file():
         problems, splits = read_conversion(folder, captions)
@@ -60,67 +66,41 @@ def _read_official(
             f"{root} holds neither aokvqa_v1p0_train.json nor problems.json; put A-OKVQA's files there."
         )
     rows = {split: _rows(path) if path.is_file() else [] for split, path in files.items()}
-    texts = captions_of({row["question_id"] for found in rows.values() for row in found}, root, captions)
+    texts = captions_of({row.question_id for found in rows.values() for row in found}, root, captions)
     problems: dict[str, Problem] = {}
-    splits: dict[str, list[str]] = {}
-    for split, path in files.items():
-        splits[split] = []
-        for row in rows[split]:
-            problem = _problem(row, split, coco, texts)
-            if problem.pid in problems:
-                raise AresError(f"{path}: question {problem.pid} occurs twice; keep one.")
-            problems[problem.pid] = problem
-            splits[split].append(problem.pid)
-    return problems, splits
+    for split, found in rows.items():
+        for row in found:
+            pid, image = row.question_id, coco / f"{split}2017" / f"{row.image_id:012}.jpg"
+            if pid in problems:
+                raise AresError(f"{files[split]}: question {pid} occurs twice; keep one.")
+            problems[pid] = row.problem(pid, split, image, texts.get(pid, ""))
+    return problems, {split: [row.question_id for row in found] for split, found in rows.items()}
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path) -> list[OfficialRow]:
     content = read_json(path)
     if not isinstance(content, list):
         raise AresError(f"{path} holds {kind(content)}; it must be a list of questions.")
-    for number, row in enumerate(content, start=1):
-        for clause in _wrong(row):
-            name = row.get("question_id", "without question_id") if isinstance(row, dict) else ""
-            raise AresError(f"{path}: question {number} ({name}), {clause}")
-    return content
+    return [_row(path, number, value) for number, value in enumerate(content, start=1)]
 
 
-def _wrong(row: Any) -> Iterator[str]:
-    if isinstance(row, dict):
-        row = {**row, "answer": row.get("correct_choice_idx")}
-    yield from problems_with(row, ("question_id", "image_id", "question", "choices"))
-    for name in ("rationales", "direct_answers"):
-        yield from wrong_texts(row, name)
-    if not is_id(row["question_id"]):
-        yield 'field "question_id" must be a non-empty text without a slash.'
-    yield from halves(row, ("question_id",))
-    if isinstance(row["image_id"], bool) or not isinstance(row["image_id"], int):
-        yield 'field "image_id" must be COCO\'s number of the image.'
+def _row(path: Path, number: int, value: Any) -> OfficialRow:
+    row, clauses = parse_row(OfficialRow, _renamed(value))
+    if row is None:
+        name = value.get("question_id", "without question_id") if isinstance(value, dict) else ""
+        raise AresError(f"{path}: question {number} ({name}), {clauses[0]}")
+    return row
 
 
-def _problem(row: Mapping[str, Any], split: str, coco: Path, captions: Mapping[str, str]) -> Problem:
-    pid, answer = row["question_id"], row.get("correct_choice_idx")
-    return Problem(
-        pid=pid,
-        question=row["question"],
-        choices=tuple(row["choices"]),
-        answer=None if answer is None else int(answer),
-        hint="",
-        caption=captions.get(pid, ""),
-        lecture="",
-        solution="",
-        image=coco / f"{split}2017" / f"{row['image_id']:012}.jpg",
-        split=split,
-        subject="",
-        topic="",
-        category="",
-        skill="",
-        grade="",
-        task="",
-        rationales=tuple(row.get("rationales") or ()),
-        direct_answers=tuple(row.get("direct_answers") or ()),
-        difficult=bool(row.get("difficult_direct_answer")),
-    )
+def _renamed(value: Any) -> Any:
+    """A question with the names of `Row`."""
+    if not isinstance(value, dict):
+        return value
+    renamed = {
+        "answer": value.get("correct_choice_idx"),
+        "difficult": bool(value.get("difficult_direct_answer")),
+    }
+    return {**value, **renamed}
 
 
 def _with_solution(problem: Problem, rationale: str, seed: int) -> Problem:

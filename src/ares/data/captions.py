@@ -4,7 +4,7 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-from ares.data.checks import has_half_character, kind, read_mapping
+from ares.data.checks import HALF, has_half_character, kind, read_mapping
 from ares.types import AresError
 
 
@@ -42,9 +42,6 @@ def _caption(path: Path, pid: str, value: Any) -> str:
     parts = value if isinstance(value, list) else [value]
     if not all(isinstance(part, str) for part in parts):
         raise AresError(f"{path}: the caption of problem {pid} is {kind(value)}; make it text.")
-    if has_half_character(parts):
-        raise AresError(
-            f"{path}: the caption of problem {pid} holds half a character (a lone surrogate such as \\ud83d); "
-            "write it whole or remove it."
-        )
-    return " ".join(parts)
+    if has_half_character(text := " ".join(parts)):
+        raise AresError(f"{path}: the caption of problem {pid} {HALF}.")
+    return text

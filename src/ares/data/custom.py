@@ -1,20 +1,30 @@
-"""Reads a data set of one's own: a JSONL or parquet file with one problem a row, the fields those of `Problem`."""
+"""Reads a data set of your own: a JSONL or parquet file with one problem per row, the fields those of `Problem`."""
 
 import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import ConfigDict
 
 from ares.data.captions import captions_of
-from ares.data.checks import TEXT_FIELDS, halves, is_id, problems_with, wrong_texts
+from ares.data.rows import Id, Row, Text, parse_row
 from ares.storage.tables import read_table
 from ares.types import SPLITS, AresError, Problem
 
 FILES = ("problems.jsonl", "problems.parquet")
-FIELDS = (*Problem.__dataclass_fields__,)
-_REQUIRED = ("pid", "question", "choices", "split")
-_SHOWN = 10  # mistakes told at once
+_SHOWN = 10  # mistakes reported at once
+
+
+class CustomRow(Row):
+    """A row; there are no other fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pid: Id
+    split: Literal["train", "val", "test"]
+    caption: Text = ""
 
 
 def read_custom(
@@ -23,26 +33,45 @@ def read_custom(
     """The problems by pid and the pids of train, val and test, in the order of the rows.
 
     `root` is a `.jsonl` or `.parquet` file, or a folder with `problems.jsonl` or `problems.parquet`. A row has
-    `pid`, `question`, `choices` and `split` (train, val or test); every other field of `Problem` may be left
-    out: an `answer` that is missing or null is withheld, texts are empty, `image` is a path relative to the
-    file's folder. `captions` as in `read_scienceqa`; a caption of its own goes first.
+    `pid`, `question`, `choices` and `split` (train, val or test); every other field of `Problem` is optional:
+    an `answer` that is missing or null is withheld, texts are empty, `image` is a path relative to the
+    file's folder. `captions` as in `read_scienceqa`; a row's own caption has precedence.
 
     Raises AresError that lists the first mistakes, of whatever kind, with their row numbers, counted from 1.
     """
     path = _file(root)
-    rows = [(number, _without_nan(row)) for number, row in _rows(path)]
+    rows, mistakes = _checked(path)
+    if mistakes:
+        more = [f"{path}: {len(mistakes) - _SHOWN} more mistakes."] if len(mistakes) > _SHOWN else []
+        raise AresError("\n".join(mistakes[:_SHOWN] + more))
     if not rows:
         raise AresError(
-            f"{path} holds no problems; write one object a line, or name another file: data.root=<file>."
+            f"{path} holds no problems; write one object per line, or set data.root=<another file>."
         )
-    found = [f"{path}: row {number}, {clause}" for number, clause in _mistakes(rows)]
-    if found:
-        more = [f"{path}: {len(found) - _SHOWN} more mistakes."] if len(found) > _SHOWN else []
-        raise AresError("\n".join(found[:_SHOWN] + more))
-    texts = captions_of({row["pid"] for _, row in rows}, path.parent, captions)
-    problems = {row["pid"]: _problem(row, path.parent, texts) for _, row in rows}
-    splits = {split: [p.pid for p in problems.values() if p.split == split] for split in SPLITS}
-    return problems, splits
+    texts = captions_of(rows, path.parent, captions)
+    problems = {}
+    for pid, row in rows.items():
+        image = path.parent / row.image if row.image else None
+        problems[pid] = row.problem(pid, row.split, image, row.caption or texts.get(pid, ""))
+    return problems, {split: [pid for pid, row in rows.items() if row.split == split] for split in SPLITS}
+
+
+def _checked(path: Path) -> tuple[dict[str, CustomRow], list[str]]:
+    """The rows by pid, and a sentence for each mistake."""
+    rows: dict[str, CustomRow] = {}
+    mistakes: list[str] = []
+    first: dict[Any, int] = {}
+    for number, value in _rows(path):
+        row, clauses = (
+            (None, [str(value)]) if isinstance(value, _Torn) else parse_row(CustomRow, _present(value))
+        )
+        pid = value.get("pid") if isinstance(value, dict) else None
+        if isinstance(pid, str) and first.setdefault(pid, number) != number:
+            clauses.append(f"pid {pid} is that of row {first[pid]}; give it its own.")
+        mistakes += [f"{path}: row {number}, {clause}" for clause in clauses]
+        if row:
+            rows[row.pid] = row
+    return rows, mistakes
 
 
 def _file(root: Path | str | None) -> Path:
@@ -68,7 +97,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 class _Torn(str):
-    """Stands for a line that is no row, and says why."""
+    """Why a line is not a row."""
 
 
 def _parsed(line: bytes) -> Any:
@@ -77,7 +106,7 @@ def _parsed(line: bytes) -> Any:
     except UnicodeDecodeError:
         return _Torn("it is not UTF-8; save the file as UTF-8.")
     except json.JSONDecodeError as error:
-        return _Torn(f"it is not valid JSON ({error.msg}); write one object a line.")
+        return _Torn(f"it is not valid JSON ({error.msg}); write one object per line.")
 
 
 def _table(path: Path) -> list[dict[str, Any]]:
@@ -90,57 +119,12 @@ def _table(path: Path) -> list[dict[str, Any]]:
         raise AresError(f"{path} is no readable parquet file ({reason}); write it again.") from None
 
 
-def _without_nan(row: Any) -> Any:
-    """A row as JSON would have it: pandas writes NaN where nothing is."""
+def _present(row: Any) -> Any:
+    """A row without the fields that are null, or NaN as pandas writes it: a parquet file has every column in every row."""
     if not isinstance(row, dict):
         return row
-    return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in row.items()}
-
-
-def _mistakes(rows: list[tuple[int, Any]]) -> Iterator[tuple[int, str]]:
-    first: dict[str, int] = {}
-    for number, row in rows:
-        yield from ((number, clause) for clause in _wrong(row))
-        pid = row.get("pid") if isinstance(row, dict) else None
-        if isinstance(pid, str) and first.setdefault(pid, number) != number:
-            yield number, f"pid {pid} is that of row {first[pid]}; give it its own."
-
-
-def _wrong(row: Any) -> Iterator[str]:
-    if isinstance(row, _Torn):
-        yield row
-        return
-    if isinstance(row, dict):
-        # A parquet file has every column in every row: null is as good as absent.
-        row = {name: value for name, value in row.items() if value is not None}
-        unknown = sorted(row.keys() - set(FIELDS))
-        yield from (f'field "{name}" is unknown; the fields are {", ".join(FIELDS)}.' for name in unknown)
-    yield from problems_with(row, _REQUIRED)
-    if not isinstance(row, dict):
-        return
-    for name in ("rationales", "direct_answers"):
-        yield from wrong_texts(row, name)
-    if "pid" in row and not is_id(row["pid"]):
-        yield 'field "pid" must be a non-empty text without a slash.'
-    if "split" in row and row["split"] not in SPLITS:
-        yield f'field "split" is {row["split"]!r}; make it train, val or test.'
-    if not isinstance(row.get("difficult", False), bool):
-        yield 'field "difficult" must be true or false.'
-    if not isinstance(row.get("caption", ""), str):
-        yield 'field "caption" must be text.'
-    yield from halves(row, ("pid", "caption"))
-
-
-def _problem(row: dict[str, Any], folder: Path, captions: dict[str, str]) -> Problem:
-    return Problem(
-        pid=row["pid"],
-        choices=tuple(row["choices"]),
-        answer=None if row.get("answer") is None else int(row["answer"]),
-        caption=row.get("caption") or captions.get(row["pid"], ""),
-        image=folder / row["image"] if row.get("image") else None,
-        split=row["split"],
-        rationales=tuple(row.get("rationales") or ()),
-        direct_answers=tuple(row.get("direct_answers") or ()),
-        difficult=bool(row.get("difficult")),
-        **{name: row.get(name) or "" for name in TEXT_FIELDS},
-    )
+    return {
+        name: value
+        for name, value in row.items()
+        if value is not None and not (isinstance(value, float) and math.isnan(value))
+    }

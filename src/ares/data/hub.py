@@ -6,7 +6,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ares.data.checks import TEXT_FIELDS, is_id, problems_with, wrong_texts
+from ares.data.checks import TEXT_FIELDS, is_id
+from ares.data.rows import Row, parse_row
 from ares.storage.files import write_json
 from ares.types import SPLITS, AresError
 
@@ -133,12 +134,10 @@ def _direct_answers(found: Any) -> Any:
     return found or []
 
 
-def _wrong(pid: Any, problem: Mapping[str, Any], others: Container[str]) -> Iterator[str]:
-    if not is_id(pid) or pid in others:
-        yield f'field "question_id" is {pid!r}; make it a text without a slash that no other question has.'
-    yield from problems_with(problem, ("question", "choices"))
-    for name in ("rationales", "direct_answers"):
-        yield from wrong_texts(problem, name)
+def _wrong(pid: Any, problem: Mapping[str, Any], others: Container[str]) -> list[str]:
+    wrong_id = 'field "question_id" is {!r}; make it a text without a slash that no other question has.'
+    clauses = [] if is_id(pid) and pid not in others else [wrong_id.format(pid)]
+    return clauses + parse_row(Row, problem)[1]
 
 
 def _write_image(folder: Path, image: Mapping[str, Any] | bytes | None) -> str | None:

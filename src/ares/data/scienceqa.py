@@ -8,20 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from ares.data.captions import captions_of
-from ares.data.checks import (
-    TEXT_FIELDS,
-    checked_root,
-    halves,
-    is_id,
-    kind,
-    problems_with,
-    read_mapping,
-    wrong_texts,
-)
+from ares.data.checks import HALF, checked_root, has_half_character, is_id, kind, read_mapping
+from ares.data.rows import AnyRow, Integral, Row, Text, parse_row
 from ares.types import SPLITS, AresError, Problem
 
-_REQUIRED = (*TEXT_FIELDS, "choices", "answer", "image")
-_REQUIRED_OF_CONVERSIONS = ("question", "choices", "answer")
+
+class ScienceQARow(Row):
+    """ScienceQA has all of its fields in every row."""
+
+    answer: Integral
+    hint: Text
+    task: Text
+    grade: Text
+    subject: Text
+    topic: Text
+    category: Text
+    skill: Text
+    lecture: Text
+    solution: Text
+    image: Text | None
+
+
+class ConvertedRow(Row):
+    """A row of another data set in ScienceQA's shape."""
+
+    answer: Integral
 
 
 def read_scienceqa(
@@ -40,7 +51,7 @@ def read_scienceqa(
         "ScienceQA's problems.json and pid_splits.json",
         "use the built-in problems: `python train.py data=sample stage=ares model=tiny`",
     )
-    return _read_layout(folder, captions, _REQUIRED)
+    return _read_layout(folder, captions, ScienceQARow)
 
 
 def read_conversion(
@@ -50,35 +61,24 @@ def read_conversion(
 
     Beyond ScienceQA's, the fields `rationales`, `direct_answers` and `difficult` are read.
     """
-    return _read_layout(Path(root), captions, _REQUIRED_OF_CONVERSIONS)
+    return _read_layout(Path(root), captions, ConvertedRow)
 
 
 def _read_layout(
-    root: Path, captions: Path | str | None, required: tuple[str, ...]
+    root: Path, captions: Path | str | None, model: type[Row]
 ) -> tuple[dict[str, Problem], dict[str, list[str]]]:
     path, splits_path = root / "problems.json", root / "pid_splits.json"
-    rows = read_mapping(path, "problem ids to problems")
-    for pid, row in rows.items():
-        _check_problem(path, pid, row, required)
+    content = read_mapping(path, "problem ids to problems")
+    rows = {pid: _row(path, pid, row, model) for pid, row in content.items()}
     splits = _checked_splits(splits_path, rows)
     split_of = {pid: split for split, pids in splits.items() for pid in pids}
     texts = captions_of(rows, root, captions)
     images = _image_finder(root / "images")
     problems = {}
     for pid, row in rows.items():
-        split = split_of.get(pid, row.get("split", ""))
-        problems[pid] = Problem(
-            pid=pid,
-            choices=tuple(row["choices"]),
-            answer=None if row["answer"] is None else int(row["answer"]),
-            caption=texts.get(pid, ""),
-            image=images(split, pid, row["image"]) if row.get("image") else None,
-            split=split,
-            rationales=tuple(row.get("rationales") or ()),
-            direct_answers=tuple(row.get("direct_answers") or ()),
-            difficult=bool(row.get("difficult")),
-            **{name: row.get(name, "") for name in TEXT_FIELDS},
-        )
+        split = split_of.get(pid, content[pid].get("split", ""))
+        image = images(split, pid, row.image) if row.image else None
+        problems[pid] = row.problem(pid, split, image, texts.get(pid, ""))
     return problems, splits
 
 
@@ -106,14 +106,15 @@ def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]
     return splits
 
 
-def _check_problem(path: Path, pid: str, row: Any, required: tuple[str, ...]) -> None:
+def _row(path: Path, pid: str, value: Any, model: type[AnyRow]) -> AnyRow:
+    if has_half_character(pid):
+        raise AresError(f'{path}: problem {pid!r}, field "pid" {HALF}.')
     if not is_id(pid):
         raise AresError(f"{path}: problem {pid!r}, its id must be a non-empty text without a slash.")
-    for clause in (*halves({"pid": pid}, ("pid",)), *problems_with(row, required)):
-        raise AresError(f"{path}: problem {pid}, {clause}")
-    for name in ("rationales", "direct_answers"):
-        for clause in wrong_texts(row, name):
-            raise AresError(f"{path}: problem {pid}, {clause}")
+    row, clauses = parse_row(model, value)
+    if row is None:
+        raise AresError(f"{path}: problem {pid}, {clauses[0]}")
+    return row
 
 
 def _image_finder(folder: Path) -> Callable[[str, str, str], Path]:

@@ -19,7 +19,7 @@ from ares.doctor.upstream import check_inputs, stage_steps
 def doctor(config: Config) -> list[str]:
     """The findings on a run of `doctor.stage` as lines; prints them and exits with code 1 if it cannot work."""
     findings = examine(config)
-    asked = f"stage={config.doctor.stage} data={config.data['name']} model={config.model['name']}"
+    asked = f"stage={config.doctor.stage} data={config.data.name} model={config.model.name}"
     count = sum(finding.status == "problem" for finding in findings)
     verdict = f"{asked}: {count} problem{'s' if count > 1 else ''}." if count else f"{asked} can run here."
     lines = [*map(str, findings), verdict]
@@ -34,7 +34,7 @@ def examine(config: Config) -> list[Finding]:
     steps = stage_steps(config.doctor.stage)
     problems, splits, data = check_data(config, steps)
     features, patch_dim = check_features(config, problems, steps)
-    to_extract = "prepare" in steps and patch_dim is None and config.features["_target_"] is not None
+    to_extract = "prepare" in steps and patch_dim is None and config.features._target_ is not None
     return [
         *check_environment(),
         *check_devices(config, steps),

@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from ares.config.commands import command
-from ares.config.compose import folder, options
+from ares.config.compose import folder, options, to_config, to_plain
 from ares.config.schema import Config
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
@@ -66,7 +66,7 @@ def check_devices(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
             f"{seen}; trainer.devices={asked} asks for {asked}",
             command(config.doctor.stage, **fewer),
         )
-    elif device_steps and not usable and config.model["name"] != "tiny":
+    elif device_steps and not usable and config.model.name != "tiny":
         yield Finding(
             "note",
             "GPUs",
@@ -110,7 +110,7 @@ def check_memory(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
         return
     listed = ", ".join(f"{step} {gib:.1f}" for step, gib in needs.items())
     text = (
-        f"about GiB per device, {model.parameters / 1e6:.0f} M weights, strategy={config.strategy['name']}, "
+        f"about GiB per device, {model.parameters / 1e6:.0f} M weights, strategy={config.strategy.name}, "
         f"{config.trainer.precision}: {listed}; {where} has {limit / GIB:.0f}"
     )
     over = [step for step, gib in needs.items() if gib > limit / GIB]
@@ -133,14 +133,13 @@ def _alternatives(config: Config, steps: Sequence[str]) -> Iterator[str]:
     """GiB per device by model and strategy, with the models' own batch sizes."""
     for name in options("model"):
         settings = OmegaConf.load(folder() / "model" / f"{name}.yaml")
-        other = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config), settings))
-        assert isinstance(other, Config)
+        other = to_config(OmegaConf.merge(to_plain(config), settings))
         model = model_of(other)
         if model is None:
             continue
         for strategy in options("strategy"):
             group = OmegaConf.load(folder() / "strategy" / f"{strategy}.yaml")
-            other.strategy, other.trainer.devices = {"name": strategy}, group.trainer.devices
+            other.strategy.name, other.trainer.devices = strategy, group.trainer.devices
             most = max(gib for step, gib in memory_of(other, model).items() if step in steps)
             yield f"{name} {strategy} {most:.1f}"
 

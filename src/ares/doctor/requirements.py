@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ares.config.schema import Config
-from ares.steps.common.inputs import policy_class
+from ares.steps.common.inputs import model_settings, policy_class
 from ares.types import Problem
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _NUMBERS_PER_IMAGE = {
 
 def model_of(config: Config) -> "ModelSize | None":
     """The size of the configured model; None if it would have to be downloaded first."""
-    return policy_class(config).size(config.model, config.tokenizer.vocab_size)
+    return policy_class(config).size(model_settings(config), config.tokenizer.vocab_size)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def memory_of(config: Config, model: "ModelSize") -> dict[str, float]:
     number = 2 if config.trainer.precision == "bf16-true" else 4
     weights = model.parameters * number
     # fsdp shards only ppo; the steps that train one model use ddp then.
-    copies = 4 if config.strategy["name"] == "single" else 5
+    copies = 4 if config.strategy.name == "single" else 5
     passes = _Passes(model, config.text.max_input_tokens, number)
 
     def fit(trained: float, rows: int, written: int) -> float:
@@ -98,7 +98,7 @@ def _ppo(config: Config, passes: _Passes, weights: int, copies: int) -> float:
     # rloo and grpo train no value model; a shared one is a head on the policy. It has no logits.
     models = 1 if rl.share_trunk or rl.objective != "ppo" else 2
     adapter, devices = _adapter(weights, rl.lora.r), 1
-    if config.strategy["name"] == "fsdp":
+    if config.strategy.name == "fsdp":
         copies, devices = 4, config.trainer.devices * config.trainer.num_nodes
     each = weights + copies * adapter if rl.lora.r else copies * weights
     rows, written = rl.micro_batch_size, rl.max_new_tokens
@@ -118,5 +118,5 @@ def disk_of(config: Config, model: "ModelSize", steps: Sequence[str]) -> float:
 def disk_of_features(config: Config, problems: Mapping[str, Problem]) -> float:
     """GiB of the image features of problems, or of the published data set if it is not here yet."""
     images = len({problem.image for problem in problems.values() if problem.image is not None})
-    count = images if problems else _PUBLISHED_IMAGES.get(config.data["name"], 0)
-    return count * _NUMBERS_PER_IMAGE.get(config.features["name"], 0) * 4 / GIB
+    count = images if problems else _PUBLISHED_IMAGES.get(config.data.name, 0)
+    return count * _NUMBERS_PER_IMAGE.get(config.features.name, 0) * 4 / GIB

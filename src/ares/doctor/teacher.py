@@ -62,7 +62,7 @@ def _cost(
     )
     usd = teacher.usd(sent, received)
     if usd is None:
-        missing = f"{text}; the price of {config.teacher['model']} is unknown"
+        missing = f"{text}; the price of {config.teacher.arguments['model']} is unknown"
         return Finding("note", "Teacher", missing, "add it to conf/prices.yaml")
     return Finding("ok", "Teacher", f"{text}, about ${usd:,.2f}")
 

@@ -1,14 +1,22 @@
-"""Whether this machine has the devices that are asked for, and what to type where it has not."""
+"""Whether a stage's device steps can run with the processes, nodes and GPUs that there are, and what to type if not."""
 
 import os
 import shlex
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 from ares.config.commands import is_sweep, typed
 from ares.config.schema import Config
 from ares.config.validation import validate
+from ares.launch.group import launch_command
+from ares.ranks import world_size
 from ares.steps.common.contract import specs_of
 from ares.types import AresError
+
+
+def _device_steps(config: Config) -> list[str]:
+    return [name for name, spec in specs_of(config.stage.steps).items() if spec.runs_on == "device"]
 
 
 def visible_gpus() -> int:
@@ -19,14 +27,66 @@ def visible_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def check_devices(config: Config) -> None:
-    """Raises AresError, with the command that works here, where more devices are asked for than can be used.
+def processes_started() -> int:
+    """How many processes of this command torchrun or srun started."""
+    # srun alone sets the second one; a batch script has none.
+    return max(world_size(), int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)))
 
-    A stage without a step that uses them may ask for any.
+
+def check_processes(config: Config) -> None:
+    """Raises AresError, with the command that works, where this process cannot run the stage with the others started.
+
+    One process starts the ranks of each device step itself. Several, of the user's own torchrun, are the ranks of a
+    stage that has no other steps.
+    """
+    devices, nodes = config.trainer.devices, config.trainer.num_nodes
+    started, device_steps = processes_started(), _device_steps(config)
+    if started > 1:
+        _check_started(config, started, device_steps)
+    elif nodes > 1 and config.launch.name == "local" and device_steps:
+        raise AresError(
+            f"trainer.num_nodes={nodes}: launch=local starts processes on this machine only; run "
+            f"`{command_with(config, launch='srun')}` in a Slurm allocation, or set launch.command."
+        )
+    elif devices * nodes > 1 and device_steps:
+        program = next(iter(launch_command(config, Path(), nodes, devices)), "")
+        if shutil.which(program) is None:
+            raise AresError(
+                f"launch.command starts {program!r}, which is not on the PATH; run this where it is, or on one machine: "
+                f"`{command_with(config, launch='local', **{'trainer.num_nodes': '1'})}`."
+            )
+
+
+def _check_started(config: Config, started: int, device_steps: list[str]) -> None:
+    devices, nodes = config.trainer.devices, config.trainer.num_nodes
+    works = command_with(config, **({"launch": "srun"} if nodes > 1 else {}))
+    if world_size() == 1:
+        raise AresError(
+            f"srun started {started} processes of train.py, but one process starts the others; run `{works}` once in "
+            "the allocation."
+        )
+    if started != devices * nodes:
+        raise AresError(
+            f"{started} processes were started, but trainer.devices={devices} x trainer.num_nodes={nodes} makes "
+            f"{devices * nodes}; start {devices * nodes}, or run `{works}`, which starts them itself."
+        )
+    host = [text for text in config.stage.steps if text.rpartition("/")[2] not in device_steps]
+    if host:
+        raise AresError(
+            f"torchrun can run a stage of device steps, but {', '.join(host)} of "
+            f"stage={config.stage.name} runs in one process; run `{works}`, which starts the others itself."
+        )
+
+
+def check_devices(config: Config) -> None:
+    """Raises AresError, with the command that works here, where more devices are asked for than this machine has.
+
+    A stage without a device step may ask for any, and so may one whose ranks run on other machines.
     """
     asked = config.trainer.devices
-    needed = any(spec.runs_on == "device" for spec in specs_of(config.stage.steps).values())
-    if asked == 1 or config.trainer.accelerator == "cpu" or not needed:
+    if asked == 1 or config.trainer.accelerator == "cpu" or config.launch.name != "local":
+        return
+    if not _device_steps(config):
         return
     gpus = visible_gpus()
     if gpus < asked:
@@ -38,24 +98,26 @@ def check_devices(config: Config) -> None:
 
 
 def command_for(config: Config, gpus: int) -> str:
-    """The command line as it was given, but with as many devices, of `gpus`, as its batches can be shared by."""
-    given = typed() or [
+    """The command that was typed, with the most devices, of `gpus`, that divide its batches."""
+    devices = next((count for count in range(gpus, 1, -1) if _fits(config, count)), 1)
+    if devices > 1:
+        return command_with(config, **{"trainer.devices": str(devices)})
+    changes = {"strategy": "single", "trainer.devices": "1"}
+    return command_with(config, **changes, **({} if gpus else {"trainer.accelerator": "cpu"}))
+
+
+def command_with(config: Config, **changes: str) -> str:
+    """The command that was typed, or one that means the same, with other settings."""
+    settings = typed() or [
         f"stage={config.stage.name}",
-        f"data={config.data['name']}",
-        f"model={config.model['name']}",
-        f"teacher={config.teacher['name']}",
+        f"data={config.data.name}",
+        f"model={config.model.name}",
+        f"teacher={config.teacher.name}",
         f"run={config.run}",
     ]
-    replaced = ["trainer.devices=", "trainer.accelerator="]
-    devices = next((count for count in range(gpus, 1, -1) if _fits(config, count)), 1)
-    if devices == 1:
-        changes = ["strategy=single", "trainer.devices=1", *([] if gpus else ["trainer.accelerator=cpu"])]
-        replaced.append("strategy=")
-    else:
-        changes = [f"trainer.devices={devices}"]
-    kept = [text for text in given if not text.startswith(tuple(replaced))]
+    kept = [text for text in settings if text.partition("=")[0] not in changes]
     flags = ["-m"] if is_sweep() else []
-    return shlex.join(["python", "train.py", *flags, *kept, *changes])
+    return shlex.join(["python", "train.py", *flags, *kept, *(f"{k}={v}" for k, v in changes.items())])
 
 
 def _fits(config: Config, devices: int) -> bool:

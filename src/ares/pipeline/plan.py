@@ -15,8 +15,8 @@ from ares.config.schema import Config
 from ares.steps.common.contract import Place, StepSpec, specs_of
 from ares.types import AresError
 
-_LAST = 1_000_000  # the order of final steps: after any round
 PREPARED = ("data", "features")
+_LAST = 1_000_000  # the order of final steps: after any round
 
 
 @dataclass(frozen=True)
@@ -29,33 +29,34 @@ class Source:
 
 @dataclass(frozen=True)
 class Step:
-    """One planned step. `name` is the stage's word for it, `key` the manifest's; `place` is "final" or "round-1"."""
+    """One planned step. `name` is the one that a stage lists."""
 
     name: str
     spec: StepSpec
-    place: str
+    place: Place
     order: int  # 0 at the start, a round's number, _LAST at the end
     inputs: dict[str, Source] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """What identifies the step in a run: `rationale`, `round-1/score`, `final/lora`."""
-        return "/".join(filter(None, (self.place, self.spec.folder or self.spec.name)))
-
-    @property
-    def folder(self) -> str:
-        """The folder, inside the run folder, that the step writes to."""
-        return "/".join(filter(None, (self.place, self.spec.folder)))
+    shared: bool = False  # whether the jobs of a sweep run it once for all
 
     @property
     def round(self) -> int:
         """The number of the step's round, 0 outside the rounds."""
-        return self.order if self.place.startswith("round") else 0
+        return self.order if self.place == "round" else 0
 
     @property
-    def shared(self) -> bool:
-        """Whether the jobs of a sweep run the step once for all: later rounds follow from what each job trained."""
-        return self.spec.shared and self.order <= 1
+    def _place_folder(self) -> str:
+        return {"start": "rationale", "round": f"round-{self.order}", "final": "final"}[self.place]
+
+    @property
+    def key(self) -> str:
+        """What identifies the step in a run: `rationale`, `round-1/score`, `final/lora`."""
+        name = self.spec.folder or self.spec.name
+        return name if name == self._place_folder else f"{self._place_folder}/{name}"
+
+    @property
+    def folder(self) -> str:
+        """The folder, inside the run folder, that the step writes to."""
+        return "/".join(filter(None, (self._place_folder, self.spec.folder)))
 
 
 def stage_steps(stage: str) -> list[str]:
@@ -68,21 +69,23 @@ def stage_steps(stage: str) -> list[str]:
 
 def full_plan(config: Config) -> list[Step]:
     """All steps of `stage=ares`, in order, with all rounds."""
-    steps = _arranged(stage_steps("ares"), config.rounds)
-    return [_wired(step, steps[:number], config) for number, step in enumerate(steps)]
+    return _wired(_arranged(stage_steps("ares"), config.rounds), [], config)
 
 
 def steps_of(config: Config) -> list[Step]:
-    """The steps of the configured stage, in order; with `policy=` nothing is fine-tuned to replace it.
+    """The steps of the configured stage, in order; with `policy=` none is fine-tuned at the start.
 
-    A stage that begins at the start runs all rounds, any other the first.
+    A stage that makes a policy at the start runs all rounds, any other the first.
     """
-    names = list(config.stage.steps)
-    begins = any("start" in spec.places for spec in specs_of(names).values())
-    steps = _arranged(names, config.rounds if begins else 1)
-    plan = full_plan(config)
-    wired = [_wired(step, [*_before(plan, step), *steps[:n]], config) for n, step in enumerate(steps)]
-    return [step for step in wired if not (config.policy and "start" in step.spec.places)]
+    specs = specs_of(config.stage.steps)
+    begins = any(_is_start(spec) for spec in specs.values())
+    steps = _arranged(list(config.stage.steps), config.rounds if begins else 1)
+    wired = _wired(steps, full_plan(config), config)
+    return [step for step in wired if not (config.policy and _is_start(step.spec))]
+
+
+def _is_start(spec: StepSpec) -> bool:
+    return spec.place == "start" and "policy" in spec.writes
 
 
 def stage_of(step: Step, config: Config) -> str:
@@ -95,28 +98,20 @@ def stage_of(step: Step, config: Config) -> str:
     return config.stage.name
 
 
-def _arranged(names: Sequence[str], rounds: int) -> list[Step]:
+def _arranged(listed: Sequence[str], rounds: int) -> list[Step]:
     """The steps of a list in the order in which they run: the start's, those of each round, the final ones."""
-    specs = list(specs_of(names).items())
-    placed: dict[Place, list[tuple[str, StepSpec]]] = {"start": [], "round": [], "final": []}
-    for number, (name, spec) in enumerate(specs):
-        for place in _places(spec, [later for _, later in specs[number + 1 :]]):
-            placed[place].append((name, spec))
-    return [
-        *(Step(name, spec, "", 0) for name, spec in placed["start"]),
-        *(
-            Step(name, spec, f"round-{number}", number)
-            for number in range(1, rounds + 1)
-            for name, spec in placed["round"]
-        ),
-        *(Step(name, spec, "final", _LAST) for name, spec in placed["final"]),
+    specs = specs_of(listed)
+    placed: dict[str, list[str]] = {"start": [], "round": [], "final": []}
+    for text in listed:
+        place, _, name = text.rpartition("/")
+        if name in specs and name != "prepare":
+            placed[place or specs[name].place].append(name)
+    orders: list[tuple[Place, int]] = [
+        ("start", 0),
+        *(("round", n + 1) for n in range(rounds)),
+        ("final", _LAST),
     ]
-
-
-def _places(spec: StepSpec, later: Sequence[StepSpec]) -> list[Place]:
-    """Where a step runs: in each of its places that has a later step; if none has, in its last place."""
-    needed = {other.places[0] for other in later if len(other.places) == 1}
-    return [place for place in spec.places if place in needed] or list(spec.places[-1:])
+    return [Step(name, specs[name], place, order) for place, order in orders for name in placed[place]]
 
 
 def _before(plan: Sequence[Step], step: Step) -> list[Step]:
@@ -127,18 +122,23 @@ def _before(plan: Sequence[Step], step: Step) -> list[Step]:
     return [other for other in plan if other.order <= step.order]
 
 
-def _wired(step: Step, before: Sequence[Step], config: Config) -> Step:
-    inputs = {}
-    for read in step.spec.reads_of(config):
-        name = read.rstrip("?")
-        if name in PREPARED:
-            continue
-        artefact = "policy" if name == "initial" else name
-        makers = [other for other in before if artefact in other.spec.writes]
-        if makers:
-            inputs[name] = Source(makers[0 if name == "initial" else -1].key, artefact)
-        elif name == read:
-            raise AresError(
-                f"{step.key} reads {name!r}, which no step before it writes; see docs/extending.md."
-            )
-    return replace(step, inputs=inputs)
+def _wired(steps: Sequence[Step], plan: Sequence[Step], config: Config) -> list[Step]:
+    """The steps with their inputs, from the steps before them in the list or, failing that, in the plan."""
+    found: list[Step] = []
+    for step in steps:
+        before = [*_before(plan, step), *found]
+        inputs = {}
+        for read in step.spec.reads_of(config, step.place):
+            name = read.rstrip("?")
+            artefact = "policy" if name == "initial" else name
+            makers = [other for other in before if artefact in other.spec.writes]
+            if makers:
+                inputs[name] = Source(makers[0 if name == "initial" else -1].key, artefact)
+            elif name == read and name not in PREPARED:
+                raise AresError(
+                    f"{step.key} reads {name!r}, which no step before it writes; see docs/extending.md."
+                )
+        common = {other.key for other in before if other.shared}
+        shared = step.spec.shared and all(source.key in common for source in inputs.values())
+        found.append(replace(step, inputs=inputs, shared=shared))
+    return found

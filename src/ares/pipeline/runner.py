@@ -12,11 +12,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from ares.config.compose import to_plain
 from ares.config.schema import Config
-from ares.launch.group import Place, place_of, run_in_group
-from ares.launch.meeting import Leader, follow
+from ares.launch.group import dismiss, follow, run_in_group
 from ares.launch.notices import quieten
-from ares.launch.placement import check_devices
+from ares.launch.placement import check_devices, check_processes
 from ares.pipeline.manifest import (
     StepEntry,
     artefact_at,
@@ -30,6 +30,7 @@ from ares.pipeline.manifest import (
 from ares.pipeline.plan import Step, steps_of
 from ares.pipeline.stale import Fingerprint, Run, difference, refusal
 from ares.pipeline.sweeps.sharing import run_once
+from ares.ranks import is_first, world_size
 from ares.steps.common.contract import StepContext, StepResult, function_of, spec_of
 from ares.steps.common.inputs import log_metrics
 from ares.steps.prepare import prepared
@@ -44,29 +45,25 @@ _HEADLINE = 6  # metrics that a step's last line prints
 def run_stage(config: Config, *, shared_only: bool = False) -> bool:
     """Runs `config.stage` in `<paths.runs>/<run>`; with `shared_only` the steps alone that a sweep's jobs share.
 
-    Returns whether this process orchestrates the run, False where it only started ranks for another one.
+    Returns whether this process orchestrates the run; False where it is another rank of the user's torchrun.
 
     Raises AresError where an upstream artefact is missing, a finished step's configuration or inputs
     differ (`on_change=refuse`), or another process writes the same run.
     """
     quieten()
+    check_processes(config)
     check_devices(config)
-    place, root = place_of(config), run_folder(config)
-    root.mkdir(parents=True, exist_ok=True)
-    if not place.leads:
-        follow(root / ".launch", place)
+    if not is_first():
+        follow()
         return False
+    root = run_folder(config)
+    root.mkdir(parents=True, exist_ok=True)
     with _lock(root):
-        # What a killed run left; whoever follows calls again.
-        shutil.rmtree(root / ".launch", ignore_errors=True)
-        leader = Leader(root / ".launch", place.others)
         try:
-            _run_steps(root, config, place, leader, shared_only)
+            _run_steps(root, config, shared_only)
         finally:
-            leader.dismiss()
             _finish_wandb()
-        if not place.others:
-            shutil.rmtree(root / ".launch", ignore_errors=True)
+    dismiss()
     return True
 
 
@@ -93,19 +90,21 @@ def is_finished(config: Config) -> bool:
     return True
 
 
-def _run_steps(root: Path, config: Config, place: Place, leader: Leader, shared_only: bool) -> None:
+def _run_steps(root: Path, config: Config, shared_only: bool) -> None:
+    world = config.trainer.devices * config.trainer.num_nodes
+
     def perform(config: Config, context: StepContext, name: str) -> StepResult:
-        if place.world > 1 and spec_of(name).runs_on == "device":
-            return run_in_group(config, context, name, place, leader.announce, leader.failure)
+        if world > 1 and spec_of(name).runs_on == "device":
+            return run_in_group(config, context, name)
         return function_of(name)(config, context)
 
-    if config.trainer.threads and place.world == 1:
+    if config.trainer.threads and world == 1:
         import torch
 
         torch.set_num_threads(config.trainer.threads)
     planned = steps_of(config)
     steps = [step for step in planned if step.shared or not shared_only]
-    run = Run(root, config, planned, _checked_source(root, config, place, steps))
+    run = Run(root, config, planned, _checked_source(root, config, world, steps))
     ran = [_run_step(run, step, perform) for step in steps]
     if shared_only:
         return
@@ -113,12 +112,12 @@ def _run_steps(root: Path, config: Config, place: Place, leader: Leader, shared_
         print(f"{config.run}: everything that stage={config.stage.name} makes is there; nothing to do.")
 
 
-def _checked_source(root: Path, config: Config, place: Place, steps: Sequence[Step]) -> dict[str, Path]:
+def _checked_source(root: Path, config: Config, world: int, steps: Sequence[Step]) -> dict[str, Path]:
     """The prepared folders. Raises one AresError for all that cannot work in them and in the steps still to do."""
     source: dict[str, Path] = {}
     found = []
     try:
-        source = _source(root, config, place)
+        source = _source(root, config, world)
     except AresError as error:
         found.append(str(error))
     done = read_manifest(root)
@@ -133,15 +132,15 @@ def _checked_source(root: Path, config: Config, place: Place, steps: Sequence[St
     return source
 
 
-def _source(root: Path, config: Config, place: Place) -> dict[str, Path]:
-    make = config.data["name"] == "sample" or "prepare" in config.stage.steps
-    if place.world == 1 or not make:
+def _source(root: Path, config: Config, world: int) -> dict[str, Path]:
+    make = config.data.name == "sample" or "prepare" in config.stage.steps
+    if world == 1 or world_size() > 1 or not make:
         return prepared(config, make=make)
     try:
         return prepared(config, make=False)
     except AresError:
-        # Features are extracted on a GPU, which this process leaves alone; one process does it.
-        run_in_group(config, StepContext(root, "prepare", root, 0, config, ""), "prepare", Place())
+        # Features are extracted on a GPU, which the orchestrator leaves alone.
+        run_in_group(config, StepContext(root, "prepare", root, 0, config, ""), "prepare", alone=True)
         return prepared(config, make=False)
 
 
@@ -168,7 +167,7 @@ def _lock(root: Path) -> Iterator[None]:
 
 def _write_config(root: Path, config: Config) -> None:
     with atomic_path(root / "config.yaml") as path:
-        path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+        path.write_text(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -180,7 +179,7 @@ def _run_step(run: Run, step: Step, perform: Perform) -> bool:
     """Runs a step unless it is finished; returns whether it ran."""
     root, config = run.root, run.config
     now = run.fingerprint(step)
-    changes_nothing = step.spec.asks_teacher and config.teacher["dry_run"]
+    changes_nothing = step.spec.asks_teacher and config.teacher.dry_run
     if _is_done(run, step, now, changes_nothing):
         return False
     if not changes_nothing:

@@ -43,7 +43,9 @@ class Run:
         """The fingerprint of a step. Raises AresError where an input is missing or was altered."""
         manifest = read_manifest(self.root)
         inputs = {name: self.input_of(step, source, manifest) for name, source in step.inputs.items()}
-        for name in [n for n in PREPARED if n in self.source and n in step.spec.reads_of(self.config)]:
+        for name in [
+            n for n in PREPARED if n in self.source and n in step.spec.reads_of(self.config, step.place)
+        ]:
             inputs[name] = Artefact(str(self.source[name]), self._prepared_hash(name))
         for name, (path, sha256) in step.spec.files(self.config).items():
             inputs[name] = Artefact(str(path.resolve()), sha256)
@@ -94,7 +96,7 @@ def settings_of(step: Step, config: Config) -> dict[str, Any]:
     found = {key: _plain(_value(config, key)) for key in step.spec.settings if key != "teacher"}
     if step.spec.asks_teacher:
         fingerprint = make_teacher(config).fingerprint()
-        found["teacher"] = {"_target_": config.teacher["_target_"], "fingerprint": fingerprint}
+        found["teacher"] = {"_target_": config.teacher._target_, "fingerprint": fingerprint}
     return found
 
 

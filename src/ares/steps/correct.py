@@ -19,7 +19,7 @@ SPEC = StepSpec(
     reads=("data", "rationales"),
     writes=("corrections",),
     settings=("teacher", "correct"),
-    places=("round",),
+    place="round",
     check=lambda config, source: check_teacher(config),
 )
 

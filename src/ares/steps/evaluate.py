@@ -25,7 +25,7 @@ from ares.types import AresError, Problem
 
 SPEC = StepSpec(
     name="evaluate",
-    reads=lambda config: (
+    reads=lambda config, place: (
         ("data",)
         if config.evaluate.predictions
         else ("data", "predictions", f"rationales-{config.evaluate.split}")
@@ -79,7 +79,7 @@ def check_split(config: Config, data: Path) -> None:
     split = config.evaluate.split
     if not _answered(problems, splits[split]):
         raise AresError(
-            f"The {split} split of data={config.data['name']} has no question whose answer is known; score another: "
+            f"The {split} split of data={config.data.name} has no question whose answer is known; score another: "
             "evaluate.split=val (lora writes leaderboard.json for a test split whose answers are withheld)."
         )
 

@@ -18,14 +18,13 @@ from ares.types import Problem, Rationale
 
 SPEC = StepSpec(
     name="generate",
-    reads=lambda config: (
+    reads=lambda config, place: (
         ("data", "policy") if config.generate.predictions else ("data", "features", "policy")
     ),
-    # In a round `rationales`, of the train split; at the end those of each split.
+    # In a round `rationales`, those of the train split; at the end one file for each split.
     writes=("rationales", "rationales-train", "rationales-val", "rationales-test"),
     settings=("text", "model._target_", "generate.max_new_tokens", "generate.batch_size"),
     runs_on="device",
-    places=("round", "final"),
     files=lambda config: published_files(config.generate.predictions),
 )
 

@@ -17,7 +17,7 @@ from ares.types import AresError, Problem, Verdict
 
 SPEC = StepSpec(
     name="judge",
-    reads=lambda config: ("data", f"rationales-{config.judge.split}"),
+    reads=lambda config, place: ("data", f"rationales-{config.judge.split}"),
     writes=("verdicts",),
     settings=("teacher", "judge.split", "judge.questions"),
     files=lambda config: {"against": (other_rationales(config), sha256_file(other_rationales(config)))},

@@ -43,7 +43,7 @@ SPEC = StepSpec(
         *keys_of("rl", "micro_batch_size holdout eval_questions share_trunk lora"),
     ),
     runs_on="device",
-    places=("round",),
+    place="round",
     folder="ppo",
     check=lambda config, source: check_objective(config),
     headline=("before/score_per_sentence", "after/score_per_sentence", "train/kl_k3", "after/repetition"),

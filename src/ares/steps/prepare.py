@@ -1,13 +1,14 @@
 """prepare: problems, captions and image features as files, made once for all runs that use the same ones."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from hydra.utils import get_method
 
 from ares.config.commands import command
+from ares.config.options import DataConfig
 from ares.config.schema import Config
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.features import features_folder, making
@@ -20,36 +21,33 @@ SPEC = StepSpec(
     reads=(),
     writes=(),
     runs_on="device",
-    places=(),
 )
 
-# What the settings of the group say to this step rather than to the reader.
-_NOT_THE_READERS = ("name", "_target_", "root", "hub", "sizes", "captioner")
 PROBLEM_FILES = ("problems.json", "aokvqa_v1p0_*.json", "problems.jsonl", "problems.parquet")
 _SOURCES = (*PROBLEM_FILES, "pid_splits.json")
 
 
-def read_problems(data: Mapping[str, Any], root: Path) -> tuple[dict[str, Problem], dict[str, list[str]]]:
+def read_problems(data: DataConfig, root: Path) -> tuple[dict[str, Problem], dict[str, list[str]]]:
     """The problems by pid and the pids of each split in order, through the reader that `data._target_` names."""
-    settings = {key: value for key, value in data.items() if key not in _NOT_THE_READERS}
-    # Not instantiate(), which would wrap the reader's own words about bad data in its own.
-    return get_method(data["_target_"])(str(root), **settings)
+    captions = {"captions": data.captions} if data.captions else {}
+    return data.build(str(root), **captions)
 
 
 def source_hash(config: Config) -> str:
     """The hash of the problems' files and of how they are read, or of what a generated data set is made from."""
-    if config.data["name"] == "sample":
+    if config.data.name == "sample":
         return hash_of({"sample": _sample_settings(config)})
     captions = captions_file(config.data)
-    files = [*_source_files(Path(config.data["root"])), *([captions] if captions.exists() else [])]
-    reading = {key: config.data.get(key) for key in ("rationale", "seed") if key in config.data}
+    files = [*_source_files(_root(config.data)), *([captions] if captions.exists() else [])]
+    # `coco` says where images are, not how problems are read.
+    reading = {key: value for key, value in config.data.arguments.items() if key != "coco"}
     return hash_of([[[path.name, sha256_file(path)] for path in files], reading])
 
 
-def captions_file(data: Mapping[str, Any]) -> Path:
+def captions_file(data: DataConfig) -> Path:
     """Where a data set's captions are, if it has any."""
-    root = Path(data["root"])
-    return Path(data["captions"] or (root if root.is_dir() else root.parent) / "captions.json")
+    root = _root(data)
+    return Path(data.captions or (root if root.is_dir() else root.parent) / "captions.json")
 
 
 def prepared(config: Config, *, make: bool) -> dict[str, Path]:
@@ -59,11 +57,11 @@ def prepared(config: Config, *, make: bool) -> dict[str, Path]:
     with `make` what is absent is made. Raises AresError where something is absent and may not be made.
     """
     shared = (Path(config.paths.runs) / "shared").resolve()
-    data = _sample(config, shared, make) if config.data["name"] == "sample" else _source(config, make)
-    if make and (config.data.get("captioner") or {}).get("model"):
+    data = _sample(config, shared, make) if config.data.name == "sample" else _source(config, make)
+    if make and config.data.captioner.model:
         _captions(config, data)
     found = {"data": data}
-    if config.features["_target_"] is not None:
+    if config.features._target_ is not None:
         found["features"] = features_folder(config, shared, _images(config, data), make=make)
     return found
 
@@ -94,6 +92,12 @@ def prepare_alone(config: Config) -> list[str]:
     return lines
 
 
+def _root(data: DataConfig) -> Path:
+    if not data.root:
+        raise AresError(f"data.root is not set; give the folder or file of data={data.name}.")
+    return Path(data.root)
+
+
 def _source_files(root: Path, names: Iterable[str] = _SOURCES) -> list[Path]:
     if root.is_file():
         return [root]
@@ -101,7 +105,7 @@ def _source_files(root: Path, names: Iterable[str] = _SOURCES) -> list[Path]:
 
 
 def _source(config: Config, make: bool) -> Path:
-    root, hub = Path(config.data["root"]), config.data.get("hub")
+    root, hub = _root(config.data), config.data.hub
     # By the problems alone: a fetch that was killed may have left the splits, which it writes first.
     if not _source_files(root, PROBLEM_FILES) and make and hub:
         from ares.data.hub import fetch_hub
@@ -111,7 +115,7 @@ def _source(config: Config, make: bool) -> Path:
             if not _source_files(root, PROBLEM_FILES):
                 fetch_hub(hub, root)
     if not root.exists():
-        fetch = f"fetch {hub} with `{command('prepare', data=config.data['name'])}`, " if hub else ""
+        fetch = f"fetch {hub} with `{command('prepare', data=config.data.name)}`, " if hub else ""
         raise AresError(
             f"There is no data in {root.resolve()} (data.root); put it there, {fetch}or try the built-in problems "
             "with `python train.py experiment=demo`."
@@ -125,7 +129,7 @@ def _sample_settings(config: Config) -> dict[str, Any]:
     # The generator is part of what the data are made from: other code, other data.
     code = sorted(Path(ares.data.sample.__path__[0]).rglob("*.py"))
     return {
-        "sizes": dict(config.data["sizes"]),
+        "sizes": asdict(config.data.sizes),
         "seed": config.seed,
         "generator": hash_of([[path.name, sha256_file(path)] for path in code]),
     }
@@ -137,22 +141,28 @@ def _sample(config: Config, shared: Path, make: bool) -> Path:
         if not whole:
             from ares.data.sample import write_sample
 
-            write_sample(folder, sizes=dict(config.data["sizes"]), seed=config.seed)
+            write_sample(folder, sizes=asdict(config.data.sizes), seed=config.seed)
             write_json(folder / "prepared.json", _sample_settings(config))
     return folder
 
 
 def _images(config: Config, data: Path) -> dict[str, Path]:
     # Images are the same whatever is said of them: no captions, which may not be written yet.
-    problems, _ = read_problems({**config.data, "captions": None}, data)
+    problems, _ = read_problems(replace(config.data, captions=None), data)
     return {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
 
 
 def _captions(config: Config, data: Path) -> None:
     from ares.vision.captions import Captioner, write_captions
 
-    settings = dict(config.data["captioner"])
-    reading = {key: settings.pop(key) for key in ("batch_size", "workers", "on_corrupt")}
-    path = captions_file({**config.data, "root": data})
+    settings = config.data.captioner
+    path = captions_file(replace(config.data, root=str(data)))
     with FileLock(path.with_name(f".{path.name}.lock")):
-        write_captions(_images(config, data), Captioner(**settings), path, **reading)
+        write_captions(
+            _images(config, data),
+            Captioner(str(settings.model), settings.prompt, settings.max_new_tokens),
+            path,
+            batch_size=settings.batch_size,
+            workers=settings.workers,
+            on_corrupt=settings.on_corrupt,
+        )

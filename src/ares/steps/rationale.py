@@ -8,7 +8,14 @@ from ares.evaluation.rationales import rouge_l
 from ares.ranks import gather, is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.fitting import data_arguments, fit_data
-from ares.steps.common.inputs import device_of, examples_of, load_problems, policy_class, reading_of
+from ares.steps.common.inputs import (
+    device_of,
+    examples_of,
+    load_problems,
+    model_settings,
+    policy_class,
+    reading_of,
+)
 from ares.storage.files import atomic_folder
 from ares.text.prompts import LETTERS, answer_sentence
 from ares.types import Example
@@ -25,8 +32,7 @@ SPEC = StepSpec(
     writes=("policy",),
     settings=("seed", "text", "model", "tokenizer", "rationale", "generate.batch_size", "trainer.precision"),
     runs_on="device",
-    places=("start",),
-    folder="rationale",
+    place="start",
     shared=True,
 )
 
@@ -39,7 +45,7 @@ def rationale(config: Config, context: StepContext) -> StepResult:
     train = examples_of(problems, splits["train"], "QCM-E", config)
     tokenizer = _tokenizer(config, context, train)
     policy = policy_class(config).start(
-        config.model,
+        model_settings(config),
         tokenizer,
         seed=config.seed,
         dropout=config.rationale.dropout,
@@ -66,7 +72,7 @@ def _tokenizer(
 ) -> "PreTrainedTokenizerBase":
     from ares.text.tokenizers import load_tokenizer, train_tokenizer
 
-    source = config.tokenizer.path or config.model["init"]
+    source = config.tokenizer.path or config.model.init
     if source:
         return load_tokenizer(source)
     texts = [text for example in train.values() for text in (example.prompt, example.target)]

@@ -32,7 +32,7 @@ SPEC = StepSpec(
         *keys_of("rl", "generation_batch reference"),
     ),
     runs_on="device",
-    places=("round",),
+    place="round",
     folder="rollouts",
     shared=True,
 )

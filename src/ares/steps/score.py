@@ -18,7 +18,7 @@ SPEC = StepSpec(
     reads=("data", "rollouts"),
     writes=("feedback",),
     settings=("teacher",),
-    places=("round",),
+    place="round",
     shared=True,
     check=lambda config, source: check_teacher(config),
 )

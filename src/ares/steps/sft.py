@@ -14,7 +14,7 @@ SPEC = StepSpec(
     writes=("policy",),
     settings=("seed", "text", "model._target_", "sft", "generate.batch_size", "trainer.precision"),
     runs_on="device",
-    places=("round",),
+    place="round",
     folder="sft",
 )
 

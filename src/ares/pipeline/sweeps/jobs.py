@@ -1,17 +1,18 @@
-"""Sweeps: many settings of one stage, with everything that they share made once, before the first of them starts."""
+"""Sweeps: many settings of one stage; steps that do not depend on them run once, before the first job starts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
-from ares.config.command_line import problems_with
 from ares.config.commands import is_swept
 from ares.config.compose import to_config
 from ares.config.schema import Config
 from ares.config.validation import validate
-from ares.launch.group import place_of
+from ares.launch.placement import processes_started
 from ares.pipeline.manifest import read_manifest
 from ares.pipeline.runner import is_finished, run_folder, run_stage
 from ares.pipeline.sweeps.search import Setting, settings_of
@@ -22,7 +23,7 @@ from ares.types import AresError
 
 @dataclass(frozen=True)
 class Job:
-    """One setting of a sweep: `name` is its folder, `overrides` its whole command line."""
+    """One setting of a sweep: `name` is its folder, `overrides` its complete command line."""
 
     name: str
     setting: Setting
@@ -31,15 +32,14 @@ class Job:
 
 
 def run_sweep(master: DictConfig, loader: Any, launcher: Any, arguments: list[str]) -> list[Any]:
-    """Runs all jobs of a command line's overrides that are not finished; returns Hydra's results of these.
+    """Runs the unfinished jobs of a command line's overrides; returns Hydra's results of these.
 
     `master` is the composed configuration with its `hydra` block, `loader` composes a job's, `launcher` runs jobs.
     Afterwards the sweep's table is printed and stands in `<paths.runs>/<run>/sweep`. Raises AresError for
     mistakes, before anything has run, and where jobs failed, after the others have ended.
     """
     jobs = jobs_of(master, loader, arguments)
-    place = place_of(jobs[0].config)
-    if place.world != place.count:
+    if processes_started() > 1:
         raise AresError("A sweep starts its own processes; run it without torchrun or srun.")
     for job in jobs:
         if not is_finished(job.config):
@@ -62,9 +62,9 @@ def run_sweep(master: DictConfig, loader: Any, launcher: Any, arguments: list[st
     rows = [job_row(job.name, dict(job.setting), run_folder(job.config), job.name in failed) for job in jobs]
     print(write_sweep(folder, rows))
     if failed:
-        told = "".join(f"\n  {name}: {error}" for name, error in errors.items())
+        reasons = "".join(f"\n  {name}: {error}" for name, error in errors.items())
         raise AresError(
-            f"{len(failed)} of {len(jobs)} jobs failed ({', '.join(failed)}); the same command again retries them.{told}"
+            f"{len(failed)} of {len(jobs)} jobs failed ({', '.join(failed)}); the same command again retries them.{reasons}"
         )
     return results
 
@@ -76,7 +76,7 @@ def _make_shared(config: Config) -> None:
         message = str(error)
         if f"run={config.run}" not in message and f"run='{config.run}'" not in message:
             raise
-        # What a job misses is to be made in the run that the jobs start from.
+        # What a job lacks must be made in the run that the jobs start from.
         raise AresError(message.replace(config.run, str(config.sweep.of))) from None
 
 
@@ -84,8 +84,6 @@ def jobs_of(master: DictConfig, loader: Any, arguments: Sequence[str]) -> list[J
     """The jobs of a command line. Raises AresError with every mistake in any of them."""
     config = _composed(loader, master, [text for text in arguments if not is_swept(text)])
     params = [f"{key}={value}" for key, value in config.sweep.params.items()]
-    if problems := problems_with(params):
-        raise AresError("\n".join(problems))
     fixed, settings = settings_of([*params, *arguments], samples=config.sweep.samples, seed=config.sweep.seed)
     common = [*fixed, *_what_all_get(config)]
     jobs, mistakes = [], []
@@ -103,7 +101,7 @@ def jobs_of(master: DictConfig, loader: Any, arguments: Sequence[str]) -> list[J
 
 
 def names_of(settings: Sequence[Setting]) -> list[str]:
-    """Each job's folder; those that would share one end in a hash of what they set."""
+    """Each job's folder; equal names are distinguished by a hash of the setting."""
     names = [name_of(setting) for setting in settings]
     return [
         name if names.count(name) == 1 else f"{name}-{hash_of([list(pair) for pair in setting])[:6]}"
@@ -120,10 +118,13 @@ def name_of(setting: Setting) -> str:
 
 
 def _composed(loader: Any, master: DictConfig, overrides: Sequence[str]) -> Config:
-    config = loader.load_sweep_config(master, list(overrides))
-    return to_config(
-        DictConfig({key: value for key, value in config.items_ex(resolve=False) if key != "hydra"})
-    )
+    try:
+        config = loader.load_sweep_config(master, list(overrides))
+        return to_config(
+            DictConfig({key: value for key, value in config.items_ex(resolve=False) if key != "hydra"})
+        )
+    except (HydraException, OmegaConfBaseException) as error:
+        raise AresError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from error
 
 
 def _what_all_get(config: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""What came of a sweep's jobs: a table and a picture of it."""
+"""The results of a sweep's jobs as a table and a bar chart."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -8,7 +8,7 @@ from typing import Any
 from ares.pipeline.manifest import StepEntry, read_manifest
 from ares.storage.files import atomic_path, read_json, write_json
 
-# Figures of a job by column: the steps that may have them, their names there, and the sign to show them with.
+# The metric in each column: the step it comes from, its name there, and the sign to show it with.
 COLUMNS = {
     "score": ("ppo", "after/score_per_sentence", 1),
     "score before": ("ppo", "before/score_per_sentence", 1),
@@ -21,9 +21,9 @@ _ROW, _NAME, _BAR, _TEXT = 22, 300, 150, 60
 
 
 def job_row(name: str, setting: Mapping[str, str], root: Path, failed: bool) -> dict[str, Any]:
-    """One job's line: its setting, state, figures (None where it has none), seconds and Teacher requests of its own.
+    """One job's row: its setting, state, metrics (None where it has none), seconds and Teacher requests of its own.
 
-    `shared` maps the folders of shared steps to the requests that each took, once for all jobs.
+    `shared` maps the folder of each step that ran once for all jobs to its number of requests.
     """
     steps = read_manifest(root)
     own = [entry for entry in steps.values() if not entry.shared]
@@ -81,7 +81,7 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
 
 
 def picture(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
-    """The table as SVG: a bar for each figure of each job, as long as its share of the column's largest."""
+    """The table as SVG: a bar for each metric of each job, relative to the largest in its column."""
     width = _NAME + len(columns) * (_BAR + _TEXT)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{(len(rows) + 2) * _ROW}" '

@@ -18,7 +18,6 @@ from ares.storage.files import write_jsonl
 from ares.teachers.base import Teacher
 from ares.teachers.ledger.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
-from ares.teachers.services.settings import check_switches, is_number
 from ares.types import AresError
 
 Item = TypeVar("Item")
@@ -26,20 +25,15 @@ Row = TypeVar("Row")
 Reject = Callable[[str, FeedbackError, str], None]  # row id, reason, request hash
 Ask = Callable[[Teacher, Item, Reject], Coroutine[Any, Any, Row]]
 
-# Settings of the group that are not the Teacher's own and do not affect replies.
-_STEPS_OWN = ("name", "_target_", "max_quarantine", "max_usd", "dry_run")
-
 
 def teacher_class(config: Config) -> type[Teacher]:
     """The class of the configured Teacher."""
-    return get_class(config.teacher["_target_"])
+    return get_class(config.teacher._target_ or "")
 
 
 def make_teacher(config: Config, ledger: Ledger | None = None) -> Teacher:
     """The configured Teacher; raises AresError for impossible settings."""
-    settings = {key: value for key, value in config.teacher.items() if key not in _STEPS_OWN}
-    # Not instantiate(), which would wrap the Teacher's error messages in its own.
-    return teacher_class(config)(ledger=ledger, **settings)
+    return config.teacher.build(ledger=ledger)
 
 
 def check_teacher(config: Config) -> None:
@@ -54,18 +48,13 @@ def teacher_warnings(config: Config) -> list[str]:
     Raises AresError without a key or a package, for an impossible setting, and for a cap without a price.
     """
     teacher = make_teacher(config)
-    limit, cap = config.teacher["max_quarantine"], config.teacher["max_usd"]
-    if not (is_number(limit) and 0 <= limit <= 1):
-        raise AresError(f"teacher.max_quarantine={limit}: give a fraction from 0 to 1.")
-    if cap is not None and not (is_number(cap) and cap >= 0):
-        raise AresError(f"teacher.max_usd={cap}: give US dollars, 0 or more, or leave it out.")
+    cap = config.teacher.max_usd
     if cap is not None and not teacher.priced:
         raise AresError(
-            f"teacher.max_usd={cap}: the price of model {config.teacher['model']} is unknown; add it to "
+            f"teacher.max_usd={cap}: the price of model {config.teacher.arguments['model']} is unknown; add it to "
             "conf/prices.yaml, or leave teacher.max_usd out."
         )
-    check_switches(teacher.name, dry_run=config.teacher["dry_run"])
-    return [] if config.teacher["dry_run"] else teacher.check()
+    return [] if config.teacher.dry_run else teacher.check()
 
 
 @dataclass
@@ -123,10 +112,10 @@ def ask_teacher(
     the program ends.
     """
     teacher = _paid_teacher(config, context)
-    if config.teacher["dry_run"]:
+    if config.teacher.dry_run:
         dry_run(teacher, [ask(teacher, item, lambda *_: None) for item in items], context.key)
     path = context.folder / f"{artefact}-quarantine.jsonl"
-    quarantine = Quarantine(path, config.teacher["max_quarantine"], total)
+    quarantine = Quarantine(path, config.teacher.max_quarantine, total)
     try:
         jobs = [ask(teacher, item, quarantine.add) for item in items]
         rows = asyncio.run(_run_all(teacher, jobs, context.key))
@@ -146,7 +135,7 @@ def _paid_teacher(config: Config, context: StepContext) -> Teacher:
         config.paths.ledger,
         payer=str(context.root),
         step=str(context.folder),
-        max_usd=config.teacher["max_usd"],
+        max_usd=config.teacher.max_usd,
     )
     return make_teacher(config, ledger)
 

@@ -21,13 +21,13 @@ class StepSpec:
     name: of the step and of its function
     reads: names of artefacts; each comes from the latest earlier step that writes it. `data` (the problems) and
         `features` come from prepare, `initial` is the first policy of the run, and "value?" may be absent.
-        A function of the configuration where it decides what is read.
+        A function of the configuration and the place where these decide what is read.
     writes: names of the artefacts that the step may return in `StepResult.files`
     settings: keys ("rl.k") and blocks ("text") of the configuration that decide the result; they enter its hash
     runs_on: "device" steps run in one process per device, "host" steps in the process that orchestrates
-    places: at the start, in every round or at the end; a step with several places goes where later steps need it
-    folder: the step's own folder inside its place; without one it writes into the place itself
-    shared: whether the jobs of a sweep run the step once for all of them
+    place: where the step runs unless a stage lists it as `<place>/<name>`: at the start, in every round or at the end
+    folder: the step's own folder inside its place; without one it writes into the place's folder
+    shared: whether the jobs of a sweep run the step once for all, where all that it reads is shared, too
     headline: metrics that the step's last line prints; the first few if empty
     files: files outside the run that the configuration names, as {input name: (path, sha256)}
     check: raises AresError for what cannot work; called before the first step runs, with the prepared folders by
@@ -35,11 +35,11 @@ class StepSpec:
     """
 
     name: str
-    reads: tuple[str, ...] | Callable[[Config], tuple[str, ...]]
+    reads: tuple[str, ...] | Callable[[Config, Place], tuple[str, ...]]
     writes: tuple[str, ...]
     settings: tuple[str, ...] = ()
     runs_on: Literal["host", "device"] = "host"
-    places: tuple[Place, ...] = ("final",)
+    place: Place = "final"
     folder: str = ""
     shared: bool = False
     headline: tuple[str, ...] = ()
@@ -51,9 +51,9 @@ class StepSpec:
         """Whether the step sends requests to the Teacher."""
         return "teacher" in self.settings
 
-    def reads_of(self, config: Config) -> tuple[str, ...]:
-        """The artefacts that the step reads with this configuration."""
-        return self.reads(config) if callable(self.reads) else self.reads
+    def reads_of(self, config: Config, place: Place) -> tuple[str, ...]:
+        """The artefacts that the step reads with this configuration in this place."""
+        return self.reads(config, place) if callable(self.reads) else self.reads
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,10 @@ def keys_of(block: str, names: str) -> tuple[str, ...]:
     return tuple(f"{block}.{name}" for name in names.split())
 
 
-def specs_of(names: Iterable[str]) -> dict[str, StepSpec]:
-    """The specs of those names in a stage's list that are steps."""
-    return {name: spec_of(name) for name in names if name not in _NOT_STEPS}
+def specs_of(listed: Iterable[str]) -> dict[str, StepSpec]:
+    """The specs by name of those entries of a stage's list that are steps."""
+    names = [text.rpartition("/")[2] for text in listed if text not in _NOT_STEPS]
+    return {name: spec_of(name) for name in names}
 
 
 def spec_of(name: str) -> StepSpec:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from hydra.utils import instantiate
 
 from ares.config.commands import command
 from ares.config.schema import Config
@@ -19,9 +18,6 @@ from ares.types import AresError
 from ares.vision.features import FeatureStore
 from ares.vision.reading import stamp, stamps
 
-# What the settings of the group say to this step rather than to the encoder.
-_NOT_THE_ENCODERS = ("name", "path", "arrays", "name_map", "batch_size", "workers", "on_corrupt")
-
 
 def features_folder(config: Config, shared: Path, images: Mapping[str, Path], *, make: bool) -> Path:
     """The folder of the features of problems' `images` (pid to path): `features.path`, or one in `shared`.
@@ -29,13 +25,13 @@ def features_folder(config: Config, shared: Path, images: Mapping[str, Path], *,
     With `make` what is absent or out of date is made. Raises AresError where it is and may not be made, or where
     problems' images have no features and `features.on_corrupt` does not say skip.
     """
-    if config.features["path"]:
-        folder = Path(config.features["path"]).resolve()
+    if config.features.path:
+        folder = Path(config.features.path).resolve()
     else:
         folder = _own_folder(config, shared, images, make)
     store = FeatureStore(folder)
     store.check_owners(images)
-    if config.features.get("on_corrupt") != "skip":
+    if config.features.on_corrupt != "skip":
         _check_complete(store, images)
     return folder
 
@@ -49,28 +45,32 @@ def making(folder: Path) -> Iterator[bool]:
 
 
 def _own_folder(config: Config, shared: Path, images: Mapping[str, Path], make: bool) -> Path:
-    settings = {key: value for key, value in config.features.items() if key not in _NOT_THE_ENCODERS}
-    folder = shared / f"features-{_key(config, settings, images)}"
+    folder = shared / f"features-{_key(config, images)}"
     made_of = _stamp(config, images)
     if not make and _made_of(folder) != made_of:
         raise AresError(
-            f"The image features of data={config.data['name']} are not extracted yet, or of other images than there are now; "
+            f"The image features of data={config.data.name} are not extracted yet, or of other images than there are now; "
             f"make them with `{command('prepare')}`, or do without images: features=none."
         )
     with making(folder):
         if _made_of(folder) != made_of:
             (folder / "prepared.json").unlink(missing_ok=True)
-            _make(config, settings, images, folder)
-            write_json(folder / "prepared.json", {**settings, "images": made_of})
+            _make(config, images, folder)
+            write_json(folder / "prepared.json", {**_encoder(config), "images": made_of})
     return folder
 
 
-def _key(config: Config, settings: Mapping[str, Any], images: Mapping[str, Path]) -> str:
-    if config.features.get("arrays"):
+def _encoder(config: Config) -> dict[str, Any]:
+    return {"_target_": config.features._target_, **config.features.arguments}
+
+
+def _key(config: Config, images: Mapping[str, Path]) -> str:
+    if config.features.arrays:
         # Their content is hashed when they are imported; gigabytes are not read again at every start.
-        files = [Path(config.features[key]) for key in ("arrays", "name_map") if config.features[key]]
+        files = [Path(path) for path in (config.features.arrays, config.features.name_map) if path]
         known = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in files if p.is_file()]
-        return hash_of([known, config.features.get("repeat", 1)])[:16]
+        return hash_of([known, config.features.arguments.get("repeat", 1)])[:16]
+    settings = _encoder(config)
     weights = [stamps(Path(settings[key])) for key in ("checkpoint", "model") if settings.get(key)]
     # Absolute, or else data sets in different places whose files are called the same would share a folder.
     owners = sorted([pid, os.path.abspath(path)] for pid, path in images.items())
@@ -82,7 +82,7 @@ def _stamp(config: Config, images: Mapping[str, Path]) -> str:
 
     It is no part of the folder's name: after a repair an interrupted extraction goes on in the same folder.
     """
-    if config.features.get("arrays"):
+    if config.features.arrays:
         return "those of the key"  # by which the folder is named
     return hash_of(sorted([os.path.abspath(path), *stamp(path)] for path in set(images.values())))
 
@@ -104,15 +104,21 @@ def _check_complete(store: FeatureStore, images: Mapping[str, Path]) -> None:
         )
 
 
-def _make(config: Config, settings: Mapping[str, Any], images: Mapping[str, Path], folder: Path) -> None:
+def _make(config: Config, images: Mapping[str, Path], folder: Path) -> None:
     features = config.features
-    if features.get("arrays"):
+    if features.arrays:
         from ares.original.feature_arrays import import_features
 
-        name_map = features["name_map"] or Path(features["arrays"]).parent / "name_map.json"
-        import_features(features["arrays"], name_map, folder, repeat=features.get("repeat", 1))
+        name_map = features.name_map or Path(features.arrays).parent / "name_map.json"
+        import_features(features.arrays, name_map, folder, repeat=features.arguments.get("repeat", 1))
         return
     from ares.vision.extraction import extract_features
 
-    reading = {key: features[key] for key in ("batch_size", "workers", "on_corrupt") if key in features}
-    extract_features(images, instantiate(settings), folder, **reading)
+    extract_features(
+        images,
+        features.build(),
+        folder,
+        batch_size=features.batch_size,
+        workers=features.workers,
+        on_corrupt=features.on_corrupt,
+    )

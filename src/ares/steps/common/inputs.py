@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 
+from ares.config.compose import to_plain
 from ares.config.schema import Config
 from ares.ranks import is_first
 from ares.steps.common.contract import StepContext
@@ -42,7 +43,7 @@ def require_own_data(config: Config, root: Path, steps: Mapping[str, Mapping[str
     ]
     if other:
         raise AresError(
-            f"run={config.run}: {', '.join(other)} were made from other data than data={config.data['name']} as it is "
+            f"run={config.run}: {', '.join(other)} were made from other data than data={config.data.name} as it is "
             f"set now; give the run's own settings, which {root / 'config.yaml'} holds, or on_change=keep."
         )
 
@@ -70,7 +71,12 @@ def text_of(config: Config) -> dict[str, Any]:
 
 def policy_class(config: Config) -> type["Policy"]:
     """The class of the configured model (`model._target_`)."""
-    return get_class(config.model["_target_"])
+    return get_class(config.model._target_ or "")
+
+
+def model_settings(config: Config) -> dict[str, Any]:
+    """The settings of the configured model, as its class takes them."""
+    return {"name": config.model.name, "init": config.model.init, **config.model.arguments}
 
 
 def policy_of(config: Config, context: StepContext, folder: Path, *, dropout: float = 0.0) -> "Policy":
@@ -118,14 +124,14 @@ def strategy_of(config: Config, context: StepContext) -> Any:
     world = config.trainer.devices * config.trainer.num_nodes
     if world == 1:
         return "auto"
-    settings = {key: value for key, value in config.strategy.items() if key != "name"}
-    if config.strategy["name"] != "fsdp":
-        return instantiate(settings)
+    timeout = timedelta(seconds=config.strategy.timeout.seconds)
+    if config.strategy.name != "fsdp":
+        return config.strategy.build(timeout=timeout)
     if context.key.endswith("/ppo"):
-        return instantiate({**settings, "data_parallel_size": world})
+        return config.strategy.build(timeout=timeout, data_parallel_size=world)
     from pytorch_lightning.strategies import DDPStrategy
 
-    return DDPStrategy(timeout=instantiate(settings["timeout"]))
+    return DDPStrategy(timeout=timeout)
 
 
 def logs_folder(run_root: Path, key: str) -> Path:
@@ -167,7 +173,7 @@ def wandb_logger(config: Config, root: Path, prefix: str) -> Any:
         offline=not os.environ.get("WANDB_API_KEY"),
         save_dir=str(root),
         prefix=prefix,
-        config=asdict(config),
+        config=to_plain(config),
     )
     logger.LOGGER_JOIN_CHAR = "/"
     return logger

@@ -1,0 +1,165 @@
+"""The groups whose files are open: data, model, features, teacher and strategy."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ares.config.fields import bounded, choice
+from ares.types import AresError
+
+
+@dataclass
+class Option:
+    """The chosen file of a group.
+
+    The fields are what the suite itself reads. All other keys of the file are the `arguments` with which the
+    class or function `_target_` is called, so that a new one takes no change here;
+    those that the field's metadata knows are checked.
+    """
+
+    name: str = ""
+    _target_: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether `_target_` is part of this package, so that its known arguments can be checked."""
+        return (self._target_ or "").startswith("ares.")
+
+    def build(self, *positional: Any, **further: Any) -> Any:
+        """Calls `_target_` with the option's arguments. Raises AresError where there is no such thing."""
+        from hydra.utils import get_object
+
+        # instantiate() would wrap the errors that the target raises.
+        try:
+            target = get_object(self._target_ or "")
+        except (ImportError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise AresError(
+                f"{self.name}: _target_={self._target_} cannot be imported ({reason})."
+            ) from error
+        return target(*positional, **self.arguments, **further)
+
+
+@dataclass
+class SizesConfig:
+    """How many problems are generated for each split."""
+
+    train: int = bounded(600, at_least=1)
+    val: int = bounded(150, at_least=0)
+    test: int = bounded(150, at_least=0)
+
+
+@dataclass
+class CaptionerConfig:
+    """The image-to-text model (folder or hub id) that writes captions; null: none."""
+
+    model: str | None = None
+    prompt: str | None = None
+    max_new_tokens: int = bounded(64, at_least=1)
+    batch_size: int = bounded(8, at_least=1)
+    workers: int = bounded(2, at_least=0)
+    on_corrupt: str = choice("refuse", "skip")
+
+
+@dataclass
+class ReaderArguments:
+    """Known arguments of the readers."""
+
+    coco: str | None = None
+    rationale: str = choice("first", "all", "sample")
+    seed: int = bounded(0, at_least=0)
+
+
+@dataclass
+class DataConfig(Option):
+    """`root`: where the files are, or go from `hub`; `captions`: null for captions.json in `root`."""
+
+    root: str | None = None
+    hub: str | None = None
+    captions: str | None = None
+    captioner: CaptionerConfig = field(default_factory=CaptionerConfig)
+    sizes: SizesConfig = field(default_factory=SizesConfig)
+    arguments: dict[str, Any] = field(default_factory=dict, metadata={"known": ReaderArguments})
+
+
+@dataclass
+class ModelArguments:
+    """Known arguments of models that are built from scratch."""
+
+    d_model: int = bounded(1, at_least=1)
+    d_ff: int = bounded(1, at_least=1)
+    d_kv: int = bounded(1, at_least=1)
+    layers: int = bounded(1, at_least=1)
+    heads: int = bounded(1, at_least=1)
+    feed_forward: str = "relu"
+
+
+@dataclass
+class ModelConfig(Option):
+    """`init`: the folder or hub id of a checkpoint, null for a model from scratch."""
+
+    init: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict, metadata={"known": ModelArguments})
+
+
+@dataclass
+class EncoderArguments:
+    """Known arguments of the encoders."""
+
+    model: str = ""
+    pretrained: bool = True
+    checkpoint: str | None = None
+    precision: str = choice("auto", "32", "bf16")
+    pooled: bool = False
+    repeat: int = bounded(1, at_least=1)
+    patch_size: int = bounded(1, at_least=1)
+    image_size: int = bounded(1, at_least=1)
+    seed: int = bounded(0, at_least=0)
+
+
+@dataclass
+class FeaturesConfig(Option):
+    """`path`: a folder of extracted features; `arrays`, `name_map`: published files to import instead."""
+
+    path: str | None = None
+    arrays: str | None = None
+    name_map: str | None = None
+    batch_size: int = bounded(32, at_least=1)
+    workers: int = bounded(4, at_least=0)
+    on_corrupt: str = choice("refuse", "skip")
+    arguments: dict[str, Any] = field(default_factory=dict, metadata={"known": EncoderArguments})
+
+
+@dataclass
+class TeacherArguments:
+    """Known arguments of the Teachers."""
+
+    structured: bool = True
+    batch: bool = False
+    concurrency: int = bounded(16, at_least=1)
+    timeout: float = bounded(120, above=0)
+    deadline: float = bounded(900, above=0)
+    max_tokens: int | None = bounded(None, at_least=1)
+    noise: float = bounded(0, at_least=0, at_most=1)
+
+
+@dataclass
+class TeacherConfig(Option):
+    """When a step that asks the Teacher stops: too many unusable replies, too much money, a dry run."""
+
+    max_quarantine: float = bounded(0.02, at_least=0, at_most=1)
+    max_usd: float | None = bounded(None, at_least=0)
+    dry_run: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict, metadata={"known": TeacherArguments})
+
+
+@dataclass
+class TimeoutConfig:
+    seconds: float = bounded(1800, above=0)
+
+
+@dataclass
+class StrategyConfig(Option):
+    """Lightning's strategy; `timeout`: of a collective. No rank ever waits in one for the Teacher."""
+
+    timeout: TimeoutConfig = field(default_factory=TimeoutConfig)

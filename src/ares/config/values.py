@@ -1,0 +1,90 @@
+"""One setting's value against the schema: its type, its range, its choices."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, fields
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ares.config.compose import OPTIONS, known_arguments, options
+from ares.config.fields import MAPPING, block_of, is_wrong, requirement
+from ares.config.schema import Config
+from ares.config.suggestions import suggest
+
+
+def refusal(key: str, item: Field[Any], value: Any) -> str | None:
+    """A sentence for a value outside its field's range or choices, None for a possible one."""
+    group = item.metadata.get("group")
+    choices = options(group) if group else item.metadata.get("choices", ())
+    if not is_wrong(item, value, choices):
+        return None
+    if group:
+        return f"{key}={shown(value)}: there is no such {group}.{suggest(str(value), choices)}"
+    if choices:
+        words = [f"choose from {', '.join(choices)}.{suggest(str(value), choices)}", item.metadata["note"]]
+        return f"{key}={shown(value)}: {' '.join(filter(None, words))}"
+    return f"{key}={shown(value)}: it must be {requirement(item)}."
+
+
+def problems_with_value(cfg: DictConfig, key: str, value: Any) -> Iterator[str]:
+    """What is wrong with a setting's value."""
+    if isinstance(value, str) and "${" in value:
+        return
+    block, item = _owner(cfg, key)
+    if item is None:
+        words = _other_kind(OmegaConf.select(cfg, key), value)
+        if words:
+            yield f"{key}={shown(value)}: it must be {words}."
+        return
+    if block_of(item) and isinstance(value, dict):
+        for name, inner in value.items():
+            yield from problems_with_value(cfg, f"{key}.{name}", inner)
+        return
+    node = OmegaConf.structured(block)
+    try:
+        OmegaConf.update(node, item.name, value)
+    except OmegaConfBaseException:
+        yield f"{key}={shown(value)}: it must be {requirement(item)}."
+        return
+    if not block_of(item) and (problem := refusal(key, item, node[item.name])):
+        yield problem
+
+
+def _owner(cfg: DictConfig, key: str) -> tuple[type | None, Field[Any] | None]:
+    """The block that has a key's field, and the field; None where the schema leaves the key open."""
+    block: type | None = Config
+    *parts, last = key.split(".")
+    for part in parts:
+        item = _field(block, part)
+        block = block_of(item) if item else None
+    item = _field(block, last)
+    if item is None and block in OPTIONS.values():
+        group = cfg[parts[0]]
+        if block(_target_=group.get("_target_")).is_own:  # type: ignore[misc]
+            block = known_arguments(block)  # type: ignore[arg-type]
+            item = _field(block, last)
+    return block, item
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def _field(block: type | None, name: str) -> Field[Any] | None:
+    return next((item for item in fields(block) if item.name == name), None) if block else None
+
+
+def _other_kind(default: Any, value: Any) -> str | None:
+    """What a value must be to be of its default's kind, None if it is."""
+    kinds: Mapping[str, tuple[type, ...]] = {
+        "true or false": (bool,),
+        "a number": (int, float),
+        MAPPING: (dict, DictConfig),
+    }
+    for words, types in kinds.items():
+        if type(default) in types and type(value) not in types:
+            return words
+    return None

@@ -1,0 +1,56 @@
+"""A device step as its ranks receive it, and how each of them runs it."""
+
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ares.launch.notices import quieten
+from ares.ranks import barrier
+from ares.steps.common.contract import StepContext, StepResult, function_of
+from ares.storage.files import atomic_path
+
+
+@dataclass(frozen=True)
+class Task:
+    """One step for `nodes` x `devices` ranks, `devices` on each node."""
+
+    step: str
+    context: StepContext
+    nodes: int
+    devices: int
+
+
+def save(value: Any, path: Path) -> None:
+    """Pickles a task or a step's result for another process of the same run."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(pickle.dumps(value))
+
+
+def load(path: Path) -> Any:
+    """Reads what `save` wrote."""
+    return pickle.loads(path.read_bytes())
+
+
+def run_task(task: Task) -> StepResult:
+    """Runs a step as one of its ranks; rank 0's result counts."""
+    import torch
+
+    quieten()
+    config = task.context.config
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    if config.trainer.accelerator != "cpu" and torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    step = function_of(task.step)
+    barrier()  # imports take seconds; collectives with a timeout must start together
+    return step(config, task.context)
+
+
+def leave_group() -> None:
+    """Ends this process's part in its process group."""
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
