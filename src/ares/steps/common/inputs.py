@@ -182,7 +182,7 @@ def wandb_id(root: Path) -> str:
 
 
 def progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
-    """The items, with a bar that shows how many are done, how fast, and when the rest will be."""
+    """The items, with rank 0's bar that shows how many are done, how fast, and when the rest will be."""
     from tqdm import tqdm
 
-    return iter(tqdm(items, total=total, desc=label, dynamic_ncols=True))
+    return iter(tqdm(items, total=total, desc=label, dynamic_ncols=True, disable=not is_first()))
