@@ -58,7 +58,7 @@ def _enter(
 
 
 class Record(pl.Callback):
-    """Each optimiser step's gradients and weights, and the rows that this rank saw in it."""
+    """Records the gradients and weights of each optimizer step, and the rows of each batch of this rank."""
 
     def __init__(self) -> None:
         self.gradients: list[dict[str, torch.Tensor]] = []
@@ -100,7 +100,7 @@ def train_ppo(
         strategy: Any = pl.strategies.DDPStrategy(timeout=timedelta(seconds=120)) if world > 1 else "auto"
         if sharded:
             strategy = pl.strategies.ModelParallelStrategy(world, 1, save_distributed_checkpoint=False)
-        figures = run_ppo(
+        final = run_ppo(
             policy,
             new_value(policy),
             buffer,
@@ -118,6 +118,6 @@ def train_ppo(
             },
         )
         kept = {"gradients": record.gradients, "weights": record.weights, "rows": record.rows}
-        kept |= {"metrics": record.metrics, "figures": figures, "train": buffer.train}
+        kept |= {"metrics": record.metrics, "final": final, "train": buffer.train}
         kept["policy"] = policy.state_dict()
         torch.save(kept, folder / f"{name}-{rank}-{world}.pt")

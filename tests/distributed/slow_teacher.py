@@ -1,4 +1,4 @@
-"""A Teacher that takes its time."""
+"""A slow Teacher."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""PPO on 1, 2 and 4 processes is the same PPO: gradients, weights, figures, and every row once."""
+"""PPO on 1, 2 and 4 processes is the same PPO: gradients, weights, metrics, and every row once."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support.ppo import RL
 
 pytestmark = pytest.mark.slow
 
-# 11 questions of at most 3 rationales make 31 rows: no number of rows that ranks and batches share evenly.
+# 11 questions of at most 3 rationales make 31 rows: a number that neither ranks nor batches divide.
 PPO = replace(RL, lr=1e-3, global_batch_size=16, micro_batch_size=2, kl_coef=0.1, decay="linear")
 CASES = {
     "ppo": PPO,
@@ -51,7 +51,9 @@ def assert_same_gradients(together: dict, alone: dict) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("world", [2, 4])
-def test_gradients_weights_and_figures_are_those_of_one_process(folder: Path, name: str, world: int) -> None:
+def test_gradients_weights_and_metrics_equal_those_of_one_process(
+    folder: Path, name: str, world: int
+) -> None:
     [alone] = records(folder, name, 1)
     together = records(folder, name, world)[0]
     assert len(alone["train"]) % (world * PPO.micro_batch_size) != 0
@@ -69,7 +71,7 @@ def test_gradients_weights_and_figures_are_those_of_one_process(folder: Path, na
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_every_row_is_used_exactly_once_an_epoch(folder: Path, name: str, world: int) -> None:
+def test_every_row_is_used_exactly_once_per_epoch(folder: Path, name: str, world: int) -> None:
     ranks = records(folder, name, world)
     assert len({len(rank["rows"]) for rank in ranks}) == 1
     epochs = CASES[name].ppo_epochs + (CASES[name].value_warmup_epochs if name == "ppo" else 0)
@@ -92,7 +94,7 @@ def test_all_ranks_end_with_the_same_weights(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ppo", "rloo"])
-def test_sharded_over_two_processes_it_is_the_same_ppo(folder: Path, name: str) -> None:
+def test_ppo_sharded_over_two_processes_equals_one(folder: Path, name: str) -> None:
     at = folder / f"sharded-{name}"
     at.mkdir()
     on_ranks(train_ppo, 1, at, {name: CASES[name]}, QUESTIONS, False)
@@ -103,4 +105,4 @@ def test_sharded_over_two_processes_it_is_the_same_ppo(folder: Path, name: str) 
     for rank in ranks:
         for parameter, expected in alone["policy"].items():
             torch.testing.assert_close(rank["policy"][parameter], expected, rtol=0, atol=1e-5)
-    assert ranks[0]["figures"] == pytest.approx(alone["figures"], rel=1e-5, abs=1e-7)
+    assert ranks[0]["final"] == pytest.approx(alone["final"], rel=1e-5, abs=1e-7)

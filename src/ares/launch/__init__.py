@@ -1,1 +1,1 @@
-"""One step on several devices: a group of processes, which ranks it has, and how it ends."""
+"""Runs a device step on several ranks: torch's elastic agent on this machine, or on each node of an allocation."""

@@ -1,11 +1,11 @@
-"""What libraries print that nobody can act on."""
+"""Silences library messages that users cannot act on."""
 
 import logging
 import warnings
 
 
 def quieten() -> None:
-    """Hides libraries' notices that a user of this suite can do nothing about."""
+    """Hides warnings and notices of libraries that users of this suite cannot act on."""
     for name in (
         "pytorch_lightning",
         "pytorch_lightning.utilities.rank_zero",
