@@ -55,7 +55,7 @@ def _hydra(search_path: Sequence[str]) -> Iterator[None]:
     version.setbase("1.3")
     path = create_config_search_path(str(folder()))
     for place in search_path:
-        path.append("command-line", place)
+        path.prepend("command-line", place, anchor="schema")
     Hydra.create_main_hydra2("ares", path)
     try:
         yield
@@ -147,7 +147,7 @@ class _CommandLine:
             problems += _problems_with_setting(cfg, override, value, known)
         if problems:
             self.failed.add(key)
-            self.found += [problem for problem in problems if problem not in self.found]
+            self.found += [text for text in dict.fromkeys(problems) if text not in self.found]
 
 
 def _wrong_sign(cfg: DictConfig, override: Override) -> str | None:

@@ -6,17 +6,8 @@ from typing import Any
 from ares.storage.files import read_json
 from ares.types import AresError
 
-TEXT_FIELDS = (
-    "question",
-    "hint",
-    "task",
-    "grade",
-    "subject",
-    "topic",
-    "category",
-    "skill",
-    "lecture",
-    "solution",
+TEXT_FIELDS = tuple(
+    ["question", "hint", "task", "grade", "subject", "topic", "category", "skill", "lecture", "solution"]
 )
 HALF = "holds half a character (a lone surrogate such as \\ud83d); write it in full or remove it"
 
