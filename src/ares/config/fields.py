@@ -1,4 +1,4 @@
-"""Field metadata of the schema: the range of a number, the choices of a word, and the sentence for another value."""
+"""Field metadata of the schema: the range of a number and the choices of a word."""
 
 import math
 from collections.abc import Iterator
@@ -92,7 +92,6 @@ def leaves(block: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]
             yield from leaves(value, f"{key}.")
         elif known := item.metadata.get("known"):
             checked = {field.name: field for field in fields(known)} if block.is_own else {}
-            for name in checked.keys() & value.keys():
-                yield prefix + name, checked[name], value[name]
+            yield from ((prefix + name, checked[name], value[name]) for name in checked if name in value)
         else:
             yield key, item, value

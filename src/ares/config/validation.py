@@ -27,9 +27,9 @@ def impossible_combinations(config: Config) -> Iterator[str]:
     if config.strategy.name == "single" and devices > 1:
         yield f"strategy=single runs on one device, not {devices}; use strategy=ddp or trainer.devices=1."
     if config.strategy.name == "fsdp" and (config.rl.lora.r or config.rl.share_trunk):
-        yield "strategy=fsdp shards whole models: with rl.lora.r or rl.share_trunk use strategy=ddp."
+        yield "strategy=fsdp shards full models: with rl.lora.r or rl.share_trunk use strategy=ddp."
     if config.rl.objective != "ppo" and config.rl.share_trunk:
-        yield f"rl.share_trunk: rl.objective={config.rl.objective} has no value model that could share one; leave it out."
+        yield f"rl.share_trunk: rl.objective={config.rl.objective} has no value model to share the backbone with; leave it out."
     asked = config.doctor.stage if config.stage.name == "doctor" else config.stage.name
     if config.evaluate.predictions and asked != "evaluate":
         yield f"evaluate.predictions scores published answers without a model: it is for stage=evaluate, not {asked}."

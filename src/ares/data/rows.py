@@ -57,7 +57,7 @@ Id = Annotated[Text, AfterValidator(_checked_id)]
 
 
 class Row(BaseModel):
-    """The fields of a problem; a subclass names further ones, and those that a data set requires."""
+    """The fields of a problem; a subclass adds further ones."""
 
     model_config = ConfigDict(strict=True)
 
@@ -96,7 +96,7 @@ class Row(BaseModel):
         return answer
 
     def problem(self, pid: str, split: str, image: Path | None, caption: str) -> Problem:
-        """The problem, with what is not in the row's own fields."""
+        """The problem, with what does not come from the row's own fields."""
         return Problem(
             pid=pid,
             split=split,

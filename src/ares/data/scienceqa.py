@@ -66,7 +66,7 @@ def _read_layout(
 def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]:
     content = read_mapping(path, "splits to lists of problem ids")
     if not any(split in content for split in SPLITS):
-        raise AresError(f"{path} has none of the splits {', '.join(SPLITS)}; name them so.")
+        raise AresError(f"{path} has none of the splits {', '.join(SPLITS)}; rename them.")
     seen: dict[str, str] = {}
     splits: dict[str, list[str]] = {}
     for split in SPLITS:
@@ -77,7 +77,7 @@ def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]
         for pid in splits[split]:
             if pid not in rows:
                 raise AresError(
-                    f"{path}: split {split} names problem {pid}, which problems.json does not have."
+                    f"{path}: split {split} lists problem {pid}, which problems.json does not have."
                 )
             if pid in seen:
                 raise AresError(
