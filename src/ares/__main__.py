@@ -17,7 +17,7 @@ def run(cfg: DictConfig) -> None:
     """Runs the composed configuration's stage; mistakes are printed without a traceback, exit code 2."""
     from ares.pipeline.runner import run_folder, run_stage
 
-    # Stages that stand apart: no run folder, no manifest.
+    # Stages without a run folder and a manifest.
     alone = {
         "prepare": "ares.steps.prepare.prepare_alone",
         "export": "ares.steps.export.export",
@@ -41,7 +41,7 @@ def run(cfg: DictConfig) -> None:
 
             print(f"report: {report(config, run_folder(config)).resolve()}")
     except AresError as error:
-        if is_job:  # the sweep goes on with the others
+        if is_job:  # the sweep continues with the other jobs
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

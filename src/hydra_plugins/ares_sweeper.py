@@ -1,4 +1,4 @@
-"""Hydra's door to `ares.pipeline.sweeps.jobs`: what `python train.py -m ...` runs. Hydra finds it by the name of this folder."""
+"""The sweeper of `python train.py -m ...`: it calls `ares.pipeline.sweeps.jobs`. Hydra finds it by the name of this folder."""
 
 import sys
 from typing import Any
@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 
 
 class AresSweeper(Sweeper):
-    """Computes once what the jobs share, then gives the jobs that are not finished to Hydra's launcher."""
+    """Computes the common steps of all jobs once, then launches the unfinished jobs."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Makes the launcher that `hydra/launcher` names."""
+        """Instantiates the launcher that `hydra/launcher` selects."""
         self.config, self.hydra_context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -29,7 +29,7 @@ class AresSweeper(Sweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
-        HydraConfig.instance().set_config(self.config)  # messages tell what was typed
+        HydraConfig.instance().set_config(self.config)  # messages repeat what was typed
         try:
             return run_sweep(self.config, self.hydra_context.config_loader, self.launcher, arguments)
         except AresError as error:

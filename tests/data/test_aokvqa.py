@@ -59,7 +59,7 @@ def test_official_files(tmp_path: Path) -> None:
     assert read_aokvqa(root)[0]["val1"].image == root / "coco/val2017/000000000007.jpg"
 
 
-def test_which_rationale_is_the_solution(tmp_path: Path) -> None:
+def test_choice_of_the_rationale_that_is_the_solution(tmp_path: Path) -> None:
     rows = [{**QUESTION, "question_id": str(number)} for number in range(60)]
     root = write(tmp_path, train=rows)
     assert {p.solution for p in read_aokvqa(root, rationale="all")[0].values()} == {"First. Second. Third."}
@@ -115,7 +115,9 @@ def test_conversion_in_scienceqas_shape(tmp_path: Path) -> None:
         ({"question_id": 7}, "without a slash"),
     ],
 )
-def test_mistakes_name_file_question_and_field(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_mistakes_are_reported_with_file_question_and_field(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     root = write(tmp_path, train=[QUESTION, {**QUESTION, "question_id": "x", **change}])
     with pytest.raises(AresError, match=message):
         read_aokvqa(root)

@@ -1,4 +1,4 @@
-"""One's own problems, from JSONL and parquet, and what is said of their mistakes."""
+"""Data sets of one's own, from JSONL and parquet, and the messages about their mistakes."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_every_field_of_problem(tmp_path: Path) -> None:
     )
 
 
-def test_parquet_and_jsonl_are_read_the_same(tmp_path: Path) -> None:
+def test_parquet_and_jsonl_give_the_same_problems(tmp_path: Path) -> None:
     jsonl = write(tmp_path / "problems.jsonl", FULL, LEAST)
     (tmp_path / "other").mkdir()
     pq.write_table(pa.Table.from_pylist([FULL, {**dict.fromkeys(FULL), **LEAST}]), tmp_path / "mine.parquet")
@@ -75,7 +75,7 @@ def test_parquet_and_jsonl_are_read_the_same(tmp_path: Path) -> None:
     assert read_custom(tmp_path) == read_custom(jsonl)
 
 
-def test_captions_beside_or_named(tmp_path: Path) -> None:
+def test_captions_next_to_the_file_or_in_another(tmp_path: Path) -> None:
     path = write(tmp_path / "problems.jsonl", FULL, LEAST)
     (tmp_path / "captions.json").write_text(json.dumps({"captions": {"a": "No.", "b": "A ball."}}))
     assert [p.caption for p in read_custom(path)[0].values()] == ["A cube.", "A ball."]
@@ -83,7 +83,7 @@ def test_captions_beside_or_named(tmp_path: Path) -> None:
     assert read_custom(path, tmp_path / "named.json")[0]["b"].caption == "A cat."
 
 
-def test_all_mistakes_have_their_row_numbers(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_with_row_numbers(tmp_path: Path) -> None:
     path = write(
         tmp_path / "problems.jsonl",
         FULL,
@@ -114,7 +114,7 @@ def test_repeated_pids_and_torn_lines(tmp_path: Path) -> None:
     assert str(error.value).splitlines()[-1].endswith("20 more mistakes.")
 
 
-def test_torn_lines_and_repeated_pids_are_told_with_the_other_mistakes(tmp_path: Path) -> None:
+def test_torn_lines_and_repeated_pids_are_reported_with_the_other_mistakes(tmp_path: Path) -> None:
     path = write(tmp_path / "problems.jsonl", FULL, '{"pid"', {**LEAST, "split": "dev"}, FULL)
     with path.open("ab") as file:
         file.write(b'{"pid": "\xe9"}\n')
@@ -156,7 +156,7 @@ def test_files_that_hold_no_problems(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("withheld", [None, float("nan")])
-def test_withheld_answers_make_a_column_of_floats(tmp_path: Path, withheld: float | None) -> None:
+def test_withheld_answers_in_a_column_of_floats(tmp_path: Path, withheld: float | None) -> None:
     answers = pa.array([1.0, withheld], pa.float64())
     rows = [{**LEAST, "pid": pid, "choices": ["x", "y"]} for pid in "ab"]
     pq.write_table(pa.Table.from_pylist(rows).append_column("answer", answers), tmp_path / "mine.parquet")
@@ -168,7 +168,7 @@ def test_withheld_answers_make_a_column_of_floats(tmp_path: Path, withheld: floa
         read_custom(half)
 
 
-def test_a_file_that_windows_wrote(tmp_path: Path) -> None:
+def test_file_with_byte_order_mark_and_carriage_returns(tmp_path: Path) -> None:
     path = write(tmp_path / "problems.jsonl", FULL, LEAST)
     expected = read_custom(path)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))

@@ -65,7 +65,7 @@ def write(folder: Path, *, features: bool, **splits: list[dict[str, Any]]) -> Pa
 
 
 @pytest.mark.parametrize("features", [True, False])
-def test_scienceqas_copy_gives_the_published_problems(tmp_path: Path, features: bool) -> None:
+def test_hub_copy_of_scienceqa_gives_the_published_problems(tmp_path: Path, features: bool) -> None:
     rows = [{**SCIENCEQA, "image": picture("PNG", n), "answer": n % 2} for n in range(3)]
     plain = {**SCIENCEQA, "question": "Without an image?"}
     source = write(
@@ -90,7 +90,7 @@ def test_scienceqas_copy_gives_the_published_problems(tmp_path: Path, features: 
             assert problem.image.read_bytes() == row["image"]["bytes"]
 
 
-def test_the_same_problems_as_from_the_published_layout(shared: Path, tmp_path: Path) -> None:
+def test_round_trip_of_published_problems_through_parquet(shared: Path, tmp_path: Path) -> None:
     """Real problems through parquet and back: equal but for their ids, captions and images."""
     published, splits = read_scienceqa(shared / "data/scienceqa")
     raw = json.loads((shared / "data/scienceqa/problems.json").read_text())
@@ -108,7 +108,7 @@ def test_the_same_problems_as_from_the_published_layout(shared: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("features", [True, False])
-def test_aokvqas_copy(tmp_path: Path, features: bool) -> None:
+def test_hub_copy_of_aokvqa(tmp_path: Path, features: bool) -> None:
     train = [{**AOKVQA, "image": picture("JPEG")}]
     test = [
         {
@@ -133,7 +133,7 @@ def test_aokvqas_copy(tmp_path: Path, features: bool) -> None:
     assert (problems["q2"].answer, problems["q2"].direct_answers, problems["q2"].solution) == (None, (), "")
 
 
-def test_again_only_missing_images_are_written(tmp_path: Path) -> None:
+def test_second_fetch_writes_only_missing_images(tmp_path: Path) -> None:
     rows = [{**SCIENCEQA, "image": picture("PNG", n)} for n in range(2)]
     source, root = write(tmp_path / "hub", features=False, train=rows), tmp_path / "root"
     fetch_hub(str(source), root, progress=False)
@@ -153,7 +153,7 @@ def test_another_data_set_is_refused(tmp_path: Path) -> None:
         fetch_hub("no/such-dataset", tmp_path / "root", progress=False)
 
 
-def test_without_rows_in_a_known_split_nothing_is_written(tmp_path: Path) -> None:
+def test_nothing_is_written_without_rows_in_a_known_split(tmp_path: Path) -> None:
     root = tmp_path / "root"
     unknown = write(tmp_path / "unknown", features=False, dev=[SCIENCEQA])
     with pytest.raises(AresError, match="no rows in a split called train, validation, val, test"):
@@ -164,13 +164,13 @@ def test_without_rows_in_a_known_split_nothing_is_written(tmp_path: Path) -> Non
     assert not root.exists()
 
 
-def test_a_split_without_rows_beside_others(tmp_path: Path) -> None:
+def test_split_without_rows_next_to_others(tmp_path: Path) -> None:
     source = write(tmp_path / "hub", features=False, train=[SCIENCEQA], test=[])
     fetch_hub(str(source), tmp_path / "root", progress=False)
     assert read_scienceqa(tmp_path / "root")[1] == {"train": ["train-0"], "val": [], "test": []}
 
 
-def test_torn_files_and_torn_answers_are_one_sentence(tmp_path: Path) -> None:
+def test_torn_files_and_answers_are_refused_in_one_sentence(tmp_path: Path) -> None:
     source = write(tmp_path / "hub", features=False, train=[AOKVQA])
     [file] = source.rglob("*.parquet")
     file.write_bytes(file.read_bytes()[:-20])
@@ -192,8 +192,8 @@ def test_torn_files_and_torn_answers_are_one_sentence(tmp_path: Path) -> None:
         ({"question": None}, "question"),
     ],
 )
-def test_wrong_rows_are_named_before_anything_is_written(tmp_path: Path, change: Any, clause: str) -> None:
-    """An id names a folder: one that is a path would write outside of the data set."""
+def test_wrong_rows_are_refused_before_anything_is_written(tmp_path: Path, change: Any, clause: str) -> None:
+    """An id becomes a folder: one that is a path would write outside of the data set."""
     rows = [{**AOKVQA, "question_id": "q0"}, {**AOKVQA, "image": picture("PNG"), **change}]
     # Split by split, as a column has one type.
     source = write(tmp_path / "hub", features=False, train=rows[:1], validation=rows[1:])
@@ -203,7 +203,7 @@ def test_wrong_rows_are_named_before_anything_is_written(tmp_path: Path, change:
     assert not (tmp_path / "root/problems.json").exists()
 
 
-def test_an_image_without_bytes_is_missing_rather_than_none(tmp_path: Path) -> None:
+def test_image_without_bytes_is_missing_rather_than_none(tmp_path: Path) -> None:
     lost = {"bytes": None, "path": "299207.jpg"}
     images = [lost, {"bytes": b"", "path": None}, {"bytes": None, "path": None}, picture("PNG")]
     rows = [{**SCIENCEQA, "image": image} for image in images]

@@ -59,7 +59,7 @@ def test_published_layout(shared: Path) -> None:
         assert pid in splits[problem.split]
 
 
-def test_a_whole_problem(tmp_path: Path) -> None:
+def test_all_fields_of_a_problem(tmp_path: Path) -> None:
     root = write(tmp_path, two(), captions={"captions": {"1": "A cube.", "9": "Unknown."}})
     problems, splits = read_scienceqa(root)
     assert splits == {"train": ["1"], "val": ["2"], "test": []}
@@ -88,7 +88,7 @@ def test_captions_from_another_file(tmp_path: Path) -> None:
     assert [problems[pid].caption for pid in "12"] == ["Two parts, one caption.", "Plain."]
 
 
-def test_captions_that_are_missing_or_no_text(tmp_path: Path) -> None:
+def test_captions_that_are_missing_or_not_text(tmp_path: Path) -> None:
     root = write(tmp_path, two())
     assert read_scienceqa(root)[0]["1"].caption == ""
     with pytest.raises(AresError, match=r"nowhere\.json is missing"):
@@ -155,14 +155,14 @@ def test_bad_field(tmp_path: Path, changes: dict[str, Any], message: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["question", "solution", "image", "choices", "rationales"])
-def test_half_a_character_is_told_with_problem_and_field(tmp_path: Path, name: str) -> None:
+def test_half_a_character_is_refused_with_problem_and_field(tmp_path: Path, name: str) -> None:
     half = "Ice \ud83d."
     row = {name: [half, "steam"] if name in ("choices", "rationales") else half}
     with pytest.raises(AresError, match=rf'problem 2, field "{name}" holds half a character') as error:
         read_scienceqa(write(tmp_path, two(**row)))
     str(error.value).encode()
-    whole = {"question": "Ice \U0001f9ca."}
-    assert read_scienceqa(write(tmp_path, two(**whole)))[0]["2"].question == whole["question"]
+    full = {"question": "Ice \U0001f9ca."}
+    assert read_scienceqa(write(tmp_path, two(**full)))[0]["2"].question == full["question"]
 
 
 def test_half_a_character_in_an_id_or_a_caption(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_limits_that_are_allowed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        ({"train": ["1"], "val": ["99"]}, "split val names problem 99"),
+        ({"train": ["1"], "val": ["99"]}, "split val lists problem 99"),
         ({"train": ["1", "2"], "val": ["1"]}, "problem 1 is in split train and again in val"),
         ({"train": "1"}, "split train is text"),
         ({"training": ["1"]}, "none of the splits train, val, test"),
@@ -214,7 +214,7 @@ def test_wrong_shape(tmp_path: Path, content: Any) -> None:
         read_scienceqa(write(tmp_path, content))
 
 
-def test_missing_root_and_files_name_the_remedy(tmp_path: Path) -> None:
+def test_missing_root_or_files_are_refused_with_the_remedy(tmp_path: Path) -> None:
     for root in (None, tmp_path / "absent"):
         with pytest.raises(AresError, match=r"data\.root=.*python train\.py data=sample"):
             read_scienceqa(root)
@@ -234,7 +234,7 @@ def test_an_id_that_is_a_path_is_refused(tmp_path: Path, pid: str) -> None:
         read_scienceqa(write(tmp_path, {"1": PROBLEM, "2": PROBLEM, pid: PROBLEM}))
 
 
-def test_files_that_windows_wrote(tmp_path: Path) -> None:
+def test_files_with_byte_order_mark_and_carriage_returns(tmp_path: Path) -> None:
     root = write(tmp_path, two())
     expected = read_scienceqa(root)
     for path in root.glob("*.json"):

@@ -147,7 +147,7 @@ class _CommandLine:
             problems += _problems_with_setting(cfg, override, value, known)
         if problems:
             self.failed.add(key)
-            self.found += [problem for problem in problems if problem not in self.found]
+            self.found += [text for text in dict.fromkeys(problems) if text not in self.found]
 
 
 def _wrong_sign(cfg: DictConfig, override: Override) -> str | None:

@@ -1,4 +1,4 @@
-"""Commands to type, for messages: what the user typed, with a few settings replaced."""
+"""Commands for messages: what the user typed, with a few settings replaced."""
 
 import shlex
 
@@ -14,7 +14,7 @@ def typed() -> list[str]:
 
 
 def is_sweep() -> bool:
-    """Whether the command line is that of a sweep as a whole; one of its jobs has a number."""
+    """Whether this process runs a sweep rather than one of its jobs, which have a number."""
     if not HydraConfig.initialized():
         return False
     hydra = HydraConfig.get()
@@ -22,14 +22,14 @@ def is_sweep() -> bool:
 
 
 def is_swept(setting: str) -> bool:
-    """Whether a setting gives several values."""
+    """Whether a setting has several values."""
     return OverridesParser.create().parse_override(setting).is_sweep_override()
 
 
 def command(stage: str, **settings: str) -> str:
-    """`python train.py stage=<stage> …` with everything that was typed besides, and `settings` in its place.
+    """`python train.py stage=<stage> …` with everything else that was typed, and `settings` replaced.
 
-    What a sweep tries is left out. Outside a run that Hydra started: the stage and `settings` alone.
+    Swept settings are left out. Outside a run that Hydra started: only the stage and `settings`.
     """
     replaced = {"stage", "doctor.stage", *settings}
     kept = [override for override in typed() if _key(override) not in replaced]

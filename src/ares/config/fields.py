@@ -1,7 +1,7 @@
-"""Field metadata of the schema: the range of a number, the choices of a word, and the sentence for another value."""
+"""Field metadata of the schema: the range of a number and the choices of a word."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_origin
@@ -92,15 +92,6 @@ def leaves(block: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]
             yield from leaves(value, f"{key}.")
         elif known := item.metadata.get("known"):
             checked = {field.name: field for field in fields(known)} if block.is_own else {}
-            for name in checked.keys() & value.keys():
-                yield prefix + name, checked[name], value[name]
+            yield from ((prefix + name, checked[name], value[name]) for name in checked if name in value)
         else:
             yield key, item, value
-
-
-def is_wrong(item: Field[Any], value: Any, choices: Sequence[str]) -> bool:
-    """Whether a value of the right type is outside its field's range or choices."""
-    if value is None and is_optional(item):
-        return False
-    bounds = item.metadata.get("bounds")
-    return bool(choices and value not in choices) or bool(bounds and value not in bounds)

@@ -63,9 +63,8 @@ class CaptionerConfig:
 
 @dataclass
 class ReaderArguments:
-    """Known arguments of the readers."""
+    """Checked arguments of the readers."""
 
-    coco: str | None = None
     rationale: str = choice("first", "all", "sample")
     seed: int = bounded(0, at_least=0)
 
@@ -84,14 +83,13 @@ class DataConfig(Option):
 
 @dataclass
 class ModelArguments:
-    """Known arguments of models that are built from scratch."""
+    """Checked arguments of models that are built from scratch."""
 
     d_model: int = bounded(1, at_least=1)
     d_ff: int = bounded(1, at_least=1)
     d_kv: int = bounded(1, at_least=1)
     layers: int = bounded(1, at_least=1)
     heads: int = bounded(1, at_least=1)
-    feed_forward: str = "relu"
 
 
 @dataclass
@@ -104,11 +102,9 @@ class ModelConfig(Option):
 
 @dataclass
 class EncoderArguments:
-    """Known arguments of the encoders."""
+    """Checked arguments of the encoders."""
 
-    model: str = ""
     pretrained: bool = True
-    checkpoint: str | None = None
     precision: str = choice("auto", "32", "bf16")
     pooled: bool = False
     repeat: int = bounded(1, at_least=1)
@@ -132,7 +128,7 @@ class FeaturesConfig(Option):
 
 @dataclass
 class TeacherArguments:
-    """Known arguments of the Teachers."""
+    """Checked arguments of the Teachers."""
 
     structured: bool = True
     batch: bool = False

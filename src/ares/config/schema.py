@@ -31,7 +31,7 @@ class TokenizerConfig:
 
 @dataclass
 class FitConfig:
-    """A supervised fine-tuning (rationale, sft, lora). Batch sizes: global, and per device and step."""
+    """Supervised fine-tuning (rationale, sft, lora). Batch sizes: global, and per device and micro-step."""
 
     epochs: int = bounded(20, at_least=1)
     lr: float = bounded(8e-5, above=0)
@@ -59,7 +59,7 @@ class GenerateConfig:
 
 @dataclass
 class RlLoraConfig:
-    """PPO on an adapter of rank `r`, which is merged afterwards; 0: on all weights."""
+    """RL on an adapter of rank `r`, which is merged afterwards; 0: on all weights."""
 
     r: int = bounded(0, at_least=0)
     alpha: int = bounded(128, at_least=1)
@@ -70,7 +70,7 @@ class RlLoraConfig:
 class RlConfig:
     """Rollout and PPO. Defaults: design §6; the paper's values are in experiment/paper_*."""
 
-    # rollout; `questions`: how many train questions, from the first, a round samples (null: all)
+    # rollout; `questions`: how many train questions, from the first, each round samples (null: all)
     questions: int | None = bounded(None, at_least=1)
     k: int = bounded(4, at_least=1)
     top_k: int = bounded(0, at_least=0)
@@ -94,7 +94,7 @@ class RlConfig:
     vf_coef: float = bounded(1.0, at_least=0)
     log_ratio_clamp: float | None = bounded(20.0, above=0)
     target_kl: float | None = bounded(None, above=0)
-    # optimisation
+    # optimization
     ppo_epochs: int = bounded(4, at_least=1)
     recompute: bool = True
     value_warmup_epochs: int = bounded(1, at_least=0)
@@ -200,7 +200,7 @@ class LoggerConfig:
 
 @dataclass
 class SweepConfig:
-    """`params`: what is swept, beside the command line's (key: Hydra's sweep syntax); `of`: the sweep a job belongs to.
+    """`params`: swept settings in addition to the command line's (key: Hydra's sweep syntax); `of`: a job's sweep.
 
     `samples`: null tries every combination, a number draws as many settings from `seed`.
     """

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ares.config.compose import OPTIONS, known_arguments, options
-from ares.config.fields import MAPPING, block_of, is_wrong, requirement
+from ares.config.fields import MAPPING, block_of, is_optional, requirement
 from ares.config.schema import Config
 from ares.config.suggestions import suggest
 
@@ -18,7 +18,9 @@ def refusal(key: str, item: Field[Any], value: Any) -> str | None:
     """A sentence for a value outside its field's range or choices, None for a possible one."""
     group = item.metadata.get("group")
     choices = options(group) if group else item.metadata.get("choices", ())
-    if not is_wrong(item, value, choices):
+    bounds = item.metadata.get("bounds")
+    right = value in bounds if bounds else not choices or value in choices
+    if right or (value is None and is_optional(item)):
         return None
     if group:
         return f"{key}={shown(value)}: there is no such {group}.{suggest(str(value), choices)}"

@@ -33,7 +33,7 @@ def read_aokvqa(
     rationale: str = "first",
     seed: int = 0,
 ) -> tuple[dict[str, Problem], dict[str, list[str]]]:
-    """The problems by pid and the pids of train, val and test, in the files' order.
+    """The problems by pid and the pids of train, val and test, in file order.
 
     From the official files (those of `root`; a split without one is empty) the pid is the `question_id`, the
     image is `<coco>/<split>2017/<image_id, 12 digits>.jpg`, `coco` being `<root>/coco` unless given, and what
@@ -93,7 +93,7 @@ def _row(path: Path, number: int, value: Any) -> OfficialRow:
 
 
 def _renamed(value: Any) -> Any:
-    """A question with the names of `Row`."""
+    """A question with the field names of `Row`."""
     if not isinstance(value, dict):
         return value
     renamed = {

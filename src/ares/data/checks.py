@@ -1,4 +1,4 @@
-"""Checks that the readers have in common, and how JSON values are called in messages."""
+"""Checks that the readers have in common, and words for JSON values in messages."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def has_half_character(text: str) -> bool:
 
 
 def is_id(value: Any) -> bool:
-    """Whether a value can be a problem's id, which names folders and rows: text, not empty, no path."""
+    """Whether a value can be the id of a problem and the name of its folder: text, not empty, no path."""
     return isinstance(value, str) and value not in ("", ".", "..") and not {"/", "\0"} & set(value)
 
 

@@ -20,7 +20,7 @@ def fetch_hub(source: str, root: Path | str, *, progress: bool = True) -> None:
 
     `source` is a data set's hub id (`derek-thomas/ScienceQA`, `HuggingFaceM4/A-OKVQA`) or a folder of its
     parquet files. ScienceQA's copy has no problem ids: a problem is called `<split>-<row>`, rows counted from
-    0. Killed, it writes only the images that are missing; the JSON files come last.
+    0. Run again after a kill, it writes only the missing images; the JSON files come last.
 
     Raises AresError where the data set cannot be read, is neither of the two, has no rows in a known split, or a wrong row.
     """
@@ -45,7 +45,7 @@ def fetch_hub(source: str, root: Path | str, *, progress: bool = True) -> None:
     if not problems:
         raise AresError(
             f"{source} has no rows in a split called {', '.join(_HUB_SPLITS)}; rename its parquet files "
-            "(train-0.parquet, ...), or name another data set: data.hub=<hub id or folder>."
+            "(train-0.parquet, ...), or choose another data set: data.hub=<hub id or folder>."
         )
     write_json(root / "pid_splits.json", splits)
     write_json(root / "problems.json", problems)
@@ -58,7 +58,7 @@ def _splits(source: str) -> dict[str, Iterator[Mapping[str, Any]]]:
     try:
         found: Any = _local(Path(source)) or datasets.load_dataset(source)
         known = {_HUB_SPLITS[name]: _undecoded(found[name]) for name in found if name in _HUB_SPLITS}
-    except Exception as error:  # the library raises whatever the network, the disk or the format gave it
+    except Exception as error:  # the library raises whatever the network, the disk or the format raised
         raise _unreadable(source, error) from error
     return {split: _read(source, rows) for split, rows in known.items()}
 
@@ -75,7 +75,7 @@ def _unreadable(source: str, error: Exception) -> AresError:
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return AresError(
         f"{source} cannot be read ({reason}); check the name and the connection, or download its parquet files and "
-        "name their folder with data.hub=<folder>."
+        "give their folder with data.hub=<folder>."
     )
 
 
@@ -143,7 +143,7 @@ def _wrong(pid: Any, problem: Mapping[str, Any], others: Container[str]) -> list
 def _write_image(folder: Path, image: Mapping[str, Any] | bytes | None) -> str | None:
     """Writes an image's bytes, unless they are there, and returns the file's name; None without an image.
 
-    An image whose bytes the copy lacks has a name all the same: it is missing, and told to be.
+    An image without bytes still gets a name, so that it is reported as missing.
     """
     if image is None or image == {"bytes": None, "path": None}:
         return None
@@ -153,7 +153,7 @@ def _write_image(folder: Path, image: Mapping[str, Any] | bytes | None) -> str |
     path = folder / ("image.jpg" if data.startswith(b"\xff\xd8") else "image.png")
     if not path.exists() or path.stat().st_size != len(data):
         folder.mkdir(parents=True, exist_ok=True)
-        # Renamed when whole, but not synced one by one: ten thousand syncs take minutes.
+        # Renamed when complete, but not synced one by one: ten thousand syncs take minutes.
         temporary = path.with_suffix(".tmp")
         temporary.write_bytes(data)
         os.replace(temporary, path)

@@ -1,5 +1,6 @@
 """A problem as a file's row has it, and a clause for each field that is wrong."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -30,7 +31,7 @@ _REMEDIES = {
 
 
 def _fail(clause: str) -> PydanticCustomError:
-    return PydanticCustomError("clause", clause.replace("{", "{{").replace("}", "}}"))  # type: ignore[arg-type]
+    return PydanticCustomError("clause", clause)  # type: ignore[arg-type]
 
 
 def _full(text: str) -> str:
@@ -56,7 +57,7 @@ Id = Annotated[Text, AfterValidator(_checked_id)]
 
 
 class Row(BaseModel):
-    """The fields of a problem; a subclass names further ones, and those that a data set requires."""
+    """The fields of a problem; a subclass adds further ones."""
 
     model_config = ConfigDict(strict=True)
 
@@ -95,7 +96,7 @@ class Row(BaseModel):
         return answer
 
     def problem(self, pid: str, split: str, image: Path | None, caption: str) -> Problem:
-        """The problem, with what is not in the row's own fields."""
+        """The problem, with what does not come from the row's own fields."""
         return Problem(
             pid=pid,
             split=split,
@@ -113,16 +114,23 @@ class Row(BaseModel):
 AnyRow = TypeVar("AnyRow", bound=Row)
 
 
-def parse_row(model: type[AnyRow], value: Any) -> tuple[AnyRow | None, list[str]]:
-    """The row, or what is wrong with it, one clause per field: 'field "answer" is text; make it ...'."""
+def parse_row(
+    model: type[AnyRow], value: Any, required: Sequence[str] = ()
+) -> tuple[AnyRow | None, list[str]]:
+    """The row, or what is wrong with it, one clause per field: 'field "answer" is text; make it ...'.
+
+    `required` fields must be there, beyond those that the model requires.
+    """
     if not isinstance(value, dict):
         return None, [f"it is {kind(value)}; it must be an object."]
+    clauses = [f'field "{name}" is missing; add it.' for name in required if name not in value]
     try:
-        return model.model_validate(value), []
+        row = model.model_validate(value)
     except ValidationError as error:
         # Unknown fields first: a misspelled name explains why another is missing.
         details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
-        return None, list(dict.fromkeys(_clause(model, value, dict(detail)) for detail in details))
+        clauses += [_clause(model, value, dict(detail)) for detail in details]
+    return (None, list(dict.fromkeys(clauses))) if clauses else (row, [])
 
 
 def _clause(model: type[Row], row: dict[str, Any], detail: dict[str, Any]) -> str:

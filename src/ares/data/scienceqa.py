@@ -8,31 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ares.data.captions import captions_of
-from ares.data.checks import HALF, checked_root, has_half_character, is_id, kind, read_mapping
-from ares.data.rows import AnyRow, Integral, Row, Text, parse_row
+from ares.data.checks import HALF, TEXT_FIELDS, checked_root, has_half_character, is_id, kind, read_mapping
+from ares.data.rows import Row, parse_row
 from ares.types import SPLITS, AresError, Problem
 
-
-class ScienceQARow(Row):
-    """ScienceQA has all of its fields in every row."""
-
-    answer: Integral
-    hint: Text
-    task: Text
-    grade: Text
-    subject: Text
-    topic: Text
-    category: Text
-    skill: Text
-    lecture: Text
-    solution: Text
-    image: Text | None
-
-
-class ConvertedRow(Row):
-    """A row of another data set in ScienceQA's shape."""
-
-    answer: Integral
+_REQUIRED = (*TEXT_FIELDS, "choices", "answer", "image")
+_REQUIRED_OF_CONVERSIONS = ("question", "choices", "answer")
 
 
 def read_scienceqa(
@@ -51,7 +32,7 @@ def read_scienceqa(
         "ScienceQA's problems.json and pid_splits.json",
         "use the built-in problems: `python train.py data=sample stage=ares model=tiny`",
     )
-    return _read_layout(folder, captions, ScienceQARow)
+    return _read_layout(folder, captions, _REQUIRED)
 
 
 def read_conversion(
@@ -61,15 +42,15 @@ def read_conversion(
 
     Beyond ScienceQA's, the fields `rationales`, `direct_answers` and `difficult` are read.
     """
-    return _read_layout(Path(root), captions, ConvertedRow)
+    return _read_layout(Path(root), captions, _REQUIRED_OF_CONVERSIONS)
 
 
 def _read_layout(
-    root: Path, captions: Path | str | None, model: type[Row]
+    root: Path, captions: Path | str | None, required: tuple[str, ...]
 ) -> tuple[dict[str, Problem], dict[str, list[str]]]:
     path, splits_path = root / "problems.json", root / "pid_splits.json"
     content = read_mapping(path, "problem ids to problems")
-    rows = {pid: _row(path, pid, row, model) for pid, row in content.items()}
+    rows = {pid: _row(path, pid, row, required) for pid, row in content.items()}
     splits = _checked_splits(splits_path, rows)
     split_of = {pid: split for split, pids in splits.items() for pid in pids}
     texts = captions_of(rows, root, captions)
@@ -85,7 +66,7 @@ def _read_layout(
 def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]:
     content = read_mapping(path, "splits to lists of problem ids")
     if not any(split in content for split in SPLITS):
-        raise AresError(f"{path} has none of the splits {', '.join(SPLITS)}; name them so.")
+        raise AresError(f"{path} has none of the splits {', '.join(SPLITS)}; rename them.")
     seen: dict[str, str] = {}
     splits: dict[str, list[str]] = {}
     for split in SPLITS:
@@ -96,7 +77,7 @@ def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]
         for pid in splits[split]:
             if pid not in rows:
                 raise AresError(
-                    f"{path}: split {split} names problem {pid}, which problems.json does not have."
+                    f"{path}: split {split} lists problem {pid}, which problems.json does not have."
                 )
             if pid in seen:
                 raise AresError(
@@ -106,12 +87,12 @@ def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]
     return splits
 
 
-def _row(path: Path, pid: str, value: Any, model: type[AnyRow]) -> AnyRow:
+def _row(path: Path, pid: str, value: Any, required: tuple[str, ...]) -> Row:
     if has_half_character(pid):
         raise AresError(f'{path}: problem {pid!r}, field "pid" {HALF}.')
     if not is_id(pid):
         raise AresError(f"{path}: problem {pid!r}, its id must be a non-empty text without a slash.")
-    row, clauses = parse_row(model, value)
+    row, clauses = parse_row(Row, value, required)
     if row is None:
         raise AresError(f"{path}: problem {pid}, {clauses[0]}")
     return row
