@@ -28,7 +28,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def identity(item: Item) -> tuple[object, ...]:
-    return (item.problem, item.steps, item.wrong, item.image and item.image.tobytes())
+    return (item.problem, item.truth.steps, item.truth.wrong, item.image and item.image.tobytes())
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_eight_kinds_over_three_subjects_and_ten_grades(items: list[Item]) -> No
     assert sum(kind.has_image for kind in KINDS) >= 4
     train = [item for item in items if item.problem.split == "train"]
     assert len(train) == DEFAULT_SIZES["train"]
-    assert {item.kind for item in train} == {kind.name for kind in KINDS}
+    assert {item.truth.kind for item in train} == {kind.name for kind in KINDS}
     assert {item.problem.subject for item in train} == {
         "natural science",
         "social science",
@@ -144,7 +144,7 @@ def test_texts_suit_a_tiny_model(items: list[Item]) -> None:
 
 def test_every_sentence_survives_the_splitter(items: list[Item]) -> None:
     for item in items:
-        assert len(sentences(item.problem.solution)) == len(item.steps)
+        assert len(sentences(item.problem.solution)) == len(item.truth.steps)
 
 
 def test_the_conclusion_names_the_right_choice_and_letter(items: list[Item]) -> None:

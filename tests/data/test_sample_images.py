@@ -51,7 +51,7 @@ def test_the_text_leaves_every_answer_equally_likely() -> None:
             continue
         p = item.problem
         for position, choice in enumerate(p.choices):
-            counts[item.kind, choice].append(position == p.answer)
+            counts[item.truth.kind, choice].append(position == p.answer)
     for (kind, choice), hits in counts.items():
         if len(hits) >= 100:
             spread = 3.5 * np.sqrt(0.25 / len(hits))
@@ -68,13 +68,13 @@ def cells(item: Item) -> np.ndarray:
 def pictures() -> dict[str, list[Item]]:
     found: dict[str, list[Item]] = defaultdict(list)
     for item in generate({"train": 160}, 9):
-        found[item.kind].append(item)
+        found[item.truth.kind].append(item)
     return found
 
 
 def fact(item: Item, relation: str, **slots: str) -> Mapping[str, str]:
     """The slots of the true fact of a relation, said in the solution or not."""
-    facts = [f.slots for f in (*item.steps, *item.unsaid) if f.relation == relation]
+    facts = [f.slots for f in (*item.truth.steps, *item.truth.unsaid) if f.relation == relation]
     [found] = [f for f in facts if slots.items() <= f.items()]
     return found
 

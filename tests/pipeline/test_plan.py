@@ -14,6 +14,7 @@ FIRST, SECOND = "round-1/sft/policy", "round-2/sft/policy"
 # The key of a step, and where what it reads lies in the run folder.
 TWO_ROUNDS = {
     "rationale": {},
+    "rationale/assess": {"policy": "rationale/policy"},
     "round-1/rollouts": {"policy": "rationale/policy", "initial": "rationale/policy"},
     "round-1/score": {"rollouts": "round-1/rollouts"},
     "round-1/ppo": {
@@ -21,6 +22,7 @@ TWO_ROUNDS = {
         "rollouts": "round-1/rollouts",
         "feedback": "round-1/feedback.parquet",
     },
+    "round-1/assess": {"policy": "round-1/ppo/policy"},
     "round-1/generate": {"policy": "round-1/ppo/policy"},
     "round-1/correct": {"rationales": "round-1/rationales-train.parquet"},
     "round-1/sft": {"policy": "round-1/ppo/policy", "corrections": "round-1/corrections.parquet"},
@@ -32,10 +34,12 @@ TWO_ROUNDS = {
         "rollouts": "round-2/rollouts",
         "feedback": "round-2/feedback.parquet",
     },
+    "round-2/assess": {"policy": "round-2/ppo/policy"},
     "round-2/generate": {"policy": "round-2/ppo/policy"},
     "round-2/correct": {"rationales": "round-2/rationales-train.parquet"},
     "round-2/sft": {"policy": "round-2/ppo/policy", "corrections": "round-2/corrections.parquet"},
     "final/generate": {"policy": SECOND},
+    "final/assess": {"rationales-val": FINAL["rationales-val"]},
     "final/lora": {"policy": SECOND, **FINAL},
     "final/evaluate": {**FINAL, "predictions": "final/lora/predictions.jsonl"},
 }
@@ -57,7 +61,7 @@ def test_every_step_reads_what_the_ones_before_it_wrote() -> None:
 ROUND = ["round-1/rollouts", "round-1/score", "round-1/ppo"]
 STAGES = {
     "ares": list(TWO_ROUNDS),
-    "rl": ROUND,
+    "rl": ["rationale/assess", *ROUND, "round-1/assess"],
     "rationale": ["rationale"],
     "rollout": ROUND[:1],
     "score": ROUND[1:2],
@@ -65,6 +69,7 @@ STAGES = {
     "generate": ["final/generate"],
     "correct": ["round-1/generate", "round-1/correct"],
     "sft": ["round-1/sft"],
+    "assess": ["final/assess"],
     "lora": ["final/lora"],
     "evaluate": ["final/evaluate"],
     "judge": ["final/judge"],
@@ -95,17 +100,25 @@ def test_a_setting_of_rl_enters_the_rollouts_or_ppo(name: str) -> None:
     config = demo()
     changed = replace(config, rl=replace(config.rl, **{name: "another"}))
     touched = {step.name for step in full_plan(1) if settings_of(step, config) != settings_of(step, changed)}
-    assert touched == ({"rollout"} if name in ROLLOUT else {"ppo"})
+    assert touched == (
+        {"rollout"} if name in ROLLOUT else {"assess"} if name == "eval_questions" else {"ppo"}
+    )
 
 
 @pytest.mark.parametrize(
     ("override", "steps"),
     [
-        ("seed=7", {"rationale", "rollout", "ppo", "generate", "sft", "lora"}),
-        ("trainer.precision=bf16-mixed", {"rationale", "rollout", "ppo", "generate", "sft", "lora"}),
-        ("generate.max_new_tokens=7", {"rationale", "generate", "sft"}),
+        ("seed=7", {"rationale", "assess", "rollout", "ppo", "generate", "sft", "lora"}),
+        (
+            "trainer.precision=bf16-mixed",
+            {"rationale", "assess", "rollout", "ppo", "generate", "sft", "lora"},
+        ),
+        ("generate.max_new_tokens=7", {"rationale", "assess", "generate", "sft"}),
         ("model.layers=7", {"rationale"}),
-        ("text.newline=escape", {"rationale", "rollout", "score", "ppo", "generate", "sft", "lora"}),
+        (
+            "text.newline=escape",
+            {"rationale", "assess", "rollout", "score", "ppo", "generate", "sft", "lora"},
+        ),
         ("correct.on_quarantine=keep_own", {"correct"}),
         ("evaluate.split=val", {"lora", "evaluate"}),
         ("trainer.devices=2", set()),

@@ -8,27 +8,24 @@ from ares.pipeline.sweeps.table import job_row, write_sweep
 from ares.storage.files import read_json, write_json
 
 
-def job(root: Path, shared: Path, score: float, requests: int) -> None:
+def job(root: Path, shared: Path, supporting: float, requests: int) -> None:
     entry: dict[str, Any] = {"metrics": {}, "seconds": 1.0, "usd": 0.0, "requests": 0}
     steps = {
         "round-1/score": {**entry, "seconds": 50.0, "shared": str(shared)},
         "round-1/ppo": {
             **entry,
             "requests": requests,
-            "metrics": {
-                "after/score_per_sentence": score,
-                "before/score_per_sentence": 0.5,
-                "train/kl_k1": -0.02,
-                "after/repetition": 0.0,
-            },
+            "metrics": {"train/kl_k1": -0.02},
         },
+        "rationale/assess": {**entry, "metrics": {"supporting": 0.5, "repetition": 0.25}},
+        "round-1/assess": {**entry, "metrics": {"supporting": supporting, "repetition": 0.0}},
     }
     if requests == 0:
         steps["final/evaluate"] = {**entry, "metrics": {"accuracy/AVG": 80.0}}
     write_json(root / "manifest.json", {"run": root.name, "steps": steps})
 
 
-def test_jobs_by_figures_and_what_the_teacher_was_asked(tmp_path: Path) -> None:
+def test_table_of_jobs_by_metrics_and_teacher_requests(tmp_path: Path) -> None:
     shared = tmp_path / "shared" / "score-0"
     write_json(shared / "entry.json", {"requests": 40})
     job(tmp_path / "a", shared, 0.75, 0)
@@ -39,22 +36,17 @@ def test_jobs_by_figures_and_what_the_teacher_was_asked(tmp_path: Path) -> None:
     assert lines[0] == [
         "job",
         "state",
-        "score",
-        "score before",
+        "supporting",
+        "supporting before",
         "KL (-k1)",
         "repetition",
         "accuracy",
         "seconds",
     ]
-    assert lines[2] == ["a", "done", "0.75", "0.5", "0.02", "0", "80", "2"]
-    assert lines[3] == ["b", "done", "0.25", "0.5", "0.02", "0", "–", "1"]
+    assert lines[2] == ["a", "done", "0.75", "0.5", "0.02", "0", "80", "4"]
+    assert lines[3] == ["b", "done", "0.25", "0.5", "0.02", "0", "–", "3"]
     assert lines[4] == ["c", "failed", "–", "–", "–", "–", "–", "0"]
     assert "Teacher requests: 40 in 1 shared steps, once for all jobs; 3 in the 3 jobs themselves." in text
-    assert read_json(tmp_path / "sweep/sweep.json")[1]["figures"]["score"] == 0.25
-    bars = [
-        element
-        for element in ElementTree.parse(tmp_path / "sweep/sweep.svg").iter()
-        if element.tag.endswith("rect") and element.get("fill") != "white"
-    ]
-    widths = [float(bar.get("width", "")) for bar in bars[:3]]
-    assert widths[0] == 3 * widths[1] > widths[2] == 0
+    assert read_json(tmp_path / "sweep/sweep.json")[1]["metrics"]["supporting"] == 0.25
+    drawing = ElementTree.parse(tmp_path / "sweep/sweep.svg")
+    assert {"a", "b", "c", "supporting", "0.75"} <= {element.text for element in drawing.iter()}

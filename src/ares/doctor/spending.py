@@ -16,7 +16,7 @@ def check_teacher(
     name = config.teacher["name"]
     if not set(TEACHER_STEPS) & set(steps):
         return
-    if name in ("reference", "replay"):
+    if name in ("oracle", "overlap", "replay"):
         yield _offline(config)
         return
     if not problems:
@@ -42,5 +42,5 @@ def _offline(config: Config) -> Finding:
     try:
         make_teacher(config).check()
     except AresError as error:
-        return Finding("problem", "Teacher", str(error), "teacher.path=<recording>, or teacher=reference")
+        return Finding("problem", "Teacher", str(error), "teacher.path=<recording>, or teacher=overlap")
     return Finding("ok", "Teacher", f"{config.teacher['name']}: offline and free")

@@ -22,7 +22,7 @@ from ares.steps.common.contract import StepContext, StepResult
 from ares.storage.files import read_json, write_json
 from ares.types import AresError
 
-DEVICE_STEPS = ("prepare", "rationale", "rollout", "ppo", "generate", "sft", "lora")
+DEVICE_STEPS = ("prepare", "rationale", "rollout", "ppo", "assess", "generate", "sft", "lora")
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 3.0
 _TAIL_LINES = 30

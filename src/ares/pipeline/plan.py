@@ -21,7 +21,7 @@ ROLLOUT_KEYS = (
     "reference",
 )
 # What the jobs of a sweep make once for all of them, where they agree on its settings and inputs.
-SHARED = ("rationale", "round-1/rollouts", "round-1/score")
+SHARED = ("rationale", "rationale/assess", "round-1/rollouts", "round-1/score")
 SPLITS_OF_FINAL = ("train", "val", "test")
 
 
@@ -66,6 +66,7 @@ def _round(number: int) -> list[Step]:
     rollouts = {"rollouts": f"{at}/rollouts"}
     feedback = {"feedback": f"{at}/feedback.parquet"}
     trained = {"policy": f"{at}/ppo/policy", "value": f"{at}/ppo/value"}
+    written = {"assessment": f"{at}/assessment.jsonl"}
     greedy = {"rationales": f"{at}/rationales-train.parquet"}
     corrections = {"corrections": f"{at}/corrections.parquet"}
     repaired = {"policy": trained["policy"], **corrections}
@@ -73,6 +74,7 @@ def _round(number: int) -> list[Step]:
         Step("rollout", f"{at}/rollouts", number, {"policy": policy, "initial": _policy_after(0)}, rollouts),
         Step("score", f"{at}/score", number, rollouts, feedback),
         Step("ppo", f"{at}/ppo", number, {"policy": policy, **value, **rollouts, **feedback}, trained),
+        Step("assess", f"{at}/assess", number, {"policy": trained["policy"]}, written),
         Step("generate", f"{at}/generate", number, {"policy": trained["policy"]}, greedy),
         Step("correct", f"{at}/correct", number, greedy, corrections),
         Step("sft", f"{at}/sft", number, repaired, {"policy": _policy_after(number)}),
@@ -81,7 +83,11 @@ def _round(number: int) -> list[Step]:
 
 def full_plan(rounds: int) -> list[Step]:
     """All steps of `stage=ares`, in order; every other stage but judge is a part of it."""
-    steps = [Step("rationale", "rationale", 0, {}, {"policy": "rationale/policy"})]
+    initial = {"policy": _policy_after(0)}
+    steps = [
+        Step("rationale", "rationale", 0, {}, initial),
+        Step("assess", "rationale/assess", 0, initial, {"assessment": "rationale/assessment.jsonl"}),
+    ]
     for number in range(1, rounds + 1):
         steps += _round(number)
     policy = _policy_after(rounds)
@@ -89,6 +95,13 @@ def full_plan(rounds: int) -> list[Step]:
     lora = {"adapter": "final/lora/adapter", "predictions": "final/lora/predictions.jsonl"}
     steps += [
         Step("generate", "final/generate", 0, {"policy": policy}, rationales),
+        Step(
+            "assess",
+            "final/assess",
+            0,
+            {"rationales-val": rationales["rationales-val"]},
+            {"assessment": "final/assessment.jsonl"},
+        ),
         Step("lora", "final/lora", 0, {"policy": policy, **rationales}, lora),
         Step(
             "evaluate",
@@ -104,15 +117,16 @@ def full_plan(rounds: int) -> list[Step]:
 def select(steps: list[Step], stage: str, names: list[str]) -> list[Step]:
     """The steps of a stage: all of `ares`, judge alone, else those of the first round and the final ones by name.
 
-    `generate` alone is the final one (all splits); the round's belongs to `correct`.
+    `generate` alone is the final one (all splits), the round's belongs to `correct`; `assess` alone is the final one,
+    the others belong to `rl`.
     """
     if stage == "ares":
         return steps
     if stage == "judge":
         return [JUDGE]
     chosen = [step for step in steps if step.name in names and step.round <= 1]
-    final_generate = stage != "correct"
-    return [step for step in chosen if step.name != "generate" or (step.round == 0) == final_generate]
+    final = {"generate": stage != "correct", "assess": stage != "rl"}
+    return [s for s in chosen if s.name not in final or s.key.startswith("final/") == final[s.name]]
 
 
 def steps_of(config: Config) -> list[Step]:
@@ -152,7 +166,16 @@ def settings_of(step: Step, config: Config) -> dict[str, Any]:
         },
         "rollout": {**common, "rl": rollout},
         "score": {"teacher": _teacher(config), "text": vars(config.text)},
-        "ppo": {**common, "rl": {k: v for k, v in vars(config.rl).items() if k not in ROLLOUT_KEYS}},
+        "ppo": {
+            **common,
+            "rl": {k: v for k, v in vars(config.rl).items() if k not in (*ROLLOUT_KEYS, "eval_questions")},
+        },
+        "assess": {
+            **common,
+            "generate": generation,
+            "rl": {"eval_questions": config.rl.eval_questions},
+            "evaluate": {"similarity_model": config.evaluate.similarity_model},
+        },
         "generate": {**common, "generate": generation},
         "correct": {"teacher": _teacher(config), "correct": vars(config.correct)},
         "sft": {**common, "sft": vars(config.sft), "generate": generation},

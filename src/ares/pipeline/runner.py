@@ -44,7 +44,17 @@ from ares.types import AresError
 Perform = Callable[[Config, StepContext, str], StepResult]
 # The figures that a step's last line tells; of other steps the first ones.
 _TOLD = {
-    "ppo": ("before/score_per_sentence", "after/score_per_sentence", "train/kl_k3", "after/repetition"),
+    "ppo": ("train/score", "train/kl_k3"),
+    "assess": (
+        "supporting",
+        "irrelevant",
+        "false",
+        "invented",
+        "repeated",
+        "rouge_l",
+        "similarity",
+        "repetition",
+    ),
     "evaluate": ("accuracy/AVG", "bleu4", "rouge_l", "failed_extractions"),
 }
 _MOST_TOLD = 6

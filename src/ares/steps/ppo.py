@@ -1,6 +1,5 @@
-"""ppo: reinforcement learning over the scored rollouts, then a look at what it changed on held-out problems."""
+"""ppo: reinforcement learning over the scored rollouts."""
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,29 +11,17 @@ from ares.models.t5.loading import load_value, save_policy, value_from_policy
 from ares.modules.ppo import run_ppo
 from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult
-from ares.steps.common.generation import encode_prompts, rationales_of
+from ares.steps.common.generation import encode_prompts
 from ares.steps.common.inputs import examples_of, features_of, load_problems, policy_of, trainer_arguments
-from ares.storage.files import atomic_folder, write_jsonl
+from ares.storage.files import atomic_folder
 from ares.storage.tables import read_feedback, read_rollouts
-from ares.teachers.offline.readings import sentences_of
-from ares.teachers.offline.reference import ReferenceTeacher
-from ares.teachers.parsing import FeedbackError
-from ares.teachers.prompts.default import strip_solution
-from ares.text.sentences import repetition_rate
-from ares.types import Feedback, Problem, Rationale, Rollout
+from ares.types import Feedback, Problem, Rollout
 
 
 def ppo(config: Config, context: StepContext) -> StepResult:
-    """Writes `policy/`, `value/` and `evaluation.jsonl`: greedy rationales of val before and after, with scores."""
-    problems, splits = load_problems(config, context)
+    """Writes `policy/` and `value/`."""
+    problems, _ = load_problems(config, context)
     policy, tokenizer = policy_of(config, context.inputs["policy"], dropout=0.0)
-    questions = [problems[pid] for pid in splits["val"][: config.rl.eval_questions]]
-
-    def look(label: str) -> list[dict[str, Any]]:
-        rows = rationales_of(config, context, policy, tokenizer, questions, label)
-        return [scored(problem, row) for problem, row in zip(questions, rows, strict=True)]
-
-    before = look("before")
     value, trained = _value_models(config, context, policy)
     rollouts, feedback = read_rollouts(context.inputs["rollouts"]), read_feedback(context.inputs["feedback"])
     figures = run_ppo(
@@ -47,14 +34,11 @@ def ppo(config: Config, context: StepContext) -> StepResult:
         checkpoints=context.checkpoints,
         trainer_arguments=trainer_arguments(config, context),
     )
-    after = look("after")
     if not is_first():
         return StepResult({})
     if config.rl.share_trunk:
         take_trunk(value.cpu(), policy)
-    figures |= {f"before/{name}": figure for name, figure in summary(before).items()}
-    figures |= {f"after/{name}": figure for name, figure in summary(after).items()}
-    files = _write(context.folder, policy, tokenizer, value, before, after)
+    files = _write(context.folder, policy, tokenizer, value)
     return StepResult(files, {**figures, **buffer_figures(rollouts, feedback)})
 
 
@@ -71,22 +55,12 @@ def _value_models(config: Config, context: StepContext, policy: Any) -> tuple[An
     return value, value.to(device)
 
 
-def _write(
-    folder: Path,
-    policy: Any,
-    tokenizer: Any,
-    value: Any,
-    before: list[dict[str, Any]],
-    after: list[dict[str, Any]],
-) -> dict[str, Path]:
+def _write(folder: Path, policy: Any, tokenizer: Any, value: Any) -> dict[str, Path]:
     files = {name: folder / name for name in ("policy", "value")}
     with atomic_folder(files["policy"]) as temporary:
         save_policy(policy, tokenizer, temporary)
     with atomic_folder(files["value"]) as temporary:
         value.save_pretrained(temporary)
-    files["evaluation"] = folder / "evaluation.jsonl"
-    rows = [{"pid": b["pid"], "before": b, "after": a} for b, a in zip(before, after, strict=True)]
-    write_jsonl(files["evaluation"], rows)
     return files
 
 
@@ -106,35 +80,6 @@ def _buffer(
         neutral=config.rl.neutral,
         holdout=config.rl.holdout,
     )
-
-
-def scored(problem: Problem, row: Rationale) -> dict[str, Any]:
-    """A rationale's sentences with the offline reference teacher's scores; the paid one is never asked here."""
-    sentences = strip_solution(sentences_of(row.text))
-    [result] = asyncio.run(ReferenceTeacher().score(problem, [sentences]))
-    assert not isinstance(result.scores, FeedbackError), result.scores
-    return {
-        "pid": row.pid,
-        "text": row.text,
-        "sentences": sentences,
-        "scores": list(result.scores),
-        "tokens": len(row.token_ids),
-        "truncated": row.truncated,
-        "repetition": repetition_rate(row.text),
-    }
-
-
-def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Score per sentence, sentences, tokens, repetition and truncated share, over rationales."""
-    count = max(1, len(rows))
-    scores = [score for row in rows for score in row["scores"]]
-    return {
-        "score_per_sentence": sum(scores) / max(1, len(scores)),
-        "sentences": len(scores) / count,
-        "tokens": sum(row["tokens"] for row in rows) / count,
-        "repetition": sum(row["repetition"] for row in rows) / count,
-        "truncated": sum(row["truncated"] for row in rows) / count,
-    }
 
 
 def buffer_figures(rollouts: list[Rollout], feedback: list[Feedback]) -> Mapping[str, float]:
