@@ -37,7 +37,7 @@ def test_gold_sentences_are_true_and_the_needed_ones_supporting(items: list[Item
 
 
 @pytest.mark.parametrize("templates", ["gold", "paraphrase"])
-def test_made_up_statements_get_the_label_of_their_truth(items: list[Item], templates: str) -> None:
+def test_labels_of_made_up_true_and_false_statements(items: list[Item], templates: str) -> None:
     remarks = {remark.name for remark in REMARKS}
     for item in items:
         made = statements(item, templates=templates)
@@ -66,13 +66,13 @@ def test_all_templates_of_a_relation_have_the_same_slots() -> None:
         assert set(relation.key) <= set(relation.slots)
 
 
-def test_a_sentence_is_read_back_as_the_statement_it_was_written_from(items: list[Item]) -> None:
+def test_parse_inverts_write(items: list[Item]) -> None:
     for item in items[:100]:
         for fact, sentence in zip(item.truth.steps, sentences_of(item.problem.solution), strict=True):
             assert parse(sentence) == fact
 
 
-def test_a_maxim_is_true_of_every_question_of_its_kind(items: list[Item]) -> None:
+def test_maxims_are_irrelevant_truths_of_their_kind(items: list[Item]) -> None:
     assert len(MAXIMS) >= 6
     for kind in KINDS:
         for maxim in (relation for relation in kind.relations if relation.sole):
@@ -81,7 +81,7 @@ def test_a_maxim_is_true_of_every_question_of_its_kind(items: list[Item]) -> Non
                     assert label(item.truth, template.format(**maxim.sole)) == "irrelevant"
 
 
-def test_two_thirds_of_the_optional_facts_are_said_the_others_are_true_all_the_same(
+def test_unsaid_optional_facts_are_true_but_irrelevant(
     items: list[Item],
 ) -> None:
     optional = {name for kind in KINDS for name in kind.optional} | {remark.name for remark in REMARKS}

@@ -34,30 +34,28 @@ def assessment(pid: str, labels: list[str] | None, rouge_l: float | None = None)
     return Assessment(pid, ["So."] * len(labels or "a"), labels, rouge_l, 0.0, 9, False)
 
 
-def figures(
-    assessed: dict[str, list[Assessment]], scores: dict[str, Any] | None
-) -> dict[str, tuple[str, str]]:
+def shown(assessed: dict[str, list[Assessment]], scores: dict[str, Any] | None) -> dict[str, tuple[str, str]]:
     found = headline(STEPS, assessed, scores)
     return {
-        figure["label"]: tuple(figure[name].replace("\u00a0", " ") for name in ("value", "note"))
-        for figure in found
+        item["label"]: tuple(item[name].replace("\u00a0", " ") for name in ("value", "note"))
+        for item in found
     }
 
 
 def test_money_and_time_are_always_there() -> None:
-    assert figures({}, None) == {"Teacher": ("$1.50", "1,234 requests"), "Time": ("1 min 12 s", "2 steps")}
+    assert shown({}, None) == {"Teacher": ("$1.50", "1,234 requests"), "Time": ("1 min 12 s", "2 steps")}
 
 
 def test_accuracy_has_its_interval_and_the_majority_baseline() -> None:
-    value, note = figures({}, SCORES)["Accuracy"]
+    value, note = shown({}, SCORES)["Accuracy"]
     assert value == "89.25 %"
     # Wilson's interval of 357 of 400.
     assert note == (
         "400 test questions; 95 % interval 85.8 to 91.9; always the most frequent choice: 31.25 %"
     )
-    assert "Direct answers" not in figures({}, SCORES)
-    assert figures({}, {**SCORES, "direct_answer": 61.3})["Direct answers"][0] == "61.30 %"
-    assert "choice" not in figures({}, {**SCORES, "majority": None})["Accuracy"][1]
+    assert "Direct answers" not in shown({}, SCORES)
+    assert shown({}, {**SCORES, "direct_answer": 61.3})["Direct answers"][0] == "61.30 %"
+    assert "choice" not in shown({}, {**SCORES, "majority": None})["Accuracy"][1]
 
 
 def test_rationales_of_the_sample_by_their_supporting_sentences() -> None:
@@ -67,7 +65,7 @@ def test_rationales_of_the_sample_by_their_supporting_sentences() -> None:
         "round-1/assess": [assessment("1", ["supporting"]), assessment("2", ["invented", "supporting"])],
         "final/assess": [assessment("1", ["supporting"]), assessment("2", ["supporting"])],
     }
-    value, note = figures(assessed, None)["Supporting sentences"]
+    value, note = shown(assessed, None)["Supporting sentences"]
     assert value == "25.0 % → 75.0 % → 100.0 %"
     assert note == (
         "2 val rationales before RL → after RL (round 1) → after SFT; RL +0.500, 95 % interval +0.500 to +0.500"
@@ -79,10 +77,10 @@ def test_rationales_of_other_data_by_rouge_l_where_there_are_solutions() -> None
         key: [assessment("1", None, value), assessment("2", None, None)]
         for key, value in (("rationale/assess", 0.25), ("round-1/assess", 0.75))
     }
-    value, note = figures(assessed, None)["ROUGE-L"]
+    value, note = shown(assessed, None)["ROUGE-L"]
     assert value == "0.250 → 0.750"
     assert note.startswith("1 val rationales before RL → after RL (round 1); RL +0.500")
-    assert set(figures({"rationale/assess": [assessment("1", None)]}, None)) == {"Teacher", "Time"}
+    assert set(shown({"rationale/assess": [assessment("1", None)]}, None)) == {"Teacher", "Time"}
 
 
 def test_assessments_are_read_in_the_order_of_training(tmp_path: Path) -> None:
@@ -112,7 +110,7 @@ def made(tmp_path: Path) -> Path:
     return root
 
 
-def test_the_page_shows_the_settings_that_the_steps_were_made_with(made: Path) -> None:
+def test_page_shows_the_settings_of_the_steps(made: Path) -> None:
     page = report(demo(made.parent, "seed=3", "stage=report", "teacher=anthropic"), made).read_text()
     shown = dict(re.findall(r"<li><span>(\w+)</span> (\w+)</li>", page))
     assert shown == {
@@ -122,7 +120,7 @@ def test_the_page_shows_the_settings_that_the_steps_were_made_with(made: Path) -
     assert read_json(made / "metrics.json") == {"steps": {"rationale": {"loss": 0.5}}}
 
 
-def test_other_data_are_refused_unless_the_run_is_to_be_kept(made: Path) -> None:
+def test_other_data_are_refused_unless_on_change_is_keep(made: Path) -> None:
     with pytest.raises(
         AresError, match=r"rationale were made from other data than data=sample.*config\.yaml"
     ):

@@ -79,7 +79,7 @@ def data(tmp_path: Path) -> ReportData:
         "created": "2026-03-01T12:00+00:00",
         "config": {"stage": "ares", "model": "tiny", "seed": 0, "rl": {"kl_coef": 0.01, "target_kl": None}},
         "inputs_hash": HASH,
-        "figures": [
+        "headline": [
             {"label": "Supporting sentences", "value": "51.0 % → 72.3 %", "note": "95 % 0.19 to 0.24"},
             {"label": "Accuracy", "value": "71.3 %", "note": "150 test questions"},
             {"label": "Teacher", "value": "$1.25", "note": "2,400 requests"},
@@ -148,7 +148,7 @@ def test_everything_is_there(data: ReportData, tmp_path: Path) -> None:
     html = render(data, tmp_path)
     page = Checker(html)
     ids = {attributes.get("id") for _, attributes in page.tags}
-    assert {"figures", "answers", "rationales", "training", "steps"} <= ids
+    assert {"headline", "answers", "rationales", "training", "steps"} <= ids
     for expected in (
         "demo",
         HASH,
@@ -246,7 +246,7 @@ def test_rationales_without_labels_show_their_measure_and_no_legend(data: Report
 
 def test_empty_run(data: ReportData, tmp_path: Path) -> None:
     data |= {  # type: ignore[assignment]
-        "figures": [],
+        "headline": [],
         "steps": [],
         "curves": {},
         "policies": {},
@@ -334,8 +334,8 @@ def browser() -> Iterator[Any]:
 
 
 def background(page: Any, selector: str) -> tuple[float, ...]:
-    colour = page.locator(selector).first.evaluate("e => getComputedStyle(e).backgroundColor")
-    return tuple(float(part) for part in re.findall(r"[\d.]+", colour))
+    color = page.locator(selector).first.evaluate("e => getComputedStyle(e).backgroundColor")
+    return tuple(float(part) for part in re.findall(r"[\d.]+", color))
 
 
 @pytest.mark.browser
@@ -361,7 +361,7 @@ def test_in_chromium(browser: Any, data: ReportData, tmp_path: Path, width: int,
     page.goto((tmp_path / "report.html").as_uri())
     assert problems == []
     assert all(url.startswith(("file:", "data:")) for url in requests)
-    for section in ("figures", "answers", "rationales", "training", "steps"):
+    for section in ("headline", "answers", "rationales", "training", "steps"):
         assert page.locator(f"#{section}").is_visible()
     page.locator("#steps details").first.locator("summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -11,7 +11,7 @@ from ares.config.commands import command
 from ares.config.schema import Config
 from ares.evaluation.assessment import Assessment
 from ares.evaluation.statistics import paired_bootstrap, share_interval
-from ares.report.page import Figure, duration, render_report
+from ares.report.page import HeadlineNumber, duration, render_report
 from ares.steps.common.curves import rows_of
 from ares.steps.common.inputs import logs_folder, require_own_data
 from ares.steps.prepare import prepared, read_problems
@@ -22,7 +22,7 @@ from ares.types import AresError, Problem
 def report(config: Config, root: Path) -> Path:
     """Writes `metrics.json` and `report.html` from the finished steps of a run.
 
-    Raises AresError where there are none, and where they were made from other data than the configuration's.
+    Raises AresError where there are none, and where their data differ from the configuration's.
     """
     if not (root / "manifest.json").exists():
         raise AresError(
@@ -39,7 +39,7 @@ def report(config: Config, root: Path) -> Path:
         "created": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "config": _summary(root),
         "inputs_hash": hash_of({key: entry["hash"] for key, entry in steps.items()}),
-        "figures": headline(steps, assessed, scores),
+        "headline": headline(steps, assessed, scores),
         "steps": [_step(key, entry) for key, entry in steps.items()],
         "curves": {
             key: found for key in steps if (found := read_curves(logs_folder(root, key) / "metrics.csv"))
@@ -67,10 +67,10 @@ def read_curves(path: Path) -> dict[str, list[list[float]]]:
 
 
 def _summary(root: Path) -> dict[str, Any]:
-    # Not of the command line that makes the page, but of the one that made its steps.
-    made: Any = OmegaConf.to_container(OmegaConf.load(root / "config.yaml"))
-    groups = {name: made[name]["name"] for name in ("data", "model", "features", "teacher")}
-    return {**groups, "rounds": made["rounds"], "seed": made["seed"]}
+    # The configuration of the steps, not of the command line that writes the page.
+    run: Any = OmegaConf.to_container(OmegaConf.load(root / "config.yaml"))
+    groups = {name: run[name]["name"] for name in ("data", "model", "features", "teacher")}
+    return {**groups, "rounds": run["rounds"], "seed": run["seed"]}
 
 
 def _step(key: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def policy_name(key: str) -> str:
 
 def headline(
     steps: dict[str, Any], assessed: dict[str, list[Assessment]], scores: dict[str, Any] | None
-) -> list[Figure]:
+) -> list[HeadlineNumber]:
     """The numbers at the head of the page: rationales, accuracy, direct answers, money and time, where known."""
     found = _rationales(assessed)
     if scores:
@@ -117,7 +117,7 @@ def headline(
     return found
 
 
-def _rationales(assessed: dict[str, list[Assessment]]) -> list[Figure]:
+def _rationales(assessed: dict[str, list[Assessment]]) -> list[HeadlineNumber]:
     """The quality of the rationales by policy, and what the first round of RL gained."""
     values = {
         key: {row.pid: row.quality for row in rows if row.quality is not None}
@@ -136,7 +136,7 @@ def _rationales(assessed: dict[str, list[Assessment]]) -> list[Figure]:
     return [{"label": "Supporting sentences" if exact else "ROUGE-L", "value": value, "note": note}]
 
 
-def _answers(scores: dict[str, Any]) -> list[Figure]:
+def _answers(scores: dict[str, Any]) -> list[HeadlineNumber]:
     average, questions = scores["accuracy"]["AVG"], scores["questions"]
     low, high = share_interval(round(average / 100 * questions), questions)
     note = (
@@ -144,7 +144,7 @@ def _answers(scores: dict[str, Any]) -> list[Figure]:
     )
     if scores["majority"] is not None:
         note += f"; always the most frequent choice: {scores['majority']:.2f}\u00a0%"
-    found: list[Figure] = [{"label": "Accuracy", "value": f"{average:.2f}\u00a0%", "note": note}]
+    found: list[HeadlineNumber] = [{"label": "Accuracy", "value": f"{average:.2f}\u00a0%", "note": note}]
     if scores["direct_answer"] is not None:
         note = "VQA accuracy of the chosen options' texts, difficult questions left out"
         found.append(

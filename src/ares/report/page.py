@@ -45,7 +45,7 @@ _IMAGE_TYPES = {
 }
 
 
-class Figure(TypedDict):
+class HeadlineNumber(TypedDict):
     """One headline number as text: `value` with its unit, `note` says what it is taken over."""
 
     label: str
@@ -97,7 +97,7 @@ class ReportData(TypedDict):
     """Everything a report shows. Sections without data say so.
 
     run, created: the run's name and the report's date, as text. config: what is worth showing of the
-    configuration (nested keys are joined by dots). inputs_hash: the hash of what the report was made from.
+    configuration (nested keys are joined by dots). inputs_hash: the hash of the steps that the report covers.
     curves: step -> metric -> [[x, y], ...], x in optimizer steps. policies: policy -> metrics of its assessment.
     accuracy: category -> percent or None. counts: category -> questions. failed: outputs without exactly one answer.
     rationale_metrics: measures of `ares.evaluation.rationales`, in [0, 1].
@@ -107,7 +107,7 @@ class ReportData(TypedDict):
     created: str
     config: Mapping[str, Any]
     inputs_hash: str
-    figures: Sequence[Figure]
+    headline: Sequence[HeadlineNumber]
     steps: Sequence[StepSummary]
     curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
     policies: Mapping[str, Mapping[str, float]]

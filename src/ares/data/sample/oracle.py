@@ -7,7 +7,7 @@ A sentence is parsed back into a statement by the templates of all kinds. With t
 - false: contradicts the problem's facts, or is a rule that never holds;
 - invented: about something that the problem does not mention or that cannot be known from it (a wrong remark), or
   text of any other wording, cut-off sentences included;
-- repeated: makes a statement that an earlier sentence of the rationale already made, in whatever words.
+- repeated: states what an earlier sentence of the rationale has stated, in whatever words.
 """
 
 import random
