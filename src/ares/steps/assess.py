@@ -29,8 +29,8 @@ def assess(config: Config, context: StepContext) -> StepResult:
     metrics = summarize(rows)
     model = config.evaluate.similarity_model
     if model and "rouge_l" in metrics:
-        references, hypotheses = map(gold_rationale, questions), (row.text for row in rationales)
-        metrics["similarity"] = similarity(list(references), list(hypotheses), model=model)
+        references = [gold_rationale(problem) for problem in questions]
+        metrics["similarity"] = similarity(references, [row.text for row in rationales], model=model)
     path = context.folder / "assessment.jsonl"
     write_jsonl(path, [asdict(row) for row in rows])
     return StepResult({"assessment": path}, metrics)
