@@ -38,7 +38,7 @@ def test_curves(fit: tuple[set[str], set[str]]) -> None:
 
 
 def test_figures_of_a_fit(fit: tuple[set[str], set[str]]) -> None:
-    once = names_in("ppo: once a fit")
+    once = names_in("ppo: once per fit")
     assert once <= fit[1]
     assert fit[1] - once <= names_in("ppo: curves")
 
