@@ -12,7 +12,7 @@ SOURCE = REPOSITORY / "src" / "ares"
 # A module may import from its own layer's packages only if they are its own, and from any layer before it.
 LAYERS = (
     {"types"},
-    {"config", "storage"},
+    {"config", "storage", "charts"},
     {"ranks"},
     {"data", "text", "vision", "rl"},
     {"models"},

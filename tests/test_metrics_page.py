@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from ares.config.schema import Config, EvaluateConfig
+from ares.data.sample import generate as generate_sample
+from ares.evaluation.assessment import assess_rationale, summarize
 from ares.evaluation.judge import win_rates
 from ares.steps import correct, evaluate, generate, ppo, rollout, score
 from ares.steps.common.contract import StepContext
@@ -36,14 +38,13 @@ def test_curves(fit: tuple[set[str], set[str]]) -> None:
 
 
 def test_figures_of_a_fit(fit: tuple[set[str], set[str]]) -> None:
-    once = names_in("ppo: once a fit")
+    once = names_in("ppo: once per fit")
     assert once <= fit[1]
     assert fit[1] - once <= names_in("ppo: curves")
 
 
-def test_figures_of_the_evaluation() -> None:
-    expected = {f"{side}/{name}" for side in ("before", "after") for name in ppo.summary([])}
-    assert names_in("ppo: greedy") == expected | set(ppo.buffer_figures([], []))
+def test_metrics_of_the_rollouts() -> None:
+    assert names_in("ppo: rollouts") == set(ppo.buffer_figures([], []))
 
 
 def names_of_step(step: str) -> set[str]:
@@ -79,6 +80,15 @@ def test_evaluate(tmp_path: Path, monkeypatch) -> None:
     assert {re.sub("accuracy/.*", "accuracy/<category>", name) for name in made.metrics} == names_of_step(
         "evaluate"
     )
+
+
+def test_assess() -> None:
+    [item] = generate_sample({"train": 1}, 0)
+    row = Rationale("1", "It is.", (1,), False)
+    found = {
+        name for problem in (PROBLEM, item.problem) for name in summarize([assess_rationale(problem, row)])
+    }
+    assert found | {"similarity"} == names_of_step("assess")
 
 
 def test_generate(tmp_path: Path, monkeypatch) -> None:

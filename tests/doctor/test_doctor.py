@@ -58,7 +58,7 @@ def on(data: Path, *more: str):
         "strategy=single",
         "trainer.accelerator=cpu",
         "logger=csv",
-        *([] if any(override.startswith("teacher=") for override in more) else ["teacher=reference"]),
+        *([] if any(override.startswith("teacher=") for override in more) else ["teacher=overlap"]),
         *more,
     )
 
@@ -223,7 +223,7 @@ def test_the_remedy_for_a_policy_has_all_that_was_typed(tmp_path: Path, data: Pa
         "features=none",
         "model=tiny",
     ]
-    typed += ["strategy=single", "teacher=reference", "logger=csv"]
+    typed += ["strategy=single", "teacher=overlap", "logger=csv"]
     done = subprocess.run(
         [sys.executable, "train.py", "stage=doctor", *typed], cwd=REPOSITORY, capture_output=True, text=True
     )
@@ -414,7 +414,7 @@ def test_cost_of_the_teacher_follows_questions_rationales_and_prices(data: Path)
 
 def test_cost_of_judging_two_runs(data: Path) -> None:
     config = on(data, "doctor.stage=judge", "judge.split=train")
-    assert ("ok", "reference: offline and free") in found(config, "Teacher")
+    assert ("ok", "overlap: offline and free") in found(config, "Teacher")
     prices = {"m": {"input": 1.0, "output": 5.0}}
     config.teacher = TeacherConfig("anthropic", arguments={"model": "m", "prices": prices})
     problem = Problem(

@@ -119,7 +119,7 @@ def test_the_same_command_again_does_nothing(runs: Path) -> None:
     before = (runs / "demo/manifest.json").read_text()
     done = train(runs, "rounds=2")
     assert (runs / "demo/manifest.json").read_text() == before
-    assert done.stdout.count(": done") == 16
+    assert done.stdout.count(": done") == 20
 
 
 def test_killed_between_rollout_parts_it_goes_on_and_ends_the_same(runs: Path, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def check_keys(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
             "problem",
             "keys",
             f"teacher={config.teacher.name} needs {needed}",
-            f"export {needed}=<key>, or work offline with teacher=reference",
+            f"export {needed}=<key>, or work offline with teacher=overlap",
         )
     if config.logger.name == "wandb" and not there["WANDB_API_KEY"]:
         yield Finding(

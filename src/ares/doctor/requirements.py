@@ -210,7 +210,7 @@ def _question_tokens(problem: Problem, config: Config) -> int:
 
 def teacher_usd(config: Config, tokens: Mapping[str, tuple[int, int, int]]) -> float | None:
     """US dollars for the given tokens by `teacher.prices`, 0 for an offline Teacher, None without a price."""
-    if config.teacher.name in ("reference", "replay"):
+    if config.teacher.name in ("oracle", "overlap", "replay"):
         return 0.0
     price: Any = (config.teacher.arguments.get("prices") or {}).get(config.teacher.arguments.get("model"))
     if not price:

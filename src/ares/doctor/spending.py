@@ -17,7 +17,7 @@ def check_teacher(
     name = config.teacher.name
     if not any(spec.asks_teacher for spec in specs_of(steps).values()):
         return
-    if name in ("reference", "replay"):
+    if name in ("oracle", "overlap", "replay"):
         yield _offline(config)
         return
     if not problems:
@@ -43,5 +43,5 @@ def _offline(config: Config) -> Finding:
     try:
         make_teacher(config).check()
     except AresError as error:
-        return Finding("problem", "Teacher", str(error), "teacher.path=<recording>, or teacher=reference")
+        return Finding("problem", "Teacher", str(error), "teacher.path=<recording>, or teacher=overlap")
     return Finding("ok", "Teacher", f"{config.teacher.name}: offline and free")

@@ -49,7 +49,7 @@ class AnthropicTeacher(ChatTeacher):
         """Raises AresError without a key; warns of a model that the SDK does not know."""
         if not key_in(KEY):
             raise AresError(
-                f"teacher={self.name} needs a key: set the environment variable {KEY}, or use teacher=reference, which "
+                f"teacher={self.name} needs a key: set the environment variable {KEY}, or use teacher=overlap, which "
                 "is offline and free."
             )
         from anthropic.types import Model
