@@ -1,11 +1,11 @@
-"""What finished runs of experiment=demo learned, against the truth that the sample's generator knows.
+"""What finished runs of experiment=demo learned, by the exact truth of the sample.
 
     python train.py -m experiment=demo ... (or one run at a time), then
     python benchmarks/demo.py runs/demo [more run folders] [--further 2000]
 
-For each run: how the rationales of val were before reinforcement learning, what PPO changed in the same questions
-(mean and 95 % interval of the paired bootstrap), repetition from before PPO to after SFT; and on further problems that no
-split of the run holds: accuracy, beside always giving the most frequent choice, with and without the right images.
+For each run: the labels of the sentences of held-out rationales before RL, after it and after SFT, and what RL changed in
+the same questions (mean and 95 % interval of the paired bootstrap). On further problems that no split of the run holds:
+accuracy, compared with always giving the most frequent choice, with and without the right images.
 """
 
 import argparse
@@ -23,16 +23,16 @@ from peft import PeftModel
 
 from ares.config.compose import to_config
 from ares.config.schema import Config
-from ares.data.sample import Oracle
+from ares.data.sample.oracle import LABELS, Label
 from ares.evaluation.answers import predict
 from ares.evaluation.statistics import paired_bootstrap
 from ares.models.t5.loading import load_model
+from ares.report.build import policy_name, read_assessments
 from ares.steps.common.generation import greedy_rationales
 from ares.steps.common.inputs import examples_of
 from ares.steps.prepare import prepared, read_problems
 from ares.storage.files import read_json, read_jsonl
-from ares.storage.tables import read_feedback, read_rationales, read_rollouts
-from ares.text.sentences import repetition_rate
+from ares.storage.tables import read_feedback, read_rollouts
 from ares.text.tokenizers import load_tokenizer
 from ares.types import Problem
 from ares.vision.features import FeatureStore
@@ -51,7 +51,7 @@ class Shuffled:
 
 
 def main() -> None:
-    """Prints the figures of each run folder."""
+    """Prints the results of each run folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--further", type=int, default=2000, help="how many further problems are answered")
@@ -68,35 +68,23 @@ def run_seconds(run: Path) -> float:
 
 
 def learned(run: Path) -> list[str]:
-    """Before RL, what PPO changed, and repetition, each a line."""
-    oracle = Oracle.load(
-        Path(read_json(run / "manifest.json")["steps"]["rationale"]["inputs"]["data"]["path"])
-    )
-    rows = read_jsonl(run / "round-1/ppo/evaluation.jsonl")
+    """The shares of labels per policy, what RL changed, and the spread of the Teacher's scores, each a line."""
+    steps = read_json(run / "manifest.json")["steps"]
+    assessed = read_assessments(run, steps)
+    before, after = assessed["rationale/assess"], assessed["round-1/assess"]
 
-    def mean_score(row: dict[str, Any]) -> float:
-        return fmean(row["scores"]) if row["scores"] else 0.0
+    def gain(label: Label) -> str:
+        mean, low, high = paired_bootstrap([r.share(label) for r in before], [r.share(label) for r in after])
+        return f"{label} {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
-    def share(row: dict[str, Any], verdict: str) -> float:
-        found = [oracle.judge(row["pid"], sentence) == verdict for sentence in row["sentences"]]
-        return fmean(found) if found else 0.0
+    def shares(key: str) -> str:
+        metrics = steps[key]["metrics"]
+        return f"{policy_name(key)}: " + ", ".join(f"{label} {metrics[label]:.1%}" for label in LABELS)
 
-    def gain(figure: Any) -> str:
-        mean, low, high = paired_bootstrap(
-            [figure(row["before"]) for row in rows], [figure(row["after"]) for row in rows]
-        )
-        return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
-
-    verdicts = Counter(oracle.judge(row["pid"], s) for row in rows for s in row["before"]["sentences"])
-    false = verdicts["false"] / verdicts.total()
-    final = [repetition_rate(row.text) for row in read_rationales(run / "final/rationales-val.parquet")]
     return [
-        f"before RL: {false:.1%} of held-out sentences false, {1 - verdicts['true'] / verdicts.total():.1%} not true; "
+        *map(shares, assessed),
+        f"RL: {', '.join(map(gain, LABELS))} ({len(before)} questions)",
         f"deviation of the mean score within a question >= 0.1 for {spread(run):.0%} of questions",
-        f"PPO: mean score {fmean(mean_score(r['before']) for r in rows):.3f} {gain(mean_score)}, "
-        f"true sentences {fmean(share(r['before'], 'true') for r in rows):.3f} {gain(lambda r: share(r, 'true'))} "
-        f"({len(rows)} questions)",
-        f"repetition: {fmean(r['before']['repetition'] for r in rows):.4f} before PPO, {fmean(final):.4f} after SFT",
     ]
 
 
@@ -111,7 +99,7 @@ def spread(run: Path) -> float:
 
 
 def answered(run: Path, count: int) -> list[str]:
-    """Accuracy on `count` problems behind those of the test split, each a line."""
+    """Accuracy on `count` problems after those of the test split, each a line."""
     config = to_config(OmegaConf.load(run / "config.yaml"))  # type: ignore[arg-type]
     known = config.data.sizes["test"]
     config.data.sizes["test"] = known + count

@@ -14,7 +14,7 @@ SOURCE = REPOSITORY / "src" / "ares"
 # A module may import from its own package and from every layer above its own.
 LAYERS = (
     {"types"},
-    {"config", "storage"},
+    {"config", "storage", "charts"},
     {"ranks"},
     {"data", "text", "vision", "rl"},
     {"models"},

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from ares.config.schema import Config, EvaluateConfig
+from ares.data.sample import generate as generate_sample
+from ares.evaluation.assessment import assess_rationale, summarize
 from ares.evaluation.judge import win_rates
 from ares.steps import correct, evaluate, generate, ppo, rollout, score
 from ares.steps.common.contract import StepContext
@@ -36,15 +38,14 @@ def test_ppo_curves_are_documented(fit: tuple[set[str], set[str]]) -> None:
     assert fit[0] == names_in("ppo: curves")
 
 
-def test_metrics_of_a_fit_are_documented(fit: tuple[set[str], set[str]]) -> None:
-    once = names_in("ppo: once a fit")
+def test_figures_of_a_fit(fit: tuple[set[str], set[str]]) -> None:
+    once = names_in("ppo: once per fit")
     assert once <= fit[1]
     assert fit[1] - once <= names_in("ppo: curves")
 
 
-def test_metrics_of_the_evaluation_are_documented() -> None:
-    expected = {f"{side}/{name}" for side in ("before", "after") for name in ppo.summary([])}
-    assert names_in("ppo: greedy") == expected | set(ppo.buffer_figures([], []))
+def test_metrics_of_the_rollouts() -> None:
+    assert names_in("ppo: rollouts") == set(ppo.buffer_figures([], []))
 
 
 def names_of_step(step: str) -> set[str]:
@@ -83,7 +84,16 @@ def test_metrics_of_evaluate_are_documented(tmp_path: Path, monkeypatch) -> None
     )
 
 
-def test_metrics_of_generate_are_documented(tmp_path: Path, monkeypatch) -> None:
+def test_assess() -> None:
+    [item] = generate_sample({"train": 1}, 0)
+    row = Rationale("1", "It is.", (1,), False)
+    found = {
+        name for problem in (PROBLEM, item.problem) for name in summarize([assess_rationale(problem, row)])
+    }
+    assert found | {"similarity"} == names_of_step("assess")
+
+
+def test_generate(tmp_path: Path, monkeypatch) -> None:
     splits = {split: ["1"] for split in ("train", "val", "test")}
     monkeypatch.setattr(generate, "load_problems", lambda config, run: ({"1": PROBLEM}, splits))
     rationales = [Rationale("1", "It is.", (1,), False)]

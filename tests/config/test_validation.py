@@ -62,7 +62,7 @@ def test_demo_needs_nothing_but_the_package() -> None:
     assert (config.data.name, config.model.name, config.teacher.name) == (
         "sample",
         "tiny",
-        "reference",
+        "oracle",
     )
     assert (config.trainer.devices, config.trainer.accelerator) == (1, "cpu")
 

@@ -28,7 +28,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def identity(item: Item) -> tuple[object, ...]:
-    return (item.problem, item.steps, item.wrong, item.image and item.image.tobytes())
+    return (item.problem, item.truth.steps, item.truth.wrong, item.image and item.image.tobytes())
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     assert first["facts.json"] != other["facts.json"]
 
 
-def test_what_is_written_is_read_back_as_scienceqa(tmp_path: Path) -> None:
+def test_written_sample_reads_back_as_scienceqa(tmp_path: Path) -> None:
     sizes = {"train": 20, "val": 8, "test": 6}
     write_sample(tmp_path, sizes=sizes, seed=0)
     problems, splits = read_scienceqa(tmp_path)
@@ -68,10 +68,10 @@ def test_growing_a_split_changes_neither_its_first_items_nor_other_splits() -> N
     assert all(by_pid[item.problem.pid] == identity(item) for item in small)
 
 
-def test_a_test_split_alone_equals_the_one_beside_other_splits() -> None:
+def test_split_generated_alone_equals_the_one_generated_with_others() -> None:
     alone = generate({"test": 20}, 1)
-    beside = [i for i in generate({"train": 50, "test": 20}, 1) if i.problem.split == "test"]
-    assert [identity(item) for item in alone] == [identity(item) for item in beside]
+    together = [i for i in generate({"train": 50, "test": 20}, 1) if i.problem.split == "test"]
+    assert [identity(item) for item in alone] == [identity(item) for item in together]
 
 
 def test_no_question_with_its_picture_is_shared_across_splits_and_seeds() -> None:
@@ -94,7 +94,7 @@ def test_eight_kinds_over_three_subjects_and_ten_grades(items: list[Item]) -> No
     assert sum(kind.has_image for kind in KINDS) >= 4
     train = [item for item in items if item.problem.split == "train"]
     assert len(train) == DEFAULT_SIZES["train"]
-    assert {item.kind for item in train} == {kind.name for kind in KINDS}
+    assert {item.truth.kind for item in train} == {kind.name for kind in KINDS}
     assert {item.problem.subject for item in train} == {
         "natural science",
         "social science",
@@ -142,12 +142,12 @@ def test_texts_suit_a_tiny_model(items: list[Item]) -> None:
     assert len(words) <= 900
 
 
-def test_every_sentence_survives_the_splitter(items: list[Item]) -> None:
+def test_splitter_finds_exactly_the_written_sentences(items: list[Item]) -> None:
     for item in items:
-        assert len(sentences(item.problem.solution)) == len(item.steps)
+        assert len(sentences(item.problem.solution)) == len(item.truth.steps)
 
 
-def test_the_conclusion_names_the_right_choice_and_letter(items: list[Item]) -> None:
+def test_conclusion_has_the_right_choice_and_letter(items: list[Item]) -> None:
     for item in items:
         p = item.problem
         conclusion = sentences(p.solution)[-1]

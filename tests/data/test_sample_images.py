@@ -51,7 +51,7 @@ def test_the_text_leaves_every_answer_equally_likely() -> None:
             continue
         p = item.problem
         for position, choice in enumerate(p.choices):
-            counts[item.kind, choice].append(position == p.answer)
+            counts[item.truth.kind, choice].append(position == p.answer)
     for (kind, choice), hits in counts.items():
         if len(hits) >= 100:
             spread = 3.5 * np.sqrt(0.25 / len(hits))
@@ -59,7 +59,7 @@ def test_the_text_leaves_every_answer_equally_likely() -> None:
 
 
 def cells(item: Item) -> np.ndarray:
-    """The mean colour of each cell, (4, 4, 3) in [0, 255]."""
+    """The mean color of each cell, (4, 4, 3) in [0, 255]."""
     assert item.image is not None
     return np.asarray(item.image, dtype=float).reshape(4, 16, 4, 16, 3).mean(axis=(1, 3))
 
@@ -68,27 +68,27 @@ def cells(item: Item) -> np.ndarray:
 def pictures() -> dict[str, list[Item]]:
     found: dict[str, list[Item]] = defaultdict(list)
     for item in generate({"train": 160}, 9):
-        found[item.kind].append(item)
+        found[item.truth.kind].append(item)
     return found
 
 
 def fact(item: Item, relation: str, **slots: str) -> Mapping[str, str]:
     """The slots of the true fact of a relation, said in the solution or not."""
-    facts = [f.slots for f in (*item.steps, *item.unsaid) if f.relation == relation]
+    facts = [f.slots for f in (*item.truth.steps, *item.truth.unsaid) if f.relation == relation]
     [found] = [f for f in facts if slots.items() <= f.items()]
     return found
 
 
-def nearest(colour: np.ndarray) -> str:
+def nearest(color: np.ndarray) -> str:
     from ares.data.sample.drawing import RGB
 
-    return min(RGB, key=lambda name: float(np.abs(colour - RGB[name]).sum()))
+    return min(RGB, key=lambda name: float(np.abs(color - RGB[name]).sum()))
 
 
 def test_a_flag_shows_its_edge_and_its_square(pictures: dict[str, list[Item]]) -> None:
     for item in pictures["flags"]:
         names = np.array([[nearest(cell) for cell in row] for row in cells(item)])
-        edge, square = fact(item, "edge_colour")["colour"], fact(item, "square_colour")["colour"]
+        edge, square = fact(item, "edge_color")["color"], fact(item, "square_color")["color"]
         assert edge != square
         assert (names[1:3, 1:3] == square).all()
         assert (names == edge).sum() == 11  # and one worn place
@@ -96,15 +96,15 @@ def test_a_flag_shows_its_edge_and_its_square(pictures: dict[str, list[Item]]) -
 
 def test_a_map_shows_its_mark_in_one_quarter(pictures: dict[str, list[Item]]) -> None:
     for item in pictures["maps"]:
-        half, side, colour = (
+        half, side, color = (
             fact(item, "mark_half"),
             fact(item, "mark_side"),
-            fact(item, "mark_colour")["colour"],
+            fact(item, "mark_color")["color"],
         )
         names = np.array([[nearest(cell) for cell in row] for row in cells(item)])
         row, column = ("upper", "lower").index(half["vhalf"]), ("left", "right").index(side["side"])
-        assert (names == colour).sum() == 4
-        assert (names[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] == colour).all()
+        assert (names == color).sum() == 4
+        assert (names[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] == color).all()
 
 
 def test_a_thermometer_is_red_up_to_its_mark(pictures: dict[str, list[Item]]) -> None:
@@ -117,11 +117,11 @@ def test_a_thermometer_is_red_up_to_its_mark(pictures: dict[str, list[Item]]) ->
 def test_magnets_show_their_ends(pictures: dict[str, list[Item]]) -> None:
     for item in pictures["magnets"]:
         names = [nearest(cell) for cell in cells(item)[1]]
-        assert names[1:3] == [fact(item, "magnet_end", side=side)["colour"] for side in ("left", "right")]
+        assert names[1:3] == [fact(item, "magnet_end", side=side)["color"] for side in ("left", "right")]
         assert set(names[:2]) == set(names[2:]) == {"red", "blue"}
 
 
-def test_captions_hold_no_colour_number_or_side(pictures: dict[str, list[Item]]) -> None:
+def test_captions_hold_no_color_number_or_side(pictures: dict[str, list[Item]]) -> None:
     for kind in IMAGE_KINDS:
         for item in pictures[kind]:
             words = set(re.findall(r"\w+", item.problem.caption.lower()))

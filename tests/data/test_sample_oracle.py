@@ -1,4 +1,4 @@
-"""The oracle of the generated data set: judging sentences, and making up true and false ones."""
+"""The oracle of the generated data set: labeling sentences, repairing rationales, making up true and false sentences."""
 
 import random
 from collections import Counter
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ares.data.sample import Item, Oracle, generate, statements, write_sample
+from ares.data.sample import Item, generate, read_sample, write_sample
 from ares.data.sample.kinds import KINDS
-from ares.data.sample.oracle import _parse
+from ares.data.sample.oracle import TRUE, label, label_sentences, parse, repair, statements
 from ares.data.sample.remarks import REMARKS
-from ares.text.sentences import split_sentences
+from ares.text.sentences import sentences_of, split_sentences
 from ares.types import AresError
 
 RELATIONS = {r.name: r for kind in KINDS for r in kind.relations} | {r.name: r for r in REMARKS}
@@ -23,33 +23,30 @@ def items() -> list[Item]:
     return generate(SIZES, 7)
 
 
-@pytest.fixture(scope="module")
-def oracle(items: list[Item]) -> Oracle:
-    return Oracle(items)
-
-
 def of_kind(items: list[Item], kind: str) -> Item:
-    return next(item for item in items if item.kind == kind)
+    return next(item for item in items if item.truth.kind == kind)
 
 
-def sentences(text: str) -> list[str]:
-    return [text[span.start : span.end] for span in split_sentences(text)]
-
-
-def test_every_gold_sentence_is_true(items: list[Item], oracle: Oracle) -> None:
+def test_gold_sentences_are_true_and_the_needed_ones_supporting(items: list[Item]) -> None:
+    optional = {name for kind in KINDS for name in kind.optional} | {remark.name for remark in REMARKS}
     for item in items:
-        for sentence in sentences(item.problem.solution):
-            assert oracle.judge(item.problem.pid, sentence) == "true", sentence
+        labels = label_sentences(item.truth, sentences_of(item.problem.solution))
+        assert labels == [
+            "irrelevant" if fact.relation in optional else "supporting" for fact in item.truth.steps
+        ]
 
 
 @pytest.mark.parametrize("templates", ["gold", "paraphrase"])
-def test_made_up_statements_are_judged_as_made(items: list[Item], oracle: Oracle, templates: str) -> None:
+def test_labels_of_made_up_true_and_false_statements(items: list[Item], templates: str) -> None:
+    remarks = {remark.name for remark in REMARKS}
     for item in items:
         made = statements(item, templates=templates)
-        assert made == oracle.statements(item.problem.pid, templates=templates)
-        assert [truth for _, truth in made] == ["true", "false"] * len(item.steps)
+        assert [truth for _, truth in made] == [True, False] * len(item.truth.steps)
         for sentence, truth in made:
-            assert oracle.judge(item.problem.pid, sentence) == truth, sentence
+            invented = parse(sentence).relation in remarks
+            assert label(item.truth, sentence) in (
+                TRUE if truth else ("invented" if invented else "false",)
+            ), sentence
             assert len(split_sentences(sentence)) == 1, sentence
 
 
@@ -69,32 +66,32 @@ def test_all_templates_of_a_relation_have_the_same_slots() -> None:
         assert set(relation.key) <= set(relation.slots)
 
 
-def test_a_sentence_is_read_back_as_the_statement_it_was_written_from(items: list[Item]) -> None:
+def test_parse_inverts_write(items: list[Item]) -> None:
     for item in items[:100]:
-        for fact, sentence in zip(item.steps, sentences(item.problem.solution), strict=True):
-            assert _parse(sentence) == fact
+        for fact, sentence in zip(item.truth.steps, sentences_of(item.problem.solution), strict=True):
+            assert parse(sentence) == fact
 
 
-def test_a_maxim_is_true_of_every_question_of_its_kind(items: list[Item], oracle: Oracle) -> None:
+def test_maxims_are_irrelevant_truths_of_their_kind(items: list[Item]) -> None:
     assert len(MAXIMS) >= 6
     for kind in KINDS:
         for maxim in (relation for relation in kind.relations if relation.sole):
-            for item in (item for item in items if item.kind == kind.name):
+            for item in (item for item in items if item.truth.kind == kind.name):
                 for template in (*maxim.gold, *maxim.paraphrase):
-                    assert oracle.judge(item.problem.pid, template.format(**maxim.sole)) == "true"
+                    assert label(item.truth, template.format(**maxim.sole)) == "irrelevant"
 
 
-def test_two_thirds_of_the_optional_facts_are_said_the_others_are_true_all_the_same(
-    items: list[Item], oracle: Oracle
+def test_unsaid_optional_facts_are_true_but_irrelevant(
+    items: list[Item],
 ) -> None:
     optional = {name for kind in KINDS for name in kind.optional} | {remark.name for remark in REMARKS}
-    said = [fact for item in items for fact in item.steps if fact.relation in optional]
-    unsaid = [(item, fact) for item in items for fact in item.unsaid]
+    said = [fact for item in items for fact in item.truth.steps if fact.relation in optional]
+    unsaid = [(item, fact) for item in items for fact in item.truth.unsaid]
     assert {fact.relation for _, fact in unsaid} == optional
     assert 0.6 <= len(said) / (len(said) + len(unsaid)) <= 0.7
     for item, fact in unsaid:
         sentence = RELATIONS[fact.relation].write(fact.slots, random.Random(0))
-        assert oracle.judge(item.problem.pid, sentence) == "true"
+        assert label(item.truth, sentence) == "irrelevant"
         assert sentence not in item.problem.solution
 
 
@@ -103,90 +100,127 @@ def test_remarks_cannot_be_guessed(items: list[Item]) -> None:
     for remark, slot in zip(REMARKS, ("day", "city"), strict=True):
         drawn: dict[tuple[str, str], Counter[str]] = {}
         for item in items:
-            [fact] = [f for f in (*item.steps, *item.unsaid) if f.relation == remark.name]
+            [fact] = [f for f in (*item.truth.steps, *item.truth.unsaid) if f.relation == remark.name]
             assert fact.slots[slot] not in item.problem.question + item.problem.lecture
-            for given in (item.kind, fact.slots["person"], str(item.problem.answer)):
+            for given in (item.truth.kind, fact.slots["person"], str(item.problem.answer)):
                 drawn.setdefault((given, slot), Counter())[fact.slots[slot]] += 1
         for counts in drawn.values():
             assert max(counts.values()) <= 0.5 * sum(counts.values()) + 2
 
 
-def test_sentences_of_other_problems_are_seldom_true(items: list[Item], oracle: Oracle) -> None:
-    verdicts: Counter[str | None] = Counter()
+def test_sentences_of_other_problems_are_seldom_supporting(items: list[Item]) -> None:
+    found: Counter[str] = Counter()
     for item, other in zip(items, items[1:] + items[:1], strict=True):
-        for sentence in sentences(other.problem.solution):
-            verdicts[oracle.judge(item.problem.pid, sentence)] += 1
-    assert verdicts["true"] <= 0.02 * sum(verdicts.values())
-    same_kind: Counter[str | None] = Counter()
-    step = len(KINDS)
-    for item, other in zip(items, items[step:], strict=False):
-        if item.kind == other.kind:
-            for sentence in sentences(other.problem.solution):
-                if not any(maxim.parse(sentence) for maxim in MAXIMS):
-                    same_kind[oracle.judge(item.problem.pid, sentence)] += 1
-    assert same_kind["true"] <= 0.25 * sum(same_kind.values())
-    assert same_kind["irrelevant"] >= 0.4 * sum(same_kind.values())
+        for sentence in sentences_of(other.problem.solution):
+            found[label(item.truth, sentence)] += 1
+    assert found["supporting"] == 0  # neighbors are of different kinds
+    assert found["invented"] >= 0.4 * found.total()
+    same_kind: Counter[str] = Counter()
+    for item, other in zip(items, items[len(KINDS) :], strict=False):
+        if item.truth.kind == other.truth.kind:
+            for sentence in sentences_of(other.problem.solution):
+                same_kind[label(item.truth, sentence)] += 1
+    assert same_kind["supporting"] <= 0.25 * same_kind.total()
 
 
-def test_the_right_answer_with_a_wrong_letter_is_false(items: list[Item], oracle: Oracle) -> None:
+def test_right_answer_with_wrong_letter_is_false(items: list[Item]) -> None:
     for item in items[:40]:
-        conclusion = sentences(item.problem.solution)[-1]
+        conclusion = sentences_of(item.problem.solution)[-1]
         right = "ABCD"[item.problem.answer]
         for letter in "ABCDEFG":
-            verdict = oracle.judge(item.problem.pid, conclusion.replace(f"({right})", f"({letter})"))
-            assert verdict == ("true" if letter == right else "false" if letter in "ABCD" else "irrelevant")
+            found = label(item.truth, conclusion.replace(f"({right})", f"({letter})"))
+            assert found == ("supporting" if letter == right else "false" if letter in "ABCD" else "invented")
 
 
-def test_a_rule_that_never_holds_is_false_everywhere(items: list[Item], oracle: Oracle) -> None:
+def test_rule_that_never_holds_is_false_everywhere_and_a_true_rule_irrelevant(items: list[Item]) -> None:
     for kind in ("maps", "grammar", "magnets"):
-        pid = of_kind(items, kind).problem.pid
-        assert oracle.judge(pid, "Two ends that are alike always attract.") == "false"
-        assert oracle.judge(pid, "Mark three in tens means twenty degrees.") == "false"
-    pid = of_kind(items, "grammar").problem.pid
-    assert oracle.judge(pid, "Two ends that are alike always repel.") == "irrelevant"
+        truth = of_kind(items, kind).truth
+        assert label(truth, "Two ends that are alike always attract.") == "false"
+        assert label(truth, "Mark three in tens means twenty degrees.") == "false"
+    assert label(of_kind(items, "grammar").truth, "Two ends that are alike always repel.") == "irrelevant"
 
 
-def test_a_fact_about_an_unknown_person_is_irrelevant(items: list[Item], oracle: Oracle) -> None:
-    item = of_kind(items, "thermometer")
-    level = next(fact.slots for fact in item.steps if fact.relation == "red_level")
-    other = "Yara" if level["person"] != "Yara" else "Ada"
+def test_statement_about_another_person_is_invented(items: list[Item]) -> None:
+    truth = of_kind(items, "thermometer").truth
+    level = next(fact.slots for fact in truth.steps if fact.relation == "red_level")
+    other = "Ben" if level["person"] != "Ben" else "Ada"
     template = "The red column of {} reaches mark {}."
-    assert oracle.judge(item.problem.pid, template.format(level["person"], level["level"])) == "true"
-    assert oracle.judge(item.problem.pid, template.format(other, level["level"])) == "irrelevant"
     wrong = "one" if level["level"] != "one" else "four"
-    assert oracle.judge(item.problem.pid, template.format(level["person"], wrong)) == "false"
+    assert label(truth, template.format(level["person"], level["level"])) == "supporting"
+    assert label(truth, template.format(other, level["level"])) == "invented"
+    assert label(truth, template.format(level["person"], wrong)) == "false"
+
+
+def test_wrong_remark_is_invented_and_the_right_one_irrelevant(items: list[Item]) -> None:
+    for item in items[:20]:
+        [home] = [fact for fact in item.truth.facts if fact.relation == "home"]
+        person, city = home.slots["person"], home.slots["city"]
+        assert label(item.truth, f"In {city} lives {person}.") == "irrelevant"
+        assert label(item.truth, f"In {'Rome' if city != 'Rome' else 'Oslo'} lives {person}.") == "invented"
 
 
 @pytest.mark.parametrize(
-    ("text", "verdict"),
+    "text",
     [
-        ("Clouds drift over the quiet valley.", "irrelevant"),
-        ("  The magnet is a happy degree . ", "irrelevant"),
-        ("The red column of", None),
-        ("column of the red.", None),
-        ("So it.", None),
-        ("", None),
+        "Clouds drift over the quiet valley.",
+        "  The magnet is a happy degree . ",
+        "The red column of",
+        "So it.",
+        "",
     ],
 )
-def test_other_text(items: list[Item], oracle: Oracle, text: str, verdict: str | None) -> None:
-    assert oracle.judge(items[0].problem.pid, text) == verdict
+def test_other_text_is_invented(items: list[Item], text: str) -> None:
+    assert label(items[0].truth, text) == "invented"
 
 
-def test_spaces_of_a_tokenizer_do_not_matter(items: list[Item], oracle: Oracle) -> None:
+def test_statement_made_before_is_repeated_in_whatever_words(items: list[Item]) -> None:
+    for item in items[:40]:
+        gold, other = (statements(item, templates=templates)[0][0] for templates in ("gold", "paraphrase"))
+        first = label(item.truth, gold)
+        assert label_sentences(item.truth, [gold, other, gold]) == [first, "repeated", "repeated"]
+        assert label_sentences(item.truth, ["Half a", "Half a"]) == ["invented", "repeated"]
+
+
+def test_repair_keeps_what_is_true(items: list[Item]) -> None:
+    for item in items:
+        solution = sentences_of(item.problem.solution)
+        assert repair(item.truth, solution) == solution
+
+
+def test_repair_leaves_true_sentences_with_the_conclusion_and_nothing_else(items: list[Item]) -> None:
+    rng = random.Random(0)
+    for item, other in zip(items, items[8:] + items[:8], strict=True):
+        own = [sentence for sentence, _ in statements(item)]
+        spoilt = rng.sample([*own, *sentences_of(other.problem.solution), "Cut off in"], 6) * 2
+        repaired = repair(item.truth, spoilt)
+        assert set(label_sentences(item.truth, repaired)) <= set(TRUE)
+        assert any(parse(sentence) == item.truth.steps[-1] for sentence in repaired)
+        assert sentences_of(" ".join(repaired)) == repaired
+
+
+def test_repair_restates_a_false_sentence_in_its_own_words(items: list[Item]) -> None:
+    truth = of_kind(items, "thermometer").truth
+    facts = {fact.relation: fact.slots for fact in truth.steps}
+    person, level = facts["red_level"]["person"], facts["red_level"]["level"]
+    wrong = "one" if level != "one" else "four"
+    conclusion = RELATIONS["degrees_answer"].gold[0].format(**facts["degrees_answer"])
+    said = [f"We see that {person} has red up to mark {wrong}.", f"In Rome lives {person}x."]
+    assert repair(truth, said) == [f"We see that {person} has red up to mark {level}.", conclusion]
+    assert repair(truth, []) == [conclusion]
+
+
+def test_spaces_of_a_tokenizer_do_not_matter(items: list[Item]) -> None:
     for item in items[:20]:
-        for sentence, truth in statements(item):
+        for sentence, _ in statements(item):
             spaced = " ".join(sentence.replace("(", "( ").replace(")", " )").replace(".", " .").split())
-            assert oracle.judge(item.problem.pid, spaced.replace(",", " ,")) == truth
+            assert label(item.truth, spaced.replace(",", " ,")) == label(item.truth, sentence)
 
 
-def test_an_oracle_of_files_judges_as_one_in_memory(tmp_path: Path) -> None:
+def test_problems_read_from_files_carry_the_generated_truth(tmp_path: Path) -> None:
     sizes = {"train": 24, "val": 0, "test": 0}
     write_sample(tmp_path, sizes=sizes, seed=2)
-    loaded = Oracle.load(tmp_path)
+    problems, _ = read_sample(tmp_path)
     for item in generate(sizes, 2):
-        for sentence, truth in statements(item, templates="paraphrase"):
-            assert loaded.judge(item.problem.pid, sentence) == truth
+        assert problems[item.problem.pid].truth == item.truth
     with pytest.raises(AresError, match=r"facts\.json is missing"):
-        Oracle.load(tmp_path / "nowhere")
-    with pytest.raises(KeyError):
-        loaded.judge("unknown", "The red mark lies in the upper half.")
+        read_sample(tmp_path / "nowhere")

@@ -3,13 +3,13 @@
 import time
 
 from ares.teachers.base import Reply, Request
-from ares.teachers.offline.reference import ReferenceTeacher
+from ares.teachers.offline.oracle import OracleTeacher
 
 SECONDS = 25.0
 
 
-class SlowTeacher(ReferenceTeacher):
-    """The reference Teacher, whose first answer takes `SECONDS`."""
+class SlowTeacher(OracleTeacher):
+    """The oracle, whose first answer takes `SECONDS`."""
 
     waited = False
 

@@ -80,9 +80,8 @@ def assert_same_rl(one: Path, other: Path) -> None:
         assert expected.keys() == found.keys()
         for name in expected:
             torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-4)
-    steps = [read_json(root / "manifest.json")["steps"]["round-1/ppo"] for root in (one, other)]
-    before = [{k: v for k, v in step["metrics"].items() if k.startswith("before/")} for step in steps]
-    assert before[0] == before[1]
+    steps = [read_json(root / "manifest.json")["steps"]["rationale/assess"] for root in (one, other)]
+    assert steps[0]["metrics"] == steps[1]["metrics"]
 
 
 def test_two_processes_equal_one_with_a_teacher_slower_than_the_collective_timeout(
@@ -91,7 +90,6 @@ def test_two_processes_equal_one_with_a_teacher_slower_than_the_collective_timeo
     arguments = (
         "strategy.timeout.seconds=20",
         "teacher._target_=tests.distributed.slow_teacher.SlowTeacher",
-        "teacher.name=reference",
         f"paths.ledger={runs / 'other.sqlite'}",
     )
     finish(start(command(runs, "stage=rl", "run=two", "policy=start", *TWO, *arguments)))

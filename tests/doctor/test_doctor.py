@@ -60,7 +60,7 @@ def on(data: Path, *more: str):
         "strategy=single",
         "trainer.accelerator=cpu",
         "logger=csv",
-        *([] if any(override.startswith("teacher=") for override in more) else ["teacher=reference"]),
+        *([] if any(override.startswith("teacher=") for override in more) else ["teacher=overlap"]),
         *more,
     )
 
@@ -227,7 +227,7 @@ def test_remedy_for_a_missing_policy_repeats_the_command_line(tmp_path: Path, da
         "features=none",
         "model=tiny",
     ]
-    typed += ["strategy=single", "teacher=reference", "logger=csv"]
+    typed += ["strategy=single", "teacher=overlap", "logger=csv"]
     done = subprocess.run(
         [sys.executable, "train.py", "stage=doctor", *typed], cwd=REPOSITORY, capture_output=True, text=True
     )

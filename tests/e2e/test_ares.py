@@ -119,7 +119,7 @@ def test_repeated_command_does_nothing(runs: Path) -> None:
     before = (runs / "demo/manifest.json").read_text()
     done = train(runs, "rounds=2")
     assert (runs / "demo/manifest.json").read_text() == before
-    assert done.stdout.count(": done") == 16
+    assert done.stdout.count(": done") == 20
 
 
 def test_run_killed_between_rollout_parts_resumes_identically(runs: Path, tmp_path: Path) -> None:

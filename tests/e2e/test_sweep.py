@@ -76,7 +76,7 @@ def assert_shared_once(runs: Path, output: str, jobs: list[str]) -> None:
     paid = read_json(next((runs / "shared").glob("score-*")) / "entry.json")["requests"]
     assert paid > 0
     assert (
-        f"Teacher requests: {paid} in 2 shared steps, once for all jobs; 0 in the {len(jobs)} jobs" in output
+        f"Teacher requests: {paid} in 3 shared steps, once for all jobs; 0 in the {len(jobs)} jobs" in output
     )
     rollouts = {manifest(runs, job)["round-1/ppo"]["inputs"]["rollouts"]["path"] for job in jobs}
     assert len(rollouts) == 1
@@ -143,7 +143,7 @@ def test_random_search_logs_one_wandb_group(runs: Path) -> None:
     for row, [log] in zip(rows, logs, strict=True):
         run, summary = run_and_summary(next(log.glob("run-*.wandb")))
         assert run["group"] == "demo"
-        assert summary["round-1/ppo/after/score_per_sentence"] == row["figures"]["score"]
+        assert summary["round-1/assess/supporting"] == row["metrics"]["supporting"]
 
 
 def test_sweep_mistakes_are_reported_before_anything_runs(runs: Path) -> None:

@@ -19,6 +19,7 @@ RATIONALES = {f"rationales-{s}": f"final/generate:rationales-{s}" for s in ("tra
 # The key of each step, and the step and output that each input comes from.
 TWO_ROUNDS = {
     "rationale": {},
+    "rationale/assess": {"policy": "rationale:policy"},
     "round-1/rollouts": {"policy": "rationale:policy", "initial": "rationale:policy"},
     "round-1/score": {"rollouts": "round-1/rollouts:rollouts"},
     "round-1/ppo": {
@@ -26,6 +27,7 @@ TWO_ROUNDS = {
         "rollouts": "round-1/rollouts:rollouts",
         "feedback": "round-1/score:feedback",
     },
+    "round-1/assess": {"policy": "round-1/ppo:policy"},
     "round-1/generate": {"policy": "round-1/ppo:policy"},
     "round-1/correct": {"rationales": "round-1/generate:rationales"},
     "round-1/sft": {"policy": "round-1/ppo:policy", "corrections": "round-1/correct:corrections"},
@@ -37,10 +39,12 @@ TWO_ROUNDS = {
         "rollouts": "round-2/rollouts:rollouts",
         "feedback": "round-2/score:feedback",
     },
+    "round-2/assess": {"policy": "round-2/ppo:policy"},
     "round-2/generate": {"policy": "round-2/ppo:policy"},
     "round-2/correct": {"rationales": "round-2/generate:rationales"},
     "round-2/sft": {"policy": "round-2/ppo:policy", "corrections": "round-2/correct:corrections"},
     "final/generate": {"policy": SFT_2},
+    "final/assess": {"rationales-val": RATIONALES["rationales-val"]},
     "final/lora": {"policy": SFT_2, **RATIONALES},
     "final/evaluate": {
         "predictions": "final/lora:predictions",
@@ -68,7 +72,8 @@ def test_wiring_of_two_rounds() -> None:
 
 
 STAGES = {
-    "rl": ["round-1/rollouts", "round-1/score", "round-1/ppo"],
+    "rl": ["rationale/assess", "round-1/rollouts", "round-1/score", "round-1/ppo", "round-1/assess"],
+    "assess": ["final/assess"],
     "rollout": ["round-1/rollouts"],
     "ppo": ["round-1/ppo"],
     "generate": ["final/generate"],
@@ -89,7 +94,7 @@ def test_every_planned_step_has_a_stage_of_its_own_that_runs_it() -> None:
         stage = stage_of(step, config)
         own = [other.key for other in steps_of(demo(f"stage={stage}"))]
         assert step.key in own
-        assert stage == "ares" if step.round == 2 else len(own) <= 2
+        assert (stage == "ares") == (step.round == 2)
 
 
 def test_judge_compares_the_final_rationales() -> None:
@@ -108,9 +113,13 @@ def test_named_policy_replaces_fine_tuning_but_not_the_policies_after_it() -> No
 
 def test_only_first_round_is_shared_by_the_jobs_of_a_sweep() -> None:
     shared = [step.key for step in full_plan(demo()) if step.shared]
-    assert shared == ["rationale", "round-1/rollouts", "round-1/score"]
+    assert shared == ["rationale", "rationale/assess", "round-1/rollouts", "round-1/score"]
     named = steps_of(demo("stage=rl", "policy=elsewhere"))
-    assert [step.key for step in named if step.shared] == ["round-1/rollouts", "round-1/score"]
+    assert [step.key for step in named if step.shared] == [
+        "rationale/assess",
+        "round-1/rollouts",
+        "round-1/score",
+    ]
 
 
 @pytest.mark.parametrize("stage", options("stage"))

@@ -19,7 +19,7 @@ from tests.support.composed import composed
 
 # Outputs that are folders; rollouts are in their step's own.
 FILES = {"policy": "policy", "value": "value", "adapter": "adapter", "rollouts": "."}
-STEPS = ("rationale", "rollout", "score", "ppo", "generate", "correct", "sft", "lora", "evaluate")
+STEPS = ("rationale", "assess", "rollout", "score", "ppo", "generate", "correct", "sft", "lora", "evaluate")
 
 
 class Killed(Exception):
@@ -69,7 +69,8 @@ def config(tmp_path: Path, *overrides: str) -> Config:
         "experiment=demo",
         "features=none",
         "data.sizes={train: 8, val: 4, test: 4}",
-        "stage.steps=[rationale,rollout,score,ppo,round/generate,correct,sft,final/generate,lora,evaluate]",
+        "stage.steps=[rationale,start/assess,rollout,score,ppo,round/assess,round/generate,correct,sft,"
+        "final/generate,final/assess,lora,evaluate]",
         f"paths.runs={tmp_path / 'runs'}",
     ]
     return composed(*base, *overrides)
@@ -140,9 +141,7 @@ def test_last_line_of_a_step_prints_its_headline_metrics() -> None:
 
     scores = {f"accuracy/{name}": 50.0 for name in ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "AVG")}
     assert headline("evaluate", {**scores, "accuracy/AVG": 71.25}) == "accuracy/AVG 71.25 · "
-    before_and_after = {"before/score_per_sentence": 0.5, "after/score_per_sentence": 0.6}
-    found = headline("ppo", {"train/score": 0.4, **before_and_after})
-    assert found == "before/score_per_sentence 0.5 · after/score_per_sentence 0.6 · "
+    assert headline("ppo", {"train/loss": 0.4, "train/score": 0.5}) == "train/score 0.5 · "
     found = headline("generate", {f"{s}/tokens": 9.0 for s in ("train", "val")})
     assert found == "train/tokens 9 · val/tokens 9 · "
 
@@ -288,8 +287,8 @@ def test_device_steps_run_in_groups_on_several_devices(tmp_path, calls, monkeypa
     monkeypatch.setattr("ares.pipeline.runner.run_in_group", in_group)
     run_stage(config(tmp_path, "strategy=ddp", "trainer.devices=2"))
     assert calls == plan(1)
-    device_steps = ["rationale", "rollout", "ppo", "generate", "sft", "generate", "lora"]
-    assert grouped == device_steps
+    assert grouped == [step.name for step in full_plan(composed()) if step.spec.runs_on == "device"]
+    assert {"rationale", "assess", "rollout", "ppo", "generate", "sft", "lora"} == set(grouped)
     assert not torch.distributed.is_initialized()
     assert not torch.cuda.is_initialized()
 

@@ -30,8 +30,10 @@ OTHER = {"evaluate.split": "val", "judge.split": "val"}
 TINY = (
     "experiment=demo",
     "data=scienceqa",
+    "teacher=overlap",
     "features=none",
-    "stage.steps=[rationale,rollout,score,ppo,round/generate,correct,sft,final/generate,lora,evaluate]",
+    "stage.steps=[rationale,start/assess,rollout,score,ppo,round/assess,round/generate,correct,sft,"
+    "final/generate,final/assess,lora,evaluate]",
     *("model.d_model=16", "model.d_ff=16", "model.d_kv=8", "model.layers=1", "model.heads=2"),
     *("rationale.epochs=1", "rationale.eval_every_epochs=1", "sft.epochs=1", "lora.epochs=1"),
     *("rl.questions=4", "rl.k=2", "rl.ppo_epochs=1", "rl.eval_questions=2", "rl.max_new_tokens=12"),

@@ -9,21 +9,21 @@ from ares.pipeline.sweeps.table import job_row, write_sweep
 from ares.storage.files import read_json, write_json
 
 
-def job(root: Path, shared: Path, score: float, requests: int) -> None:
+def job(root: Path, shared: Path, supporting: float, requests: int) -> None:
     entry = StepEntry("0", {}, {}, {}, seconds=1.0)
-    metrics = {
-        "after/score_per_sentence": score,
-        "before/score_per_sentence": 0.5,
-        "train/kl_k1": -0.02,
-        "after/repetition": 0.0,
+    steps = {
+        "round-1/score": replace(entry, seconds=50.0, shared=str(shared)),
+        "round-1/ppo": replace(entry, requests=requests, metrics={"train/kl_k1": -0.02}),
+        "rationale/assess": replace(entry, metrics={"supporting": 0.5, "repetition": 0.25}),
+        "round-1/assess": replace(entry, metrics={"supporting": supporting, "repetition": 0.0}),
     }
-    write_entry(root, "round-1/score", replace(entry, seconds=50.0, shared=str(shared)))
-    write_entry(root, "round-1/ppo", replace(entry, requests=requests, metrics=metrics))
     if requests == 0:
-        write_entry(root, "final/evaluate", replace(entry, metrics={"accuracy/AVG": 80.0}))
+        steps["final/evaluate"] = replace(entry, metrics={"accuracy/AVG": 80.0})
+    for key, step in steps.items():
+        write_entry(root, key, step)
 
 
-def test_table_lists_metrics_and_teacher_requests_of_each_job(tmp_path: Path) -> None:
+def test_table_of_jobs_by_metrics_and_teacher_requests(tmp_path: Path) -> None:
     shared = tmp_path / "shared" / "score-0"
     write_json(shared / "entry.json", {"requests": 40})
     job(tmp_path / "a", shared, 0.75, 0)
@@ -34,22 +34,17 @@ def test_table_lists_metrics_and_teacher_requests_of_each_job(tmp_path: Path) ->
     assert lines[0] == [
         "job",
         "state",
-        "score",
-        "score before",
+        "supporting",
+        "supporting before",
         "KL (-k1)",
         "repetition",
         "accuracy",
         "seconds",
     ]
-    assert lines[2] == ["a", "done", "0.75", "0.5", "0.02", "0", "80", "2"]
-    assert lines[3] == ["b", "done", "0.25", "0.5", "0.02", "0", "–", "1"]
+    assert lines[2] == ["a", "done", "0.75", "0.5", "0.02", "0", "80", "4"]
+    assert lines[3] == ["b", "done", "0.25", "0.5", "0.02", "0", "–", "3"]
     assert lines[4] == ["c", "failed", "–", "–", "–", "–", "–", "0"]
     assert "Teacher requests: 40 in 1 shared steps, once for all jobs; 3 in the 3 jobs themselves." in text
-    assert read_json(tmp_path / "sweep/sweep.json")[1]["metrics"]["score"] == 0.25
-    bars = [
-        element
-        for element in ElementTree.parse(tmp_path / "sweep/sweep.svg").iter()
-        if element.tag.endswith("rect") and element.get("fill") != "white"
-    ]
-    widths = [float(bar.get("width", "")) for bar in bars[:3]]
-    assert widths[0] == 3 * widths[1] > widths[2] == 0
+    assert read_json(tmp_path / "sweep/sweep.json")[1]["metrics"]["supporting"] == 0.25
+    drawing = ElementTree.parse(tmp_path / "sweep/sweep.svg")
+    assert {"a", "b", "c", "supporting", "0.75"} <= {element.text for element in drawing.iter()}

@@ -1,6 +1,7 @@
-"""What the report's step makes of a run: its figures, its settings, and whose data it takes."""
+"""The report of a run: its headline, its settings, and which data it accepts."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ from omegaconf import OmegaConf
 
 from ares.config.compose import to_plain
 from ares.config.schema import Config
-from ares.report.build import headline, report
+from ares.evaluation.assessment import Assessment
+from ares.report.build import headline, read_assessments, report
 from ares.steps.export import export
 from ares.steps.prepare import source_hash
-from ares.storage.files import read_json, write_json
+from ares.storage.files import read_json, write_json, write_jsonl
 from ares.types import AresError
 from tests.support.composed import composed
 
@@ -29,40 +31,67 @@ STEPS = {
 }
 
 
-def figures(rows: list[dict[str, Any]], scores: dict[str, Any] | None) -> dict[str, tuple[str, str]]:
-    found = headline(STEPS, rows, scores)
-    return {figure["label"]: (figure["value"], figure["note"].replace("\u00a0", " ")) for figure in found}
+def assessment(pid: str, labels: list[str] | None, rouge_l: float | None = None) -> Assessment:
+    return Assessment(pid, ["So."] * len(labels or "a"), labels, rouge_l, 0.0, 9, False)
 
 
-def test_money_and_time_are_always_there() -> None:
-    assert figures([], None) == {
-        "Teacher": ("$1.50", "1,234 requests"),
-        "Time": ("1\u00a0min 12\u00a0s", "2 steps"),
+def shown(assessed: dict[str, list[Assessment]], scores: dict[str, Any] | None) -> dict[str, tuple[str, str]]:
+    found = headline(STEPS, assessed, scores)
+    return {
+        item["label"]: tuple(item[name].replace("\u00a0", " ") for name in ("value", "note"))
+        for item in found
     }
 
 
-def test_accuracy_stands_beside_its_interval_and_what_guessing_gives() -> None:
-    value, note = figures([], SCORES)["Accuracy"]
-    assert value == "89.25\u00a0%"
+def test_money_and_time_are_always_there() -> None:
+    assert shown({}, None) == {"Teacher": ("$1.50", "1,234 requests"), "Time": ("1 min 12 s", "2 steps")}
+
+
+def test_accuracy_has_its_interval_and_the_majority_baseline() -> None:
+    value, note = shown({}, SCORES)["Accuracy"]
+    assert value == "89.25 %"
     # Wilson's interval of 357 of 400.
     assert note == (
         "400 test questions; 95 % interval 85.8 to 91.9; always the most frequent choice: 31.25 %"
     )
-    assert "Direct answers" not in figures([], SCORES)
-    assert figures([], {**SCORES, "direct_answer": 61.3})["Direct answers"][0] == "61.30\u00a0%"
-    assert "choice" not in figures([], {**SCORES, "majority": None})["Accuracy"][1]
+    assert "Direct answers" not in shown({}, SCORES)
+    assert shown({}, {**SCORES, "direct_answer": 61.3})["Direct answers"][0] == "61.30 %"
+    assert "choice" not in shown({}, {**SCORES, "majority": None})["Accuracy"][1]
 
 
-def test_the_gain_of_rl_is_a_mean_over_rationales_with_its_interval() -> None:
+def test_rationales_of_the_sample_by_their_supporting_sentences() -> None:
     # A rationale without a sentence counts 0.
-    rows = [
-        {"before": {"scores": [0.2, 0.4]}, "after": {"scores": [0.5]}},
-        {"before": {"scores": []}, "after": {"scores": [0.2]}},
-    ]
-    value, note = figures(rows, None)["Score gained by RL"]
-    assert value == "+0.200"
-    assert "0.150 → 0.350" in note
-    assert note.endswith("mean of 2 val rationales; 95 % interval +0.200 to +0.200")
+    assessed = {
+        "rationale/assess": [assessment("1", ["supporting", "false"]), assessment("2", [])],
+        "round-1/assess": [assessment("1", ["supporting"]), assessment("2", ["invented", "supporting"])],
+        "final/assess": [assessment("1", ["supporting"]), assessment("2", ["supporting"])],
+    }
+    value, note = shown(assessed, None)["Supporting sentences"]
+    assert value == "25.0 % → 75.0 % → 100.0 %"
+    assert note == (
+        "2 val rationales before RL → after RL (round 1) → after SFT; RL +0.500, 95 % interval +0.500 to +0.500"
+    )
+
+
+def test_rationales_of_other_data_by_rouge_l_where_there_are_solutions() -> None:
+    assessed = {
+        key: [assessment("1", None, value), assessment("2", None, None)]
+        for key, value in (("rationale/assess", 0.25), ("round-1/assess", 0.75))
+    }
+    value, note = shown(assessed, None)["ROUGE-L"]
+    assert value == "0.250 → 0.750"
+    assert note.startswith("1 val rationales before RL → after RL (round 1); RL +0.500")
+    assert set(shown({"rationale/assess": [assessment("1", None)]}, None)) == {"Teacher", "Time"}
+
+
+def test_assessments_are_read_in_the_order_of_training(tmp_path: Path) -> None:
+    rows = [assessment("1", ["supporting"]), assessment("2", None, 0.5)]
+    keys = ["final/assess", "round-10/assess", "round-2/assess", "rationale/assess"]
+    write_jsonl(tmp_path / "rows.jsonl", [asdict(row) for row in rows])
+    steps = {key: {"outputs": {"assessment": {"path": "rows.jsonl"}}} for key in keys}
+    found = read_assessments(tmp_path, {**steps, "round-1/ppo": {"outputs": {}}})
+    assert list(found) == keys[::-1]
+    assert all(own == rows for own in found.values())
 
 
 def demo(runs: Path, *overrides: str) -> Config:
@@ -82,17 +111,17 @@ def made(tmp_path: Path) -> Path:
     return root
 
 
-def test_the_page_shows_the_settings_that_the_steps_were_made_with(made: Path) -> None:
+def test_page_shows_the_settings_of_the_steps(made: Path) -> None:
     page = report(demo(made.parent, "seed=3", "stage=report", "teacher=anthropic"), made).read_text()
     shown = dict(re.findall(r"<li><span>(\w+)</span> (\w+)</li>", page))
     assert shown == {
-        **{"data": "sample", "model": "tiny", "features": "patches", "teacher": "reference"},
+        **{"data": "sample", "model": "tiny", "features": "patches", "teacher": "oracle"},
         **{"rounds": "1", "seed": "3"},
     }
     assert read_json(made / "metrics.json") == {"steps": {"rationale": {"loss": 0.5}}}
 
 
-def test_other_data_are_refused_unless_the_run_is_to_be_kept(made: Path) -> None:
+def test_other_data_are_refused_unless_on_change_is_keep(made: Path) -> None:
     with pytest.raises(
         AresError, match=r"rationale were made from other data than data=sample.*config\.yaml"
     ):

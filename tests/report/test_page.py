@@ -11,27 +11,37 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from ares.data.sample.oracle import LABELS as ORACLE_LABELS
 from ares.evaluation.answers import CATEGORIES
 from ares.report.page import (
     CATEGORY_NAMES,
+    LABELS,
     ReportData,
     charts_of,
     data_uri,
     duration,
     flat,
     render_report,
-    score_style,
 )
 
 HASH = "0123456789abcdef" * 4
 SENTENCES = [
-    ("The thermometer reads 31 degrees, which is warmer than the 12 degrees of the second one.", 1.0),
-    ("A thermometer measures temperature.", 0.5),
-    ("So the first place is the coldest of all.", 0.0),
-    ("Warm air rises above cold air, whatever the place is called.", 0.7),
-    ("The second place is near the sea.", 0.2),
-    ("This sentence was never scored.", None),
+    (
+        "The thermometer reads 31 degrees, which is warmer than the 12 degrees of the second one.",
+        "supporting",
+    ),
+    ("A thermometer measures temperature.", "irrelevant"),
+    ("So the first place is the coldest of all.", "false"),
+    ("Warm air rises above cold air, whatever the place is called.", "supporting"),
+    ("The second place is near the sea.", "invented"),
+    ("The second place is near the sea.", "repeated"),
+    ("Nothing decides this sentence.", None),
 ]
+
+
+def side(sentences: list[tuple[str, str | None]], value: float | None = 0.5) -> Any:
+    rows = [{"text": text, "label": label} for text, label in sentences]
+    return {"measure": "supporting", "value": value, "sentences": rows}
 
 
 def curve(points: int, low: float, high: float) -> list[list[float]]:
@@ -46,8 +56,8 @@ def example(number: int, image: Path | None) -> Any:
         "answer": number % 3,
         "hint": "Look at the thermometers.\nThey show degrees Celsius." if number % 2 else "",
         "image": None if image is None else str(image),
-        "before": [{"text": text, "score": score} for text, score in SENTENCES[: 2 + number % 4]],
-        "after": [{"text": text, "score": score} for text, score in SENTENCES[number % 3 :]],
+        "before": side(SENTENCES[: 2 + number % 4]),
+        "after": side(SENTENCES[number % 3 :]),
     }
 
 
@@ -69,8 +79,8 @@ def data(tmp_path: Path) -> ReportData:
         "created": "2026-03-01T12:00+00:00",
         "config": {"stage": "ares", "model": "tiny", "seed": 0, "rl": {"kl_coef": 0.01, "target_kl": None}},
         "inputs_hash": HASH,
-        "figures": [
-            {"label": "Score gained by RL", "value": "+0.213", "note": "0.51 → 0.72; 95 % 0.19 to 0.24"},
+        "headline": [
+            {"label": "Supporting sentences", "value": "51.0 % → 72.3 %", "note": "95 % 0.19 to 0.24"},
             {"label": "Accuracy", "value": "71.3 %", "note": "150 test questions"},
             {"label": "Teacher", "value": "$1.25", "note": "2,400 requests"},
             {"label": "Time", "value": "3 min 12 s", "note": "9 steps"},
@@ -88,6 +98,10 @@ def data(tmp_path: Path) -> ReportData:
             for i, key in enumerate(keys)
         ],
         "curves": {"rationale": metrics, "round-1/ppo": rl},
+        "policies": {
+            "before RL": {"supporting": 0.51, "invented": 0.25, "tokens": 31.5},
+            "after RL (round 1)": {"supporting": 0.7234, "invented": 0.125, "tokens": 30.0},
+        },
         "examples": [example(i, picture if i % 2 else None) for i in range(20)],
         "accuracy": {**{name: 60 + 4.5 * i for i, name in enumerate(CATEGORIES)}, "SOC": None},
         "counts": {name: 12 * i for i, name in enumerate(CATEGORIES)},
@@ -134,8 +148,18 @@ def test_everything_is_there(data: ReportData, tmp_path: Path) -> None:
     html = render(data, tmp_path)
     page = Checker(html)
     ids = {attributes.get("id") for _, attributes in page.tags}
-    assert {"figures", "answers", "rationales", "training", "steps"} <= ids
-    for expected in ("demo", HASH, "+0.213", "71.3 %", "rl.kl_coef", "BLEU-4", "0.655", "round-1/ppo"):
+    assert {"headline", "answers", "rationales", "training", "steps"} <= ids
+    for expected in (
+        "demo",
+        HASH,
+        "51.0 % → 72.3 %",
+        "0.7234",
+        "71.3 %",
+        "rl.kl_coef",
+        "BLEU-4",
+        "0.655",
+        "round-1/ppo",
+    ):
         assert expected in page.words
     for name in CATEGORIES:
         assert CATEGORY_NAMES[name] in page.words
@@ -145,7 +169,7 @@ def test_everything_is_there(data: ReportData, tmp_path: Path) -> None:
     assert f'content="{HASH}"' in html
 
 
-def test_nothing_comes_from_the_network(data: ReportData, tmp_path: Path) -> None:
+def test_no_network_access(data: ReportData, tmp_path: Path) -> None:
     page = Checker(render(data, tmp_path))
     assert not any(tag == "script" for tag, _ in page.tags)
     addresses = [value for _, a in page.tags for name in ("src", "href") if (value := a.get(name))]
@@ -181,6 +205,7 @@ def test_all_text_is_escaped(data: ReportData, tmp_path: Path, poison: str) -> N
     spoilt["config"] = {poison: poison}
     spoilt["accuracy"] = spoilt["counts"] = {poison: 50.0}
     spoilt["rationale_metrics"] = {poison: 0.5}
+    spoilt["policies"] = {poison: {poison: 0.5}}
     html = render(spoilt, tmp_path)
     page = Checker(html)
     assert poison not in html
@@ -189,23 +214,42 @@ def test_all_text_is_escaped(data: ReportData, tmp_path: Path, poison: str) -> N
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
 
 
-def test_sentences_carry_colour_number_and_word(data: ReportData, tmp_path: Path) -> None:
-    page = Checker(render(data, tmp_path))
-    items = [a for tag, a in page.tags if tag == "li" and "--alpha" in (a.get("style") or "")]
-    assert len(items) == sum(len(e["before"]) + len(e["after"]) for e in data["examples"])
-    looks = {(a["class"], a["title"], a["style"]) for a in items}
-    assert ("low", "0: false, repeated or harmful", "--alpha:0.42") in looks
-    assert ("neutral", "0.5: neither helps nor harms", "--alpha:0.00") in looks
-    assert ("high", "1: helps the answer", "--alpha:0.42") in looks
-    assert ("high", "0.7: helps the answer", "--alpha:0.17") in looks
-    assert ("unscored", "–: not scored", "--alpha:0") in looks
+def test_sentences_carry_color_label_and_meaning(data: ReportData, tmp_path: Path) -> None:
+    html = render(data, tmp_path)
+    count = sum(
+        len(example[name]["sentences"]) for example in data["examples"] for name in ("before", "after")
+    )
+    lists = re.findall(r'<ol class="sentences">(.*?)</ol>', html, re.DOTALL)
+    items = [item for found in lists for item in re.findall(r"<li.*?</li>", found)]
+    assert len(items) == count
+    shown = set(items)
+    for text, label in SENTENCES:
+        expected = f"<li><span>{text}</span></li>"
+        if label is not None:
+            kind, meaning = LABELS[label]
+            expected = f'<li class="{kind}" title="{meaning}"><b>{label}</b><span>{text}</span></li>'
+        assert expected in shown
+    assert all(meaning in html for _, meaning in LABELS.values())
+
+
+def test_labels_are_those_of_the_oracle() -> None:
+    assert list(LABELS) == list(ORACLE_LABELS)
+
+
+def test_rationales_without_labels_show_their_measure_and_no_legend(data: ReportData, tmp_path: Path) -> None:
+    plain: Any = {"measure": "ROUGE-L", "value": 0.25, "sentences": [{"text": "It is.", "label": None}]}
+    data["examples"] = [{**example(0, None), "before": plain, "after": plain}]
+    words = Checker(render(data, tmp_path)).words
+    assert "ROUGE-L 0.25" in words
+    assert "contradicts the facts" not in words
 
 
 def test_empty_run(data: ReportData, tmp_path: Path) -> None:
     data |= {  # type: ignore[assignment]
-        "figures": [],
+        "headline": [],
         "steps": [],
         "curves": {},
+        "policies": {},
         "examples": [],
         "accuracy": None,
         "counts": None,
@@ -219,7 +263,14 @@ def test_empty_run(data: ReportData, tmp_path: Path) -> None:
 
 def test_parts_may_be_missing(data: ReportData, tmp_path: Path) -> None:
     data["counts"] = data["failed"] = data["rationale_metrics"] = None
-    data["examples"] = [{**example(1, tmp_path / "absent.png"), "before": [], "after": [], "answer": None}]
+    data["examples"] = [
+        {
+            **example(1, tmp_path / "absent.png"),
+            "before": side([], None),
+            "after": side([], None),
+            "answer": None,
+        }
+    ]
     page = Checker(render(data, tmp_path))
     assert page.words.count("An empty rationale.") == 2
     assert not any(tag == "img" for tag, _ in page.tags)
@@ -227,29 +278,11 @@ def test_parts_may_be_missing(data: ReportData, tmp_path: Path) -> None:
 
 
 def test_gain_of_an_example(data: ReportData, tmp_path: Path) -> None:
-    data["examples"] = [
-        {
-            **example(0, None),
-            "before": [
-                {"text": "a", "score": 0.2},
-                {"text": "b", "score": None},
-                {"text": "c", "score": 0.4},
-            ],
-            "after": [{"text": "a", "score": 0.9}],
-        }
-    ]
+    data["examples"] = [{**example(0, None), "before": side(SENTENCES, 0.3), "after": side(SENTENCES, 0.9)}]
     words = Checker(render(data, tmp_path)).words
-    assert "mean 0.30" in words
-    assert "mean 0.90" in words
+    assert "supporting 0.30" in words
+    assert "supporting 0.90" in words
     assert "▲ 0.60" in words
-
-
-def test_score_style_is_symmetric_about_neutral() -> None:
-    for score in (0.0, 0.1, 0.3, 0.5):
-        low, high = score_style(score), score_style(1 - score)
-        assert low["alpha"] == high["alpha"]
-        assert (low["kind"], high["kind"]) == (("neutral",) * 2 if score == 0.5 else ("low", "high"))
-    assert score_style(float("nan"))["kind"] == "unscored"
 
 
 def test_charts_drop_prefix_empty_curves_and_single_values() -> None:
@@ -301,8 +334,8 @@ def browser() -> Iterator[Any]:
 
 
 def background(page: Any, selector: str) -> tuple[float, ...]:
-    colour = page.locator(selector).first.evaluate("e => getComputedStyle(e).backgroundColor")
-    return tuple(float(part) for part in re.findall(r"[\d.]+", colour))
+    color = page.locator(selector).first.evaluate("e => getComputedStyle(e).backgroundColor")
+    return tuple(float(part) for part in re.findall(r"[\d.]+", color))
 
 
 @pytest.mark.browser
@@ -311,7 +344,7 @@ def background(page: Any, selector: str) -> tuple[float, ...]:
 def test_in_chromium(browser: Any, data: ReportData, tmp_path: Path, width: int, scheme: str) -> None:
     long = "unbroken" * 60
     worst: Any = {**example(1, None), "question": long, "choices": [long], "hint": long, "answer": 0}
-    worst["after"] = [{"text": long, "score": 0.9}]
+    worst["after"] = side([(long, "supporting")])
     data["examples"] = [*data["examples"][:19], worst]
     data["config"] = {"data": {"root": long}}
     data["curves"] = {**data["curves"], long: {long: [[0, 1], [1, 2]]}}
@@ -328,7 +361,7 @@ def test_in_chromium(browser: Any, data: ReportData, tmp_path: Path, width: int,
     page.goto((tmp_path / "report.html").as_uri())
     assert problems == []
     assert all(url.startswith(("file:", "data:")) for url in requests)
-    for section in ("figures", "answers", "rationales", "training", "steps"):
+    for section in ("headline", "answers", "rationales", "training", "steps"):
         assert page.locator(f"#{section}").is_visible()
     page.locator("#steps details").first.locator("summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -359,7 +392,7 @@ def test_curves_show_values_on_hover(browser: Any, data: ReportData, tmp_path: P
 
 
 @pytest.mark.browser
-def test_on_paper_it_is_light_whole_and_coloured(browser: Any, data: ReportData, tmp_path: Path) -> None:
+def test_print_is_light_complete_and_colored(browser: Any, data: ReportData, tmp_path: Path) -> None:
     render_report(data, tmp_path / "report.html")
     page = browser.new_page()
     page.emulate_media(media="print", color_scheme="dark")

@@ -73,7 +73,7 @@ def test_wandb_gets_the_metrics_of_every_step_and_the_configuration(tmp_path: Pa
     monkeypatch.setenv("WANDB_MODE", "offline")
     config = configured("logger=wandb", "rl.kl_coef=0.25", "logger.group=search")
     steps = {
-        "round-1/ppo": {"after/score_per_sentence": 0.75, "after/repetition": 0.125},
+        "round-1/assess": {"supporting": 0.75, "repetition": 0.125},
         "final/evaluate": {"accuracy/AVG": 62.5},
     }
     log_metrics(replace(config, logger=replace(config.logger, name="csv")), tmp_path, steps)

@@ -22,13 +22,13 @@ def letter_to_index(letter: str | None) -> int | None:
 
 
 def chosen(problem: Problem, output: str) -> int | None:
-    """The index of the choice that a model's output names; None without exactly one answer, or beyond the choices."""
+    """The index of the choice that a model's output gives as its answer; None without exactly one answer, or beyond the choices."""
     index = letter_to_index(extract_answer(output))
     return index if index is not None and index < len(problem.choices) else None
 
 
 def predict(problem: Problem, rationale: str, output: str) -> Prediction:
-    """The prediction that a model's output is, made with the given rationale."""
+    """The prediction in a model's output, which was conditioned on the rationale."""
     answer = chosen(problem, output)
     return Prediction(problem.pid, rationale, output, answer, answer is not None and answer == problem.answer)
 
@@ -117,7 +117,7 @@ def leaderboard(
 ) -> dict[str, dict[str, str]]:
     """A-OKVQA's `predictions_<split>.json`: question id to the chosen option's text, for both of its settings.
 
-    Every problem is in it. The official evaluation refuses a whole file for one text that is no choice of its
+    Every problem is in it. The official evaluation rejects a file for one text that is no choice of its
     question: where no answer could be read, the multiple choice is the first one and the direct answer empty.
     """
     board = {}

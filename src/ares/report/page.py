@@ -1,17 +1,22 @@
 """The report of a run: one HTML file that needs nothing else, neither network nor JavaScript."""
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from statistics import fmean
 from typing import Any, TypedDict
 
-from ares.report.charts import Chart, line_chart, number
+from ares.charts import Chart, line_chart, number
 from ares.storage.files import atomic_path
 
-NEUTRAL = 0.5  # the score of a sentence that neither helps nor harms
+# How a labeled sentence looks (`ares.data.sample.oracle`), and what its label means.
+LABELS = {
+    "supporting": ("high", "true, and needed for the answer"),
+    "irrelevant": ("neutral", "true, but not needed"),
+    "false": ("low", "contradicts the facts"),
+    "invented": ("low", "cannot be known from the question"),
+    "repeated": ("low", "has been said before"),
+}
 CATEGORY_NAMES = {
     "NAT": "Natural science",
     "SOC": "Social science",
@@ -28,6 +33,8 @@ METRIC_NAMES = {
     "bleu4": "BLEU-4",
     "rouge_l": "ROUGE-L",
     "similarity": "Similarity",
+    "sentences": "sentences each",
+    "tokens": "tokens each",
 }
 _IMAGE_TYPES = {
     ".png": "image/png",
@@ -38,16 +45,16 @@ _IMAGE_TYPES = {
 }
 
 
-class Figure(TypedDict):
-    """One headline number, ready to be read: `value` with its unit, `note` says what it is taken over."""
+class HeadlineNumber(TypedDict):
+    """One headline number as text: `value` with its unit, `note` says what it is taken over."""
 
     label: str
     value: str
     note: str
 
 
-class StepFigures(TypedDict):
-    """What a step took and made; `inputs` and `outputs` map names to sha256, `metrics` names to final values."""
+class StepSummary(TypedDict):
+    """The cost and the files of a step; `inputs` and `outputs` map names to sha256, `metrics` names to final values."""
 
     key: str
     seconds: float
@@ -59,10 +66,18 @@ class StepFigures(TypedDict):
 
 
 class Sentence(TypedDict):
-    """A sentence of a rationale and its score in [0, 1], None where it was not scored."""
+    """A sentence of a rationale and its label, None where nothing decides it."""
 
     text: str
-    score: float | None
+    label: str | None
+
+
+class Side(TypedDict):
+    """A rationale and its `value` in [0, 1] by `measure`, None where there is none."""
+
+    measure: str
+    value: float | None
+    sentences: Sequence[Sentence]
 
 
 class ExampleRationales(TypedDict):
@@ -74,27 +89,28 @@ class ExampleRationales(TypedDict):
     answer: int | None
     hint: str
     image: str | Path | None
-    before: Sequence[Sentence]
-    after: Sequence[Sentence]
+    before: Side
+    after: Side
 
 
 class ReportData(TypedDict):
     """Everything a report shows. Sections without data say so.
 
     run, created: the run's name and the report's date, as text. config: what is worth showing of the
-    configuration (nested keys are joined by dots). inputs_hash: the hash of what the report was made from.
-    curves: step -> metric -> [[x, y], ...], x in optimiser steps. accuracy: category -> percent or None.
-    counts: category -> questions. failed: outputs without exactly one answer. rationale_metrics: figures of
-    `ares.evaluation.rationales`, in [0, 1].
+    configuration (nested keys are joined by dots). inputs_hash: the hash of the steps that the report covers.
+    curves: step -> metric -> [[x, y], ...], x in optimizer steps. policies: policy -> metrics of its assessment.
+    accuracy: category -> percent or None. counts: category -> questions. failed: outputs without exactly one answer.
+    rationale_metrics: measures of `ares.evaluation.rationales`, in [0, 1].
     """
 
     run: str
     created: str
     config: Mapping[str, Any]
     inputs_hash: str
-    figures: Sequence[Figure]
-    steps: Sequence[StepFigures]
+    headline: Sequence[HeadlineNumber]
+    steps: Sequence[StepSummary]
     curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
+    policies: Mapping[str, Mapping[str, float]]
     examples: Sequence[ExampleRationales]
     accuracy: Mapping[str, float | None] | None
     counts: Mapping[str, int] | None
@@ -110,6 +126,8 @@ def render_report(data: ReportData, path: Path | str) -> None:
         steps=[_step_view(step, data["steps"]) for step in data["steps"]],
         charts=charts_of(data["curves"]),
         examples=[_example_view(example) for example in data["examples"]],
+        measures=list(dict.fromkeys(name for metrics in data["policies"].values() for name in metrics)),
+        labels=LABELS,
         category_names=CATEGORY_NAMES,
         metric_names=METRIC_NAMES,
     )
@@ -121,7 +139,7 @@ def charts_of(curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> 
     """The charts of every step that has any; a logger's prefix (the step's key) is cut from metric names."""
     found = {}
     for step, metrics in curves.items():
-        # A single value is no curve; it stands among the step's figures.
+        # A single value is no curve; it is shown with the step's metrics.
         curved = {name: points for name, points in metrics.items() if len(points) > 1}
         charts = [line_chart(_without_prefix(name, step), points) for name, points in curved.items()]
         if drawn := [chart for chart in charts if chart is not None]:
@@ -149,25 +167,11 @@ def duration(seconds: float) -> str:
     return f"{hours}\u00a0h {minutes}\u00a0min" if hours else f"{minutes}\u00a0min {rest}\u00a0s"
 
 
-def score_style(score: float | None) -> dict[str, str]:
-    """How a score looks (`kind` names the colour, `alpha` its strength) and is read (`number`, `word`)."""
-    if score is None or not math.isfinite(score):
-        return {"kind": "unscored", "alpha": "0", "number": "–", "word": "not scored"}
-    distance = min(1.0, abs(score - NEUTRAL) / NEUTRAL)
-    kind = "neutral" if distance < 0.1 else "high" if score > NEUTRAL else "low"
-    words = {
-        "neutral": "neither helps nor harms",
-        "high": "helps the answer",
-        "low": "false, repeated or harmful",
-    }
-    return {"kind": kind, "alpha": f"{0.42 * distance:.2f}", "number": f"{score:.2g}", "word": words[kind]}
-
-
 def _without_prefix(name: str, step: str) -> str:
     return name[len(step) + 1 :] if name.startswith(step) and name[len(step) :][:1] in ("-", "/") else name
 
 
-def _step_view(step: StepFigures, steps: Sequence[StepFigures]) -> dict[str, Any]:
+def _step_view(step: StepSummary, steps: Sequence[StepSummary]) -> dict[str, Any]:
     longest = max((other["seconds"] for other in steps), default=0.0)
     return {
         **step,
@@ -177,21 +181,13 @@ def _step_view(step: StepFigures, steps: Sequence[StepFigures]) -> dict[str, Any
 
 
 def _example_view(example: ExampleRationales) -> dict[str, Any]:
-    before, after = _mean(example["before"]), _mean(example["after"])
+    before, after = example["before"]["value"], example["after"]["value"]
     return {
         **example,
         "image": None if example["image"] is None else data_uri(example["image"]),
-        "sides": [
-            ("Before", before, [{**s, **score_style(s["score"])} for s in example["before"]]),
-            ("After", after, [{**s, **score_style(s["score"])} for s in example["after"]]),
-        ],
+        "sides": [("Before", example["before"]), ("After", example["after"])],
         "gain": None if before is None or after is None else after - before,
     }
-
-
-def _mean(sentences: Sequence[Sentence]) -> float | None:
-    scores = [s["score"] for s in sentences if s["score"] is not None]
-    return fmean(scores) if scores else None
 
 
 def data_uri(path: Path | str) -> str | None:

@@ -14,7 +14,7 @@ from ares.evaluation.answers import (
     failed_extractions,
     vqa_accuracy,
 )
-from ares.evaluation.rationales import bleu, rouge_l, similarity
+from ares.evaluation.rationales import bleu, gold_rationale, rouge_l, similarity
 from ares.original.predictions import published_files, read_published_answers
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import load_problems
@@ -50,7 +50,7 @@ def evaluate(config: Config, context: StepContext) -> StepResult:
         predicted = {row.pid: row.answer for row in read_predictions(context.inputs["predictions"])}
     answers = {pid: predicted.get(pid) for pid in asked}
     file = context.inputs.get(f"rationales-{split}")
-    figures = _likeness(asked, file, config.evaluate.similarity_model) if file else {}
+    likeness = _likeness(asked, file, config.evaluate.similarity_model) if file else {}
     accuracy = accuracy_table(asked, answers)
     direct = vqa_accuracy(asked, {pid: choice_text(asked[pid], answer) for pid, answer in answers.items()})
     failed = failed_extractions(answers)
@@ -62,7 +62,7 @@ def evaluate(config: Config, context: StepContext) -> StepResult:
         "direct_answer": direct,
         "failed_extractions": failed,
         "majority": _majority(list(asked.values())),
-        "rationales": figures,
+        "rationales": likeness,
         "hash": context.hash,
     }
     path = context.folder / "scores.json"
@@ -70,7 +70,7 @@ def evaluate(config: Config, context: StepContext) -> StepResult:
     metrics = {f"accuracy/{name}": value for name, value in accuracy.items() if value is not None}
     if direct is not None:
         metrics["direct_answer"] = direct
-    return StepResult({"scores": path}, {**metrics, **figures, "failed_extractions": failed})
+    return StepResult({"scores": path}, {**metrics, **likeness, "failed_extractions": failed})
 
 
 def check_split(config: Config, data: Path) -> None:
@@ -89,14 +89,14 @@ def _answered(problems: Mapping[str, Problem], pids: list[str]) -> dict[str, Pro
 
 
 def _likeness(asked: Mapping[str, Problem], file: Path, model: str | None) -> dict[str, float]:
-    """How close a file's rationales are to the gold ones, where there are such."""
+    """How close a file's rationales are to the gold ones; empty where there are none."""
     texts = {row.pid: row.text for row in read_rationales(file)}
-    pairs = [(f"Solution: {p.solution}", texts[pid]) for pid, p in asked.items() if p.solution]
-    if not pairs:
+    pids = [pid for pid, problem in asked.items() if problem.solution]
+    if not pids:
         return {}
-    references, hypotheses = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    figures = {**bleu(references, hypotheses), "rouge_l": rouge_l(references, hypotheses)}
-    return figures | ({"similarity": similarity(references, hypotheses, model=model)} if model else {})
+    references, hypotheses = [gold_rationale(asked[pid]) for pid in pids], [texts[pid] for pid in pids]
+    likeness = {**bleu(references, hypotheses), "rouge_l": rouge_l(references, hypotheses)}
+    return likeness | ({"similarity": similarity(references, hypotheses, model=model)} if model else {})
 
 
 def _majority(problems: list[Problem]) -> float | None:

@@ -73,6 +73,11 @@ def split_sentences(text: str) -> list[Span]:
     return spans
 
 
+def sentences_of(text: str) -> list[str]:
+    """The sentences of `text` as texts, in order: what a Teacher scores and an evaluation counts."""
+    return [text[span.start : span.end] for span in split_sentences(text)]
+
+
 def _boundaries(text: str) -> Iterator[int]:
     """Positions, strictly increasing, at which a sentence other than the first begins."""
     proposed = {tokens[0].offset for paragraph in segmenter.analyze(text) for tokens in paragraph}

@@ -1,4 +1,4 @@
-"""Pictures of 4 x 4 cells of 16 pixels, each one flat colour, so that one cell is one patch of the image."""
+"""Pictures of 4 x 4 cells of 16 pixels, each one flat color, so that one cell is one patch of the image."""
 
 import random
 
@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 
 CELL = 16
 SIDE = 4
-# Corners of the colour cube: every colour can be told from all others by a linear function of its pixels.
+# Corners of the color cube: a linear function of its pixels separates each color from all others.
 RGB = {
     "red": (225, 25, 25),
     "green": (20, 170, 30),
@@ -17,7 +17,7 @@ RGB = {
 }
 JITTER = 10
 
-# Four rows of four cells, top to bottom: the colour of each.
+# Four rows of four cells, top to bottom: the color of each.
 Grid = tuple[tuple[str, ...], ...]
 
 
@@ -32,7 +32,7 @@ def freeze(cells: list[list[str]]) -> Grid:
 
 
 def draw(grid: Grid, rng: random.Random) -> Image.Image:
-    """The picture of a grid, (64, 64) RGB; each colour is shifted a little per picture, drawn with `rng`."""
+    """The picture of a grid, (64, 64) RGB; each color is shifted a little per picture, drawn with `rng`."""
     shade = {
         name: tuple(min(255, max(0, value + rng.randint(-JITTER, JITTER))) for value in rgb)
         for name, rgb in RGB.items()

@@ -1,4 +1,4 @@
-"""Generates the sample data set from a seed, in memory or in the published ScienceQA layout.
+"""Generates the sample data set from a seed, in memory or in the published ScienceQA layout, and reads it back.
 
 An item depends on (seed, split, its index) and on which questions came before it in its split, so a split can grow
 without changing its own first items or the other splits. Splits hold apart by construction: the hash of question and
@@ -13,10 +13,11 @@ from pathlib import Path
 
 from ares.data.checks import TEXT_FIELDS
 from ares.data.sample.drawing import draw
-from ares.data.sample.items import Draft, Fact, Item, Kind
+from ares.data.sample.items import Draft, Fact, Item, Kind, SampleProblem, Truth
 from ares.data.sample.kinds import KINDS
 from ares.data.sample.remarks import REMARKS, remarks
-from ares.storage.files import write_json
+from ares.data.scienceqa import read_scienceqa
+from ares.storage.files import read_json, write_json
 from ares.types import SPLITS, AresError, Problem
 
 LETTERS = "ABCD"
@@ -45,7 +46,7 @@ def generate(sizes: Mapping[str, int] = DEFAULT_SIZES, seed: int = 0) -> list[It
 def write_sample(root: Path | str, *, sizes: Mapping[str, int] = DEFAULT_SIZES, seed: int = 0) -> None:
     """Writes `problems.json`, `pid_splits.json`, `captions.json`, `images/<split>/<pid>/image.png` and `facts.json`.
 
-    The first four are the published ScienceQA layout; `facts.json` holds the truths that `Oracle.load` reads.
+    The first four are the published ScienceQA layout; `facts.json` holds the truths that `read_sample` adds.
     Raises AresError as `generate` does.
     """
     root = Path(root)
@@ -57,14 +58,24 @@ def write_sample(root: Path | str, *, sizes: Mapping[str, int] = DEFAULT_SIZES, 
             item.image.save(path, format="PNG")
     problems = [item.problem for item in items]
     write_json(root / "captions.json", {"captions": {p.pid: p.caption for p in problems if p.caption}})
-    write_json(root / "facts.json", {item.problem.pid: _truth(item) for item in items})
+    write_json(root / "facts.json", {item.problem.pid: asdict(item.truth) for item in items})
     write_json(root / "pid_splits.json", {s: [p.pid for p in problems if p.split == s] for s in SPLITS})
     write_json(root / "problems.json", {problem.pid: _record(problem) for problem in problems})
 
 
-def _truth(item: Item) -> dict[str, object]:
-    facts = {name: [asdict(fact) for fact in getattr(item, name)] for name in ("steps", "unsaid", "wrong")}
-    return {"kind": item.kind, **facts}
+def read_sample(
+    root: Path | str, captions: Path | str | None = None
+) -> tuple[dict[str, Problem], dict[str, list[str]]]:
+    """The `SampleProblem`s by pid and the pids of each split, from a sample written to `root`.
+
+    Raises AresError where `root` has no facts.json, and as `read_scienceqa` does.
+    """
+    path = Path(root) / "facts.json"
+    if not path.is_file():
+        raise AresError(f"{path} is missing, so {root} is not the generated sample; use data=sample.")
+    problems, splits = read_scienceqa(root, captions)
+    truths = {pid: Truth.from_json(record) for pid, record in read_json(path).items()}
+    return {pid: SampleProblem(**vars(p), truth=truths[pid]) for pid, p in problems.items()}, splits
 
 
 def _record(problem: Problem) -> dict[str, object]:
@@ -119,7 +130,7 @@ def _item(kind: Kind, draft: Draft, answer: int, split: str, index: int, rng: ra
     steps = (*(fact for fact, is_said in zip(facts, said, strict=True) if is_said), right)
     unsaid = tuple(fact for fact, is_said in zip(facts, said, strict=True) if not is_said)
     pid = f"{SPLITS.index(split) + 1}{index + 1:05d}"
-    problem = Problem(
+    problem = SampleProblem(
         pid=pid,
         question=draft.question,
         choices=draft.choices,
@@ -136,9 +147,10 @@ def _item(kind: Kind, draft: Draft, answer: int, split: str, index: int, rng: ra
         skill=kind.skill,
         grade=rng.choice(kind.grades),
         task="closed choice",
+        truth=Truth(kind.name, steps, unsaid, tuple(conclusions)),
     )
     image = draw(draft.grid, rng) if draft.grid else None
-    return Item(problem, kind.name, steps, unsaid, tuple(conclusions), image)
+    return Item(problem, image)
 
 
 def _write(kind: Kind, fact: Fact, rng: random.Random) -> str:

@@ -1,8 +1,9 @@
 """The carriers of the sample data set: a kind of question, a draft of one question, a finished item."""
 
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from PIL.Image import Image
 
@@ -17,6 +18,43 @@ class Fact:
 
     relation: str
     slots: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """All that can truly be said about one question, and what its wrong choices would claim.
+
+    `steps` are the facts of the solution in order, the last one the conclusion with its letter; `unsaid` are equally
+    true but left out of the solution; `wrong` are the conclusions that the other choices would give.
+    """
+
+    kind: str
+    steps: tuple[Fact, ...]
+    unsaid: tuple[Fact, ...]
+    wrong: tuple[Fact, ...]
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Truth":
+        """The inverse of `dataclasses.asdict`, also after a detour through JSON."""
+        facts = {name: tuple(Fact(**fact) for fact in record[name]) for name in ("steps", "unsaid", "wrong")}
+        return cls(record["kind"], **facts)
+
+    @property
+    def facts(self) -> Iterator[Fact]:
+        """Every true statement about the question."""
+        yield from self.steps
+        yield from self.unsaid
+
+    def mentions(self, slot: str, word: str) -> bool:
+        """Whether a statement about the question, true or wrong, has this word in this slot."""
+        return any(fact.slots.get(slot) == word for fact in (*self.facts, *self.wrong))
+
+
+@dataclass(frozen=True)
+class SampleProblem(Problem):
+    """A problem of the sample, which carries its own truth."""
+
+    truth: Truth = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -42,7 +80,7 @@ class Kind:
 
     `draft(rng, answer)` makes up a question whose right choice is number `answer`. Every draft has `n_choices` choices,
     always in the same order (as with true and false, or numbers by size), and a grid where `has_image`. A solution
-    may leave out statements of the relations named in `optional`: a rule that helps little, or a detail.
+    may leave out statements of the relations listed in `optional`: a rule that helps little, or a detail.
     """
 
     name: str
@@ -61,15 +99,12 @@ class Kind:
 
 @dataclass(frozen=True)
 class Item:
-    """A finished question with its truth.
+    """A finished question with its picture, if it has one."""
 
-    `steps` are the facts of the solution in order, the last one the conclusion with its letter; `unsaid` are as true,
-    but left out of the solution; `wrong` are the conclusions that the other choices would give.
-    """
-
-    problem: Problem
-    kind: str
-    steps: tuple[Fact, ...]
-    unsaid: tuple[Fact, ...]
-    wrong: tuple[Fact, ...]
+    problem: SampleProblem
     image: Image | None = None
+
+    @property
+    def truth(self) -> Truth:
+        """The truth about the question."""
+        return self.problem.truth

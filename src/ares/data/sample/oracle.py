@@ -1,99 +1,90 @@
-"""The truth about the sample: judges any sentence about a problem, and makes up true and false ones.
+"""The truth about the sample: labels the sentences of a rationale, repairs it, and makes up true and false sentences.
 
-A sentence is read back into a statement by the templates of all kinds. A statement that the facts of the problem hold
-is true; one that contradicts them, or a rule that never holds, is false; one about something the problem does not
-mention, and any text of another wording, is irrelevant.
+A sentence is parsed back into a statement by the templates of all kinds. With the problem's `Truth` it is one of
+
+- supporting: true, and a step that every solution of this kind needs;
+- irrelevant: true, but not needed (an optional detail, a true remark, a rule that decides another question);
+- false: contradicts the problem's facts, or is a rule that never holds;
+- invented: about something that the problem does not mention or that cannot be known from it (a wrong remark), or
+  text of any other wording, cut-off sentences included;
+- repeated: states what an earlier sentence of the rationale has stated, in whatever words.
 """
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Literal, get_args
 
-from ares.data.sample.items import Fact, Item
+from ares.data.sample.items import Fact, Item, Truth
 from ares.data.sample.kinds import KINDS
 from ares.data.sample.relations import Relation, Templates
 from ares.data.sample.remarks import REMARKS
 from ares.data.sample.words import DOMAINS
-from ares.storage.files import read_json
-from ares.types import AresError
 
-Verdict = Literal["true", "false", "irrelevant"]
+Label = Literal["supporting", "irrelevant", "false", "invented", "repeated"]
+LABELS: tuple[Label, ...] = get_args(Label)
+TRUE: tuple[Label, ...] = ("supporting", "irrelevant")
 
-_KIND_RELATIONS = {
-    kind.name: {relation.name: relation for relation in (*kind.relations, *REMARKS)} for kind in KINDS
-}
-_RELATIONS = {name: relation for own in _KIND_RELATIONS.values() for name, relation in own.items()}
+_KINDS = {kind.name: kind for kind in KINDS}
+_RELATIONS = {r.name: r for r in (*(r for kind in KINDS for r in kind.relations), *REMARKS)}
 
 
-@dataclass(frozen=True)
-class _Truth:
-    """What the oracle knows of a problem; see `Item`."""
-
-    pid: str
-    kind: str
-    steps: tuple[Fact, ...]
-    unsaid: tuple[Fact, ...]
-    wrong: tuple[Fact, ...]
-
-    def holds(self, fact: Fact) -> bool:
-        return fact in (*self.steps, *self.unsaid)
-
-    def mentions(self, slot: str, word: str) -> bool:
-        return any(fact.slots.get(slot) == word for fact in (*self.steps, *self.unsaid, *self.wrong))
+def label_sentences(truth: Truth, sentences: Sequence[str]) -> list[Label]:
+    """The label of each sentence of one rationale, in order."""
+    seen: list[Fact | str] = []
+    labels: list[Label] = []
+    for sentence in sentences:
+        statement = parse(sentence) or _tidy(sentence)
+        labels.append("repeated" if statement in seen else label(truth, sentence))
+        seen.append(statement)
+    return labels
 
 
-class Oracle:
-    """Judges sentences about the problems it was given."""
-
-    def __init__(self, items: Iterable[Item]) -> None:
-        self._truths = {truth.pid: truth for truth in map(_truth_of, items)}
-
-    @classmethod
-    def load(cls, root: Path | str) -> "Oracle":
-        """The oracle of a sample written to `root`; raises AresError where it has no facts.json."""
-        path = Path(root) / "facts.json"
-        if not path.is_file():
-            raise AresError(f"{path} is missing, so {root} is not the generated sample; use data=sample.")
-        oracle = cls(())
-        oracle._truths = {pid: _read_truth(pid, record) for pid, record in read_json(path).items()}
-        return oracle
-
-    def judge(self, pid: str, sentence: str) -> Verdict | None:
-        """True, false or irrelevant for the problem; None for what is no sentence (cut off, under three words).
-
-        A sentence is judged on all it says: the right answer with a wrong letter is false. Raises KeyError for an
-        unknown pid.
-        """
-        truth = self._truths[pid]
-        sentence = _tidy(sentence)
-        if not re.fullmatch(r"[A-Z].*[.!?]", sentence) or len(sentence.split()) < 3:
-            return None
-        fact = _parse(sentence)
-        return "irrelevant" if fact is None else _judge(truth, fact)
-
-    def statements(self, pid: str, *, templates: Templates = "gold") -> list[tuple[str, Verdict]]:
-        """A true and a false sentence for each fact of the problem's solution; see `statements`."""
-        return list(_statements(self._truths[pid], templates))
+def label(truth: Truth, sentence: str) -> Label:
+    """The label of a sentence on its own, judged on all it says: the right answer with a wrong letter is false."""
+    fact = parse(sentence)
+    return "invented" if fact is None else _label(truth, fact)
 
 
-def statements(item: Item, *, templates: Templates = "gold") -> list[tuple[str, Verdict]]:
-    """A ("...", "true") and a ("...", "false") sentence for each fact of the item's solution, in its order.
+def repair(truth: Truth, sentences: Sequence[str]) -> list[str]:
+    """The sentences of the repaired rationale: all of them true, none repeated, with the conclusion.
+
+    True sentences stay as they are. In a false one the words are replaced by those that make it true, unless that has
+    been said or nothing of the kind is true here. Invented and repeated ones go. A missing conclusion is appended.
+    """
+    labels = label_sentences(truth, sentences)
+    said = [parse(sentence) for sentence, found in zip(sentences, labels, strict=True) if found in TRUE]
+    repaired = []
+    for sentence, found in zip(sentences, labels, strict=True):
+        if found in TRUE:
+            repaired.append(sentence)
+        elif found == "false" and (fact := _true_instead(truth, sentence)) and fact not in said:
+            repaired.append(_RELATIONS[fact.relation].restate(_tidy(sentence), fact.slots))
+            said.append(fact)
+    conclusion = truth.steps[-1]
+    if conclusion not in said:
+        repaired.append(_RELATIONS[conclusion.relation].gold[0].format(**conclusion.slots))
+    return repaired
+
+
+def statements(item: Item, *, templates: Templates = "gold") -> list[tuple[str, bool]]:
+    """A ("...", True) and a ("...", False) sentence for each fact of the item's solution, in its order.
 
     `templates="paraphrase"` words them as no gold text does. The same item gives the same sentences.
     """
-    return list(_statements(_truth_of(item), templates))
+    return list(_statements(item, templates))
 
 
-def _truth_of(item: Item) -> _Truth:
-    return _Truth(item.problem.pid, item.kind, item.steps, item.unsaid, item.wrong)
-
-
-def _read_truth(pid: str, record: Mapping[str, Any]) -> _Truth:
-    facts = {name: tuple(Fact(**fact) for fact in record[name]) for name in ("steps", "unsaid", "wrong")}
-    return _Truth(pid, record["kind"], **facts)
+@lru_cache(maxsize=1 << 16)
+def parse(sentence: str) -> Fact | None:
+    """The statement that a sentence makes, None for a text that no template writes."""
+    sentence = _tidy(sentence)
+    for relation in _RELATIONS.values():
+        if (slots := relation.parse(sentence)) is not None:
+            return Fact(relation.name, slots)
+    return None
 
 
 def _tidy(sentence: str) -> str:
@@ -102,35 +93,40 @@ def _tidy(sentence: str) -> str:
     return re.sub(r"\( ", "(", re.sub(r" ([.,!?)])", r"\1", sentence))
 
 
-def _parse(sentence: str) -> Fact | None:
-    for relation in _RELATIONS.values():
-        if (slots := relation.parse(sentence)) is not None:
-            return Fact(relation.name, slots)
-    return None
-
-
-def _judge(truth: _Truth, fact: Fact) -> Verdict:
-    relation = _RELATIONS[fact.relation]
-    if truth.holds(fact):
-        return "true"
+def _label(truth: Truth, fact: Fact) -> Label:
+    relation, kind = _RELATIONS[fact.relation], _KINDS[truth.kind]
+    needed = relation in kind.relations and relation.name not in kind.optional
+    if fact in truth.facts:
+        return "supporting" if needed else "irrelevant"
     if relation.holds is not None:
         return "irrelevant" if relation.holds(fact.slots) else "false"
-    ours = fact.relation in _KIND_RELATIONS[truth.kind]
-    known = all(truth.mentions(slot, fact.slots[slot]) for slot in relation.key)
-    return "false" if ours and known else "irrelevant"
+    known = relation in kind.relations and all(
+        truth.mentions(slot, fact.slots[slot]) for slot in relation.key
+    )
+    return "false" if known else "invented"
 
 
-def _statements(truth: _Truth, templates: Templates) -> Iterator[tuple[str, Verdict]]:
-    rng = random.Random(f"{truth.pid}/{templates}")
-    for fact in truth.steps:
+def _true_instead(truth: Truth, sentence: str) -> Fact | None:
+    """What is true in place of a false sentence: the problem's fact of the same relation, if possible on the same thing."""
+    false = parse(sentence)
+    assert false is not None
+    key = _RELATIONS[false.relation].key
+    found = [fact for fact in truth.facts if fact.relation == false.relation]
+    same = [fact for fact in found if all(fact.slots[slot] == false.slots[slot] for slot in key)]
+    return next(iter(same or found), None)
+
+
+def _statements(item: Item, templates: Templates) -> Iterator[tuple[str, bool]]:
+    rng = random.Random(f"{item.problem.pid}/{templates}")
+    for fact in item.truth.steps:
         relation = _RELATIONS[fact.relation]
-        yield relation.write(fact.slots, rng, templates), "true"
-        lie = _falsify(truth, relation, fact, rng)
-        yield _RELATIONS[lie.relation].write(lie.slots, rng, templates), "false"
+        yield relation.write(fact.slots, rng, templates), True
+        lie = _falsify(item.truth, relation, fact, rng)
+        yield _RELATIONS[lie.relation].write(lie.slots, rng, templates), False
 
 
-def _falsify(truth: _Truth, relation: Relation, fact: Fact, rng: random.Random) -> Fact:
-    """A false statement beside `fact`: another choice's conclusion, or one word changed, if possible to one of ours."""
+def _falsify(truth: Truth, relation: Relation, fact: Fact, rng: random.Random) -> Fact:
+    """An untrue variant of `fact`: another choice's conclusion, or one word changed, if possible to one of ours."""
     if "letter" in fact.slots and rng.random() < 2 / 3:
         return rng.choice(truth.wrong)
     slots = ("letter",) if "letter" in fact.slots else [s for s in relation.slots if s not in relation.key]
@@ -140,6 +136,6 @@ def _falsify(truth: _Truth, relation: Relation, fact: Fact, rng: random.Random) 
         for word in DOMAINS[slot]
         if word != fact.slots[slot]
     ]
-    lies = [lie for lie in lies if _judge(truth, lie) == "false"]
+    lies = [lie for lie in lies if _label(truth, lie) not in TRUE]
     near = [lie for lie in lies if all(truth.mentions(s, word) for s, word in lie.slots.items())]
     return rng.choice(near or lies)

@@ -30,7 +30,7 @@ def _template_pattern(template: str) -> re.Pattern[str]:
 class Relation:
     """A relation, its sentence templates and its truth.
 
-    The slots in `key` name what a statement is about, the other slots what is said of it. `holds` decides statements
+    The slots in `key` identify what a statement is about; the others hold what it says. `holds` decides statements
     whose truth does not depend on the problem (rules, arithmetic); None: only a problem's facts decide.
     """
 
@@ -54,6 +54,13 @@ class Relation:
         """A sentence that states the relation of `slots`, its template drawn with `rng`."""
         choices = self.gold if templates == "gold" else self.paraphrase
         return rng.choice(choices).format(**slots)
+
+    def restate(self, sentence: str, slots: Slots) -> str:
+        """A sentence that `parse` reads, with other slots in the same words; raises StopIteration for another text."""
+        templates = zip((*self.gold, *self.paraphrase), self._patterns, strict=True)
+        return next(template for template, pattern in templates if pattern.fullmatch(sentence)).format(
+            **slots
+        )
 
     def parse(self, sentence: str) -> dict[str, str] | None:
         """The slots of a sentence written with one of this relation's templates, None for any other text."""

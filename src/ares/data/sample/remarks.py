@@ -1,7 +1,7 @@
-"""Remarks: true of a question, but nobody can know them who has not been told.
+"""Remarks: true of a question, but nothing in the question gives them away.
 
-A model that learns from solutions with such remarks makes them up: the Teacher, who has the solution, scores most of
-them 0, and reinforcement learning has something to unlearn that no amount of reading the question would mend.
+A model fine-tuned on solutions with such remarks makes them up on new questions, where almost all of them are wrong.
+More fine-tuning cannot mend that; feedback on single sentences can.
 """
 
 import random
@@ -34,7 +34,7 @@ REMARKS = (ASKED, HOME)
 
 
 def remarks(person: str, rng: random.Random) -> tuple[Fact, Fact]:
-    """What happens to be so: the day on which somebody came, and their home."""
+    """Two facts drawn by chance: the day on which somebody came, and their home."""
     return (
         Fact(ASKED.name, {"person": person, "day": rng.choice(DOMAINS["day"])}),
         Fact(HOME.name, {"person": person, "city": rng.choice(DOMAINS["city"])}),

@@ -1,6 +1,6 @@
-"""The words the sample data set is made of: one pool a slot, no word in two pools that a question may mix.
+"""The vocabulary of the sample data set: one pool per slot, no word in two pools that a question may mix.
 
-The pools are small, and a question names one person, so that a tiny model meets every word often.
+The pools are small, and a question is about one person, so that a tiny model meets every word often.
 """
 
 PERSONS = ("Ada", "Ben", "Cleo", "Dan", "Ella", "Finn", "Gus", "Hana", "Ivo", "June", "Kofi", "Lena")
@@ -22,7 +22,7 @@ RESOURCES_BY_CLASS = {
 RESOURCE = {resource: name for name, group in RESOURCES_BY_CLASS.items() for resource in group}
 
 NUMERALS = ("one", "two", "three", "four")
-# The values of the marks, lowest first; in words, since a tokenizer may take figures apart.
+# The values of the marks, lowest first; in words, since a tokenizer may split digits.
 SCALES = {
     "fives": ("five", "ten", "fifteen", "twenty"),
     "tens": ("ten", "twenty", "thirty", "forty"),
@@ -35,7 +35,7 @@ DOMAINS: dict[str, tuple[str, ...]] = {
     "animal": ANIMALS,
     "substance": tuple(STATE),
     "resource": tuple(RESOURCE),
-    "colour": ("red", "green", "blue", "pink"),
+    "color": ("red", "green", "blue", "pink"),
     "side": ("left", "right"),
     "likeness": ("alike", "different"),
     "action": ("attract", "repel"),

@@ -1,4 +1,4 @@
-"""A flag with a square and an edge: their colours are read off the picture and the square's meaning recalled."""
+"""A flag with a square and an edge: their colors are read off the picture and the square's meaning recalled."""
 
 import random
 
@@ -7,7 +7,7 @@ from ares.data.sample.items import Draft, Fact, Kind
 from ares.data.sample.relations import Relation, maxim
 from ares.data.sample.words import DOMAINS, PERSONS
 
-MEANING = dict(zip(DOMAINS["colour"], DOMAINS["meaning"], strict=True))
+MEANING = dict(zip(DOMAINS["color"], DOMAINS["meaning"], strict=True))
 
 MAXIM = maxim(
     "flag_sides",
@@ -25,26 +25,26 @@ MAXIM = maxim(
 RELATIONS = (
     MAXIM,
     Relation(
-        "edge_colour",
+        "edge_color",
         ("person",),
-        ("The flag of {person} has a {colour} edge.", "Around the flag of {person} the edge is {colour}."),
+        ("The flag of {person} has a {color} edge.", "Around the flag of {person} the edge is {color}."),
         (
-            "On its edge the flag of {person} is painted {colour}.",
-            "We see {colour} on the edge for {person}.",
+            "On its edge the flag of {person} is painted {color}.",
+            "We see {color} on the edge for {person}.",
         ),
     ),
     Relation(
-        "square_colour",
+        "square_color",
         ("person",),
-        ("The square of {person} is {colour}.", "In the middle {person} has a {colour} square."),
-        ("The picture gives {person} a square in {colour}.", "There is {colour} on the square of {person}."),
+        ("The square of {person} is {color}.", "In the middle {person} has a {color} square."),
+        ("The picture gives {person} a square in {color}.", "There is {color} on the square of {person}."),
     ),
     Relation(
-        "colour_meaning",
-        ("colour",),
-        ("On a flag, {colour} stands for {meaning}.", "The colour {colour} stands for {meaning}."),
-        ("A square in {colour} is a sign of {meaning}.", "People use {colour} to mean {meaning}."),
-        lambda slots: MEANING[slots["colour"]] == slots["meaning"],
+        "color_meaning",
+        ("color",),
+        ("On a flag, {color} stands for {meaning}.", "The colour {color} stands for {meaning}."),
+        ("A square in {color} is a sign of {meaning}.", "People use {color} to mean {meaning}."),
+        lambda slots: MEANING[slots["color"]] == slots["meaning"],
     ),
     Relation(
         "flag_answer",
@@ -69,8 +69,8 @@ def _grid(edge: str, square: str, rng: random.Random) -> list[list[str]]:
 
 
 def _draft(rng: random.Random, answer: int) -> Draft:
-    person, square = rng.choice(PERSONS), DOMAINS["colour"][answer]
-    edge = rng.choice([colour for colour in DOMAINS["colour"] if colour != square])
+    person, square = rng.choice(PERSONS), DOMAINS["color"][answer]
+    edge = rng.choice([color for color in DOMAINS["color"] if color != square])
     meanings = DOMAINS["meaning"]
     return Draft(
         question=f"What does the square on the flag of {person} stand for?",
@@ -79,9 +79,9 @@ def _draft(rng: random.Random, answer: int) -> Draft:
         conclusions=tuple(Fact("flag_answer", {"person": person, "meaning": m}) for m in meanings),
         steps=(
             Fact(MAXIM.name, MAXIM.sole),
-            Fact("edge_colour", {"person": person, "colour": edge}),
-            Fact("square_colour", {"person": person, "colour": square}),
-            Fact("colour_meaning", {"colour": square, "meaning": MEANING[square]}),
+            Fact("edge_color", {"person": person, "color": edge}),
+            Fact("square_color", {"person": person, "color": square}),
+            Fact("color_meaning", {"color": square, "meaning": MEANING[square]}),
         ),
         caption=rng.choice(("A flag with a square.", "A flag in the wind.")),
         grid=freeze(_grid(edge, square, rng)),
@@ -101,6 +101,6 @@ KIND = Kind(
     "The colours of a flag have meanings. Red stands for courage and green for forest. "
     "Blue stands for sea and pink for friendship.",
     relations=RELATIONS,
-    optional=(MAXIM.name, "edge_colour"),
+    optional=(MAXIM.name, "edge_color"),
     draft=_draft,
 )

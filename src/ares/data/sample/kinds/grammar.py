@@ -1,4 +1,4 @@
-"""A sentence about an animal: its ending and purpose tell which form of sentence it is."""
+"""A sentence about an animal: its form follows from its ending and purpose."""
 
 import random
 

@@ -7,7 +7,7 @@ from ares.data.sample.items import Draft, Fact, Kind
 from ares.data.sample.relations import Relation
 from ares.data.sample.words import DOMAINS, PERSONS
 
-COLOURS = ("red", "blue")
+COLORS = ("red", "blue")
 ACTION = {"alike": "repel", "different": "attract"}
 LIKENESS = {action: likeness for likeness, action in ACTION.items()}
 
@@ -16,12 +16,12 @@ RELATIONS = (
         "magnet_end",
         ("person", "side"),
         (
-            "The {side} magnet of {person} shows its {colour} end.",
-            "The {side} magnet of {person} turns a {colour} end inward.",
+            "The {side} magnet of {person} shows its {color} end.",
+            "The {side} magnet of {person} turns a {color} end inward.",
         ),
         (
-            "In the picture of {person} a {colour} end faces us from the {side} magnet.",
-            "A {colour} end points inward on the {side} magnet of {person}.",
+            "In the picture of {person} a {color} end faces us from the {side} magnet.",
+            "A {color} end points inward on the {side} magnet of {person}.",
         ),
     ),
     Relation(
@@ -57,7 +57,7 @@ RELATIONS = (
 
 
 def _grid(inner: list[str], rng: random.Random) -> list[list[str]]:
-    outer = ["blue" if colour == "red" else "red" for colour in inner]
+    outer = ["blue" if color == "red" else "red" for color in inner]
     cells = pale(rng)
     cells[1] = [outer[0], inner[0], inner[1], outer[1]]
     return cells
@@ -67,8 +67,8 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     person, actions = rng.choice(PERSONS), DOMAINS["action"]
     action = actions[answer]
     likeness = LIKENESS[action]
-    left = rng.choice(COLOURS)
-    right = left if likeness == "alike" else COLOURS[1 - COLOURS.index(left)]
+    left = rng.choice(COLORS)
+    right = left if likeness == "alike" else COLORS[1 - COLORS.index(left)]
     inner = [left, right]
     return Draft(
         question=f"What will the two magnets of {person} do?",
@@ -77,8 +77,8 @@ def _draft(rng: random.Random, answer: int) -> Draft:
         conclusions=tuple(Fact("magnet_answer", {"person": person, "action": a}) for a in actions),
         steps=(
             *(
-                Fact("magnet_end", {"side": side, "person": person, "colour": colour})
-                for side, colour in zip(DOMAINS["side"], inner, strict=True)
+                Fact("magnet_end", {"side": side, "person": person, "color": color})
+                for side, color in zip(DOMAINS["side"], inner, strict=True)
             ),
             Fact("end_pair", {"person": person, "likeness": likeness}),
             Fact("magnet_rule", {"likeness": likeness, "action": action}),

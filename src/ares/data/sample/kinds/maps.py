@@ -1,4 +1,4 @@
-"""A map with one coloured mark: the halves it lies in are read off the picture and named as a direction."""
+"""A map with one colored mark: the halves it lies in are read off the picture and named as a direction."""
 
 import random
 
@@ -7,16 +7,16 @@ from ares.data.sample.items import Draft, Fact, Kind
 from ares.data.sample.relations import Relation
 from ares.data.sample.words import DOMAINS, PERSONS
 
-COLOURS = ("red", "blue", "pink")  # all dark in the green channel: one direction of pixel space finds them
+COLORS = ("red", "blue", "pink")  # all dark in the green channel: one direction of pixel space finds them
 QUARTERS = tuple((vhalf, side) for vhalf in DOMAINS["vhalf"] for side in DOMAINS["side"])
 DIRECTION = dict(zip(QUARTERS, DOMAINS["direction"], strict=True))
 
 RELATIONS = (
     Relation(
-        "mark_colour",
+        "mark_color",
         ("person",),
-        ("The mark of {person} is {colour}.", "On the map {person} has a {colour} mark."),
-        ("The map of {person} bears a mark in {colour}.", "We see {colour} where {person} made a mark."),
+        ("The mark of {person} is {color}.", "On the map {person} has a {color} mark."),
+        ("The map of {person} bears a mark in {color}.", "We see {color} where {person} made a mark."),
     ),
     Relation(
         "mark_half",
@@ -58,16 +58,16 @@ RELATIONS = (
 )
 
 
-def _grid(vhalf: str, side: str, colour: str, rng: random.Random) -> list[list[str]]:
+def _grid(vhalf: str, side: str, color: str, rng: random.Random) -> list[list[str]]:
     cells = pale(rng)
     row, column = 2 * DOMAINS["vhalf"].index(vhalf), 2 * DOMAINS["side"].index(side)
     for cell_row in cells[row : row + 2]:
-        cell_row[column : column + 2] = [colour, colour]
+        cell_row[column : column + 2] = [color, color]
     return cells
 
 
 def _draft(rng: random.Random, answer: int) -> Draft:
-    person, colour = rng.choice(PERSONS), rng.choice(COLOURS)
+    person, color = rng.choice(PERSONS), rng.choice(COLORS)
     vhalf, side = QUARTERS[answer]
     directions = DOMAINS["direction"]
     return Draft(
@@ -76,13 +76,13 @@ def _draft(rng: random.Random, answer: int) -> Draft:
         choices=directions,
         conclusions=tuple(Fact("map_answer", {"person": person, "direction": d}) for d in directions),
         steps=(
-            Fact("mark_colour", {"person": person, "colour": colour}),
+            Fact("mark_color", {"person": person, "color": color}),
             Fact("mark_half", {"person": person, "vhalf": vhalf}),
             Fact("mark_side", {"side": side}),
             Fact("map_rule", {"vhalf": vhalf, "side": side, "direction": directions[answer]}),
         ),
         caption=rng.choice(("A map with a mark.", "A small map on paper.")),
-        grid=freeze(_grid(vhalf, side, colour, rng)),
+        grid=freeze(_grid(vhalf, side, color, rng)),
     )
 
 
@@ -98,6 +98,6 @@ KIND = Kind(
     lecture="On a map, north is up and south is down. West is on the left side and east is on the right side. "
     "So the upper left part is the northwest.",
     relations=RELATIONS,
-    optional=("mark_colour",),
+    optional=("mark_color",),
     draft=_draft,
 )

@@ -1,4 +1,4 @@
-"""Something needed to make goods: where it comes from tells which class of resource it is."""
+"""Something needed to make goods: its class of resource follows from where it comes from."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""A substance in a container: how it behaves tells its state of matter."""
+"""A substance in a container: its state of matter follows from how it behaves."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""A sentence about somebody's doings: the form of its verb tells when they happen."""
+"""A sentence about an action: the form of its verb says when it happens."""
 
 import random
 

@@ -1,10 +1,11 @@
 import math
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ares.report.charts import (
+from ares.charts import (
     BOTTOM,
     HEIGHT,
     LEFT,
@@ -12,6 +13,7 @@ from ares.report.charts import (
     RIGHT,
     TOP,
     WIDTH,
+    bar_chart,
     line_chart,
     number,
     thin,
@@ -123,3 +125,24 @@ def test_ticks(low: float, high: float, whole: bool, expected: list[float]) -> N
 )
 def test_number(value: float | None, text: str) -> None:
     assert number(value) == text
+
+
+def test_curve_is_drawn_with_its_ticks_and_escaped_name() -> None:
+    chart = line_chart('a "<b>" & c', [[0, 0.0], [50, 0.5], [100, 1.0]])
+    assert chart is not None
+    drawing = ElementTree.fromstring(chart.svg)
+    assert drawing.get("aria-label") == 'a "<b>" & c by optimizer step, from 0 to 1'
+    assert drawing.find("polyline").get("points") == chart.line
+    assert len(drawing.findall("circle")) == len(drawing.findall("g")) == 3
+    assert {text.text for text in drawing.findall("text")} >= {
+        label for _, label in (*chart.x_ticks, *chart.y_ticks)
+    }
+
+
+def test_bars_are_as_long_as_their_part_of_the_largest() -> None:
+    drawing = ElementTree.fromstring(bar_chart(["a<b", "c"], [("one", [0.75, -2.0]), ("two", [0.25, None])]))
+    tag = "{http://www.w3.org/2000/svg}"
+    lengths = [float(bar.get("width")) for bar in drawing.findall(f"{tag}rect")[1:]]
+    assert lengths == [150, 50, 150, 0]
+    words = [text.text for text in drawing.findall(f"{tag}text")]
+    assert words == ["a<b", "0.75", "0.25", "c", "−2", "–", "one", "two"]
