@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from functools import cache
 
 import torch
-from ares.modules.adapter import adapt
 from torch import nn
 
-from ares.models.heads import SharedBackboneValue
-from ares.models.t5 import T5ForMultimodalGeneration, T5ForMultimodalValue
-from ares.models.t5.fusion import FusionT5Config
+from ares.models.adapters import merged_adapters
+from ares.models.t5 import FusionT5Config, T5ForMultimodalGeneration, T5ForMultimodalValue
+from ares.models.t5.policy import T5Policy
+from ares.models.t5.value import T5SharedValue, T5Value
 
 SIZES = {
     "base": {"d_model": 768, "d_ff": 2048, "num_layers": 12, "num_heads": 12},
@@ -42,25 +42,22 @@ def options(size: str) -> dict[str, float]:
     """The options, and the GiB that each keeps on a device."""
     with torch.device("meta"):
         config = FusionT5Config(**COMMON, **SIZES[size], tie_word_embeddings=False)
-        policy, value = T5ForMultimodalGeneration(config), T5ForMultimodalValue(config)
+        model = T5ForMultimodalGeneration(config)
         # flan-alpaca's head is not tied to the embedding.
-        policy.lm_head.weight = nn.Parameter(torch.empty(COMMON["vocab_size"], config.d_model))
-    both, shared = [policy, value], [policy, SharedBackboneValue(policy, value.v_head)]
+        model.lm_head.weight = nn.Parameter(torch.empty(COMMON["vocab_size"], config.d_model))
+        policy = T5Policy(model, tokenizer=None, features=object())  # neither is used
+        value = T5Value(T5ForMultimodalValue(config), features=True)
+    both, shared = [policy, value], [policy, T5SharedValue(policy, value.head)]
     found = {
         "defaults": gibibytes(both),
         "rl.objective=rloo or grpo": gibibytes([policy]),
         "rl.share_trunk=true": gibibytes(shared),
     }
     sharded = gibibytes(both, DEVICES)
-    with torch.device("meta"):
-        for model in both:
-            adapt(model, r=RANK, alpha=2 * RANK, targets="all", features=True)
-    return {
-        **found,
-        f"rl.lora.r={RANK}": gibibytes(both),
-        f"rl.share_trunk=true rl.lora.r={RANK}": gibibytes(shared),
-        f"strategy=fsdp trainer.devices={DEVICES}": sharded,
-    }
+    with torch.device("meta"), merged_adapters(both, r=RANK, alpha=2 * RANK, targets="all"):
+        found[f"rl.lora.r={RANK}"] = gibibytes(both)
+        found[f"rl.share_trunk=true rl.lora.r={RANK}"] = gibibytes(shared)
+    return {**found, f"strategy=fsdp trainer.devices={DEVICES}": sharded}
 
 
 def table() -> str:
