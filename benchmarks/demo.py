@@ -17,24 +17,22 @@ from statistics import fmean, pstdev
 from typing import Any
 
 import numpy as np
-from ares.datamodules.collate import Features
 from omegaconf import OmegaConf
-from peft import PeftModel
 
 from ares.config.compose import to_config
 from ares.config.schema import Config
 from ares.data.sample.oracle import LABELS, Label
+from ares.engines.hf import greedy_responses
 from ares.evaluation.answers import predict
 from ares.evaluation.statistics import paired_bootstrap
-from ares.models.t5.loading import load_model
+from ares.models.adapters import load_adapter
+from ares.models.t5.policy import Features
 from ares.report.build import policy_name, read_assessments
-from ares.steps.common.generation import greedy_rationales
-from ares.steps.common.inputs import examples_of
+from ares.steps.common.inputs import examples_of, policy_class
 from ares.steps.prepare import prepared, read_problems
 from ares.storage.files import read_json, read_jsonl
 from ares.storage.tables import read_feedback, read_rollouts
-from ares.text.tokenizers import load_tokenizer
-from ares.types import Problem
+from ares.types import Problem, Response
 from ares.vision.features import FeatureStore
 
 
@@ -42,7 +40,7 @@ class Shuffled:
     """The features of images, each looked up by the problem of another image."""
 
     def __init__(self, features: Features, pids: list[str], seed: int) -> None:
-        self.features = features
+        self.features, self.shape = features, features.shape
         self.other = dict(zip(pids, random.Random(seed).sample(pids, len(pids)), strict=True))
 
     def get(self, pids: Any) -> np.ndarray:
@@ -101,8 +99,8 @@ def spread(run: Path) -> float:
 def answered(run: Path, count: int) -> list[str]:
     """Accuracy on `count` problems after those of the test split, each a line."""
     config = to_config(OmegaConf.load(run / "config.yaml"))  # type: ignore[arg-type]
-    known = config.data.sizes["test"]
-    config.data.sizes["test"] = known + count
+    known = config.data.sizes.test
+    config.data.sizes.test = known + count
     with tempfile.TemporaryDirectory() as folder:
         config.paths.runs = folder
         made = prepared(config, make=True)
@@ -128,31 +126,26 @@ def answered(run: Path, count: int) -> list[str]:
 
 def answers(config: Config, run: Path, problems: dict[str, Problem], features: Features) -> dict[str, bool]:
     """Whether the run's last policy and its adapter answer each problem rightly, given its own rationale."""
-    folder = run / f"round-{config.rounds}/sft/policy"
-    policy, tokenizer = load_model(folder, dropout=0.0, features=True), load_tokenizer(folder)
-    settings: dict[str, Any] = {
-        "max_input_tokens": config.text.max_input_tokens,
-        "batch_size": config.generate.batch_size,
-    }
-    rationales = greedy_rationales(
-        policy,
-        tokenizer,
-        examples_of(problems, problems, "QCM-E", config),
-        features,
-        max_new_tokens=config.generate.max_new_tokens,
-        label="rationales",
-        **settings,
+    policy = policy_class(config).load(
+        run / f"round-{config.rounds}/sft/policy",
+        dropout=0.0,
+        features=features,
+        max_input_tokens=config.text.max_input_tokens,
+        newline=config.text.newline,
     )
-    own = {row.pid: row.text for row in rationales}
-    outputs = greedy_rationales(
-        PeftModel.from_pretrained(policy, run / "final/lora/adapter"),
-        tokenizer,
-        examples_of(problems, problems, "QCMG-A", config, own),
-        features,
-        max_new_tokens=config.lora.max_output_tokens,
-        label="answers",
-        **settings,
-    )
+
+    def written(prompt_format: str, limit: int, rationales: dict[str, str] | None = None) -> list[Response]:
+        return greedy_responses(
+            policy,
+            examples_of(problems, problems, prompt_format, config, rationales),
+            max_new_tokens=limit,
+            batch_size=config.generate.batch_size,
+            label=prompt_format,
+        )
+
+    own = {row.pid: row.text for row in written("QCM-E", config.generate.max_new_tokens)}
+    load_adapter(policy, run / "final/lora/adapter")
+    outputs = written("QCMG-A", config.lora.max_output_tokens, own)
     return {row.pid: predict(problems[row.pid], own[row.pid], row.text).correct for row in outputs}
 
 
