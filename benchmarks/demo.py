@@ -113,8 +113,8 @@ def spread(run: Path) -> float:
 def answered(run: Path, count: int) -> list[str]:
     """Accuracy on `count` problems behind those of the test split, each a line."""
     config = to_config(OmegaConf.load(run / "config.yaml"))  # type: ignore[arg-type]
-    known = config.data.sizes["test"]
-    config.data.sizes["test"] = known + count
+    known = config.data.sizes.test
+    config.data.sizes.test = known + count
     with tempfile.TemporaryDirectory() as folder:
         config.paths.runs = folder
         made = prepared(config, make=True)
