@@ -28,19 +28,15 @@ def load_problems(config: Config, context: StepContext) -> tuple[dict[str, Probl
     return read_problems(config.data, context.inputs["data"])
 
 
-def require_own_data(config: Config, root: Path, steps: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises AresError where a run's finished `steps` were made from other data than the configuration's.
+def require_own_data(config: Config, root: Path, hashes: Mapping[str, str]) -> None:
+    """Raises AresError where finished steps (the hash of their data by key) read other data than the configuration's.
 
     Not with on_change=keep.
     """
     if config.on_change == "keep":
         return
-    given = source_hash(config)
-    other = [
-        key
-        for key, entry in steps.items()
-        if entry["inputs"].get("data", {"sha256": given})["sha256"] != given
-    ]
+    own = source_hash(config)
+    other = [key for key, sha256 in hashes.items() if sha256 != own]
     if other:
         raise AresError(
             f"run={config.run}: {', '.join(other)} were made from other data than data={config.data.name} as it is "
