@@ -136,7 +136,7 @@ def difference(done: StepEntry, now: Fingerprint, altered: Sequence[str] = ()) -
     """How a finished step differs from what is asked for: its settings, its inputs, outputs altered since."""
     before, after = _flatten(done.settings), _flatten(now.settings)
     changed = [
-        f"{key} ({before.get(key)} → {after.get(key)})"
+        f"{key.replace('.arguments.', '.')} ({before.get(key)} → {after.get(key)})"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
