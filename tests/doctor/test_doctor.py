@@ -379,7 +379,7 @@ def cost(config, step: str, pids: str = "ab") -> Estimate:
 
 def claude_run(*overrides: str):
     config = composed("model=tiny", "rl.k=4", "judge.split=train", "teacher=anthropic", *overrides)
-    config.teacher |= {"model": "m", "prices": PRICES}
+    config.teacher.arguments |= {"model": "m", "prices": PRICES}
     return config
 
 
@@ -406,7 +406,7 @@ def test_cost_of_the_teacher_follows_prompt_and_prices() -> None:
     paper = cost(claude_run("teacher=paper"), "score")
     assert paper.output_tokens > alone.output_tokens  # its replies repeat the sentences
     unknown = claude_run()
-    unknown.teacher["prices"] = None
+    unknown.teacher.arguments["prices"] = None
     assert cost(unknown, "score").usd is None
 
 
@@ -424,7 +424,7 @@ def test_cost_of_the_teacher_is_reported(data: Path, monkeypatch: pytest.MonkeyP
     assert [status for status, _ in findings] == ["note", "note"]
     assert "the price of claude-unknown is unknown" in findings[1][1]
     assert not found(on(data, "teacher=anthropic", "doctor.stage=sft"), "Teacher")
-    assert found(on(data), "Teacher") == [("ok", "reference: offline and free")]
+    assert found(on(data), "Teacher") == [("ok", "overlap: offline and free")]
 
 
 def test_missing_recording(data: Path, tmp_path: Path) -> None:
