@@ -12,9 +12,10 @@ from ares.config.options import DataConfig
 from ares.config.schema import Config
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.features import features_folder, making
-from ares.storage.files import hash_of, sha256_file, write_json
+from ares.storage.files import hash_of, read_json, sha256_file, write_json
 from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
+from ares.vision.reading import stamp
 
 SPEC = StepSpec(
     name="prepare",
@@ -150,6 +151,17 @@ def _images(config: Config, data: Path) -> dict[str, Path]:
     # Images are the same whatever is said of them: no captions, which may not be written yet.
     problems, _ = read_problems(replace(config.data, captions=None), data)
     return {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
+
+
+def images_hash(config: Config, data: Path) -> str:
+    """The hash of the contents of all problems' images; computed again where a file's size or time has changed."""
+    images = sorted(_images(config, data).items())
+    key = hash_of([[pid, str(path), *stamp(path)] for pid, path in images])
+    known = Path(config.paths.runs).resolve() / "shared" / f"images-{key[:16]}.json"
+    if not known.exists():
+        contents = [[pid, sha256_file(path) if path.is_file() else None] for pid, path in images]
+        write_json(known, {"sha256": hash_of(contents)})
+    return read_json(known)["sha256"]
 
 
 def _captions(config: Config, data: Path) -> None:
