@@ -74,7 +74,7 @@ def prepare(config: Config, context: StepContext) -> StepResult:
 
 
 def prepare_alone(config: Config) -> list[str]:
-    """`stage=prepare`: makes all of it on one device, whatever the strategy, and says what is there, a line each."""
+    """`stage=prepare`: prepares everything on one device, whatever the strategy; returns one line for each result."""
     found = prepared(config, make=True)
     problems, splits = read_problems(config.data, found["data"])
     images = {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
@@ -138,8 +138,8 @@ def _sample_settings(config: Config) -> dict[str, Any]:
 
 def _sample(config: Config, shared: Path, make: bool) -> Path:
     folder = shared / f"sample-{source_hash(config)[:16]}"
-    with making(folder) as whole:
-        if not whole:
+    with making(folder) as complete:
+        if not complete:
             from ares.data.sample import write_sample
 
             write_sample(folder, sizes=asdict(config.data.sizes), seed=config.seed)

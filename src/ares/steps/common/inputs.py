@@ -1,4 +1,4 @@
-"""What several steps read and how they train: problems, features, policies, prompts, loggers, progress."""
+"""What several steps need of a run: problems, features, policies, prompts, trainers and loggers."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -136,9 +136,9 @@ def logs_folder(run_root: Path, key: str) -> Path:
 
 
 def loggers_of(config: Config, context: StepContext) -> list[Any]:
-    """A CSV logger always, so that the report has its curves; Weights & Biases beside it when asked for.
+    """A CSV logger, from which the report draws its curves, and Weights & Biases if configured.
 
-    The curves of a fit that is resumed go on; those of one that starts afresh begin anew.
+    The curves of a resumed fit continue; a fit that starts again begins new ones.
     """
     from ares.steps.common.curves import CurveLogger
 
@@ -156,7 +156,7 @@ def loggers_of(config: Config, context: StepContext) -> list[Any]:
 
 
 def wandb_logger(config: Config, root: Path, prefix: str) -> Any:
-    """The run folder's wandb run, with the whole configuration; offline without a key. It is begun on first use."""
+    """The run folder's wandb run, with the full configuration; offline without a key. It starts on first use."""
     from pytorch_lightning.loggers import WandbLogger
 
     logger = WandbLogger(
