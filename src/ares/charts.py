@@ -171,7 +171,7 @@ def _range(low: float, high: float, *, margin: float) -> tuple[float, float]:
 
 
 def _marks(places: Sequence[tuple[float, float]], labels: Sequence[str]) -> tuple[Mark, ...]:
-    # Each point owns the band of the chart that is nearer to it than to its neighbours.
+    # Each point owns the band of the chart that is nearer to it than to its neighbors.
     xs = [x for x, _ in places]
     middles = [(a + b) / 2 for a, b in pairwise(xs)]
     edges = [float(LEFT), *middles, float(WIDTH - RIGHT)]

@@ -1,4 +1,4 @@
-"""The frozen carriers that travel between steps, and the error that is told to the user.
+"""The frozen carriers that travel between steps, and the error that is shown to the user.
 
 Nothing here imports anything of the project, torch or transformers: every other module may import it.
 """
@@ -10,7 +10,7 @@ SPLITS = ("train", "val", "test")
 
 
 class AresError(Exception):
-    """A mistake in configuration or data, told to the user in one sentence; `train.py` exits with code 2."""
+    """A mistake in configuration or data, shown to the user in one sentence; `train.py` exits with code 2."""
 
 
 @dataclass(frozen=True)

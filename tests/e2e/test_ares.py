@@ -190,6 +190,7 @@ def test_scienceqa_run_reaches_the_report(shared: Path, tmp_path: Path) -> None:
         tmp_path,
         "data=scienceqa",
         f"data.root={root}",
+        "teacher=overlap",
         "features=none",
         f"tokenizer.path={shared / 't5_tokenizer'}",
         "run=real",

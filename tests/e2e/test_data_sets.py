@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 SMALL = (
     "experiment=demo",
+    "teacher=overlap",
     "model.d_model=32",
     "model.d_ff=64",
     "model.layers=1",

@@ -39,7 +39,7 @@ MUTANTS = (
     ),
     Mutant(
         "sign of KL in the reward",
-        "datamodules/rollouts.py",
+        "datamodules/buffer.py",
         "self.rewards - kl_coef * penalty",
         "self.rewards + kl_coef * penalty",
         "datamodules/test_rollouts.py::test_rewards_and_logprobs_are_aligned_with_tokens",
@@ -109,9 +109,9 @@ MUTANTS = (
     ),
     Mutant(
         "held-out rows whitened over",
-        "modules/targets.py",
-        "masked_whiten(advantages, trained)",
-        "masked_whiten(advantages, mask)",
+        "rl/objectives/ppo.py",
+        "masked_whiten(found, rollouts.trained)",
+        "masked_whiten(found, rollouts.mask)",
         "modules/test_ppo.py::test_advantages_are_whitened_over_all_training_rows",
     ),
     Mutant(
@@ -144,9 +144,9 @@ MUTANTS = (
     ),
     Mutant(
         "the decoder sees the token it must predict",
-        "models/t5/generation.py",
-        "return F.pad(response_ids, (1, 0), value=start_id)[:, :-1]",
-        "return response_ids",
+        "models/t5/model.py",
+        "inputs = F.pad(response_ids, (1, 0), value=model.config.decoder_start_token_id)[:, :-1]",
+        "inputs = response_ids",
         "models/test_generation.py::test_logprobs_equal_those_during_sampling",
     ),
     Mutant(
@@ -228,16 +228,16 @@ MUTANTS = (
     ),
     Mutant(
         "γ and λ fixed",
-        "modules/targets.py",
-        "gamma=rl.gamma, lam=rl.lam",
+        "rl/objectives/ppo.py",
+        "gamma=settings.gamma, lam=settings.lam",
         "gamma=1.0, lam=0.95",
         "modules/test_ppo_options.py::test_epoch_advantages_and_returns_follow_the_formulas",
     ),
     Mutant(
         "always whitened",
-        "modules/targets.py",
-        "if rl.whiten:",
-        "if True:",
+        "rl/objectives/ppo.py",
+        "if settings.whiten else",
+        "if True else",
         "modules/test_ppo_options.py::test_epoch_advantages_and_returns_follow_the_formulas",
     ),
     Mutant(
@@ -285,22 +285,22 @@ MUTANTS = (
     Mutant(
         "top_k disconnected",
         "steps/rollout.py",
-        "top_k=rl.top_k",
-        "top_k=0",
+        "Sampling(rl.top_k, rl.top_p, rl.temperature)",
+        "Sampling(0, rl.top_p, rl.temperature)",
         "steps/test_rollout.py::test_each_filter_reaches_the_sampler",
     ),
     Mutant(
         "top_p disconnected",
         "steps/rollout.py",
-        "top_p=rl.top_p",
-        "top_p=1.0",
+        "Sampling(rl.top_k, rl.top_p, rl.temperature)",
+        "Sampling(rl.top_k, 1.0, rl.temperature)",
         "steps/test_rollout.py::test_each_filter_reaches_the_sampler",
     ),
     Mutant(
         "temperature disconnected",
         "steps/rollout.py",
-        "temperature=rl.temperature",
-        "temperature=1.0",
+        "Sampling(rl.top_k, rl.top_p, rl.temperature)",
+        "Sampling(rl.top_k, rl.top_p, 1.0)",
         "steps/test_rollout.py::test_each_filter_reaches_the_sampler",
     ),
     Mutant(

@@ -13,7 +13,7 @@ from ares.pipeline import runner
 from ares.pipeline.manifest import read_manifest
 from ares.pipeline.plan import steps_of
 from ares.pipeline.stale import Run
-from ares.steps.common.contract import StepContext, StepResult, function_of, spec_of
+from ares.steps.common.contract import Place, StepContext, StepResult, function_of, spec_of
 from ares.steps.prepare import prepared
 from tests.support.composed import composed
 from tests.support.recording import RecordedDict, recorded, settings
@@ -107,17 +107,19 @@ def test_steps_declare_exactly_the_inputs_that_they_read(runs: tuple[Observed, d
                 # judge finds the other rationales by its setting
                 assert set(entry.inputs) - {"against"} <= observed.inputs[name], key
     for name, inputs in observed.inputs.items():
-        declared = {read.rstrip("?") for read in spec_of(name).reads_of(configs["full"], "final")}
+        places: tuple[Place, ...] = ("start", "round", "final")
+        reads_of = [spec_of(name).reads_of(configs["full"], place) for place in places]
+        declared = {read.rstrip("?") for reads in reads_of for read in reads}
         assert inputs <= declared | {"published"}, name
 
 
 def test_steps_that_read_the_teacher_or_features_declare_it(runs: tuple[Observed, dict[str, Config]]) -> None:
     observed, configs = runs
     for name, keys in observed.settings.items():
-        spec = spec_of(name)
-        assert reads(keys, "teacher") == spec.asks_teacher, name
-        assert not reads(keys, "features") or "features" in spec.reads_of(configs["full"], "final"), name
-        assert not reads(keys, "data") or "data" in spec.reads_of(configs["full"], "final"), name
+        declared = spec_of(name).reads_of(configs["full"], "round")
+        assert reads(keys, "teacher") == spec_of(name).asks_teacher, name
+        assert not reads(keys, "features") or "features" in declared, name
+        assert not reads(keys, "data") or "data" in declared, name
 
 
 def reads(keys: set[str], setting: str) -> bool:

@@ -1,7 +1,7 @@
 """The report of a run: its headline, its settings, and which data it accepts."""
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from omegaconf import OmegaConf
 from ares.config.compose import to_plain
 from ares.config.schema import Config
 from ares.evaluation.assessment import Assessment
+from ares.pipeline.manifest import Artefact, StepEntry, read_manifest, write_entry
 from ares.report.build import headline, read_assessments, report
 from ares.steps.export import export
 from ares.steps.prepare import source_hash
-from ares.storage.files import read_json, write_json, write_jsonl
+from ares.storage.files import read_json, write_jsonl
 from ares.types import AresError
 from tests.support.composed import composed
 
@@ -26,8 +27,8 @@ SCORES: dict[str, Any] = {
     "direct_answer": None,
 }
 STEPS = {
-    "rationale": {"seconds": 60.0, "usd": 0.0, "requests": 0},
-    "round-1/score": {"seconds": 12.0, "usd": 1.5, "requests": 1234},
+    "rationale": StepEntry("0", {}, {}, {}, seconds=60.0),
+    "round-1/score": StepEntry("0", {}, {}, {}, seconds=12.0, usd=1.5, requests=1234),
 }
 
 
@@ -88,8 +89,9 @@ def test_assessments_are_read_in_the_order_of_training(tmp_path: Path) -> None:
     rows = [assessment("1", ["supporting"]), assessment("2", None, 0.5)]
     keys = ["final/assess", "round-10/assess", "round-2/assess", "rationale/assess"]
     write_jsonl(tmp_path / "rows.jsonl", [asdict(row) for row in rows])
-    steps = {key: {"outputs": {"assessment": {"path": "rows.jsonl"}}} for key in keys}
-    found = read_assessments(tmp_path, {**steps, "round-1/ppo": {"outputs": {}}})
+    ppo = StepEntry("0", {}, {}, {})
+    steps = {key: replace(ppo, outputs={"assessment": Artefact("rows.jsonl", "0")}) for key in keys}
+    found = read_assessments(tmp_path, {**steps, "round-1/ppo": ppo})
     assert list(found) == keys[::-1]
     assert all(own == rows for own in found.values())
 
@@ -102,11 +104,8 @@ def demo(runs: Path, *overrides: str) -> Config:
 def made(tmp_path: Path) -> Path:
     """A run whose only step was made by the demo's settings."""
     config, root = demo(tmp_path, "seed=3"), tmp_path / "demo"
-    entry = {
-        **{"seconds": 1.0, "usd": 0.0, "requests": 0, "hash": "0", "metrics": {"loss": 0.5}, "outputs": {}},
-        "inputs": {"data": {"path": "", "sha256": source_hash(config)}},
-    }
-    write_json(root / "manifest.json", {"run": "demo", "steps": {"rationale": entry}})
+    data = Artefact("", source_hash(config))
+    write_entry(root, "rationale", StepEntry("0", {}, {"data": data}, {}, seconds=1.0, metrics={"loss": 0.5}))
     (root / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
     return root
 
@@ -131,9 +130,8 @@ def test_other_data_are_refused_unless_on_change_is_keep(made: Path) -> None:
 
 
 def test_export_refuses_other_data_before_it_writes_anything(made: Path) -> None:
-    manifest = read_json(made / "manifest.json")
-    manifest["steps"]["rationale"]["outputs"] = {"policy": {"path": "rationale/policy"}}
-    write_json(made / "manifest.json", manifest)
+    entry = read_manifest(made)["rationale"]
+    write_entry(made, "rationale", replace(entry, outputs={"policy": Artefact("rationale/policy", "0")}))
     with pytest.raises(AresError, match="were made from other data"):
         export(demo(made.parent, "seed=4"))
     assert not (made / "export").exists()

@@ -1,6 +1,7 @@
 """What prepare makes, and what makes it make something again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from ares.config.compose import folder, register_schema, to_config
+from ares.pipeline.plan import steps_of
+from ares.pipeline.stale import Fingerprint, Run
 from ares.steps.prepare import prepare_alone, prepared, source_hash
 from ares.storage.files import write_json
 from ares.types import AresError
@@ -258,3 +261,25 @@ def test_replaced_weights_make_other_features(hub: Path, tmp_path: Path) -> None
         prepare_alone(config)
         found.append(FeatureStore(prepared(config, make=False)["features"]).get(["train-1"]))
     assert not np.allclose(*found)
+
+
+def test_contents_of_images_enter_the_fingerprint_of_a_policy_that_reads_them(
+    hub: Path, tmp_path: Path
+) -> None:
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    config = composed(runs, f"data.root={root}", f"data.hub={hub}", "stage=rationale", "strategy=single")
+    source = prepared(replace(config, features=replace(config.features, _target_=None)), make=True)
+    [step] = steps_of(config)
+
+    def fingerprint(reads_images: bool) -> Fingerprint:
+        asked = replace(config, model=replace(config.model, reads_images=reads_images))
+        return Run(runs / "a", asked, [step], source).fingerprint(step)
+
+    assert "images" not in fingerprint(False).inputs
+    before = fingerprint(True)
+    image = next(root.rglob("*.png"))
+    image.touch()
+    assert fingerprint(True).hash == before.hash
+    Image.new("RGB", (64, 64), (0, 99, 0)).save(image)
+    assert fingerprint(True).hash != before.hash
+    assert fingerprint(False).inputs == {n: a for n, a in before.inputs.items() if n != "images"}

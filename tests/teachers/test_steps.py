@@ -260,15 +260,14 @@ def test_paper_teacher_uses_the_papers_model_and_prompts(loopback, inputs):
 @pytest.mark.parametrize(
     "setting",
     [
-        *(f"max_quarantine={value}" for value in (-0.1, 2, "nan", "true")),
-        *(f"max_usd={value}" for value in ("lots", -1, "nan", "inf", "true")),
+        *(f"max_quarantine={value}" for value in ("-0.1", "2", "nan", "true")),
+        *(f"max_usd={value}" for value in ("lots", "-1", "nan", "inf", "true")),
         "dry_run=maybe",
     ],
 )
-def test_invalid_limit_is_refused(setting):
+def test_impossible_limits_of_a_step_are_refused(setting):
     [problem] = mistakes_in([f"teacher.{setting}"])
     assert problem.startswith(f"teacher.{setting.split('=')[0]}=")
-    assert "it must be" in problem
 
 
 def test_judge_without_common_questions_is_refused(loopback, inputs):

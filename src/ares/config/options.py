@@ -94,9 +94,13 @@ class ModelArguments:
 
 @dataclass
 class ModelConfig(Option):
-    """`init`: the folder or hub id of a checkpoint, null for a model from scratch."""
+    """`init`: the folder or hub id of a checkpoint, null for a model from scratch.
+
+    `reads_images`: whether the policy reads image files, so that their contents enter the hashes of its steps.
+    """
 
     init: str | None = None
+    reads_images: bool = False
     arguments: dict[str, Any] = field(default_factory=dict, metadata={"known": ModelArguments})
 
 

@@ -1,7 +1,7 @@
 """LoRA adapters: every use of PEFT.
 
-The answer adapter wraps a policy's network and is saved beside nothing else; the adapters of RL are merged into the
-weights when training ends.
+The answer adapter wraps a policy's network and is saved on its own; the adapters of RL are merged into the weights when
+training ends.
 """
 
 import warnings

@@ -1,7 +1,7 @@
 """Reinforcement learning over scored rollouts as one plain fit.
 
 ARES (section 3.2) rewards every sentence of a rationale and improves the policy with PPO. Rollouts are data here:
-the buffer stays as it is and is visited `ppo_epochs` times, so that optimisation, checkpointing and distribution
+the buffer stays as it is and is visited `ppo_epochs` times, so that optimization, checkpointing and distribution
 are Lightning's. The log-probabilities of the reference travel with the rollouts; no reference model is held.
 """
 

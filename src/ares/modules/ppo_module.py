@@ -82,7 +82,7 @@ class PPOModule(pl.LightningModule):
                 logger.log_metrics(static, step=0)
 
     def on_train_epoch_start(self) -> None:
-        """Sets this epoch's advantages and returns; values are computed anew or, without recompute, once."""
+        """Sets this epoch's advantages and returns; values are recomputed or, without `recompute`, kept."""
         self._steps = []
         rewards = self.rewards.to(self.device)
         buffer = self.data.buffer

@@ -39,7 +39,7 @@ def full(x: Tensor) -> Tensor:
 
 
 def is_sharded(strategy: Any) -> bool:
-    """Whether a Lightning strategy shards what the module's `configure_model` tells it to."""
+    """Whether a Lightning strategy leaves sharding to the module's `configure_model`."""
     from pytorch_lightning.strategies import ModelParallelStrategy
 
     return isinstance(strategy, ModelParallelStrategy)

@@ -1,4 +1,4 @@
-"""The value model's predictions for a whole buffer, and how well they fit."""
+"""The value model's predictions for a buffer, and how well they fit."""
 
 import pytorch_lightning as pl
 import torch

@@ -11,7 +11,7 @@ from ares.config.schema import Config
 from ares.pipeline.manifest import Artefact, StepEntry, is_unaltered, read_manifest
 from ares.pipeline.plan import PREPARED, Source, Step, full_plan, stage_of, steps_of
 from ares.steps.common.asking import make_teacher
-from ares.steps.prepare import source_hash
+from ares.steps.prepare import images_hash, source_hash
 from ares.storage.files import hash_of, read_json, sha256_path
 from ares.types import AresError
 
@@ -43,10 +43,12 @@ class Run:
         """The fingerprint of a step. Raises AresError where an input is missing or was altered."""
         manifest = read_manifest(self.root)
         inputs = {name: self.input_of(step, source, manifest) for name, source in step.inputs.items()}
-        for name in [
-            n for n in PREPARED if n in self.source and n in step.spec.reads_of(self.config, step.place)
-        ]:
+        reads = step.spec.reads_of(self.config, step.place)
+        for name in [n for n in PREPARED if n in self.source and n in reads]:
             inputs[name] = Artefact(str(self.source[name]), self._prepared_hash(name))
+        if "features" in reads and self.config.model.reads_images:
+            data = self.source["data"]
+            inputs["images"] = Artefact(str(data), images_hash(self.config, data))
         for name, (path, sha256) in step.spec.files(self.config).items():
             inputs[name] = Artefact(str(path.resolve()), sha256)
         return Fingerprint(settings_of(step, self.config), inputs)
@@ -136,7 +138,7 @@ def difference(done: StepEntry, now: Fingerprint, altered: Sequence[str] = ()) -
     """How a finished step differs from what is asked for: its settings, its inputs, outputs altered since."""
     before, after = _flatten(done.settings), _flatten(now.settings)
     changed = [
-        f"{key} ({before.get(key)} → {after.get(key)})"
+        f"{key.replace('.arguments.', '.')} ({before.get(key)} → {after.get(key)})"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]

@@ -1,5 +1,6 @@
 """report: one page with the metrics and curves of every step, and how the rationales of held-out questions changed."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
@@ -11,6 +12,7 @@ from ares.config.commands import command
 from ares.config.schema import Config
 from ares.evaluation.assessment import Assessment
 from ares.evaluation.statistics import paired_bootstrap, share_interval
+from ares.pipeline.manifest import StepEntry, read_manifest
 from ares.report.page import HeadlineNumber, duration, render_report
 from ares.steps.common.curves import rows_of
 from ares.steps.common.inputs import logs_folder, require_own_data
@@ -24,21 +26,25 @@ def report(config: Config, root: Path) -> Path:
 
     Raises AresError where there are none, and where their data differ from the configuration's.
     """
-    if not (root / "manifest.json").exists():
+    steps = read_manifest(root)
+    if not steps:
         raise AresError(
             f"{root} holds no finished step to report on; run `{command('ares', run=config.run)}`."
         )
-    steps = read_json(root / "manifest.json")["steps"]
-    require_own_data(config, root, steps)
+    require_own_data(
+        config,
+        root,
+        {key: step.inputs["data"].sha256 for key, step in steps.items() if "data" in step.inputs},
+    )
     scores = read_json(root / "final/scores.json") if "final/evaluate" in steps else None
-    metrics = {key: entry["metrics"] for key, entry in steps.items()}
+    metrics = {key: entry.metrics for key, entry in steps.items()}
     write_json(root / "metrics.json", {**(scores or {}), "steps": metrics})
     assessed = read_assessments(root, steps)
     data = {
         "run": config.run,
         "created": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "config": _summary(root),
-        "inputs_hash": hash_of({key: entry["hash"] for key, entry in steps.items()}),
+        "inputs_hash": hash_of({key: entry.hash for key, entry in steps.items()}),
         "headline": headline(steps, assessed, scores),
         "steps": [_step(key, entry) for key, entry in steps.items()],
         "curves": {
@@ -73,22 +79,22 @@ def _summary(root: Path) -> dict[str, Any]:
     return {**groups, "rounds": run["rounds"], "seed": run["seed"]}
 
 
-def _step(key: str, entry: dict[str, Any]) -> dict[str, Any]:
+def _step(key: str, entry: StepEntry) -> dict[str, Any]:
     return {
         "key": key,
-        "seconds": entry["seconds"],
-        "usd": entry["usd"],
-        "requests": entry["requests"],
-        "inputs": {name: value["sha256"] for name, value in entry["inputs"].items()},
-        "outputs": {name: value["sha256"] for name, value in entry["outputs"].items()},
-        "metrics": entry["metrics"],
+        "seconds": entry.seconds,
+        "usd": entry.usd,
+        "requests": entry.requests,
+        "inputs": {name: artefact.sha256 for name, artefact in entry.inputs.items()},
+        "outputs": {name: artefact.sha256 for name, artefact in entry.outputs.items()},
+        "metrics": entry.metrics,
     }
 
 
-def read_assessments(root: Path, steps: dict[str, Any]) -> dict[str, list[Assessment]]:
+def read_assessments(root: Path, steps: Mapping[str, StepEntry]) -> dict[str, list[Assessment]]:
     """What `assess` found, by the step's key, in the order in which the policies were trained."""
     paths = {
-        key: e["outputs"]["assessment"]["path"] for key, e in steps.items() if "assessment" in e["outputs"]
+        key: step.outputs["assessment"].path for key, step in steps.items() if "assessment" in step.outputs
     }
     order = sorted(paths, key=lambda key: (key.startswith("final/"), key.startswith("round-"), len(key), key))
     return {key: [Assessment(**row) for row in read_jsonl(root / paths[key])] for key in order}
@@ -103,15 +109,15 @@ def policy_name(key: str) -> str:
 
 
 def headline(
-    steps: dict[str, Any], assessed: dict[str, list[Assessment]], scores: dict[str, Any] | None
+    steps: Mapping[str, StepEntry], assessed: dict[str, list[Assessment]], scores: dict[str, Any] | None
 ) -> list[HeadlineNumber]:
     """The numbers at the head of the page: rationales, accuracy, direct answers, money and time, where known."""
     found = _rationales(assessed)
     if scores:
         found += _answers(scores)
-    seconds = sum(entry["seconds"] for entry in steps.values())
-    usd = sum(entry["usd"] for entry in steps.values())
-    requests = sum(entry["requests"] for entry in steps.values())
+    seconds = sum(entry.seconds for entry in steps.values())
+    usd = sum(entry.usd for entry in steps.values())
+    requests = sum(entry.requests for entry in steps.values())
     found.append({"label": "Teacher", "value": f"${usd:.2f}", "note": f"{requests:,} requests"})
     found.append({"label": "Time", "value": duration(seconds), "note": f"{len(steps)} steps"})
     return found

@@ -32,7 +32,8 @@ def export(config: Config) -> list[str]:
         raise AresError(
             f"{root} holds no policy to export; make one with `{command('rationale', run=config.run)}`."
         )
-    require_own_data(config, root, steps)
+    inputs = {key: entry["inputs"] for key, entry in steps.items()}
+    require_own_data(config, root, {k: own["data"]["sha256"] for k, own in inputs.items() if "data" in own})
     folder = root / "export"
     export_policy(made["policy"], folder / "policy", dropout=config.sft.dropout)
     lines = [f"policy: {folder / 'policy'}"]

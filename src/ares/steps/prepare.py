@@ -12,9 +12,10 @@ from ares.config.options import DataConfig
 from ares.config.schema import Config
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.features import features_folder, making
-from ares.storage.files import hash_of, sha256_file, write_json
+from ares.storage.files import hash_of, read_json, sha256_file, write_json
 from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
+from ares.vision.reading import stamp
 
 SPEC = StepSpec(
     name="prepare",
@@ -73,7 +74,7 @@ def prepare(config: Config, context: StepContext) -> StepResult:
 
 
 def prepare_alone(config: Config) -> list[str]:
-    """`stage=prepare`: makes all of it on one device, whatever the strategy, and says what is there, a line each."""
+    """`stage=prepare`: prepares everything on one device, whatever the strategy; returns one line for each result."""
     found = prepared(config, make=True)
     problems, splits = read_problems(config.data, found["data"])
     images = {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
@@ -137,8 +138,8 @@ def _sample_settings(config: Config) -> dict[str, Any]:
 
 def _sample(config: Config, shared: Path, make: bool) -> Path:
     folder = shared / f"sample-{source_hash(config)[:16]}"
-    with making(folder) as whole:
-        if not whole:
+    with making(folder) as complete:
+        if not complete:
             from ares.data.sample import write_sample
 
             write_sample(folder, sizes=asdict(config.data.sizes), seed=config.seed)
@@ -150,6 +151,17 @@ def _images(config: Config, data: Path) -> dict[str, Path]:
     # Images are the same whatever is said of them: no captions, which may not be written yet.
     problems, _ = read_problems(replace(config.data, captions=None), data)
     return {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
+
+
+def images_hash(config: Config, data: Path) -> str:
+    """The hash of the contents of all problems' images; computed again where a file's size or time has changed."""
+    images = sorted(_images(config, data).items())
+    key = hash_of([[pid, str(path), *stamp(path)] for pid, path in images])
+    known = Path(config.paths.runs).resolve() / "shared" / f"images-{key[:16]}.json"
+    if not known.exists():
+        contents = [[pid, sha256_file(path) if path.is_file() else None] for pid, path in images]
+        write_json(known, {"sha256": hash_of(contents)})
+    return read_json(known)["sha256"]
 
 
 def _captions(config: Config, data: Path) -> None:

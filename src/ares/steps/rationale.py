@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from ares.config.schema import Config, FitConfig
 from ares.evaluation.rationales import rouge_l
 from ares.ranks import gather, is_first
-from ares.steps.common.contract import StepContext, StepResult, StepSpec
+from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.fitting import data_arguments, fit_data
 from ares.steps.common.inputs import (
     device_of,
@@ -30,7 +30,10 @@ SPEC = StepSpec(
     name="rationale",
     reads=("data", "features"),
     writes=("policy",),
-    settings=("seed", "text", "model", "tokenizer", "rationale", "generate.batch_size", "trainer.precision"),
+    settings=(
+        *("seed", "text", "tokenizer", "rationale", "generate.batch_size", "trainer.precision"),
+        *keys_of("model", "_target_ init arguments"),
+    ),
     runs_on="device",
     place="start",
     shared=True,

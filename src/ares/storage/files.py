@@ -1,6 +1,6 @@
-"""Files that are either whole or absent.
+"""Files that are either complete or absent.
 
-Every write goes to a temporary file beside its target, is synced, and replaces the target in one rename, so a
+Every write goes to a temporary file next to its target, is synced, and replaces the target in one rename, so a
 killed process leaves no half-written artefact. JSON, JSONL and the hashes of contents are here too; tables in ares.storage.tables.
 """
 
@@ -27,7 +27,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yields a path beside `path` to write a file to; it replaces `path` when the block ends without an error."""
+    """Yields a path next to `path` to write a file to; it replaces `path` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -45,7 +45,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yields an empty folder beside `path`; it replaces the folder `path` when the block ends without an error."""
+    """Yields an empty folder next to `path`; it replaces the folder `path` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))

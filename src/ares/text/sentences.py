@@ -114,7 +114,7 @@ def sentence_spans(
     """Returns the text of a response, its sentences as character spans, and the token that each of them ends on.
 
     Args:
-        tokenizer: a fast tokenizer; its `eos_token_id` and `pad_token_id` tell what belongs to no sentence.
+        tokenizer: a fast tokenizer; its `eos_token_id` and `pad_token_id` belong to no sentence.
         token_ids: (T,) ids of a response. They are decoded as they are and never
             encoded again: text that was sampled has many encodings.
         newline: "escape" reads an unknown token and an "n", which is what T5 makes of the escaped line breaks

@@ -1,7 +1,7 @@
 """Remarks: true of a question, but nothing in the question gives them away.
 
 A model fine-tuned on solutions with such remarks makes them up on new questions, where almost all of them are wrong.
-More fine-tuning cannot mend that; feedback on single sentences can.
+More fine-tuning cannot fix that; feedback on single sentences can.
 """
 
 import random

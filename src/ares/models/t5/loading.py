@@ -49,7 +49,7 @@ def load_model(
         raise _lacks(path, missing)
     if missing and features:
         warnings.warn(
-            f"{path} has no image fusion: {', '.join(sorted(missing))} are initialised from seed {seed} and must be trained.",
+            f"{path} has no image fusion: {', '.join(sorted(missing))} are initialized from seed {seed} and must be trained.",
             stacklevel=2,
         )
     _set_fusion_trainable(model, features)
@@ -60,7 +60,7 @@ def load_model(
 def load_value_model(
     path: str | Path, *, dropout: float, features: bool, dtype: str = "float32"
 ) -> T5ForMultimodalValue:
-    """A value model from its folder, in eval mode; also from the original's `value_function.pth` beside a config.json.
+    """A value model from its folder, in eval mode; also from the original's `value_function.pth` with its config.json.
 
     Raises AresError where there is no such checkpoint, it lacks weights, or `dtype` is float16.
     """
@@ -202,7 +202,7 @@ def _lacks(path: str | Path, missing: Iterable[str]) -> AresError:
     names = sorted(missing)
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return AresError(
-        f"The checkpoint in {path} lacks {listed}; it is not a whole T5 of this kind, give another one."
+        f"The checkpoint in {path} lacks {listed}; it is not a complete T5 of this kind; give another one."
     )
 
 

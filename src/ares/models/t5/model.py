@@ -33,7 +33,7 @@ class _FusionBody(T5PreTrainedModel):
     def from_pretrained(cls, path: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """`PreTrainedModel.from_pretrained`, with `patch_dim` taken from the shape of the checkpoint's weight.
 
-        Also reads the names of the first Multimodal-CoT, whose fusion is beside the encoder.
+        Also reads the names of the first Multimodal-CoT, whose fusion is not part of the encoder.
         """
         if path is not None and not {"config", "patch_dim"} & kwargs.keys():
             where = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}

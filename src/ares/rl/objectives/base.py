@@ -73,7 +73,8 @@ class Objective:
     """An objective of reinforcement learning.
 
     `advantages(rollouts, values, settings)` returns the targets of an epoch from the value model's `values` (N, T),
-    which are 0 where the objective `needs_value` not; `min_samples`: the rationales per question that it compares at least.
+    which are 0 unless the objective `needs_value`; `min_samples`: the fewest rationales per question that it can
+    compare.
     """
 
     advantages: Callable[[Rollouts, Tensor, LossSettings], Targets]

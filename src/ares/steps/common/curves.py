@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import CSVLogger
 class CurveLogger(CSVLogger):
     """Lightning's logger, which deletes the file that it finds, but for the rows before the first step logged here.
 
-    Those from that step on are what a killed fit did behind its checkpoint; it is done again.
+    A killed fit logged those from that step on after its last checkpoint; they are computed again.
     """
 
     LOGGER_JOIN_CHAR = "/"  # round-1/ppo/train/kl_k3, not round-1/ppo-train/kl_k3

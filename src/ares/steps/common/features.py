@@ -38,7 +38,7 @@ def features_folder(config: Config, shared: Path, images: Mapping[str, Path], *,
 
 @contextmanager
 def making(folder: Path) -> Iterator[bool]:
-    """Holds a folder's lock; yields whether the folder is whole already, as its `prepared.json` says."""
+    """Holds a folder's lock; yields whether the folder is already complete, that is, has its `prepared.json`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         yield (folder / "prepared.json").exists()
@@ -96,7 +96,7 @@ def _made_of(folder: Path) -> str | None:
 def _check_complete(store: FeatureStore, images: Mapping[str, Path]) -> None:
     missing = store.missing(images)
     if missing:
-        pid, reason = next((pid, told.split("; ")[0]) for pid, told in missing.items())
+        pid, reason = next((pid, why.split("; ")[0]) for pid, why in missing.items())
         raise AresError(
             f"The image features in {store.folder} leave out {len(missing)} problems' images (problem {pid}: {reason}); "
             "repair the images and run stage=prepare again, name features that have them, or do without them: "

@@ -1,4 +1,4 @@
-"""What several steps read and how they train: problems, features, policies, prompts, loggers, progress."""
+"""What several steps need of a run: problems, features, policies, prompts, trainers and loggers."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -28,19 +28,15 @@ def load_problems(config: Config, context: StepContext) -> tuple[dict[str, Probl
     return read_problems(config.data, context.inputs["data"])
 
 
-def require_own_data(config: Config, root: Path, steps: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises AresError where a run's finished `steps` were made from other data than the configuration's.
+def require_own_data(config: Config, root: Path, hashes: Mapping[str, str]) -> None:
+    """Raises AresError where finished steps (the hash of their data by key) read other data than the configuration's.
 
     Not with on_change=keep.
     """
     if config.on_change == "keep":
         return
-    given = source_hash(config)
-    other = [
-        key
-        for key, entry in steps.items()
-        if entry["inputs"].get("data", {"sha256": given})["sha256"] != given
-    ]
+    own = source_hash(config)
+    other = [key for key, sha256 in hashes.items() if sha256 != own]
     if other:
         raise AresError(
             f"run={config.run}: {', '.join(other)} were made from other data than data={config.data.name} as it is "
@@ -140,9 +136,9 @@ def logs_folder(run_root: Path, key: str) -> Path:
 
 
 def loggers_of(config: Config, context: StepContext) -> list[Any]:
-    """A CSV logger always, so that the report has its curves; Weights & Biases beside it when asked for.
+    """A CSV logger, from which the report draws its curves, and Weights & Biases if configured.
 
-    The curves of a fit that is resumed go on; those of one that starts afresh begin anew.
+    The curves of a resumed fit continue; a fit that starts again begins new ones.
     """
     from ares.steps.common.curves import CurveLogger
 
@@ -160,7 +156,7 @@ def loggers_of(config: Config, context: StepContext) -> list[Any]:
 
 
 def wandb_logger(config: Config, root: Path, prefix: str) -> Any:
-    """The run folder's wandb run, with the whole configuration; offline without a key. It is begun on first use."""
+    """The run folder's wandb run, with the full configuration; offline without a key. It starts on first use."""
     from pytorch_lightning.loggers import WandbLogger
 
     logger = WandbLogger(

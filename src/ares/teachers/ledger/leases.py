@@ -12,7 +12,7 @@ def new_owner() -> str:
 
 
 def has_ended(owner: str) -> bool:
-    """Whether the owner's process has ended, as far as this machine can tell."""
+    """Whether the owner's process has ended, as far as this machine knows."""
     host, pid, _ = owner.rsplit("|", 2)
     if host != _host():
         return False

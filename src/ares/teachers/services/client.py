@@ -75,7 +75,7 @@ class ServiceClient(ABC):
         return self.open()
 
     def timeouts(self) -> Any:
-        """The SDK's timeout of one attempt; a shorter one to connect tells an absent service from a slow one."""
+        """The SDK's timeout of one attempt; a shorter one to connect distinguishes an absent service from a slow one."""
         timeout = self.policy.timeout
         return self.sdk.Timeout(timeout, connect=min(_CONNECT, timeout / 2))
 

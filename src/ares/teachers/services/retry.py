@@ -27,7 +27,9 @@ _FREE = (
     503,
     529,
 )  # nothing was generated; after a gateway's time-out (504) it may have been
-_LAST_ATTEMPT = 1.0  # seconds that the last attempt gets at least, to tell an absent service from a slow one
+_LAST_ATTEMPT = (
+    1.0  # the least seconds for the last attempt, to distinguish an absent service from a slow one
+)
 
 
 @dataclass(frozen=True)
