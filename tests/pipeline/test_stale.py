@@ -24,8 +24,8 @@ NOT_HASHED = (
     *("strategy", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.threads"),
     *("generate.predictions", "evaluate.predictions", "judge.against"),
 )
-# In the hash as inputs or, of the Teacher, by its fingerprint.
-BLOCKS = ("data", "features", "teacher")
+# In the hash as inputs or, of the Teacher, by its fingerprint; the model's name is a label.
+BLOCKS = ("data", "features", "teacher", "model.reads_images", "model.name")
 OTHER = {"evaluate.split": "val", "judge.split": "val"}
 TINY = (
     "experiment=demo",
