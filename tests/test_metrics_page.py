@@ -9,7 +9,7 @@ from ares.config.schema import Config, EvaluateConfig
 from ares.data.sample import generate as generate_sample
 from ares.evaluation.assessment import assess_rationale, summarize
 from ares.evaluation.judge import win_rates
-from ares.steps import correct, evaluate, generate, ppo, rollout, score
+from ares.steps import correct, evaluate, generate, rollout, score
 from ares.steps.common.contract import StepContext
 from ares.types import Prediction, Rationale
 from tests.support.ppo import RL, Watch, make_buffer, tiny_policy, train
@@ -38,14 +38,10 @@ def test_ppo_curves_are_documented(fit: tuple[set[str], set[str]]) -> None:
     assert fit[0] == names_in("ppo: curves")
 
 
-def test_figures_of_a_fit(fit: tuple[set[str], set[str]]) -> None:
+def test_metrics_of_a_fit_are_documented(fit: tuple[set[str], set[str]]) -> None:
     once = names_in("ppo: once per fit")
     assert once <= fit[1]
     assert fit[1] - once <= names_in("ppo: curves")
-
-
-def test_metrics_of_the_rollouts() -> None:
-    assert names_in("ppo: rollouts") == set(ppo.buffer_figures([], []))
 
 
 def names_of_step(step: str) -> set[str]:
@@ -56,9 +52,9 @@ def names_of_step(step: str) -> set[str]:
 @pytest.mark.parametrize(
     ("step", "names"),
     [
-        ("rollout", set(rollout._figures([]))),
-        ("score", set(score._figures([]))),
-        ("correct", set(correct._figures([]))),
+        ("rollout", set(rollout._metrics([]))),
+        ("score", set(score._metrics([]))),
+        ("correct", set(correct._metrics([]))),
         ("judge", set(win_rates([]))),
     ],
 )
@@ -84,7 +80,7 @@ def test_metrics_of_evaluate_are_documented(tmp_path: Path, monkeypatch) -> None
     )
 
 
-def test_assess() -> None:
+def test_metrics_of_assess_are_documented() -> None:
     [item] = generate_sample({"train": 1}, 0)
     row = Rationale("1", "It is.", (1,), False)
     found = {
@@ -93,7 +89,7 @@ def test_assess() -> None:
     assert found | {"similarity"} == names_of_step("assess")
 
 
-def test_generate(tmp_path: Path, monkeypatch) -> None:
+def test_metrics_of_generate_are_documented(tmp_path: Path, monkeypatch) -> None:
     splits = {split: ["1"] for split in ("train", "val", "test")}
     monkeypatch.setattr(generate, "load_problems", lambda config, run: ({"1": PROBLEM}, splits))
     rationales = [Rationale("1", "It is.", (1,), False)]

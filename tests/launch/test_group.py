@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import pytest
-from hydra.utils import instantiate
 
 from ares.config.schema import Config
 from ares.config.validation import validate
@@ -13,6 +12,7 @@ from ares.launch import group
 from ares.launch.group import Failure, Severity, StepFailed, launch_command
 from ares.launch.task import save
 from ares.steps.common.contract import StepContext
+from ares.steps.common.inputs import strategy_of
 from ares.types import AresError
 from tests.support.composed import composed
 
@@ -80,6 +80,6 @@ def test_strategies_for_four_gpus_are_valid_and_constructed(name: str) -> None:
     )
     validate(chosen)
     assert chosen.trainer.devices == 4
-    strategy = instantiate({key: value for key, value in chosen.strategy.items() if key != "name"})
+    strategy = strategy_of(chosen, StepContext(Path(), "round-1/ppo", Path(), 1, chosen, ""))
     assert type(strategy).__name__ == {"ddp": "DDPStrategy", "fsdp": "ModelParallelStrategy"}[name]
     assert strategy._timeout.total_seconds() == 1800

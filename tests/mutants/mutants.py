@@ -180,8 +180,8 @@ MUTANTS = (
     Mutant(
         "reference and policy swapped",
         "modules/ppo_module.py",
-        'kl_penalty(logprobs, batch["ref_logprobs"], mask',
-        'kl_penalty(batch["ref_logprobs"], logprobs, mask',
+        "kl_penalty(logprobs, ref_logprobs, mask",
+        "kl_penalty(ref_logprobs, logprobs, mask",
         "modules/test_ppo_steps.py::test_first_loss_follows_the_formulas",
     ),
     Mutant(

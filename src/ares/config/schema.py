@@ -181,10 +181,7 @@ class TrainerConfig:
 
 @dataclass
 class LaunchConfig:
-    """`command` starts the ranks of a device step; with several nodes once on each.
-
-    It is run without a shell, with {python}, {task} (the step's folder), {nodes} and {devices} (per node) filled in.
-    """
+    """`command` starts a device step's ranks, without a shell; it may hold {python}, {task}, {nodes} and {devices}."""
 
     name: str = "local"
     command: str = "{python} -m ares.launch.node {task}"

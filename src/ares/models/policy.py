@@ -103,8 +103,6 @@ class Policy(nn.Module, ABC):
     newline: str
     task_type: ClassVar[str]  # PEFT's word for the kind of network
 
-    # ------------------------------------------------------------------------------------ files
-
     @classmethod
     @abstractmethod
     def start(
@@ -146,8 +144,6 @@ class Policy(nn.Module, ABC):
     def load_value(self, folder: Path, *, shared: bool) -> ValueModel:
         """The value model in a folder; with `shared` its head on this policy's backbone."""
 
-    # ----------------------------------------------------------------------------------- text
-
     @abstractmethod
     def encode(self, examples: Sequence[Example]) -> Inputs:
         """The prompts of examples, with their images."""
@@ -186,8 +182,6 @@ class Policy(nn.Module, ABC):
         """Whether a response ends without EOS."""
         return self.tokenizer.eos_token_id not in ids
 
-    # ---------------------------------------------------------------------------- probabilities
-
     @abstractmethod
     def states(self, inputs: Inputs, responses: Tensor) -> Tensor:
         """The state before each response token, from which the token is predicted: (B, T, D) from (B, T) int64 ids."""
@@ -218,8 +212,6 @@ class Policy(nn.Module, ABC):
     def token_logprobs(self, inputs: Inputs, responses: Tensor, mask: Tensor) -> Tensor:
         """`logprobs` (B, T) of responses to prompts, in one forward pass."""
         return self.logprobs(self.states(inputs, responses), responses, mask)[0]
-
-    # ------------------------------------------------------------------------------- training
 
     @property
     def device(self) -> torch.device:

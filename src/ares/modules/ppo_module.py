@@ -70,8 +70,6 @@ class PPOModule(pl.LightningModule):
         """Whether this epoch fits the value model alone."""
         return self.current_epoch < self.warmup_epochs
 
-    # ------------------------------------------------------------------------------------------- an epoch
-
     def on_train_start(self) -> None:
         """Logs what is trained on; a run resumed after early stopping stops again."""
         self.trainer.should_stop = self.stopped
@@ -112,8 +110,6 @@ class PPOModule(pl.LightningModule):
             self.metrics[TRAIN + name] = sum(found) / len(found)
         self.metrics[TRAIN + "stopped_early"] = float(self.stopped)
 
-    # --------------------------------------------------------------------------------- one micro-batch
-
     def training_step(self, batch: MicroBatch, batch_index: int) -> Tensor:
         """This micro-batch's share of the optimizer batch's loss."""
         self._tokens = batch["denominator"]
@@ -144,10 +140,7 @@ class PPOModule(pl.LightningModule):
             "64-true",
         ):
             check_first_ratio(logprobs, batch["old_logprobs"], mask)
-        old_values = (
-            torch.zeros_like(mask) if self.old_values is None else self._rows_of(self.old_values, batch)
-        )
-        values = old_values
+        old_values = values = self._rows_of(self.old_values, batch)
         if self.value is not None:
             values = self.value.values(batch["inputs"], batch["response_ids"], mask, states=states)
         loss, metrics = self.objective.loss(
@@ -165,20 +158,27 @@ class PPOModule(pl.LightningModule):
             denominator=denominator,
         )
         self._add({"entropy": masked_mean(entropy, mask, denominator=denominator)})
-        for estimator in ("k1", "k3"):
-            penalty = kl_penalty(logprobs, batch["ref_logprobs"], mask, estimator=estimator)
-            divergence = masked_mean(penalty, mask, denominator=denominator)
-            self._add({f"kl_{estimator}": divergence})
+        divergence = self._divergences(logprobs, batch)
         if rl.kl_in == "loss":
-            loss = loss + rl.kl_coef * divergence
+            loss = loss + rl.kl_coef * divergence["kl_k3"]
         share = mask.sum() / denominator
         self._add({name: metrics[name] * share for name in ("clip_fraction", "approx_kl", "ratio_mean")})
         losses = ("policy_loss",) if self.value is None else ("policy_loss", "value_loss")
         self._add({name: metrics[name] for name in losses})
         return loss
 
-    def _rows_of(self, table: Tensor, batch: MicroBatch) -> Tensor:
-        return table[batch["rows"], : batch["response_mask"].shape[1]]
+    def _divergences(self, logprobs: Tensor, batch: MicroBatch) -> dict[str, Tensor]:
+        ref_logprobs, mask, denominator = batch["ref_logprobs"], batch["response_mask"], batch["denominator"]
+        found = {}
+        for name in ("k1", "k3"):
+            penalty = kl_penalty(logprobs, ref_logprobs, mask, estimator=name)
+            found[f"kl_{name}"] = masked_mean(penalty, mask, denominator=denominator)
+        self._add(found)
+        return found
+
+    def _rows_of(self, table: Tensor | None, batch: MicroBatch) -> Tensor:
+        mask = batch["response_mask"]
+        return torch.zeros_like(mask) if table is None else table[batch["rows"], : mask.shape[1]]
 
     def _add(self, shares: dict[str, Tensor]) -> None:
         for name, share in shares.items():
