@@ -16,6 +16,7 @@ from pathlib import Path
 from ares.data.scienceqa import read_scienceqa
 from ares.teachers.prompts import default as prompts
 from ares.teachers.prompts import paper
+from ares.text.prompts import strip_solution
 from ares.text.sentences import split_sentences
 from ares.text.tokenizers import load_tokenizer
 from ares.types import Problem
@@ -64,7 +65,7 @@ def compare(name: str, pairs: list[tuple[Problem, str]], count: Callable[[str], 
     for image in (IMAGE, 0):
         theirs = ours = questions = 0
         for problem, text in pairs:
-            sentences = prompts.strip_solution([text[s.start : s.end] for s in split_sentences(text)])
+            sentences = strip_solution([text[s.start : s.end] for s in split_sentences(text)])
             if not sentences:
                 continue
             questions += 1

@@ -7,7 +7,8 @@ import pytest
 from ares.teachers.base import Reply, Request, Teacher
 from ares.teachers.ledger.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
-from ares.teachers.prompts.default import number_sentences, sentence_keys, strip_solution
+from ares.teachers.prompts.default import number_sentences, sentence_keys
+from ares.text.prompts import strip_solution
 from ares.types import AresError, Problem
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ares.storage.files import read_json, write_jsonl
 from ares.storage.tables import read_rationales, read_verdicts, write_rationales
-from ares.teachers.prompts.default import strip_solution
+from ares.text.prompts import strip_solution
 from ares.types import Rationale
 
 REPOSITORY = Path(__file__).resolve().parents[2]

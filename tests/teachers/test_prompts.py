@@ -10,6 +10,7 @@ from ares.data.scienceqa import read_scienceqa
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.prompts import default as prompts
 from ares.teachers.prompts import paper
+from ares.text.prompts import strip_solution
 from ares.types import Problem
 
 
@@ -121,12 +122,12 @@ def test_replies_of_the_schema_are_read():
 
 
 def test_solution_prefix_is_removed():
-    assert prompts.strip_solution(["Solution: Ice is cold.", "Solution: no."]) == [
+    assert strip_solution(["Solution: Ice is cold.", "Solution: no."]) == [
         "Ice is cold.",
         "Solution: no.",
     ]
     for kept in ([], [""], ["Ice is cold, so yes."], ["The solution: yes."]):
-        assert prompts.strip_solution(kept) == kept
+        assert strip_solution(kept) == kept
 
 
 def test_empty_rationale_can_be_repaired():

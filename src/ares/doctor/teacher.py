@@ -8,7 +8,7 @@ from ares.steps.common.asking import make_teacher, teacher_warnings
 from ares.steps.common.contract import specs_of
 from ares.steps.common.dry_run import Estimate, estimate, planned
 from ares.teachers.base import Teacher
-from ares.text.sentences import split_sentences
+from ares.text.sentences import sentences_of
 from ares.types import AresError, Problem
 
 _STEPS = ("score", "correct", "judge")
@@ -87,7 +87,7 @@ def teacher_cost(
 
 async def _ask(teacher: Teacher, step: str, problem: Problem, k: int) -> None:
     text = problem.solution or problem.question
-    sentences = [text[span.start : span.end] for span in split_sentences(text)]
+    sentences = sentences_of(text)
     if step == "score":
         await teacher.score(problem, [sentences] * k)
     elif step == "correct":

@@ -11,7 +11,7 @@ from statistics import fmean
 from ares.data.sample.items import SampleProblem
 from ares.data.sample.oracle import LABELS, Label, label_sentences
 from ares.evaluation.rationales import gold_rationale
-from ares.teachers.prompts.default import strip_solution
+from ares.text.prompts import strip_solution
 from ares.text.rouge import rouge_l_f
 from ares.text.sentences import repetition_rate, sentences_of
 from ares.types import Problem, Rationale

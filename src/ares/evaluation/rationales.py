@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ares.text.prompts import SOLUTION
 from ares.text.rouge import rouge_l_f
 from ares.types import AresError, Problem
 
@@ -22,7 +23,7 @@ _MODEL_MAX_TOKENS = 256  # what all-MiniLM-L6-v2 is configured for
 
 def gold_rationale(problem: Problem) -> str:
     """The text that a policy learns to write for a problem; blank where there is no gold solution."""
-    return f"Solution: {problem.solution}" if problem.solution else ""
+    return f"{SOLUTION} {problem.solution}" if problem.solution else ""
 
 
 def bleu(references: Sequence[str], hypotheses: Sequence[str], skip_empty: bool = False) -> dict[str, float]:

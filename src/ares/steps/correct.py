@@ -9,7 +9,7 @@ from ares.steps.common.inputs import load_problems
 from ares.storage.tables import read_rationales, write_corrections
 from ares.teachers.base import Teacher
 from ares.teachers.parsing import FeedbackError
-from ares.teachers.prompts.default import strip_solution
+from ares.text.prompts import strip_solution
 from ares.text.sentences import remove_repeated_sentences, sentences_of
 from ares.types import AresError, Correction, Problem, Rationale
 

@@ -12,7 +12,7 @@ from ares.storage.files import sha256_file
 from ares.storage.tables import read_rationales, write_verdicts
 from ares.teachers.base import Teacher
 from ares.teachers.parsing import FeedbackError
-from ares.teachers.prompts.default import strip_solution
+from ares.text.prompts import strip_solution
 from ares.types import AresError, Problem, Verdict
 
 SPEC = StepSpec(

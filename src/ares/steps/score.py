@@ -10,7 +10,7 @@ from ares.storage.tables import read_rollouts, write_feedback
 from ares.teachers.base import Teacher
 from ares.teachers.messages import ScoreResult
 from ares.teachers.parsing import FeedbackError
-from ares.teachers.prompts.default import strip_solution
+from ares.text.prompts import strip_solution
 from ares.types import AresError, Feedback, Problem, Rollout
 
 SPEC = StepSpec(

@@ -6,7 +6,7 @@ QCMG-A to answer with the help of one.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
@@ -85,6 +85,17 @@ def rationale_target(rationale: str, newline: str = "space") -> str:
     `newline` has them (see `build_example`)."""
     text = rationale if rationale.startswith(SOLUTION) else f"{SOLUTION} {rationale}"
     return _tidy(_escaped(text, newline), newline)
+
+
+def strip_solution(sentences: Sequence[str]) -> list[str]:
+    """The sentences without the `Solution:` that opens a rationale; their number stays the same.
+
+    A first sentence that consists of it becomes empty and is still scored.
+    """
+    stripped = list(sentences)
+    if stripped and stripped[0].startswith(SOLUTION):
+        stripped[0] = stripped[0][len(SOLUTION) :].lstrip()
+    return stripped
 
 
 def answer_sentence(letter: str) -> str:

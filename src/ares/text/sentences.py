@@ -28,7 +28,7 @@ _TERMINATED = re.compile(r"[.!?…‽。！？]['\"”’»)\]}]*$")
 _ELLIPSIS = re.compile(r"(?:(?<!\.)\.\.\.|(?<!\. )\. \. \.|…)['\"”’»)\]}]*$")
 
 _PREFIX = re.compile(rf"^\s*{SOLUTION}\s*", re.IGNORECASE)
-# A prefix, a bullet or a number such as "1.", "(b)" or "Solution: 2)." has its sentence still to come.
+# After a prefix, a bullet or a number such as "1.", "(b)" or "Solution: 2)." the sentence has yet to begin.
 _UNBEGUN = re.compile(rf"(?:{_PREFIX.pattern})?(?:\(?(?:\d{{1,2}}|[A-Za-z])[.)]+|[-*•–])?", re.IGNORECASE)
 # Abbreviations that introduce what follows: they never end a sentence.
 _ANNOUNCES = re.compile(

@@ -7,7 +7,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ares.teachers.base import Reply, Request, Teacher
-from ares.teachers.prompts.default import sentence_keys, strip_solution
+from ares.teachers.prompts.default import sentence_keys
+from ares.text.prompts import strip_solution
 from ares.text.sentences import sentences_of
 from ares.types import Problem
 

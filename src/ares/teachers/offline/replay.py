@@ -15,7 +15,7 @@ from ares.storage.files import hash_of, sha256_path
 from ares.teachers.base import Teacher
 from ares.teachers.messages import Reply, Request, Unanswered
 from ares.teachers.parsing import FeedbackError, parse_grouped_scores, parse_scores
-from ares.teachers.prompts.default import strip_solution
+from ares.text.prompts import strip_solution
 from ares.types import AresError, Problem
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from ares.types import Problem
 NAME = "default"
 VERSION = "default-1"
 GROUPED = True  # several rationales may share a request
-PREFIX = "Solution:"
 CHARACTERS_PER_TOKEN = 4  # of English text, approximately
 _TOKENS_PER_SCORE = 16
 _NO_RATIONALE = "(none: write a short one)"
@@ -50,17 +49,6 @@ _TEXT, _NUMBER = {"type": "string"}, {"type": "number"}
 SCORES = _object(scores={"type": "array", "items": _object(id=_TEXT, score=_NUMBER)})
 CORRECTION = _object(final_rationale=_TEXT)
 VERDICT = _object(winner={"type": "string", "enum": ["first", "second", "tie"]})
-
-
-def strip_solution(sentences: Sequence[str]) -> list[str]:
-    """The sentences without the `Solution:` that opens a rationale; their number stays the same.
-
-    A first sentence that consists of it becomes empty and is still scored.
-    """
-    stripped = list(sentences)
-    if stripped and stripped[0].startswith(PREFIX):
-        stripped[0] = stripped[0][len(PREFIX) :].lstrip()
-    return stripped
 
 
 def sentence_keys(counts: Sequence[int]) -> list[list[str]]:
