@@ -50,8 +50,9 @@ class StepEntry:
         return cls(**{**value, **artefacts})
 
     def to_json(self) -> dict[str, Any]:
-        """The entry as JSON values, without fields that are empty."""
-        return asdict(self, dict_factory=lambda items: {k: v for k, v in items if v not in (None, "")})
+        """The entry as JSON values, without a stamp or a shared folder where it has none."""
+        absent = (("stamp", ""), ("shared", None))
+        return asdict(self, dict_factory=lambda items: {k: v for k, v in items if (k, v) not in absent})
 
 
 def read_manifest(root: Path) -> dict[str, StepEntry]:
