@@ -103,7 +103,7 @@ def test_patch_dim_of_a_sharded_checkpoint(policy, tmp_path):
 def test_plain_t5_gets_a_fusion_with_a_warning(policy, tmp_path):
     T5ForConditionalGeneration(policy.config).save_pretrained(tmp_path)
     assert checkpoint_patch_dim(tmp_path) is None
-    with pytest.warns(UserWarning, match=r"encoder.gate_dense.bias.*initialised from seed 4"):
+    with pytest.warns(UserWarning, match=r"encoder.gate_dense.bias.*initialized from seed 4"):
         model = load_model(tmp_path, dropout=0.0, features=True, seed=4)
     assert model.encoder.image_dense.weight.std() < 0.5
     with pytest.warns(UserWarning, match="no image fusion"):

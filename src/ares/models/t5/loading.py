@@ -49,7 +49,7 @@ def load_model(
         raise _lacks(path, missing)
     if missing and features:
         warnings.warn(
-            f"{path} has no image fusion: {', '.join(sorted(missing))} are initialised from seed {seed} and must be trained.",
+            f"{path} has no image fusion: {', '.join(sorted(missing))} are initialized from seed {seed} and must be trained.",
             stacklevel=2,
         )
     _set_fusion_trainable(model, features)
