@@ -67,11 +67,11 @@ def test_unscored_rows_are_excluded_and_counted():
     buffer = make()
     assert [r.row_id for r in buffer.rows] == ["a/0", "a/1", "b/0", "c/0"]
     assert buffer.train == [0, 1, 2, 3]
-    figures = buffer.metrics()
-    assert figures["quarantined"] == figures["empty"] == pytest.approx(1 / 6)
-    assert figures["score"] == pytest.approx((0.9 + 0.2 + 0.5 + 1.0 + 0.0 + 0.7) / 6)
-    assert figures["sentences"] == 6 / 4
-    assert figures["length"] == 14 / 4
+    metrics = buffer.metrics()
+    assert metrics["quarantined"] == metrics["empty"] == pytest.approx(1 / 6)
+    assert metrics["score"] == pytest.approx((0.9 + 0.2 + 0.5 + 1.0 + 0.0 + 0.7) / 6)
+    assert metrics["sentences"] == 6 / 4
+    assert metrics["length"] == 14 / 4
 
 
 def test_rewards_and_logprobs_are_aligned_with_tokens():

@@ -251,9 +251,9 @@ def test_objectives_without_a_value_model(tmp_path, objective):
     buffer = make_buffer(policy, questions=8)
     rl = replace(RL, objective=objective, ppo_epochs=3)
     start = good_probability(policy, buffer)
-    figures = train(policy, buffer, tmp_path, rl, value=value)
+    metrics = train(policy, buffer, tmp_path, rl, value=value)
     assert same(weights(value), before)
-    assert "train/explained_variance" not in figures
+    assert "train/explained_variance" not in metrics
     assert good_probability(policy, buffer) > start + 0.02
 
 
