@@ -24,7 +24,7 @@ def words_accuracy(train: list[Item], test: list[Item], seed_kind: str | None = 
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    pick = [[i for i in items if seed_kind in (None, i.kind)] for items in (train, test)]
+    pick = [[i for i in items if seed_kind in (None, i.truth.kind)] for items in (train, test)]
     vectorizer = CountVectorizer(token_pattern=r"\S+", lowercase=False)
     features = vectorizer.fit_transform(map(prompt, pick[0]))
     model = LogisticRegression(max_iter=300).fit(features, [i.problem.answer for i in pick[0]])

@@ -1,7 +1,6 @@
 """T5 with image fusion as a policy."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -35,15 +34,19 @@ class Features(Protocol):
         ...
 
 
-@dataclass(frozen=True)
 class T5Inputs:
     """Prompts as token ids, with the image features of their problems looked up when a model needs them."""
 
-    ids: Sequence[Sequence[int]]
-    pids: Sequence[str]
-    features: Features | None
-    pad_id: int
-    device: torch.device | str = "cpu"
+    # No dataclass: Lightning would look into it for tensors to convert.
+    def __init__(
+        self,
+        ids: Sequence[Sequence[int]],
+        pids: Sequence[str],
+        features: Features | None,
+        pad_id: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.ids, self.pids, self.features, self.pad_id, self.device = ids, pids, features, pad_id, device
 
     @property
     def lengths(self) -> list[int]:
@@ -53,17 +56,18 @@ class T5Inputs:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def select(self, rows: Sequence[int]) -> Self:
+    def select(self, rows: Sequence[int]) -> "T5Inputs":
         """The prompts of the given rows, in their order."""
-        return replace(self, ids=[self.ids[row] for row in rows], pids=[self.pids[row] for row in rows])
+        ids, pids = [self.ids[row] for row in rows], [self.pids[row] for row in rows]
+        return T5Inputs(ids, pids, self.features, self.pad_id, self.device)
 
-    def repeat(self, k: int) -> Self:
+    def repeat(self, k: int) -> "T5Inputs":
         """Each prompt k times in succession."""
         return self.select([row for row in range(len(self)) for _ in range(k)])
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "T5Inputs":
         """The same prompts on a device."""
-        return replace(self, device=device)
+        return T5Inputs(self.ids, self.pids, self.features, self.pad_id, device)
 
     @cached_property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
