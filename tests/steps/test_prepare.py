@@ -202,7 +202,7 @@ def test_other_images_make_other_features(hub: Path, tmp_path: Path) -> None:
     before = FeatureStore(prepared(config, make=False)["features"])
     before.get(["train-1"])
     Image.new("RGB", (80, 64), "white").save(root / "images/train-2/image.png")
-    with pytest.raises(AresError, match="of other images than there are now"):
+    with pytest.raises(AresError, match="the images have changed since"):
         prepared(config, make=False)
     prepare_alone(config)
     after = FeatureStore(prepared(config, make=False)["features"])
@@ -219,7 +219,7 @@ def test_an_image_replaced_by_one_of_the_same_size_is_noticed(hub: Path, tmp_pat
     size = image.stat().st_size
     Image.new("RGB", (64, 64), (200, 0, 0)).save(image)
     assert image.stat().st_size == size
-    with pytest.raises(AresError, match="of other images than there are now"):
+    with pytest.raises(AresError, match="the images have changed since"):
         prepared(config, make=False)
     prepare_alone(config)
     found = FeatureStore(prepared(config, make=False)["features"]).get(["train-2"])

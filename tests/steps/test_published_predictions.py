@@ -121,7 +121,7 @@ def test_the_leaderboard_file_says_how_many_answers_it_lacks(problems, tmp_path:
     found, splits = problems
     rows = [Prediction(pid, "", "", n or None, False) for n, pid in enumerate(splits["test"][:2])]
     write_leaderboard(tmp_path / "board.json", found, rows)
-    assert "of 2 test questions 1 have no answer that can be read" in capsys.readouterr().err
+    assert "1 of 2 test questions have no readable answer" in capsys.readouterr().err
     board = read_json(tmp_path / "board.json")
     assert [board[row.pid]["multiple_choice"] in found[row.pid].choices for row in rows] == [True, True]
     write_leaderboard(tmp_path / "board.json", found, rows[1:])
