@@ -29,7 +29,7 @@ def test_the_launch_commands_have_their_placeholders_filled_in(tmp_path: Path) -
     own = config("launch.command='mine -n {nodes} -d {devices} --at={task}'")
     assert launch_command(own, Path("/a b"), 2, 4) == ["mine", "-n", "2", "-d", "4", "--at=/a b"]
     with pytest.raises(
-        AresError, match=r"'gpus' is no placeholder; use \{python\}, \{task\}, \{nodes\}, \{devices\}"
+        AresError, match=r"'gpus' is not a placeholder; use \{python\}, \{task\}, \{nodes\}, \{devices\}"
     ):
         launch_command(config("launch.command='mine {gpus}'"), tmp_path, 2, 4)
 
@@ -37,7 +37,7 @@ def test_the_launch_commands_have_their_placeholders_filled_in(tmp_path: Path) -
 def test_a_command_that_runs_no_rank_is_refused(tmp_path: Path) -> None:
     idle = config("launch.command='true {task}'")
     context = StepContext(tmp_path, "round-1/ppo", tmp_path, 1, idle, "")
-    with pytest.raises(AresError, match="has run no rank"):
+    with pytest.raises(AresError, match="ran no rank"):
         group.run_in_group(idle, context, "ppo")
 
 

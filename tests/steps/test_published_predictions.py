@@ -101,7 +101,7 @@ def test_published_rationales_are_an_input_by_content(problems, tmp_path: Path) 
 
 
 def test_impossible_questions_are_refused_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(AresError, match=r"it is for stage=evaluate, not ares"):
+    with pytest.raises(AresError, match=r"use it with stage=evaluate, not ares"):
         validate(configured(tmp_path, "evaluate.predictions=old"))
     with pytest.raises(AresError, match=r"withholds the answers.*evaluate\.split=val.*leaderboard\.json"):
         validate(configured(tmp_path, "data=aokvqa", "evaluate.split=test"))
