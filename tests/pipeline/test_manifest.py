@@ -61,7 +61,7 @@ def test_entries_are_added_replaced_and_dropped(tmp_path: Path) -> None:
         [],
     ],
 )
-def test_manifest_of_another_version_is_named_as_such(tmp_path: Path, manifest: object) -> None:
+def test_manifest_of_another_version_is_refused(tmp_path: Path, manifest: object) -> None:
     write_json(tmp_path / "manifest.json", manifest)
     with pytest.raises(AresError, match=r"manifest\.json was made by another version"):
         read_manifest(tmp_path)

@@ -171,7 +171,7 @@ def test_unknown_step_is_refused(steps: str, message: str, filtering: None) -> N
         steps_of(demo(f"stage.steps=[{steps}]"))
 
 
-def test_artefact_that_nothing_writes_is_refused(filtering: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artefact_without_writer_is_refused(filtering: None, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = StepSpec("filtering", ("gold",), ("feedback",))
     monkeypatch.setattr(sys.modules["mine.filtering"], "SPEC", spec)
     with pytest.raises(AresError, match=r"final/filtering reads 'gold', which no step before it writes"):

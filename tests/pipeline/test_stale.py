@@ -81,7 +81,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Observed, dict[str, 
     return observed, configs
 
 
-def test_hash_holds_exactly_the_settings_that_the_step_reads(
+def test_hash_has_exactly_the_settings_that_the_step_reads(
     runs: tuple[Observed, dict[str, Config]],
 ) -> None:
     observed, configs = runs
@@ -152,7 +152,7 @@ def another(value: Any) -> Any:
     return value + 1 if isinstance(value, int | float) else "another"
 
 
-def test_data_of_other_contents_make_every_step_stale(
+def test_changed_data_makes_every_step_stale(
     runs: tuple[Observed, dict[str, Config]], tmp_path: Path
 ) -> None:
     _, configs = runs

@@ -26,7 +26,7 @@ def log_steps(context: StepContext, steps: range, *, epoch: int, new: str | None
     logger.finalize("success")
 
 
-def test_the_curves_of_a_resumed_fit_go_on(tmp_path: Path) -> None:
+def test_resumed_fit_continues_curves(tmp_path: Path) -> None:
     context = StepContext(
         tmp_path, "round-1/ppo", tmp_path / "round-1/ppo", 1, configured(), "0123456789abcdef"
     )
@@ -49,7 +49,7 @@ def test_the_curves_of_a_resumed_fit_go_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("torn", ["7", "7,", "7,0.5,1"])
-def test_a_row_that_a_kill_has_torn_spoils_neither_report_nor_resumed_fit(tmp_path: Path, torn: str) -> None:
+def test_half_written_row_is_ignored(tmp_path: Path, torn: str) -> None:
     context = StepContext(
         tmp_path, "round-1/ppo", tmp_path / "round-1/ppo", 1, configured(), "0123456789abcdef"
     )
@@ -64,7 +64,7 @@ def test_a_row_that_a_kill_has_torn_spoils_neither_report_nor_resumed_fit(tmp_pa
     assert read_curves(path) == {"round-1/ppo/train/loss": [[0, 0], [1, 1], [2, 12], [3, 13]]}
 
 
-def test_wandb_gets_the_metrics_of_every_step_and_the_configuration(tmp_path: Path, monkeypatch) -> None:
+def test_wandb_gets_metrics_of_all_steps_and_configuration(tmp_path: Path, monkeypatch) -> None:
     import wandb
 
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
