@@ -204,7 +204,7 @@ def test_every_mistake_is_printed_and_the_exit_code_is_2() -> None:
 
 @pytest.mark.parametrize("flag", [["--help"], ["--cfg", "job"]])
 def test_help_and_configuration_are_quick(flag: list[str]) -> None:
-    # Processor seconds: the wall clock also counts whoever else uses the machine.
+    # CPU seconds: other processes on the machine affect the wall clock.
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = train("experiment=demo", *flag)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -356,7 +356,7 @@ def test_missing_upstream_artifact_is_one_sentence_with_the_command(tmp_path) ->
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    # What it says to type is what was typed, the stage apart, and works.
+    # The suggested command has all typed settings but the stage, and works.
     [typed] = re.findall(r"`python (train\.py .*?)`", done.stderr)
     assert set(shlex.split(typed)[1:]) >= {"stage=rationale", "experiment=demo", f"paths.runs={tmp_path}"}
     assert "stage=ppo" not in typed

@@ -18,7 +18,7 @@ from ares.steps.prepare import prepared
 from tests.support.composed import composed
 from tests.support.recording import RecordedDict, recorded, settings
 
-# Where and how a run is computed, not what comes of it; and names of files whose contents are inputs.
+# Where and how a run is computed, which does not change its results; and paths of files whose contents are inputs.
 NOT_HASHED = (
     *("paths", "run", "on_change", "rounds", "policy", "stage", "doctor", "report", "logger", "sweep"),
     *("strategy", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.threads"),

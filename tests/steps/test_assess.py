@@ -1,4 +1,4 @@
-"""What `assess` finds in the rationales that `generate` has written."""
+"""The metrics of `assess` on rationales that `generate` wrote."""
 
 from pathlib import Path
 

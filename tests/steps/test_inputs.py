@@ -1,4 +1,4 @@
-"""Curves survive a resumed fit, and wandb gets what a run is judged by."""
+"""Curves of resumed fits, and the metrics that wandb gets."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_resumed_fit_continues_curves(tmp_path: Path) -> None:
     curves = read_curves(path)
     assert curves["round-1/ppo/train/loss"] == [[0, 0], [1, 1], [2, 2], [3, 13], [4, 14], [5, 15]]
     assert [step for step, _ in curves["round-1/ppo/train/entropy"]] == [3, 4, 5]
-    # A fit that was killed behind its end logs nothing and loses nothing.
+    # A fit that was killed after its end logs nothing and keeps its curves.
     before = path.read_text()
     log_steps(context, range(0), epoch=2)
     assert path.read_text() == before
@@ -80,7 +80,7 @@ def test_wandb_gets_metrics_of_all_steps_and_configuration(tmp_path: Path, monke
     assert not (tmp_path / "wandb").exists()
     log_metrics(config, tmp_path, steps)
     wandb.finish()
-    wandb.teardown()  # returns when the file is whole
+    wandb.teardown()  # returns when the file is complete
     [log] = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     run, summary = run_and_summary(log)
     assert run["group"] == "search"

@@ -1,4 +1,4 @@
-"""What prepare makes, and what makes it make something again."""
+"""What prepare writes, and which changes make it write something again."""
 
 import json
 from dataclasses import replace
@@ -57,7 +57,7 @@ def test_prepare_fetches_data_and_extracts_features(hub: Path, tmp_path: Path) -
     assert found["data"] == root
     assert (root / "images/train-1/image.png").is_file()
     assert FeatureStore(found["features"]).get(["train-1"]).any()
-    # Data that are there are never fetched again.
+    # Existing data are never fetched again.
     prepare_alone(composed(runs, f"data.root={root}", "data.hub=/nowhere"))
 
 
@@ -148,7 +148,7 @@ def test_published_arrays_replace_extraction(hub: Path, tmp_path: Path) -> None:
 
 
 def test_published_files_without_matching_ids_are_refused(hub: Path, tmp_path: Path) -> None:
-    """The hub's copy of ScienceQA has ids of its own: nothing would be found, and nothing said."""
+    """The hub's copy of ScienceQA has other ids; without this check nothing would be found, silently."""
     root, runs = tmp_path / "data", tmp_path / "runs"
     np.save(tmp_path / "detr.npy", np.zeros((2, 100, 256), dtype=np.float32))
     (tmp_path / "name_map.json").write_text(json.dumps({"1": "1", "2": "0"}))
@@ -166,7 +166,9 @@ def test_published_files_without_matching_ids_are_refused(hub: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("named", ["features.arrays", "features.path"])
-def test_images_without_imported_features_are_refused_unless_skipped(hub: Path, tmp_path: Path, named: str) -> None:
+def test_images_without_imported_features_are_refused_unless_skipped(
+    hub: Path, tmp_path: Path, named: str
+) -> None:
     """Else the model would see zeros for them, without a word."""
     root, runs = tmp_path / "data", tmp_path / "runs"
     np.save(tmp_path / "detr.npy", np.ones((1, 100, 256), dtype=np.float32))
@@ -263,9 +265,7 @@ def test_changed_weights_change_features_folder(hub: Path, tmp_path: Path) -> No
     assert not np.allclose(*found)
 
 
-def test_fingerprint_of_policy_that_reads_images_has_their_contents(
-    hub: Path, tmp_path: Path
-) -> None:
+def test_fingerprint_of_policy_that_reads_images_has_their_contents(hub: Path, tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     config = composed(runs, f"data.root={root}", f"data.hub={hub}", "stage=rationale", "strategy=single")
     source = prepared(replace(config, features=replace(config.features, _target_=None)), make=True)

@@ -1,4 +1,4 @@
-"""Files are whole or absent, and read back as they were written."""
+"""Files are complete or absent, and read back as written."""
 
 import pytest
 
