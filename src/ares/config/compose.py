@@ -77,18 +77,14 @@ def _split(block: type[Option], values: Mapping[str, Any]) -> dict[str, Any]:
     names = {item.name for item in fields(block)}
     own = {key: value for key, value in values.items() if key in names}
     rest = {key: value for key, value in values.items() if key not in names}
-    if block(_target_=own.get("_target_")).is_own:
-        rest |= _converted(known_arguments(block), rest)
+    known = known_arguments(block)
+    if known and block(_target_=own.get("_target_")).is_own:
+        checked = {item.name: rest[item.name] for item in fields(known) if item.name in rest}
+        typed: Any = OmegaConf.merge(OmegaConf.structured(known), checked)
+        rest |= {name: typed[name] for name in checked}
     return {**own, "arguments": {**rest, **own.get("arguments", {})}}
-
-
-def _converted(known: type | None, values: Mapping[str, Any]) -> dict[str, Any]:
-    found = {item.name: values[item.name] for item in fields(known) if item.name in values} if known else {}
-    typed: Any = OmegaConf.merge(OmegaConf.structured(known), found) if found else {}
-    return {name: typed[name] for name in found}
 
 
 def known_arguments(block: type[Option]) -> type | None:
     """The dataclass of an option's known arguments."""
-    [item] = (item for item in fields(block) if item.name == "arguments")
-    return item.metadata.get("known")
+    return block.__dataclass_fields__["arguments"].metadata.get("known")

@@ -101,8 +101,9 @@ def versions() -> dict[str, str]:
 
 
 def artefact_at(path: Path, root: Path) -> Artefact:
-    """An output of a step, with hash and stamp."""
-    return Artefact(recorded(path, root), sha256_path(path), stamp_of(path))
+    """An output of a step, with hash and stamp; its path is relative only inside the run folder."""
+    place = os.path.relpath(path, root) if path.is_relative_to(root) else str(path)
+    return Artefact(place, sha256_path(path), stamp_of(path))
 
 
 def stamp_of(path: Path) -> str:
@@ -121,8 +122,3 @@ def is_unaltered(root: Path, output: Artefact) -> bool:
     """Whether an existing output is as its step wrote it; contents are read only if the stamp differs."""
     path = root / output.path
     return stamp_of(path) == output.stamp or sha256_path(path) == output.sha256
-
-
-def recorded(path: Path, root: Path) -> str:
-    """A path as recorded in the manifest: relative inside the run folder, unchanged elsewhere."""
-    return os.path.relpath(path, root) if path.is_relative_to(root) else str(path)

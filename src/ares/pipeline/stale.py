@@ -44,18 +44,15 @@ class Run:
         inputs = {name: self.input_of(step, source, manifest) for name, source in step.inputs.items()}
         reads = step.spec.reads_of(self.config, step.place)
         for name in [n for n in PREPARED if n in self.source and n in reads]:
-            inputs[name] = Artefact(str(self.source[name]), self._prepared_hash(name))
+            index = self.source[name] / "index.json"
+            sha256 = source_hash(self.config) if name == "data" else read_json(index)["sha256"]
+            inputs[name] = Artefact(str(self.source[name]), sha256)
         if "features" in reads and self.config.model.reads_images:
             data = self.source["data"]
             inputs["images"] = Artefact(str(data), images_hash(self.config, data))
         for name, (path, sha256) in step.spec.files(self.config).items():
             inputs[name] = Artefact(str(path.resolve()), sha256)
         return Fingerprint(settings_of(step, self.config), inputs)
-
-    def _prepared_hash(self, name: str) -> str:
-        if name == "data":
-            return source_hash(self.config)
-        return read_json(self.source[name] / "index.json")["sha256"]
 
     def input_of(self, step: Step, source: Source, manifest: Mapping[str, StepEntry]) -> Artefact:
         """One input of a step; `policy=` replaces policies that no step of the stage writes.

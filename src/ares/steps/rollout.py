@@ -75,9 +75,7 @@ def _reference(config: Config, context: StepContext) -> "Policy | None":
 def _is_written(path: Path, digest: str) -> bool:
     import pyarrow.parquet as pq
 
-    if not path.exists():
-        return False
-    return (pq.read_schema(path).metadata or {}).get(b"ares.hash", b"").decode() == digest
+    return path.exists() and (pq.read_schema(path).metadata or {}).get(b"ares.hash") == digest.encode()
 
 
 def part_seed(seed: int, round_number: int, part: int) -> int:
