@@ -143,7 +143,7 @@ class TeacherArguments:
 
 @dataclass
 class TeacherConfig(Option):
-    """When a step that asks the Teacher stops: too many unusable replies, too high a cost, a dry run."""
+    """Limits of a step that asks the Teacher (fraction of unusable replies, US dollars), and whether to ask at all."""
 
     max_quarantine: float = bounded(0.02, at_least=0, at_most=1)
     max_usd: float | None = bounded(None, at_least=0)

@@ -9,7 +9,7 @@ from ares.storage.files import atomic_path, read_jsonl, write_jsonl
 from ares.types import Correction, Feedback, Prediction, Rationale, Rollout, Span, Verdict
 
 Row = TypeVar("Row")
-# Of rollouts, too, but for the spans, which are two columns, and one shorter name.
+# Those of rollouts differ from the fields: spans are two columns, and token_ends is token_end.
 _ROLLOUT_COLUMNS = {
     "row_id": str,
     "pid": str,

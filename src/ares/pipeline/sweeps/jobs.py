@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -31,7 +33,9 @@ class Job:
     config: Config
 
 
-def run_sweep(master: DictConfig, loader: Any, launcher: Any, arguments: list[str]) -> list[Any]:
+def run_sweep(
+    master: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: list[str]
+) -> list[JobReturn]:
     """Runs the unfinished jobs of a command line's overrides; returns their results as Hydra reports them.
 
     `master` is the composed configuration with its `hydra` block, `loader` composes a job's, `launcher` runs jobs.
@@ -47,12 +51,12 @@ def run_sweep(master: DictConfig, loader: Any, launcher: Any, arguments: list[st
             _make_shared(job.config)
     waiting = [job for job in jobs if not is_finished(job.config)]
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are done, {len(waiting)} start now.", flush=True)
-    results: list[Any] = []
+    results: list[JobReturn] = []
     errors: dict[str, str] = {}
     if waiting:
         try:
             results = list(launcher.launch([job.overrides for job in waiting], initial_job_idx=0))
-        except Exception as error:  # a launcher may raise where a job died; the others' results stand
+        except Exception as error:  # a launcher may raise if a job died; the other jobs' folders are complete
             errors["launcher"] = str(error)
     for job, result in zip(waiting, results, strict=False):
         if result.status.name == "FAILED":
@@ -80,7 +84,7 @@ def _make_shared(config: Config) -> None:
         raise AresError(message.replace(config.run, str(config.sweep.of))) from None
 
 
-def jobs_of(master: DictConfig, loader: Any, arguments: Sequence[str]) -> list[Job]:
+def jobs_of(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> list[Job]:
     """The jobs of a command line. Raises AresError with all mistakes in all of them."""
     config = _composed(loader, master, [text for text in arguments if not is_swept(text)])
     params = [f"{key}={value}" for key, value in config.sweep.params.items()]
@@ -117,7 +121,7 @@ def name_of(setting: Setting) -> str:
     return "".join(character if character.isalnum() or character in "=,._+-" else "_" for character in text)
 
 
-def _composed(loader: Any, master: DictConfig, overrides: Sequence[str]) -> Config:
+def _composed(loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]) -> Config:
     try:
         config = loader.load_sweep_config(master, list(overrides))
         return to_config(

@@ -21,6 +21,7 @@ from ares.vision.features import FeatureStore
 # Importing transformers takes seconds; mistakes in the configuration are reported before that.
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger, WandbLogger
+    from pytorch_lightning.strategies import Strategy
 
     from ares.models.policy import Policy
 
@@ -113,7 +114,7 @@ def trainer_arguments(config: Config, context: StepContext) -> dict[str, Any]:
     }
 
 
-def strategy_of(config: Config, context: StepContext) -> Any:
+def strategy_of(config: Config, context: StepContext) -> "Strategy | str":
     """Lightning's strategy for a step; on one device "auto", whatever strategy is configured."""
     world = config.trainer.devices * config.trainer.num_nodes
     if world == 1:
