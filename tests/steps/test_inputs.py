@@ -17,6 +17,13 @@ def configured(*overrides: str) -> Config:
     return composed("experiment=demo", *overrides)
 
 
+def started_fit(root: Path) -> tuple[StepContext, Path]:
+    """The context of a step whose fit has started, and the path of its metrics.csv."""
+    context = StepContext(root, "round-1/ppo", root / "round-1/ppo", 1, configured(), "0123456789abcdef")
+    context.checkpoints.mkdir(parents=True)
+    return context, root / "logs/round-1/ppo/metrics.csv"
+
+
 def log_steps(context: StepContext, steps: range, *, epoch: int, new: str | None = None) -> None:
     [logger] = loggers_of(context.config, context)
     logger.save()  # as Lightning does when a fit begins
@@ -27,11 +34,7 @@ def log_steps(context: StepContext, steps: range, *, epoch: int, new: str | None
 
 
 def test_resumed_fit_continues_curves(tmp_path: Path) -> None:
-    context = StepContext(
-        tmp_path, "round-1/ppo", tmp_path / "round-1/ppo", 1, configured(), "0123456789abcdef"
-    )
-    path = tmp_path / "logs/round-1/ppo/metrics.csv"
-    context.checkpoints.mkdir(parents=True)
+    context, path = started_fit(tmp_path)
     log_steps(context, range(5), epoch=0)
     (context.checkpoints / "last.ckpt").touch()
     log_steps(context, range(3, 6), epoch=1, new="train/entropy")
@@ -50,11 +53,7 @@ def test_resumed_fit_continues_curves(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("torn", ["7", "7,", "7,0.5,1"])
 def test_half_written_row_is_ignored(tmp_path: Path, torn: str) -> None:
-    context = StepContext(
-        tmp_path, "round-1/ppo", tmp_path / "round-1/ppo", 1, configured(), "0123456789abcdef"
-    )
-    path = tmp_path / "logs/round-1/ppo/metrics.csv"
-    context.checkpoints.mkdir(parents=True)
+    context, path = started_fit(tmp_path)
     log_steps(context, range(2), epoch=0)
     (context.checkpoints / "last.ckpt").touch()
     with path.open("a") as file:
