@@ -82,7 +82,7 @@ def test_examples_run_together(folder: Path) -> None:
         row.row_id for row in read_feedback(root / "round-1/feedback.parquet")
     ]
     assert steps["round-1/score"].settings["teacher"]["fingerprint"]["min_length"] == 4
-    assert "stage=sharpened makes is there; nothing to do" in run(folder)
+    assert "all steps of stage=sharpened are done; nothing to do" in run(folder)
 
 
 def test_setting_that_an_example_reads_makes_it_stale(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line: checks it, lets Hydra compose the configuration, runs the stage."""
+"""Checks the command line, lets Hydra compose the configuration, and runs the stage."""
 
 import sys
 
@@ -14,7 +14,7 @@ from ares.types import AresError
 
 
 def run(cfg: DictConfig) -> None:
-    """Runs the composed configuration's stage; mistakes are printed without a traceback, exit code 2."""
+    """Runs the configured stage; mistakes are printed without a traceback, with exit code 2."""
     from ares.pipeline.runner import run_folder, run_stage
 
     # Stages without a run folder and a manifest.
@@ -34,7 +34,7 @@ def run(cfg: DictConfig) -> None:
             return
         if config.sweep.params and not is_job:
             raise AresError(
-                f"sweep.params sweeps over {', '.join(config.sweep.params)}; add -m to run all of it."
+                f"sweep.params sweeps over {', '.join(config.sweep.params)}; add -m to run the sweep."
             )
         if run_stage(config) and "report" in config.stage.steps:
             from ares.report.build import report
@@ -49,9 +49,8 @@ def run(cfg: DictConfig) -> None:
 
 def main() -> None:
     """The entry of `train.py`, `python -m ares` and the console script."""
-    problems = mistakes_in(sys.argv[1:])
-    if problems:
-        print("\n".join(f"error: {problem}" for problem in problems), file=sys.stderr)
+    if mistakes := mistakes_in(sys.argv[1:]):
+        print("\n".join(f"error: {mistake}" for mistake in mistakes), file=sys.stderr)
         raise SystemExit(2)
     register_schema()
     hydra.main(version_base="1.3", config_path=str(folder()), config_name="config")(run)()

@@ -1,7 +1,7 @@
 """The ranks of a process group that torchrun or torch's elastic agent started, and how they exchange values.
 
-Values travel through the group's TCPStore, not through collectives: a slow rank is waited for, however long it takes.
-Outside a group there is one rank, 0, and nothing imports torch.
+Values travel through the group's TCPStore, not through collectives, so that waiting for a slow rank cannot time out.
+Outside a group there is one rank, 0, and torch is not imported.
 """
 
 import functools
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PIECE_BYTES = 4 * 2**20  # a TCPStore refuses values over 8 MiB
-_LONGEST_WAIT = timedelta(days=20)  # in milliseconds it must fit 31 bits
+_LONGEST_WAIT = timedelta(days=20)  # must fit 31 bits in milliseconds
 _calls = itertools.count()
 
 
@@ -63,7 +63,7 @@ def barrier() -> None:
 
 
 def _receive(store: "Store", key: str) -> Any:
-    # A rank that died is not waited for: the agent that started the group stops all of it.
+    # If a rank dies, the agent that started the group stops all ranks, so this does not wait forever.
     store.wait([key], _LONGEST_WAIT)
     return pickle.loads(b"".join(store.get(f"{key}/{number}") for number in range(int(store.get(key)))))
 

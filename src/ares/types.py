@@ -1,6 +1,6 @@
 """The frozen carriers that travel between steps, and the error that is shown to the user.
 
-Nothing here imports anything of the project, torch or transformers: every other module may import it.
+This module imports nothing of the project, torch or transformers, so that every other module may import it.
 """
 
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ SPLITS = ("train", "val", "test")
 
 
 class AresError(Exception):
-    """A mistake in configuration or data, shown to the user in one sentence; `train.py` exits with code 2."""
+    """A mistake in configuration or data, shown to the user without a traceback; `train.py` exits with code 2."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A multiple-choice question with what its source says about it.
+    """A multiple-choice question with the fields of its source.
 
-    `answer` is the index of the right choice, None where the source withholds it. `image` is the expected
-    path whenever the source names an image, present on disk or not. `rationales`, `direct_answers` and
-    `difficult` are A-OKVQA's.
+    `answer` is the index of the right choice, None if the source withholds it. `image` is the expected path of the
+    image, whether or not the file exists, None without one. `rationales`, `direct_answers` and `difficult` are
+    A-OKVQA's.
     """
 
     pid: str
@@ -45,7 +45,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Example:
-    """The input text and the target text of one example; `pid` and `image` say which problem it is of."""
+    """The input text and the target text of one example; `pid` and `image` are its problem's."""
 
     prompt: str
     target: str
@@ -63,7 +63,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Response:
-    """The text that a policy wrote about a problem; `token_ids` holds EOS if it was emitted, and no padding."""
+    """A policy's text for a problem; `token_ids` has EOS if it was emitted, and no padding."""
 
     pid: str
     text: str
@@ -80,7 +80,7 @@ class Rationale(Response):
 class Rollout:
     """A sampled rationale, its sentences and the log-probabilities (nats) of its tokens.
 
-    `token_ids`, `logprobs` and `ref_logprobs` have one entry a response token, EOS included; `spans` are
+    `token_ids`, `logprobs` and `ref_logprobs` have one entry per response token, EOS included; `spans` are
     characters of `text`, `token_ends[i]` is the index of the last token of sentence i.
     """
 
@@ -103,7 +103,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Feedback:
-    """The Teacher's scores in [0, 1], one a sentence; `status` is ok, quarantined (scores None) or empty."""
+    """The Teacher's scores in [0, 1], one per sentence; `status` is ok, quarantined (scores None) or empty."""
 
     row_id: str
     scores: tuple[float, ...] | None
@@ -114,7 +114,7 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Correction:
-    """A greedy rationale, without its repeated sentences, and the Teacher's repair of it."""
+    """A greedy rationale, the same without repeated sentences, and the Teacher's repair."""
 
     pid: str
     rationale: str
@@ -127,8 +127,10 @@ class Correction:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which rationale of a question is better, a or b: the winner is a, b or tie, None without two usable
-    replies. The orders are a, b, tie or quarantined, with a shown first and with b shown first."""
+    """Which of two rationales of a question is better: `winner` is a, b or tie, None without two usable replies.
+
+    `first_order` (a shown first) and `second_order` (b shown first) are a, b, tie or quarantined.
+    """
 
     pid: str
     winner: str | None
@@ -139,7 +141,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer given with a rationale; `answer` is a choice index, None where none could be extracted."""
+    """An answer given a rationale; `answer` is a choice index, None if none could be extracted."""
 
     pid: str
     rationale: str

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 
 class AresSweeper(Sweeper):
-    """Computes the common steps of all jobs once, then launches the unfinished jobs."""
+    """Runs the steps that all jobs share once, then launches the unfinished jobs."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Instantiates the launcher that `hydra/launcher` selects."""
@@ -22,7 +22,7 @@ class AresSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Runs the sweep of a command line's overrides; mistakes are printed without a traceback, exit code 2."""
+        """Runs a sweep over the overrides; mistakes are printed without a traceback, with exit code 2."""
         from ares.pipeline.sweeps.jobs import run_sweep
         from ares.types import AresError
 

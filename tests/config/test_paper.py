@@ -63,7 +63,7 @@ BY_SIZE = {
 
 @pytest.mark.parametrize("size", BY_SIZE)
 @pytest.mark.parametrize("data", ["scienceqa", "aokvqa"])
-def test_a_preset_carries_the_papers_values(data: str, size: str) -> None:
+def test_presets_have_the_values_of_the_paper(data: str, size: str) -> None:
     config = composed("stage=rl", f"experiment=paper_{data}_{size}")
     validate(config)
     for key, expected in {**VALUES, **BY_SIZE[size]}.items():

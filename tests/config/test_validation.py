@@ -49,7 +49,7 @@ def test_every_shipped_file_composes_and_validates(group: str, option: str) -> N
         assert getattr(config, group).name or getattr(config, group)._target_
 
 
-def test_what_depends_on_model_size_follows_the_model() -> None:
+def test_size_dependent_settings_follow_the_model() -> None:
     assert composed("model=base", "strategy=single").rl.global_batch_size == 256
     large = composed("model=large")
     assert (large.rl.global_batch_size, large.rl.micro_batch_size, large.trainer.devices) == (128, 2, 4)
@@ -204,7 +204,7 @@ def test_every_mistake_is_printed_and_the_exit_code_is_2() -> None:
 
 @pytest.mark.parametrize("flag", [["--help"], ["--cfg", "job"]])
 def test_help_and_configuration_are_quick(flag: list[str]) -> None:
-    # Processor seconds: the wall clock also counts whoever else uses the machine.
+    # CPU seconds: other processes on the machine affect the wall clock.
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = train("experiment=demo", *flag)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -230,10 +230,10 @@ def test_help_and_configuration_are_quick(flag: list[str]) -> None:
         (["rl.questions=-3"], "at least 1, or null"),
         (["doctor.stage=rll"], "'rl'"),
         (["run=shared"], "another name"),
-        (["rl.global_batch_size=10", "rl.micro_batch_size=4"], "no multiple"),
+        (["rl.global_batch_size=10", "rl.micro_batch_size=4"], "not a multiple"),
         (["trainer.devices=2"], "strategy=ddp"),
-        (["strategy=fsdp", "rl.share_trunk=true"], "whole models"),
-        (["strategy=fsdp", "rl.lora.r=8"], "whole models"),
+        (["strategy=fsdp", "rl.share_trunk=true"], "full models"),
+        (["strategy=fsdp", "rl.lora.r=8"], "full models"),
         (["rl.lora.r=-1"], r"rl\.lora\.r"),
         (["sweep.samples=0"], r"sweep\.samples"),
         (["rl.temperature=0"], "above 0"),
@@ -282,7 +282,7 @@ def test_all_impossible_values_are_reported_at_once() -> None:
     assert len(str(error.value).splitlines()) == 3
 
 
-def test_arguments_are_those_keys_that_the_suite_does_not_read() -> None:
+def test_arguments_are_the_keys_without_a_field() -> None:
     teacher = composed("teacher=anthropic", "teacher.concurrency=3", "teacher.max_usd=5").teacher
     assert (teacher.name, teacher.max_usd, teacher.arguments["concurrency"]) == ("anthropic", 5.0, 3)
     assert not teacher.arguments.keys() & {"name", "_target_", "max_usd", "max_quarantine", "dry_run"}
@@ -296,14 +296,14 @@ def test_plain_configuration_has_the_keys_of_the_command_line_and_is_read_back()
     assert to_config(OmegaConf.create(plain)) == config
 
 
-def test_arguments_of_a_class_of_ones_own_are_its_own_affair() -> None:
+def test_arguments_of_foreign_classes_are_not_checked() -> None:
     config = replace(Config(), run="a", teacher=TeacherConfig("mine", "my.Teacher", {"concurrency": "many"}))
     validate(config)
     with pytest.raises(AresError, match=r"mine: _target_=my\.Teacher cannot be imported"):
         config.teacher.build()
 
 
-def test_filters_and_an_inert_kl_are_warned_about() -> None:
+def test_warnings_about_filters_and_inert_kl() -> None:
     assert warnings_of(composed("experiment=demo")) == []
     assert "rl.top_k=50" in warnings_of(composed("experiment=demo", "rl.top_k=50"))[0]
     assert "rl.temperature=0.7" in warnings_of(composed("experiment=demo", "rl.temperature=0.7"))[0]
@@ -323,7 +323,7 @@ def test_missing_devices_are_refused_with_the_command_that_works(monkeypatch, tm
     assert not list(tmp_path.iterdir())  # a refused run leaves no folder
 
 
-def test_stage_without_device_steps_may_ask_for_any_devices(monkeypatch, tmp_path) -> None:
+def test_stage_without_device_steps_needs_no_devices(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     typed = ("experiment=demo", "data.sizes={train: 8, val: 4, test: 4}", f"paths.runs={tmp_path}")
     done = train("stage=score", *typed, "trainer.accelerator=auto", "strategy=ddp", "trainer.devices=2")
@@ -356,7 +356,7 @@ def test_missing_upstream_artifact_is_one_sentence_with_the_command(tmp_path) ->
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    # What it says to type is what was typed, the stage apart, and works.
+    # The suggested command has all typed settings but the stage, and works.
     [typed] = re.findall(r"`python (train\.py .*?)`", done.stderr)
     assert set(shlex.split(typed)[1:]) >= {"stage=rationale", "experiment=demo", f"paths.runs={tmp_path}"}
     assert "stage=ppo" not in typed

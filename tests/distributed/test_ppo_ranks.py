@@ -71,7 +71,7 @@ def test_gradients_weights_and_metrics_equal_those_of_one_process(
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_every_row_is_used_exactly_once_per_epoch(folder: Path, name: str, world: int) -> None:
+def test_each_row_is_used_once_per_epoch(folder: Path, name: str, world: int) -> None:
     ranks = records(folder, name, world)
     assert len({len(rank["rows"]) for rank in ranks}) == 1
     epochs = CASES[name].ppo_epochs + (CASES[name].value_warmup_epochs if name == "ppo" else 0)

@@ -85,7 +85,7 @@ def assert_same_rl(one: Path, other: Path, *, assessed: bool = True) -> None:
         assert steps[0]["metrics"] == steps[1]["metrics"]
 
 
-def test_two_processes_equal_one_with_a_teacher_slower_than_the_collective_timeout(
+def test_two_ranks_equal_one_with_teacher_slower_than_collective_timeout(
     runs: Path,
 ) -> None:
     arguments = (
@@ -100,7 +100,7 @@ def test_two_processes_equal_one_with_a_teacher_slower_than_the_collective_timeo
     assert_same_rl(runs / "one", runs / "two")
 
 
-def test_every_step_runs_on_two_processes(tmp_path: Path) -> None:
+def test_every_step_runs_on_two_ranks(tmp_path: Path) -> None:
     few = ("rationale.epochs=1", "sft.epochs=1", "lora.epochs=1")
     output = finish(start(command(tmp_path, *TWO, *few)))
     assert (tmp_path / "demo/report.html").exists()
@@ -141,7 +141,7 @@ def test_srun_runs_each_device_step_on_two_nodes(runs: Path, two_nodes: tuple[st
     assert not (runs / "srun/.launch").exists()
 
 
-def test_a_mistake_on_another_node_is_one_sentence(runs: Path, two_nodes: tuple[str, ...]) -> None:
+def test_mistake_on_another_node_is_printed_without_traceback(runs: Path, two_nodes: tuple[str, ...]) -> None:
     assert_mistake(start(command(runs, "stage=rl", "run=srun-mistake", "policy=start", *two_nodes, *MISTAKE)))
 
 
@@ -151,7 +151,7 @@ def torchrun(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_device_steps_run_in_the_users_torchrun(runs: Path) -> None:
+def test_device_steps_run_under_torchrun(runs: Path) -> None:
     for stage in ("rollout", "ppo"):
         if stage == "ppo":  # the Teacher is asked by one process
             finish(start(command(runs, "stage=score", "run=torchrun", "policy=start")))
@@ -163,7 +163,7 @@ def test_device_steps_run_in_the_users_torchrun(runs: Path) -> None:
     assert_same_rl(runs / "one", runs / "torchrun", assessed=False)
 
 
-def test_a_stage_with_host_steps_is_refused_under_torchrun(runs: Path) -> None:
+def test_stage_with_host_steps_is_refused_under_torchrun(runs: Path) -> None:
     process = torchrun(*command(runs, "stage=rl", "run=refused", "policy=start", *TWO)[1:])
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
@@ -200,7 +200,7 @@ def wait_for_end(ranks: list[int], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def test_a_killed_rank_stops_the_run_within_seconds_though_the_other_is_stuck(runs: Path) -> None:
+def test_killed_rank_stops_the_run_within_seconds_while_another_is_stuck(runs: Path) -> None:
     process = start(command(runs, "stage=rl", "run=killed", "policy=start", *TWO))
     ranks = wait_for_ranks(process)
     os.kill(ranks[0], signal.SIGSTOP)  # as a rank in a collective that ignores SIGTERM
@@ -212,7 +212,7 @@ def test_a_killed_rank_stops_the_run_within_seconds_though_the_other_is_stuck(ru
     assert "torch.distributed.elastic" not in output
 
 
-def test_a_killed_orchestrator_leaves_no_rank_running(runs: Path) -> None:
+def test_killed_orchestrator_leaves_no_rank_running(runs: Path) -> None:
     process = start(command(runs, "stage=rl", "run=orphans", "policy=start", *TWO))
     ranks = wait_for_ranks(process)
     os.kill(ranks[0], signal.SIGSTOP)
@@ -231,5 +231,5 @@ def assert_mistake(process: subprocess.Popen[str]) -> None:
     assert "Traceback" not in output
 
 
-def test_a_mistake_in_a_rank_is_one_sentence(runs: Path) -> None:
+def test_mistake_in_rank_is_printed_without_traceback(runs: Path) -> None:
     assert_mistake(start(command(runs, "stage=rl", "run=mistake", "policy=start", *TWO, *MISTAKE)))

@@ -115,7 +115,7 @@ def test_only_train_problems_reach_the_teacher(runs: Path) -> None:
         assert {row.pid for row in read_corrections(at / "corrections.parquet")} == train_pids
 
 
-def test_repeated_command_does_nothing(runs: Path) -> None:
+def test_repeated_command_runs_no_step(runs: Path) -> None:
     before = (runs / "demo/manifest.json").read_text()
     done = train(runs, "rounds=2")
     assert (runs / "demo/manifest.json").read_text() == before

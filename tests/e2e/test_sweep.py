@@ -146,8 +146,8 @@ def test_random_search_logs_one_wandb_group(runs: Path) -> None:
         assert summary["round-1/assess/supporting"] == row["metrics"]["supporting"]
 
 
-def test_sweep_mistakes_are_reported_before_anything_runs(runs: Path) -> None:
+def test_mistakes_in_a_sweep_are_reported_before_anything_runs(runs: Path) -> None:
     output = train(runs, "stage=rl", "rl.micro_batch_size=16,7,5", code=2)
-    assert output.count("no multiple of") == 2
+    assert output.count("not a multiple of") == 2
     assert not (runs / "demo/sweep").exists()
     assert "add -m" in train(runs, "stage=rl", "sweep=kl_clip", flags=(), code=2)

@@ -21,7 +21,7 @@ def config(*overrides: str) -> Config:
     return composed("experiment=demo", *overrides)
 
 
-def test_the_launch_commands_have_their_placeholders_filled_in(tmp_path: Path) -> None:
+def test_placeholders_of_launch_command_are_filled_in(tmp_path: Path) -> None:
     local = launch_command(config(), tmp_path, 1, 2)
     assert local == [sys.executable, "-m", "ares.launch.node", str(tmp_path)]
     srun = launch_command(config("launch=srun"), tmp_path, 3, 2)
@@ -29,15 +29,15 @@ def test_the_launch_commands_have_their_placeholders_filled_in(tmp_path: Path) -
     own = config("launch.command='mine -n {nodes} -d {devices} --at={task}'")
     assert launch_command(own, Path("/a b"), 2, 4) == ["mine", "-n", "2", "-d", "4", "--at=/a b"]
     with pytest.raises(
-        AresError, match=r"'gpus' is no placeholder; use \{python\}, \{task\}, \{nodes\}, \{devices\}"
+        AresError, match=r"'gpus' is not a placeholder; use \{python\}, \{task\}, \{nodes\}, \{devices\}"
     ):
         launch_command(config("launch.command='mine {gpus}'"), tmp_path, 2, 4)
 
 
-def test_a_command_that_runs_no_rank_is_refused(tmp_path: Path) -> None:
+def test_command_that_runs_no_rank_is_refused(tmp_path: Path) -> None:
     idle = config("launch.command='true {task}'")
     context = StepContext(tmp_path, "round-1/ppo", tmp_path, 1, idle, "")
-    with pytest.raises(AresError, match="has run no rank"):
+    with pytest.raises(AresError, match="ran no rank"):
         group.run_in_group(idle, context, "ppo")
 
 
@@ -45,7 +45,7 @@ def run(code: str, folder: Path) -> None:
     group._run_command([sys.executable, "-c", code], folder)
 
 
-def test_a_command_is_stopped_within_seconds_of_a_ranks_failure(tmp_path: Path, monkeypatch) -> None:
+def test_command_is_stopped_within_seconds_of_a_rank_failure(tmp_path: Path, monkeypatch) -> None:
     save(Failure(Severity.ERROR, 2.0, 3, "lost peer"), tmp_path / "failure-b.pkl")
     save(Failure(Severity.KILLED, 5.0, 5, "it was killed by SIGKILL"), tmp_path / "failure-a.pkl")
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
@@ -56,19 +56,19 @@ def test_a_command_is_stopped_within_seconds_of_a_ranks_failure(tmp_path: Path, 
     assert time.monotonic() - started < 5
 
 
-def test_the_mistake_of_a_rank_is_raised_as_it_is(tmp_path: Path) -> None:
+def test_mistake_in_rank_is_raised_unchanged(tmp_path: Path) -> None:
     save(Failure(Severity.KILLED, 1.0, 0, "killed"), tmp_path / "failure-a.pkl")
     save(Failure(Severity.MISTAKE, 2.0, 1, "no such data"), tmp_path / "failure-b.pkl")
     with pytest.raises(AresError, match=r"^no such data$"):
         run("raise SystemExit(1)", tmp_path)
 
 
-def test_a_command_that_fails_without_a_ranks_failure_is_named(tmp_path: Path) -> None:
+def test_error_shows_command_that_failed_without_rank_failure(tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match=r"SystemExit\(3\).* ended with exit code 3"):
         run("raise SystemExit(3)", tmp_path)
 
 
-def test_the_command_waits_on_an_open_stdin(tmp_path: Path) -> None:
+def test_stdin_of_command_stays_open(tmp_path: Path) -> None:
     code = "import select, sys; sys.exit(bool(select.select([0], [], [], 0.5)[0]))"
     run(code, tmp_path)  # does not raise: nothing to read and no end
 

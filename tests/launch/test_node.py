@@ -24,7 +24,7 @@ def failure(folder: Path, rank: int, code: int, error: str = "", at: float = 0.0
     return found
 
 
-def test_the_earliest_error_is_reported_with_its_traceback(tmp_path: Path) -> None:
+def test_earliest_error_is_reported_with_traceback(tmp_path: Path) -> None:
     failures = {
         0: failure(tmp_path, 0, 1, "RuntimeError: lost peer", at=7.9),
         1: failure(tmp_path, 1, 1, "ValueError: not finite", at=7.2),
@@ -34,7 +34,7 @@ def test_the_earliest_error_is_reported_with_its_traceback(tmp_path: Path) -> No
     assert (found.rank, found.message) == (1, "Traceback\nValueError: not finite")
 
 
-def test_a_mistake_is_reported_in_its_own_words(tmp_path: Path) -> None:
+def test_mistake_is_reported_without_traceback(tmp_path: Path) -> None:
     failures = {
         0: failure(tmp_path, 0, 1, "RuntimeError: lost peer", at=1.0),
         1: failure(tmp_path, 1, 2, "AresError: no such data", at=2.0),
@@ -43,7 +43,7 @@ def test_a_mistake_is_reported_in_its_own_words(tmp_path: Path) -> None:
     assert (found.severity, found.message) == (Severity.MISTAKE, "no such data")
 
 
-def test_a_killed_rank_is_the_cause_of_its_peers_errors(tmp_path: Path) -> None:
+def test_killed_rank_causes_errors_of_its_peers(tmp_path: Path) -> None:
     failures = {
         0: failure(tmp_path, 0, 1, "RuntimeError: lost peer", at=1.0),
         1: failure(tmp_path, 1, -signal.SIGKILL, at=1.0),
@@ -53,7 +53,7 @@ def test_a_killed_rank_is_the_cause_of_its_peers_errors(tmp_path: Path) -> None:
     assert found.message == "it was killed by SIGKILL"
 
 
-def test_a_rank_that_the_agent_had_to_kill_is_not_the_cause(tmp_path: Path) -> None:
+def test_rank_killed_by_the_agent_is_not_the_cause(tmp_path: Path) -> None:
     failures = {
         0: failure(tmp_path, 0, -signal.SIGKILL, at=4.0),
         1: failure(tmp_path, 1, 1, "ValueError: not finite", at=1.0),
@@ -62,7 +62,7 @@ def test_a_rank_that_the_agent_had_to_kill_is_not_the_cause(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("code", [3, -signal.SIGSEGV])
-def test_a_death_without_an_error_reports_the_end_of_the_log(tmp_path: Path, code: int) -> None:
+def test_death_without_error_reports_log_tail(tmp_path: Path, code: int) -> None:
     logs = tmp_path / "run_x" / "attempt_0" / "1"
     logs.mkdir(parents=True)
     (logs / "stderr.log").write_text("".join(f"line {number}\n" for number in range(100)))

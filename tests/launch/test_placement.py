@@ -43,14 +43,14 @@ def test_one_process_of_torchrun_starts_the_ranks_itself(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("stage", ["ppo", "sft", "rollout", "rationale", "generate", "lora"])
-def test_torchruns_processes_may_run_a_device_step(monkeypatch, stage: str) -> None:
+def test_torchrun_may_run_device_steps(monkeypatch, stage: str) -> None:
     torchrun(monkeypatch, 2)
     check_processes(composed(*TWO, f"stage={stage}"))
     torchrun(monkeypatch, 4)
     check_processes(composed(*FOUR, f"stage={stage}"))
 
 
-def test_torchrun_is_refused_a_stage_with_host_steps(monkeypatch) -> None:
+def test_stage_with_host_steps_is_refused_under_torchrun(monkeypatch) -> None:
     torchrun(monkeypatch, 2)
     message = refused(composed(*TWO, "stage=rl"))
     assert "score of stage=rl" in message
@@ -59,26 +59,26 @@ def test_torchrun_is_refused_a_stage_with_host_steps(monkeypatch) -> None:
     assert "launch=srun`" in refused(composed(*FOUR, "stage=rl"))
 
 
-def test_another_number_of_processes_than_devices_is_refused(monkeypatch) -> None:
+def test_process_count_must_equal_device_count(monkeypatch) -> None:
     torchrun(monkeypatch, 8)
     assert "8 processes were started" in refused(composed(*TWO, "stage=ppo"))
 
 
-def test_several_tasks_of_srun_are_refused(monkeypatch) -> None:
+def test_several_srun_tasks_are_refused(monkeypatch) -> None:
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     assert "srun started 4 processes" in refused(composed(*FOUR, "stage=ppo"))
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
     check_processes(composed(*FOUR))
 
 
-def test_several_nodes_need_a_launch_command_that_exists(monkeypatch, tmp_path) -> None:
+def test_several_nodes_need_existing_launch_command(monkeypatch, tmp_path) -> None:
     assert "launch=srun" in refused(composed(*FOUR, "launch=local"))
     check_processes(composed(*FOUR, "launch=local", "stage=score"))
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     assert "'srun', which is not on the PATH" in refused(composed(*FOUR))
 
 
-def test_the_suggested_command_keeps_what_was_typed_and_validates() -> None:
+def test_suggested_command_keeps_typed_settings_and_validates() -> None:
     asked = ["experiment=paper_scienceqa_base", "run=mine", "trainer.devices=4"]
     chosen = composed(*asked)
     words = command_for(chosen, 3).split()

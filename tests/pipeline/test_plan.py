@@ -124,7 +124,7 @@ def test_only_first_round_is_shared_by_the_jobs_of_a_sweep() -> None:
 
 @pytest.mark.parametrize("stage", options("stage"))
 def test_specs_are_consistent(stage: str) -> None:
-    """A step is found by its name, and what it reads is written by some step of the suite."""
+    """A step is found by its name, and some step of the suite writes each artefact that it reads."""
     specs = specs_of(stage_steps(stage))
     every = specs_of(name for other in options("stage") for name in stage_steps(other))
     written = {artefact for spec in every.values() for artefact in spec.writes} | {"data", "features"}
@@ -171,7 +171,7 @@ def test_unknown_step_is_refused(steps: str, message: str, filtering: None) -> N
         steps_of(demo(f"stage.steps=[{steps}]"))
 
 
-def test_artefact_that_nothing_writes_is_refused(filtering: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artefact_without_writer_is_refused(filtering: None, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = StepSpec("filtering", ("gold",), ("feedback",))
     monkeypatch.setattr(sys.modules["mine.filtering"], "SPEC", spec)
     with pytest.raises(AresError, match=r"final/filtering reads 'gold', which no step before it writes"):

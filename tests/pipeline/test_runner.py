@@ -184,7 +184,7 @@ def test_rl_settings_do_not_touch_rollouts(tmp_path, calls) -> None:
     assert "round-1/ppo" in calls
 
 
-def test_a_second_writer_is_refused(tmp_path, calls) -> None:
+def test_second_writer_is_refused(tmp_path, calls) -> None:
     root = tmp_path / "runs" / "demo"
     root.mkdir(parents=True)
     with FileLock(root / ".lock"), pytest.raises(AresError, match="another process"):

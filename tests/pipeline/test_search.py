@@ -5,7 +5,7 @@ from statistics import fmean
 
 import pytest
 
-from ares.config.command_line import problems_with
+from ares.config.command_line import mistakes_in
 from ares.config.schema import Config, SweepConfig
 from ares.pipeline.sweeps import jobs as sweep
 from ares.pipeline.sweeps.jobs import name_of, names_of
@@ -50,7 +50,7 @@ def test_draws_are_in_range_and_repeat_with_the_seed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "samples", "message"),
     [
-        (["stage=rl"], None, "none are given"),
+        (["stage=rl"], None, "no setting has them"),
         (["rl.lr=interval(0, 1)"], None, r"sweep\.samples"),
         (["rl.lr=tag(log, interval(0, 1))"], 3, "above 0"),
     ],
@@ -61,8 +61,8 @@ def test_impossible_sweeps_are_refused(arguments: list[str], samples: int | None
 
 
 def test_intervals_are_checked_like_values() -> None:
-    assert problems_with(["rl.lr=tag(log, interval(1e-5, 1e-3))"]) == []
-    assert len(problems_with(["rl.klcoef=interval(0, 1)"])) == 1
+    assert mistakes_in(["-m", "rl.lr=tag(log, interval(1e-5, 1e-3))"]) == []
+    assert len(mistakes_in(["-m", "rl.klcoef=interval(0, 1)"])) == 1
 
 
 def test_folder_of_a_job_lists_its_settings() -> None:

@@ -18,7 +18,7 @@ from ares.steps.prepare import prepared
 from tests.support.composed import composed
 from tests.support.recording import RecordedDict, recorded, settings
 
-# Where and how a run is computed, not what comes of it; and names of files whose contents are inputs.
+# Where and how a run is computed, which does not change its results; and paths of files whose contents are inputs.
 NOT_HASHED = (
     *("paths", "run", "on_change", "rounds", "policy", "stage", "doctor", "report", "logger", "sweep"),
     *("strategy", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.threads"),
@@ -81,7 +81,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Observed, dict[str, 
     return observed, configs
 
 
-def test_hash_holds_exactly_the_settings_that_the_step_reads(
+def test_hash_has_exactly_the_settings_that_the_step_reads(
     runs: tuple[Observed, dict[str, Config]],
 ) -> None:
     observed, configs = runs
@@ -152,7 +152,7 @@ def another(value: Any) -> Any:
     return value + 1 if isinstance(value, int | float) else "another"
 
 
-def test_data_of_other_contents_make_every_step_stale(
+def test_changed_data_makes_every_step_stale(
     runs: tuple[Observed, dict[str, Config]], tmp_path: Path
 ) -> None:
     _, configs = runs

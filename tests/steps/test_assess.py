@@ -1,4 +1,4 @@
-"""What `assess` finds in the rationales that `generate` has written."""
+"""The metrics of `assess` on rationales that `generate` wrote."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def items(tmp_path: Path) -> list:
     return generate(SIZES, 3)
 
 
-def test_sample_by_the_labels_of_its_sentences(tmp_path: Path, items: list) -> None:
+def test_sample_rationales_are_measured_by_sentence_labels(tmp_path: Path, items: list) -> None:
     said = {item.problem.pid: [sentence for sentence, _ in statements(item)] for item in items}
     texts = {pid: " ".join(["Solution:", *own, own[0]]) for pid, own in said.items()}
     texts[items[3].problem.pid] = ""
@@ -48,7 +48,7 @@ def test_sample_by_the_labels_of_its_sentences(tmp_path: Path, items: list) -> N
     assert "rouge_l" not in metrics
 
 
-def test_other_data_by_the_likeness_to_the_gold_rationale(tmp_path: Path, items: list) -> None:
+def test_other_rationales_are_measured_by_rouge_and_similarity(tmp_path: Path, items: list) -> None:
     config = composed("experiment=demo", "data=scienceqa", "rl.eval_questions=400")
     texts = {item.problem.pid: gold_rationale(item.problem) for item in items}
     texts[items[0].problem.pid] = "Solution: It is. It is."

@@ -1,4 +1,4 @@
-"""Curves survive a resumed fit, and wandb gets what a run is judged by."""
+"""Curves of resumed fits, and the metrics that wandb gets."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,13 @@ def configured(*overrides: str) -> Config:
     return composed("experiment=demo", *overrides)
 
 
+def started_fit(root: Path) -> tuple[StepContext, Path]:
+    """The context of a step whose fit has started, and the path of its metrics.csv."""
+    context = StepContext(root, "round-1/ppo", root / "round-1/ppo", 1, configured(), "0123456789abcdef")
+    context.checkpoints.mkdir(parents=True)
+    return context, root / "logs/round-1/ppo/metrics.csv"
+
+
 def log_steps(context: StepContext, steps: range, *, epoch: int, new: str | None = None) -> None:
     [logger] = loggers_of(context.config, context)
     logger.save()  # as Lightning does when a fit begins
@@ -26,19 +33,15 @@ def log_steps(context: StepContext, steps: range, *, epoch: int, new: str | None
     logger.finalize("success")
 
 
-def test_the_curves_of_a_resumed_fit_go_on(tmp_path: Path) -> None:
-    context = StepContext(
-        tmp_path, "round-1/ppo", tmp_path / "round-1/ppo", 1, configured(), "0123456789abcdef"
-    )
-    path = tmp_path / "logs/round-1/ppo/metrics.csv"
-    context.checkpoints.mkdir(parents=True)
+def test_resumed_fit_continues_curves(tmp_path: Path) -> None:
+    context, path = started_fit(tmp_path)
     log_steps(context, range(5), epoch=0)
     (context.checkpoints / "last.ckpt").touch()
     log_steps(context, range(3, 6), epoch=1, new="train/entropy")
     curves = read_curves(path)
     assert curves["round-1/ppo/train/loss"] == [[0, 0], [1, 1], [2, 2], [3, 13], [4, 14], [5, 15]]
     assert [step for step, _ in curves["round-1/ppo/train/entropy"]] == [3, 4, 5]
-    # A fit that was killed behind its end logs nothing and loses nothing.
+    # A fit that was killed after its end logs nothing and keeps its curves.
     before = path.read_text()
     log_steps(context, range(0), epoch=2)
     assert path.read_text() == before
@@ -49,12 +52,8 @@ def test_the_curves_of_a_resumed_fit_go_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("torn", ["7", "7,", "7,0.5,1"])
-def test_a_row_that_a_kill_has_torn_spoils_neither_report_nor_resumed_fit(tmp_path: Path, torn: str) -> None:
-    context = StepContext(
-        tmp_path, "round-1/ppo", tmp_path / "round-1/ppo", 1, configured(), "0123456789abcdef"
-    )
-    path = tmp_path / "logs/round-1/ppo/metrics.csv"
-    context.checkpoints.mkdir(parents=True)
+def test_half_written_row_is_ignored(tmp_path: Path, torn: str) -> None:
+    context, path = started_fit(tmp_path)
     log_steps(context, range(2), epoch=0)
     (context.checkpoints / "last.ckpt").touch()
     with path.open("a") as file:
@@ -64,7 +63,7 @@ def test_a_row_that_a_kill_has_torn_spoils_neither_report_nor_resumed_fit(tmp_pa
     assert read_curves(path) == {"round-1/ppo/train/loss": [[0, 0], [1, 1], [2, 12], [3, 13]]}
 
 
-def test_wandb_gets_the_metrics_of_every_step_and_the_configuration(tmp_path: Path, monkeypatch) -> None:
+def test_wandb_gets_metrics_of_all_steps_and_configuration(tmp_path: Path, monkeypatch) -> None:
     import wandb
 
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
@@ -80,7 +79,7 @@ def test_wandb_gets_the_metrics_of_every_step_and_the_configuration(tmp_path: Pa
     assert not (tmp_path / "wandb").exists()
     log_metrics(config, tmp_path, steps)
     wandb.finish()
-    wandb.teardown()  # returns when the file is whole
+    wandb.teardown()  # returns when the file is complete
     [log] = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     run, summary = run_and_summary(log)
     assert run["group"] == "search"

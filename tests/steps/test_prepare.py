@@ -1,4 +1,4 @@
-"""What prepare makes, and what makes it make something again."""
+"""What prepare writes, and which changes make it write something again."""
 
 import json
 from dataclasses import replace
@@ -45,7 +45,7 @@ def hub(tmp_path: Path) -> Path:
     return tmp_path / "hub"
 
 
-def test_from_nothing_to_features(hub: Path, tmp_path: Path) -> None:
+def test_prepare_fetches_data_and_extracts_features(hub: Path, tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     config = composed(runs, f"data.root={root}", f"data.hub={hub}")
     with pytest.raises(AresError, match=r"no data in .*stage=prepare data=scienceqa"):
@@ -57,11 +57,11 @@ def test_from_nothing_to_features(hub: Path, tmp_path: Path) -> None:
     assert found["data"] == root
     assert (root / "images/train-1/image.png").is_file()
     assert FeatureStore(found["features"]).get(["train-1"]).any()
-    # Data that are there are never fetched again.
+    # Existing data are never fetched again.
     prepare_alone(composed(runs, f"data.root={root}", "data.hub=/nowhere"))
 
 
-def test_a_fetch_killed_between_its_two_files_goes_on(
+def test_fetch_killed_between_its_two_files_resumes(
     hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(path: Path, value: object) -> None:
@@ -79,7 +79,7 @@ def test_a_fetch_killed_between_its_two_files_goes_on(
     assert prepare_alone(config)[0].startswith("problems: 3 (train 3, val 0, test 0)")
 
 
-def test_new_captions_change_the_data_but_not_the_features(hub: Path, tmp_path: Path) -> None:
+def test_new_captions_change_data_but_not_features(hub: Path, tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     config = composed(runs, f"data.root={root}", f"data.hub={hub}")
     prepare_alone(config)
@@ -92,7 +92,7 @@ def test_new_captions_change_the_data_but_not_the_features(hub: Path, tmp_path: 
         prepared(other, make=False)
 
 
-def test_other_texts_leave_the_features_as_they_are(hub: Path, tmp_path: Path) -> None:
+def test_changed_texts_keep_features(hub: Path, tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     config = composed(runs, f"data.root={root}", f"data.hub={hub}")
     prepare_alone(config)
@@ -112,7 +112,7 @@ def test_other_texts_leave_the_features_as_they_are(hub: Path, tmp_path: Path) -
     assert features.is_dir()
 
 
-def test_a_captioner_writes_the_captions_that_are_then_read(
+def test_captions_written_by_captioner_are_read(
     hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -131,7 +131,7 @@ def test_a_captioner_writes_the_captions_that_are_then_read(
     assert (tmp_path / "mine.json").is_file()
 
 
-def test_published_arrays_take_the_place_of_extraction(hub: Path, tmp_path: Path) -> None:
+def test_published_arrays_replace_extraction(hub: Path, tmp_path: Path) -> None:
     array = np.random.default_rng(0).normal(size=(2, 100, 256)).astype(np.float32)
     np.save(tmp_path / "detr.npy", array)
     (tmp_path / "name_map.json").write_text(json.dumps({"train-1": "1", "train-2": "0"}))
@@ -147,8 +147,8 @@ def test_published_arrays_take_the_place_of_extraction(hub: Path, tmp_path: Path
     assert np.array_equal(store.get(["train-2", "train-1"]), array)
 
 
-def test_what_is_published_by_id_is_refused_where_no_id_fits(hub: Path, tmp_path: Path) -> None:
-    """The hub's copy of ScienceQA has ids of its own: nothing would be found, and nothing said."""
+def test_published_files_without_matching_ids_are_refused(hub: Path, tmp_path: Path) -> None:
+    """The hub's copy of ScienceQA has other ids; without this check nothing would be found, silently."""
     root, runs = tmp_path / "data", tmp_path / "runs"
     np.save(tmp_path / "detr.npy", np.zeros((2, 100, 256), dtype=np.float32))
     (tmp_path / "name_map.json").write_text(json.dumps({"1": "1", "2": "0"}))
@@ -166,7 +166,9 @@ def test_what_is_published_by_id_is_refused_where_no_id_fits(hub: Path, tmp_path
 
 
 @pytest.mark.parametrize("named", ["features.arrays", "features.path"])
-def test_images_without_a_row_are_named_and_need_consent(hub: Path, tmp_path: Path, named: str) -> None:
+def test_images_without_imported_features_are_refused_unless_skipped(
+    hub: Path, tmp_path: Path, named: str
+) -> None:
     """Else the model would see zeros for them, without a word."""
     root, runs = tmp_path / "data", tmp_path / "runs"
     np.save(tmp_path / "detr.npy", np.ones((1, 100, 256), dtype=np.float32))
@@ -183,7 +185,7 @@ def test_images_without_a_row_are_named_and_need_consent(hub: Path, tmp_path: Pa
     assert lines[2] == "skipped: problem train-2, none are of its image"
 
 
-def test_skipped_images_are_named(hub: Path, tmp_path: Path) -> None:
+def test_skipped_images_are_listed(hub: Path, tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     prepare_alone(composed(runs, f"data.root={root}", f"data.hub={hub}", "features=none"))
     (root / "images/train-2/image.png").write_bytes(b"broken")
@@ -195,14 +197,14 @@ def test_skipped_images_are_named(hub: Path, tmp_path: Path) -> None:
     assert "skipped: problem train-2" in lines[2]
 
 
-def test_other_images_make_other_features(hub: Path, tmp_path: Path) -> None:
+def test_changed_images_are_extracted_again(hub: Path, tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     config = composed(runs, f"data.root={root}", f"data.hub={hub}")
     prepare_alone(config)
     before = FeatureStore(prepared(config, make=False)["features"])
     before.get(["train-1"])
     Image.new("RGB", (80, 64), "white").save(root / "images/train-2/image.png")
-    with pytest.raises(AresError, match="of other images than there are now"):
+    with pytest.raises(AresError, match="the images have changed since"):
         prepared(config, make=False)
     prepare_alone(config)
     after = FeatureStore(prepared(config, make=False)["features"])
@@ -211,7 +213,7 @@ def test_other_images_make_other_features(hub: Path, tmp_path: Path) -> None:
     assert after.sha256 != before.sha256
 
 
-def test_an_image_replaced_by_one_of_the_same_size_is_noticed(hub: Path, tmp_path: Path) -> None:
+def test_image_replaced_by_one_of_same_size_is_noticed(hub: Path, tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     config = composed(runs, f"data.root={root}", f"data.hub={hub}")
     prepare_alone(config)
@@ -219,14 +221,14 @@ def test_an_image_replaced_by_one_of_the_same_size_is_noticed(hub: Path, tmp_pat
     size = image.stat().st_size
     Image.new("RGB", (64, 64), (200, 0, 0)).save(image)
     assert image.stat().st_size == size
-    with pytest.raises(AresError, match="of other images than there are now"):
+    with pytest.raises(AresError, match="the images have changed since"):
         prepared(config, make=False)
     prepare_alone(config)
     found = FeatureStore(prepared(config, make=False)["features"]).get(["train-2"])
     assert found.reshape(-1, 784)[:, 0] == pytest.approx(200 / 127.5 - 1)
 
 
-def test_features_without_some_images_need_the_consent_of_every_run(hub: Path, tmp_path: Path) -> None:
+def test_incomplete_features_are_refused_unless_run_skips_images(hub: Path, tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     prepare_alone(composed(runs, f"data.root={root}", f"data.hub={hub}", "features=none"))
     whole = (root / "images/train-2/image.png").read_bytes()
@@ -242,7 +244,7 @@ def test_features_without_some_images_need_the_consent_of_every_run(hub: Path, t
     assert "features: 16 x 784 of 2 problems" in prepare_alone(config)[1]
 
 
-def test_replaced_weights_make_other_features(hub: Path, tmp_path: Path) -> None:
+def test_changed_weights_change_features_folder(hub: Path, tmp_path: Path) -> None:
     import timm
     import torch
 
@@ -263,9 +265,7 @@ def test_replaced_weights_make_other_features(hub: Path, tmp_path: Path) -> None
     assert not np.allclose(*found)
 
 
-def test_contents_of_images_enter_the_fingerprint_of_a_policy_that_reads_them(
-    hub: Path, tmp_path: Path
-) -> None:
+def test_fingerprint_of_policy_that_reads_images_has_their_contents(hub: Path, tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     config = composed(runs, f"data.root={root}", f"data.hub={hub}", "stage=rationale", "strategy=single")
     source = prepared(replace(config, features=replace(config.features, _target_=None)), make=True)

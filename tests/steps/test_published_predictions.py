@@ -39,7 +39,7 @@ def write(at: Path, split: str, preds: list[str], labels: list[str]) -> Path:
     return at
 
 
-def test_published_answers_are_scored_without_a_model_or_a_run(problems, tmp_path: Path) -> None:
+def test_published_answers_are_scored_without_model_or_run(problems, tmp_path: Path) -> None:
     found, splits = problems
     right = [found[pid].answer for pid in splits["test"]]
     labels = [f"The answer is ({LETTERS[answer]})." for answer in right]
@@ -64,7 +64,7 @@ def test_published_answers_are_scored_without_a_model_or_a_run(problems, tmp_pat
     assert "100" in (tmp_path / "runs/a/report.html").read_text()
 
 
-def test_answers_in_another_order_are_refused(problems, tmp_path: Path) -> None:
+def test_answers_in_different_order_are_refused(problems, tmp_path: Path) -> None:
     found, splits = problems
     labels = [f"The answer is ({LETTERS[found[pid].answer]})." for pid in splits["test"]]
     turned = [*labels[1:], labels[0]]
@@ -77,7 +77,7 @@ def test_answers_in_another_order_are_refused(problems, tmp_path: Path) -> None:
         run_stage(configured(tmp_path, "stage=evaluate", f"evaluate.predictions={tmp_path}"))
 
 
-def test_published_rationales_are_an_input_by_content(problems, tmp_path: Path) -> None:
+def test_changed_published_rationales_make_the_step_stale(problems, tmp_path: Path) -> None:
     found, splits = problems
     gold = {split: [found[pid].solution for pid in pids] for split, pids in splits.items()}
     policy = tmp_path / "policy"
@@ -100,8 +100,8 @@ def test_published_rationales_are_an_input_by_content(problems, tmp_path: Path) 
         run_stage(configured(tmp_path, *asked, "on_change=rerun"))
 
 
-def test_impossible_questions_are_refused_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(AresError, match=r"it is for stage=evaluate, not ares"):
+def test_unscorable_split_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(AresError, match=r"use it with stage=evaluate, not ares"):
         validate(configured(tmp_path, "evaluate.predictions=old"))
     with pytest.raises(AresError, match=r"withholds the answers.*evaluate\.split=val.*leaderboard\.json"):
         validate(configured(tmp_path, "data=aokvqa", "evaluate.split=test"))
@@ -117,18 +117,18 @@ def test_impossible_questions_are_refused_before_anything_runs(tmp_path: Path) -
     assert not (tmp_path / "runs/a/manifest.json").exists()
 
 
-def test_the_leaderboard_file_says_how_many_answers_it_lacks(problems, tmp_path: Path, capsys) -> None:
+def test_leaderboard_warning_counts_unreadable_answers(problems, tmp_path: Path, capsys) -> None:
     found, splits = problems
     rows = [Prediction(pid, "", "", n or None, False) for n, pid in enumerate(splits["test"][:2])]
     write_leaderboard(tmp_path / "board.json", found, rows)
-    assert "of 2 test questions 1 have no answer that can be read" in capsys.readouterr().err
+    assert "1 of 2 test questions have no readable answer" in capsys.readouterr().err
     board = read_json(tmp_path / "board.json")
     assert [board[row.pid]["multiple_choice"] in found[row.pid].choices for row in rows] == [True, True]
     write_leaderboard(tmp_path / "board.json", found, rows[1:])
     assert capsys.readouterr().err == ""
 
 
-def test_answers_are_exported_as_those_of_the_split_they_were_made_for(problems, tmp_path: Path) -> None:
+def test_answers_are_exported_under_their_own_split(problems, tmp_path: Path) -> None:
     found, splits = problems
     made = tmp_path / "predictions.jsonl"
     write_predictions(made, [Prediction(pid, "", f"Output {pid}.", None, False) for pid in splits["val"]])

@@ -64,7 +64,7 @@ def distinct(rows: list[Rollout]) -> list[int]:
     return [len({row.token_ids for row in rows if row.pid == pid}) for pid in PROBLEMS]
 
 
-def test_samples_of_an_unfiltered_policy_differ(policies, tmp_path, monkeypatch) -> None:
+def test_samples_of_unfiltered_policy_differ(policies, tmp_path, monkeypatch) -> None:
     rows = sampled(policies, tmp_path, monkeypatch)
     assert len(rows) == 4 * len(PROBLEMS)
     assert min(distinct(rows)) > 1
@@ -72,7 +72,7 @@ def test_samples_of_an_unfiltered_policy_differ(policies, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("option", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}], ids=str)
-def test_each_filter_reaches_the_sampler(policies, tmp_path, monkeypatch, option: dict[str, Any]) -> None:
+def test_sampling_settings_reach_the_sampler(policies, tmp_path, monkeypatch, option: dict[str, Any]) -> None:
     assert distinct(sampled(policies, tmp_path, monkeypatch, **option)) == [1] * len(PROBLEMS)
 
 
@@ -85,7 +85,7 @@ def reference_logprobs(policy: Any, tokenizer: Any, config: Config, row: Rollout
 
 
 @pytest.mark.parametrize(("reference", "name"), [("initial", "first"), ("round", "second")])
-def test_the_reference_of_a_second_round(policies, tmp_path, monkeypatch, reference: str, name: str) -> None:
+def test_reference_in_second_round(policies, tmp_path, monkeypatch, reference: str, name: str) -> None:
     rows = sampled(policies, tmp_path, monkeypatch, reference=reference)
     policy, tokenizer = (
         load_model(policies / name, dropout=0.0, features=False),
@@ -97,14 +97,14 @@ def test_the_reference_of_a_second_round(policies, tmp_path, monkeypatch, refere
         assert (row.ref_logprobs == row.logprobs) == (reference == "round")
 
 
-def test_the_seed_of_a_part_is_pinned() -> None:
+def test_part_seed_is_pinned() -> None:
     """`printf 7/1/3 | sha256sum`, the first 8 bytes."""
     assert part_seed(7, 1, 3) == 0x0036E785AE6D1AD9
     assert part_seed(0, 2, 10) == 0x0D5231E4A1922D58
 
 
 @pytest.mark.parametrize("neutral", [0.5, 0.2])
-def test_the_reward_is_the_score_above_neutral(policies, tmp_path, monkeypatch, neutral: float) -> None:
+def test_reward_is_score_minus_neutral(policies, tmp_path, monkeypatch, neutral: float) -> None:
     rows = sampled(policies, tmp_path, monkeypatch)
     config = configured(neutral=neutral, holdout=0.0)
     feedback = [Feedback(row.row_id, tuple(0.9 for _ in row.spans), "ok") for row in rows if row.spans]

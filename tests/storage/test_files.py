@@ -1,4 +1,4 @@
-"""Files are whole or absent, and read back as they were written."""
+"""Files are complete or absent, and read back as written."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def half_written_folder(path) -> None:
         raise Killed
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path) -> None:
+def test_failed_write_leaves_only_the_old_file(tmp_path) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
     with pytest.raises(Killed):
@@ -40,7 +40,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_others_may_read_what_was_written(tmp_path) -> None:
+def test_written_files_are_readable_by_others(tmp_path) -> None:
     with atomic_path(tmp_path / "a.txt") as file:
         file.write_text("1")
     with atomic_folder(tmp_path / "model"):
@@ -49,7 +49,7 @@ def test_others_may_read_what_was_written(tmp_path) -> None:
     assert (tmp_path / "model").stat().st_mode & 0o777 == 0o755
 
 
-def test_a_failed_folder_leaves_the_old_one(tmp_path) -> None:
+def test_failed_folder_write_leaves_the_old_folder(tmp_path) -> None:
     target = tmp_path / "model"
     with atomic_folder(target) as folder:
         (folder / "x").write_text("1")
@@ -59,14 +59,14 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_folder_replaces_the_old_one_whole(tmp_path) -> None:
+def test_new_folder_replaces_all_of_the_old_one(tmp_path) -> None:
     for name in ("a", "b"):
         with atomic_folder(tmp_path / "model") as folder:
             (folder / name).write_text(name)
     assert [p.name for p in (tmp_path / "model").iterdir()] == ["b"]
 
 
-def test_hash_of_a_folder_sees_names_and_contents_but_no_hidden_files(tmp_path) -> None:
+def test_hash_of_folder_covers_names_and_contents_of_visible_files(tmp_path) -> None:
     (tmp_path / "a").write_text("1")
     first = sha256_path(tmp_path)
     (tmp_path / ".lock").write_text("")
@@ -77,12 +77,12 @@ def test_hash_of_a_folder_sees_names_and_contents_but_no_hidden_files(tmp_path) 
     assert len({first, second, sha256_path(tmp_path)}) == 3
 
 
-def test_what_is_not_there_has_no_hash(tmp_path) -> None:
+def test_missing_path_has_no_hash(tmp_path) -> None:
     with pytest.raises(FileNotFoundError):
         sha256_path(tmp_path / "absent")
 
 
-def test_hash_does_not_depend_on_the_order_of_keys() -> None:
+def test_hash_does_not_depend_on_key_order() -> None:
     assert hash_of({"a": 1, "b": [1, 2]}) == hash_of({"b": [1, 2], "a": 1}) != hash_of({"a": 1, "b": [2, 1]})
 
 
@@ -97,7 +97,7 @@ def test_bad_json_names_file_and_line(tmp_path) -> None:
     assert read_json(tmp_path / "y.json") == {"ä": 1}
 
 
-def test_lines_end_at_newlines_alone(tmp_path) -> None:
+def test_jsonl_lines_end_only_at_newlines(tmp_path) -> None:
     rows = [{"text": "a\u2028b\u2029c\u0085d\re"}, {"text": "f"}]
     write_jsonl(tmp_path / "rows.jsonl", rows)
     assert read_jsonl(tmp_path / "rows.jsonl") == rows

@@ -39,13 +39,13 @@ def test_rows_read_back_as_written(name, tmp_path) -> None:
     assert getattr(tables, f"read_{name}")(tmp_path / "rows") == ROWS[name]
 
 
-def test_rollouts_read_back_in_the_order_of_their_parts(tmp_path) -> None:
+def test_rollouts_read_back_in_part_order(tmp_path) -> None:
     for number in (0, 1, 10, 2):
         tables.write_rollouts(tmp_path / f"part-{number}.parquet", [replace(ROLLOUT, row_id=f"{number}/0")])
     assert tables.read_rollouts(tmp_path) == [replace(ROLLOUT, row_id=f"{n}/0") for n in (0, 1, 2, 10)]
 
 
-def test_a_table_carries_what_made_it(tmp_path) -> None:
+def test_table_has_metadata(tmp_path) -> None:
     path = tmp_path / "feedback.parquet"
     tables.write_feedback(path, ROWS["feedback"], {"ares.hash": "h"})
     assert pq.read_schema(path).metadata[b"ares.hash"] == b"h"

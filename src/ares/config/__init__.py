@@ -1,1 +1,1 @@
-"""The typed configuration: its schema, how it is composed, what is impossible in it, and the command line."""
+"""The typed configuration: schema, composition, validation, and the command line."""

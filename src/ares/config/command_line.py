@@ -1,4 +1,4 @@
-"""Mistakes in a command line, all at once, each with what to type instead."""
+"""Finds all mistakes of a command line at once, each with a suggestion."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,10 +24,10 @@ _FLAGS = ("--help", "--cfg", "--multirun", "--info", "--hydra-help", "--config-d
 
 
 def mistakes_in(arguments: Sequence[str]) -> list[str]:
-    """One sentence for each mistake in a command line; none if there is none."""
+    """One sentence for each mistake in a command line."""
     parsed, unknown = get_args_parser().parse_known_args(arguments)
     if parsed.shell_completion or parsed.config_path or parsed.config_name or parsed.experimental_rerun:
-        return []  # another program's configuration, or nothing is run
+        return []  # another configuration than ours, or no run
     flags = [text for text in unknown if text.startswith("-")]
     found = [f"There is no flag {flag}.{suggest(flag, _FLAGS)}" for flag in flags]
     if unknown and not flags:
@@ -43,14 +43,9 @@ def mistakes_in(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def problems_with(settings: Sequence[str]) -> list[str]:
-    """One sentence for each mistake in settings (`key=value`), which may be swept."""
-    return mistakes_in(["--multirun", *settings])
-
-
 @contextmanager
 def _hydra(search_path: Sequence[str]) -> Iterator[None]:
-    """Hydra with our configuration and the folders of a `search_path`."""
+    """Initializes Hydra with our configuration and the folders of a `search_path`."""
     register_schema()
     version.setbase("1.3")
     path = create_config_search_path(str(folder()))
@@ -64,17 +59,17 @@ def _hydra(search_path: Sequence[str]) -> Iterator[None]:
 
 
 class _CommandLine:
-    """The settings of a command line as they are checked, one after the other, on what is right so far."""
+    """Checks the settings of a command line one after the other; the correct ones are applied."""
 
     def __init__(self, settings: Sequence[str]) -> None:
         self.found: list[str] = []
-        self.failed: set[str] = set()  # keys whose value is wrong, and groups whose option is
+        self.failed: set[str] = set()  # keys with a wrong value, groups with an unknown option
         self.search_path: list[str] = []
         self.overrides = self._parsed(settings)
         self.swept = [str(o.input_line) for o in self.overrides if o.is_sweep_override()]
 
     def mistakes(self) -> list[str]:
-        """A sentence for each mistake, first of options, then of values, then of combinations."""
+        """One sentence for each mistake: first options, then values, then combinations."""
         groups = set(GlobalHydra.instance().config_loader().list_groups(""))
         chosen = [o for o in self.overrides if o.key_or_group in groups]
         try:
@@ -93,7 +88,7 @@ class _CommandLine:
             return [*self.found, _first_line(error)]
         self.found += impossible_values(config)
         if not self.failed & groups and not self.swept:
-            # Apart from what rests on a setting that is wrong.
+            # Except those with a setting that is already reported.
             combinations = impossible_combinations(config)
             self.found += [text for text in combinations if not any(key in text for key in self.failed)]
         return self.found
@@ -115,7 +110,7 @@ class _CommandLine:
         return found
 
     def _options(self, chosen: Sequence[Override]) -> list[str]:
-        """The choices of options with which the configuration is composed; of a sweep, the first."""
+        """The options to compose the configuration with; of swept ones, the first."""
         kept = []
         for override in chosen:
             group, right = override.key_or_group, []
@@ -128,7 +123,7 @@ class _CommandLine:
                     f"{group}={value}: there is no such {group}; choose from {', '.join(known)}."
                     f"{suggest(str(value), known)}"
                 )
-                # The rest is checked as if the suggestion had been typed.
+                # Check the rest as if the suggestion had been typed.
                 if meant := nearest(str(value), known):
                     right.append(meant)
                 else:
@@ -151,7 +146,7 @@ class _CommandLine:
 
 
 def _wrong_sign(cfg: DictConfig, override: Override) -> str | None:
-    """What is wrong with the ~ or + of a setting."""
+    """The mistake in the ~ or + of a setting, if any."""
     if override.is_delete():
         return f"{override.input_line}: keys cannot be removed; give another value."
     there = OmegaConf.select(cfg, override.key_or_group) is not None
@@ -163,11 +158,10 @@ def _wrong_sign(cfg: DictConfig, override: Override) -> str | None:
 def _problems_with_setting(
     cfg: DictConfig, override: Override, value: Any, known: Sequence[str]
 ) -> list[str]:
-    """What is wrong with one value of a setting; a value that is right is put into the configuration."""
+    """The mistakes in one value of a setting; a correct value is applied to the configuration."""
     key = override.key_or_group
     adds = override.is_add() and key.split(".")[0] in (*OPTIONS, "sweep")
-    problems = list(problems_with_value(cfg, key, value))
-    if problems:
+    if problems := list(problems_with_value(cfg, key, value)):
         return problems
     try:
         OmegaConf.update(cfg, key, value, force_add=adds or override.is_force_add())
@@ -185,7 +179,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _values(override: Override) -> list[Any]:
-    """The values of an override; of a sweep, all that it lists, or the ends of its interval."""
+    """The values of an override; of a sweep, all listed values or the ends of its interval."""
     if not override.is_sweep_override():
         return [override.value()]
     if override.is_discrete_sweep():

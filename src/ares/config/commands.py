@@ -1,4 +1,4 @@
-"""Commands for messages: what the user typed, with a few settings replaced."""
+"""Suggested commands: what the user typed, with a few settings replaced."""
 
 import shlex
 
@@ -9,12 +9,12 @@ from omegaconf import OmegaConf
 
 
 def typed() -> list[str]:
-    """The settings of this process's command line; none outside a run that Hydra started."""
+    """The settings of this process's command line; empty if Hydra did not start it."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def is_sweep() -> bool:
-    """Whether this process runs a sweep rather than one of its jobs, which have a number."""
+    """Whether this process runs a sweep, not one of its jobs (which have a number)."""
     if not HydraConfig.initialized():
         return False
     hydra = HydraConfig.get()
@@ -27,9 +27,9 @@ def is_swept(setting: str) -> bool:
 
 
 def command(stage: str, **settings: str) -> str:
-    """`python train.py stage=<stage> …` with everything else that was typed, and `settings` replaced.
+    """`python train.py stage=<stage> …` with the other settings that were typed, and `settings` replaced.
 
-    Swept settings are left out. Outside a run that Hydra started: only the stage and `settings`.
+    Swept settings are left out. If Hydra did not start this process: only the stage and `settings`.
     """
     replaced = {"stage", "doctor.stage", *settings}
     kept = [override for override in typed() if _key(override) not in replaced]

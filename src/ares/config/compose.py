@@ -1,4 +1,4 @@
-"""How Hydra's composed configuration becomes typed blocks, and where its files are."""
+"""Converts Hydra's composed configuration into typed blocks; finds its files."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -23,7 +23,7 @@ OPTIONS: Mapping[str, type[Option]] = {
 
 @dataclass
 class _Composed(Config):
-    """The configuration as Hydra composes it: an option has the keys of its file, its arguments among them."""
+    """The configuration as Hydra composes it: an option has the keys of its file, including its arguments."""
 
     data: Any = None
     model: Any = None
@@ -38,14 +38,14 @@ def register_schema() -> None:
 
 
 def folder() -> Path:
-    """The folder of YAML files: inside an installed package, else at the root of the repository."""
+    """The folder of the YAML files: in an installed package, otherwise at the root of the repository."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
 def options(group: str) -> list[str]:
-    """The files of a configuration group, without their ending; while Hydra runs, those of its search path."""
+    """The names of a configuration group's files; while Hydra runs, of its whole search path."""
     if GlobalHydra.instance().is_initialized():
         typed = list(HydraConfig.get().overrides.hydra) if HydraConfig.initialized() else []
         return GlobalHydra.instance().config_loader().get_group_options(group, overrides=typed)
@@ -53,9 +53,9 @@ def options(group: str) -> list[str]:
 
 
 def to_config(cfg: DictConfig | ListConfig) -> Config:
-    """The composed configuration, or what `to_plain` gave, as typed blocks.
+    """The composed configuration, or the output of `to_plain`, as typed blocks.
 
-    Raises OmegaConf's errors for a value of the wrong type and an interpolation that leads nowhere.
+    Raises OmegaConf's errors for a value of the wrong type and for a broken interpolation.
     """
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     for group, block in OPTIONS.items():
@@ -73,22 +73,18 @@ def to_plain(config: Config) -> dict[str, Any]:
 
 
 def _split(block: type[Option], values: Mapping[str, Any]) -> dict[str, Any]:
-    """An option's values with those that are no fields of its block under `arguments`."""
+    """An option's values; those that are not fields of its block are moved into `arguments`."""
     names = {item.name for item in fields(block)}
     own = {key: value for key, value in values.items() if key in names}
     rest = {key: value for key, value in values.items() if key not in names}
-    if block(_target_=own.get("_target_")).is_own:
-        rest |= _converted(known_arguments(block), rest)
+    known = known_arguments(block)
+    if known and block(_target_=own.get("_target_")).is_own:
+        checked = {item.name: rest[item.name] for item in fields(known) if item.name in rest}
+        typed: Any = OmegaConf.merge(OmegaConf.structured(known), checked)
+        rest |= {name: typed[name] for name in checked}
     return {**own, "arguments": {**rest, **own.get("arguments", {})}}
-
-
-def _converted(known: type | None, values: Mapping[str, Any]) -> dict[str, Any]:
-    found = {item.name: values[item.name] for item in fields(known) if item.name in values} if known else {}
-    typed: Any = OmegaConf.merge(OmegaConf.structured(known), found) if found else {}
-    return {name: typed[name] for name in found}
 
 
 def known_arguments(block: type[Option]) -> type | None:
     """The dataclass of an option's known arguments."""
-    [item] = (item for item in fields(block) if item.name == "arguments")
-    return item.metadata.get("known")
+    return block.__dataclass_fields__["arguments"].metadata.get("known")

@@ -1,4 +1,4 @@
-"""Field metadata of the schema: the range of a number and the choices of a word."""
+"""Field metadata of the schema: ranges of numbers and choices of words."""
 
 import math
 from collections.abc import Iterator
@@ -32,32 +32,19 @@ class Bounds:
     def __str__(self) -> str:
         if self.at_least is not None and self.at_most is not None:
             return f"between {self.at_least} and {self.at_most}"
-        limits = {
-            "of at least": self.at_least,
-            "above": self.above,
-            "of at most": self.at_most,
-            "below": self.below,
-        }
-        return " and ".join(f"{words} {limit}" for words, limit in limits.items() if limit is not None)
+        words = {"at_least": "of at least", "above": "above", "at_most": "of at most", "below": "below"}
+        limits = {words[name]: limit for name, limit in vars(self).items() if limit is not None}
+        return " and ".join(f"{text} {limit}" for text, limit in limits.items())
 
 
-def bounded(
-    default: float | None,
-    *,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-) -> Any:
-    """A dataclass field for a number with a range."""
-    return field(default=default, metadata={"bounds": Bounds(at_least, above, at_most, below)})
+def bounded(default: float | None, **limits: float) -> Any:
+    """A dataclass field for a number within `limits`, which are the fields of `Bounds`."""
+    return field(default=default, metadata={"bounds": Bounds(**limits)})
 
 
 def choice(*choices: str, default: str | None = None, note: str = "") -> Any:
-    """A dataclass field for one of some words, the first by default; `note` is added to a refusal."""
-    return field(
-        default=choices[0] if default is None else default, metadata={"choices": choices, "note": note}
-    )
+    """A dataclass field for one of several words, the first by default; `note` is added to the error message."""
+    return field(default=default or choices[0], metadata={"choices": choices, "note": note})
 
 
 def file_of(group: str, default: str) -> Any:
@@ -71,7 +58,7 @@ def block_of(item: Field[Any]) -> type | None:
 
 
 def requirement(item: Field[Any]) -> str:
-    """What a field's value must be, in words: "a whole number of at least 1, or null"."""
+    """A description of a field's possible values, such as "a whole number of at least 1, or null"."""
     kinds = [kind for kind in get_args(item.type) if kind is not NoneType] or [item.type]
     kind = get_origin(kinds[0]) or kinds[0]
     bounds = item.metadata.get("bounds")
@@ -80,12 +67,12 @@ def requirement(item: Field[Any]) -> str:
 
 
 def is_optional(item: Field[Any]) -> bool:
-    """Whether null is a value of the field."""
+    """Whether the field may be null."""
     return NoneType in get_args(item.type)
 
 
 def leaves(block: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
-    """The dotted key, field and value of every setting of a block that has a field."""
+    """The dotted key, field and value of every setting in a block, checked arguments included."""
     for item in fields(block):
         key, value = prefix + item.name, getattr(block, item.name)
         if is_dataclass(value):

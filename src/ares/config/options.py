@@ -1,4 +1,4 @@
-"""The groups whose files are open: data, model, features, teacher and strategy."""
+"""The groups whose files may have further keys: data, model, features, teacher and strategy."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +11,8 @@ from ares.types import AresError
 class Option:
     """The chosen file of a group.
 
-    The fields are what the suite itself reads. All other keys of the file are the `arguments` with which the
-    class or function `_target_` is called, so that a new one takes no change here;
-    those that the field's metadata knows are checked.
+    The fields are read by the suite itself. All other keys of the file are `arguments` of the class or function
+    `_target_`, so that a new one needs no change here; those listed in the field's metadata are checked.
     """
 
     name: str = ""
@@ -22,27 +21,26 @@ class Option:
 
     @property
     def is_own(self) -> bool:
-        """Whether `_target_` is part of this package, so that its known arguments can be checked."""
+        """Whether `_target_` is part of this package; only then are known arguments checked."""
         return (self._target_ or "").startswith("ares.")
 
     def build(self, *positional: Any, **further: Any) -> Any:
-        """Calls `_target_` with the option's arguments. Raises AresError where there is no such thing."""
+        """Calls `_target_` with the option's arguments. Raises AresError if it cannot be imported."""
         from hydra.utils import get_object
 
         # instantiate() would wrap the errors that the target raises.
         try:
             target = get_object(self._target_ or "")
         except (ImportError, ValueError) as error:
-            reason = str(error).splitlines()[0]
             raise AresError(
-                f"{self.name}: _target_={self._target_} cannot be imported ({reason})."
+                f"{self.name}: _target_={self._target_} cannot be imported ({str(error).splitlines()[0]})."
             ) from error
         return target(*positional, **self.arguments, **further)
 
 
 @dataclass
 class SizesConfig:
-    """How many problems are generated for each split."""
+    """The number of generated problems in each split."""
 
     train: int = bounded(600, at_least=1)
     val: int = bounded(150, at_least=0)
@@ -51,7 +49,7 @@ class SizesConfig:
 
 @dataclass
 class CaptionerConfig:
-    """The image-to-text model (folder or hub id) that writes captions; null: none."""
+    """The image-to-text model (folder or hub id) that writes captions, null for none."""
 
     model: str | None = None
     prompt: str | None = None
@@ -71,7 +69,7 @@ class ReaderArguments:
 
 @dataclass
 class DataConfig(Option):
-    """`root`: where the files are, or go from `hub`; `captions`: null for captions.json in `root`."""
+    """`root`: the folder of the files, filled from `hub` if empty; `captions`: null for captions.json in `root`."""
 
     root: str | None = None
     hub: str | None = None
@@ -145,7 +143,7 @@ class TeacherArguments:
 
 @dataclass
 class TeacherConfig(Option):
-    """When a step that asks the Teacher stops: too many unusable replies, too much money, a dry run."""
+    """Limits of a step that asks the Teacher (fraction of unusable replies, US dollars), and whether to ask at all."""
 
     max_quarantine: float = bounded(0.02, at_least=0, at_most=1)
     max_usd: float | None = bounded(None, at_least=0)
@@ -160,6 +158,6 @@ class TimeoutConfig:
 
 @dataclass
 class StrategyConfig(Option):
-    """Lightning's strategy; `timeout`: of a collective. No rank ever waits in one for the Teacher."""
+    """Lightning's strategy; `timeout` applies to collectives, in which no rank ever waits for the Teacher."""
 
     timeout: TimeoutConfig = field(default_factory=TimeoutConfig)

@@ -1,4 +1,4 @@
-"""The typed configuration: one block per step, with defaults, ranges and choices; conf/ holds what differs."""
+"""The typed configuration: one block per step, with defaults, ranges and choices; conf/ overrides the defaults."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ class PathsConfig:
 
 @dataclass
 class TextConfig:
-    """How a problem becomes a prompt. `newline=escape` reproduces the original's literal backslash-n."""
+    """The format of prompts. `newline=escape` reproduces the original's literal backslash-n."""
 
     newline: str = choice("space", "escape")
     use_caption: bool = True
@@ -23,7 +23,7 @@ class TextConfig:
 
 @dataclass
 class TokenizerConfig:
-    """`path`: a folder or hub id, null for the model's own; `vocab_size` where one is trained."""
+    """`path`: a folder or hub id, null for the model's own; `vocab_size`: of a tokenizer that is trained."""
 
     path: str | None = None
     vocab_size: int = bounded(4096, at_least=1)
@@ -59,7 +59,7 @@ class GenerateConfig:
 
 @dataclass
 class RlLoraConfig:
-    """RL on an adapter of rank `r`, which is merged afterwards; 0: on all weights."""
+    """RL on an adapter of rank `r`, which is merged afterwards; `r=0` trains all weights."""
 
     r: int = bounded(0, at_least=0)
     alpha: int = bounded(128, at_least=1)
@@ -68,9 +68,9 @@ class RlLoraConfig:
 
 @dataclass
 class RlConfig:
-    """Rollout and PPO. Defaults: design §6; the paper's values are in experiment/paper_*."""
+    """Rollout and RL. The paper's values are in conf/experiment/paper_*; docs/algorithm.md gives formulas."""
 
-    # rollout; `questions`: how many train questions, from the first, each round samples (null: all)
+    # rollout; `questions`: the number of train questions, from the first, sampled in each round (null: all)
     questions: int | None = bounded(None, at_least=1)
     k: int = bounded(4, at_least=1)
     top_k: int = bounded(0, at_least=0)
@@ -116,14 +116,14 @@ class RlConfig:
 
 @dataclass
 class CorrectConfig:
-    """`on_quarantine`: drop the problem from sft, or keep the model's own rationale. Never the gold one."""
+    """`on_quarantine`: drop the problem from sft, or train on the model's own rationale (never on the gold one)."""
 
     on_quarantine: str = choice("drop", "keep_own")
 
 
 @dataclass
 class LoraConfig(FitConfig):
-    """The fine-tuning of an adapter of rank `r` on the `targets`; `dropout` is the adapter's."""
+    """Fine-tuning of an adapter of rank `r` on the `targets`; `dropout` is the adapter's."""
 
     r: int = bounded(64, at_least=1)
     alpha: int = bounded(128, at_least=1)
@@ -149,7 +149,7 @@ class EvaluateConfig:
 
 @dataclass
 class JudgeConfig:
-    """`against`: the run, or its file of rationales, to compare with; `questions`: of the split, the first (null: all)."""
+    """`against`: the run, or the file of rationales, to compare with; `questions`: the number of questions (null: all)."""
 
     against: str | None = None
     split: str = choice("train", "val", "test", default="test")
@@ -170,7 +170,7 @@ class DoctorConfig:
 
 @dataclass
 class TrainerConfig:
-    """`threads`: processor threads of torch, null for its own choice; small models are quickest with one or two."""
+    """`threads`: CPU threads of torch, null for its default; small models are fastest with one or two."""
 
     devices: int = bounded(1, at_least=1)
     num_nodes: int = bounded(1, at_least=1)
@@ -181,7 +181,7 @@ class TrainerConfig:
 
 @dataclass
 class LaunchConfig:
-    """`command` starts a device step's ranks, without a shell; it may hold {python}, {task}, {nodes} and {devices}."""
+    """`command` starts the ranks of a device step, without a shell; placeholders: {python}, {task}, {nodes}, {devices}."""
 
     name: str = "local"
     command: str = "{python} -m ares.launch.node {task}"
@@ -197,9 +197,9 @@ class LoggerConfig:
 
 @dataclass
 class SweepConfig:
-    """`params`: swept settings in addition to the command line's (key: Hydra's sweep syntax); `of`: a job's sweep.
+    """`params`: swept settings in addition to the command line's, in Hydra's syntax; `of`: the sweep of a job.
 
-    `samples`: null tries every combination, a number draws as many settings from `seed`.
+    `samples`: null for every combination, a number for that many random draws with `seed`.
     """
 
     params: dict[str, str] = field(default_factory=dict)
@@ -210,7 +210,7 @@ class SweepConfig:
 
 @dataclass
 class StageConfig:
-    """What the user types is a stage: a list of steps."""
+    """A stage, which the user types, is a list of steps."""
 
     name: str = "ares"
     steps: list[str] = field(default_factory=list)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 
 def nearest(word: str, candidates: Sequence[str]) -> str | None:
-    """The candidate that a misspelled word most likely stands for, None where nothing is close."""
-    # A misspelled last part is likelier than a wrong block: compare full keys and, failing that, last parts.
+    """The candidate closest to a misspelled word, None if none is close."""
+    # A misspelled last part is likelier than a wrong block: compare full keys first, then last parts.
     close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
     if not close:
         tails = {candidate.rsplit(".", 1)[-1]: candidate for candidate in candidates}
@@ -15,6 +15,6 @@ def nearest(word: str, candidates: Sequence[str]) -> str | None:
 
 
 def suggest(word: str, candidates: Sequence[str]) -> str:
-    """` Did you mean …?` for a misspelled word, empty where nothing is close."""
+    """` Did you mean …?` for a misspelled word, empty if no candidate is close."""
     close = nearest(word, candidates)
     return f" Did you mean {close!r}?" if close else ""

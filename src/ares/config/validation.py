@@ -1,4 +1,4 @@
-"""What is impossible in a composed configuration: all mistakes at once, with what to type instead."""
+"""Finds all impossible values and combinations of a composed configuration, with suggestions."""
 
 import math
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from ares.types import AresError
 
 
 def impossible_values(config: Config) -> Iterator[str]:
-    """A sentence for each setting whose value is impossible by itself."""
+    """One sentence for each value that is impossible by itself."""
     yield from filter(None, (refusal(*leaf) for leaf in leaves(config)))
     if not config.run.strip("/") or Path(config.run).parts[0] == "shared":
         yield f"run={config.run}: choose another name; `shared` in paths.runs belongs to all runs."
 
 
 def impossible_combinations(config: Config) -> Iterator[str]:
-    """A sentence for each set of settings that cannot go together."""
+    """One sentence for each combination of settings that is impossible."""
     devices = config.trainer.devices * config.trainer.num_nodes
     for name in ("rationale", "rl", "sft", "lora"):
         block = getattr(config, name)
@@ -27,10 +27,10 @@ def impossible_combinations(config: Config) -> Iterator[str]:
     if config.strategy.name == "single" and devices > 1:
         yield f"strategy=single runs on one device, not {devices}; use strategy=ddp or trainer.devices=1."
     if config.strategy.name == "fsdp" and (config.rl.lora.r or config.rl.share_trunk):
-        yield "strategy=fsdp shards whole models: with rl.lora.r or rl.share_trunk use strategy=ddp."
+        yield "strategy=fsdp shards full models: with rl.lora.r or rl.share_trunk use strategy=ddp."
     asked = config.doctor.stage if config.stage.name == "doctor" else config.stage.name
     if config.evaluate.predictions and asked != "evaluate":
-        yield f"evaluate.predictions scores published answers without a model: it is for stage=evaluate, not {asked}."
+        yield f"evaluate.predictions scores published answers without a model; use it with stage=evaluate, not {asked}."
     if config.data.name == "aokvqa" and config.evaluate.split == "test":
         yield (
             "evaluate.split=test: A-OKVQA withholds the answers of its test split; use evaluate.split=val, and "
@@ -47,7 +47,7 @@ def _batches(name: str, global_size: int, micro_size: int, devices: int) -> Iter
         )
     elif per_device % min(per_device, micro_size):
         yield (
-            f"{name}.global_batch_size={global_size} is no multiple of {name}.micro_batch_size="
+            f"{name}.global_batch_size={global_size} is not a multiple of {name}.micro_batch_size="
             f"{micro_size} x {devices} devices; use {name}.micro_batch_size={math.gcd(per_device, micro_size)}."
         )
 
@@ -60,7 +60,7 @@ def validate(config: Config) -> None:
 
 
 def warnings_of(config: Config) -> list[str]:
-    """What is possible but seldom intended."""
+    """Warnings about settings that are possible but rarely intended."""
     found = []
     if config.rl.top_k > 0 or config.rl.top_p < 1.0:
         found.append(

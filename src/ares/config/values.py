@@ -1,4 +1,4 @@
-"""One setting's value against the schema: its type, its range, its choices."""
+"""Checks the value of one setting against the schema: type, range and choices."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from ares.config.suggestions import suggest
 
 
 def refusal(key: str, item: Field[Any], value: Any) -> str | None:
-    """A sentence for a value outside its field's range or choices, None for a possible one."""
+    """A sentence about a value outside its field's range or choices, None for a possible value."""
     group = item.metadata.get("group")
     choices = options(group) if group else item.metadata.get("choices", ())
     bounds = item.metadata.get("bounds")
@@ -31,13 +31,12 @@ def refusal(key: str, item: Field[Any], value: Any) -> str | None:
 
 
 def problems_with_value(cfg: DictConfig, key: str, value: Any) -> Iterator[str]:
-    """What is wrong with a setting's value."""
+    """The mistakes in a setting's value."""
     if isinstance(value, str) and "${" in value:
         return
     block, item = _owner(cfg, key)
     if item is None:
-        words = _other_kind(OmegaConf.select(cfg, key), value)
-        if words:
+        if words := _other_kind(OmegaConf.select(cfg, key), value):
             yield f"{key}={shown(value)}: it must be {words}."
         return
     if block_of(item) and isinstance(value, dict):
@@ -55,7 +54,7 @@ def problems_with_value(cfg: DictConfig, key: str, value: Any) -> Iterator[str]:
 
 
 def _owner(cfg: DictConfig, key: str) -> tuple[type | None, Field[Any] | None]:
-    """The block that has a key's field, and the field; None where the schema leaves the key open."""
+    """The block of a key's field, and the field; None for a key that is not in the schema."""
     block: type | None = Config
     *parts, last = key.split(".")
     for part in parts:
@@ -80,7 +79,7 @@ def _field(block: type | None, name: str) -> Field[Any] | None:
 
 
 def _other_kind(default: Any, value: Any) -> str | None:
-    """What a value must be to be of its default's kind, None if it is."""
+    """What a value must be to match the type of its default, None if it does."""
     kinds: Mapping[str, tuple[type, ...]] = {
         "true or false": (bool,),
         "a number": (int, float),

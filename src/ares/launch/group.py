@@ -1,7 +1,7 @@
-"""Runs a device step on several ranks, which start and end with it.
+"""Runs a device step on several ranks, which start and end with the step.
 
-The orchestrator joins no process group and touches no GPU, so nothing that it waits for (the Teacher takes hours) can
-time a collective out.
+The orchestrator joins no process group and touches no GPU, so that no collective times out while it waits for the
+Teacher, which may take hours.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class StepFailed(RuntimeError):
 
 
 class Severity(enum.IntEnum):
-    """What a rank's failure says about the cause: the lowest of several is the one to report."""
+    """How a rank failed; of several failures the one with the lowest severity is reported."""
 
     MISTAKE = 0
     KILLED = 1
@@ -38,7 +38,7 @@ class Severity(enum.IntEnum):
 
 
 class Failure(NamedTuple):
-    """How a rank failed, `time` in seconds since the epoch; the smallest of several caused the others."""
+    """A rank's failure, `time` in seconds since the epoch; the smallest of several is the cause of the others."""
 
     severity: Severity
     time: float
@@ -49,22 +49,22 @@ class Failure(NamedTuple):
 def run_in_group(config: Config, context: StepContext, step: str, *, alone: bool = False) -> StepResult:
     """Runs a step on `trainer.num_nodes` x `trainer.devices` ranks, or `alone` on one; returns when all have ended.
 
-    The ranks are this process's own group where torchrun started it. Raises AresError where a rank did, else
-    StepFailed with the error of the rank that failed first; no rank is left running either way.
+    If torchrun started this process, its group runs the step. Raises AresError if a rank raised one, otherwise
+    StepFailed with the error of the rank that failed first; all ranks have ended either way.
     """
     nodes, devices = (1, 1) if alone else (config.trainer.num_nodes, config.trainer.devices)
     task = Task(step, context, nodes, devices)
     if world_size() > 1:
         return run_task(gather(task)[0])
     root = context.root / ".launch"
-    shutil.rmtree(root, ignore_errors=True)  # what a killed run left
+    shutil.rmtree(root, ignore_errors=True)  # leftovers of a killed run
     folder = root / uuid.uuid4().hex[:12]
     folder.mkdir(parents=True)
     save(task, folder / "task.pkl")
     _run_command(launch_command(config, folder, nodes, devices), folder)
     if not (folder / "result.pkl").exists():
         raise AresError(
-            f"launch.command={config.launch.command} has run no rank; it must run `{{python}} -m ares.launch.node {{task}}` "
+            f"launch.command={config.launch.command} ran no rank; it must run `{{python}} -m ares.launch.node {{task}}` "
             "once per node and wait for it."
         )
     result: StepResult = load(folder / "result.pkl")
@@ -73,19 +73,19 @@ def run_in_group(config: Config, context: StepContext, step: str, *, alone: bool
 
 
 def launch_command(config: Config, folder: Path, nodes: int, devices: int) -> list[str]:
-    """`launch.command` with its placeholders filled in. Raises AresError where it has one that does not exist."""
+    """`launch.command` with its placeholders filled in. Raises AresError for an unknown placeholder."""
     values = {"python": sys.executable, "task": folder, "nodes": nodes, "devices": devices}
     try:
         return [word.format(**values) for word in shlex.split(config.launch.command)]
     except (KeyError, ValueError, IndexError) as error:
         raise AresError(
-            f"launch.command={config.launch.command}: {error} is no placeholder; use "
+            f"launch.command={config.launch.command}: {error} is not a placeholder; use "
             f"{', '.join(f'{{{name}}}' for name in values)}."
         ) from None
 
 
 def _run_command(command: list[str], folder: Path) -> None:
-    # Ranks end when their stdin does: nothing is written to it, and it closes with this process.
+    # Ranks end when their stdin closes, which happens when this process ends. Nothing is written to it.
     process = subprocess.Popen(command, stdin=subprocess.PIPE)
     try:
         while process.poll() is None and not any(folder.glob("failure-*.pkl")):
@@ -114,7 +114,7 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Stops a command that still runs: first by asking, then by killing it; its ranks end with their stdin."""
+    """Terminates a command that still runs, and kills it if it does not end; its ranks end when stdin closes."""
     process.terminate()
     assert process.stdin is not None
     process.stdin.close()
@@ -124,14 +124,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def follow() -> None:
-    """Takes part, as a rank that the user's torchrun started, in each step that rank 0 runs, until `dismiss`."""
+    """Runs each step that rank 0 runs, as another rank of the user's torchrun, until `dismiss`."""
     while (task := gather(None)[0]) is not None:
         run_task(task)
     leave_group()
 
 
 def dismiss() -> None:
-    """Ends the other ranks' `follow`; outside a group nothing."""
+    """Ends `follow` on the other ranks; does nothing outside a group."""
     if world_size() > 1:
         gather(None)
         leave_group()

@@ -1,7 +1,7 @@
 """Runs one node's ranks of a device step: `python -m ares.launch.node <task folder>`, once per node.
 
-It is torchrun's agent for one task: nodes meet through a file in the task folder, and failures are written there
-instead of to the terminal.
+It is torchrun's agent for one task: the rendezvous of the nodes is a file in the task folder, and failures are written
+there instead of to the terminal.
 """
 
 import logging
@@ -26,19 +26,19 @@ _TAIL_LINES = 30
 
 
 def main() -> None:
-    """Starts the ranks and waits for them. Exit code 1 when one failed, after all have ended."""
+    """Starts the ranks and waits for all of them. Exit code 1 if one failed."""
     folder = Path(sys.argv[1])
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_GRACE_SECONDS)
     from torch.distributed.elastic.multiprocessing import PContext, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
-    # When a rank fails the agent closes the others with this method's default, 30 seconds between SIGTERM and SIGKILL.
+    # If a rank fails, the agent closes the others with this method's default: 30 seconds from SIGTERM to SIGKILL.
     PContext.close.__defaults__ = (None, _GRACE_SECONDS)
     task: Task = load(folder / "task.pkl")
-    # Ranks of one host share its processors; the user's own OMP_NUM_THREADS is kept.
+    # The ranks of a host share its processors; a value set by the user is kept.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // task.devices)))
-    logging.disable()  # what went wrong is in the failure
+    logging.disable()  # errors are in the failure file
     logs = Path(tempfile.mkdtemp(prefix="logs-", dir=folder))
     try:
         elastic_launch(_launch_config(task, folder, logs), sys.executable)(
@@ -62,7 +62,7 @@ def _launch_config(task: Task, folder: Path, logs: Path) -> "LaunchConfig":
         run_id=folder.name,
         rdzv_backend="c10d",
         rdzv_endpoint=str(folder / "rendezvous"),
-        rdzv_configs={"store_type": "file", "keep_alive_interval": 60},  # each one makes the file longer
+        rdzv_configs={"store_type": "file", "keep_alive_interval": 60},  # each message makes the file longer
         local_addr="127.0.0.1" if task.nodes == 1 else None,
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(
@@ -72,7 +72,7 @@ def _launch_config(task: Task, folder: Path, logs: Path) -> "LaunchConfig":
 
 
 def first_failure(failures: Mapping[int, "ProcessFailure"], logs: Path) -> Failure:
-    """The failure (by rank) that caused the others: a mistake, else a killed process, else the earliest error."""
+    """The failure that caused the others: a mistake, otherwise a killed process, otherwise the earliest error."""
     earliest = min(failure.timestamp for failure in failures.values())
     found = []
     for rank, failure in failures.items():
@@ -81,7 +81,7 @@ def first_failure(failures: Mapping[int, "ProcessFailure"], logs: Path) -> Failu
             severity = Severity.MISTAKE if failure.exitcode == 2 else Severity.ERROR
             found.append(Failure(severity, error.stat().st_mtime, rank, _message(failure)))
         else:
-            # The agent itself kills ranks that do not end in time after another one's failure.
+            # After a failure the agent itself kills ranks that do not end in time.
             own = failure.exitcode != -signal.SIGTERM and failure.timestamp - earliest < _GRACE_SECONDS - 1
             severity = Severity.KILLED if failure.exitcode < 0 and own else Severity.ERROR
             found.append(Failure(severity, time.time(), rank, _death(failure, logs)))

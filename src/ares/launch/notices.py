@@ -1,4 +1,4 @@
-"""Silences library messages that users cannot act on."""
+"""Silences library messages."""
 
 import logging
 import warnings

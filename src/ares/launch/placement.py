@@ -1,4 +1,4 @@
-"""Whether a stage's device steps can run with the processes, nodes and GPUs that there are, and what to type if not."""
+"""Checks that a stage's device steps can run with the available processes, nodes and GPUs; suggests a command if not."""
 
 import os
 import shlex
@@ -20,7 +20,7 @@ def _device_steps(config: Config) -> list[str]:
 
 
 def visible_gpus() -> int:
-    """The number of CUDA devices this process may use; counted without a CUDA context."""
+    """The number of CUDA devices that this process may use, counted without a CUDA context."""
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     import torch
 
@@ -28,16 +28,16 @@ def visible_gpus() -> int:
 
 
 def processes_started() -> int:
-    """How many processes of this command torchrun or srun started."""
-    # srun alone sets the second one; a batch script has none.
+    """The number of processes of this command that torchrun or srun started."""
+    # srun sets SLURM_STEP_NUM_TASKS; a batch script does not have it.
     return max(world_size(), int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)))
 
 
 def check_processes(config: Config) -> None:
-    """Raises AresError, with the command that works, where this process cannot run the stage with the others started.
+    """Raises AresError, with the command that works, if the stage cannot run in the processes that were started.
 
-    One process starts the ranks of each device step itself. Several, of the user's own torchrun, are the ranks of a
-    stage that has no other steps.
+    A single process starts the ranks of each device step itself. Several processes of the user's own torchrun are
+    the ranks; then the stage may have device steps only.
     """
     devices, nodes = config.trainer.devices, config.trainer.num_nodes
     started, device_steps = processes_started(), _device_steps(config)
@@ -45,14 +45,14 @@ def check_processes(config: Config) -> None:
         _check_started(config, started, device_steps)
     elif nodes > 1 and config.launch.name == "local" and device_steps:
         raise AresError(
-            f"trainer.num_nodes={nodes}: launch=local starts processes on this machine only; run "
+            f"trainer.num_nodes={nodes}: launch=local starts ranks on this machine only; run "
             f"`{command_with(config, launch='srun')}` in a Slurm allocation, or set launch.command."
         )
     elif devices * nodes > 1 and device_steps:
         program = next(iter(launch_command(config, Path(), nodes, devices)), "")
         if shutil.which(program) is None:
             raise AresError(
-                f"launch.command starts {program!r}, which is not on the PATH; run this where it is, or on one machine: "
+                f"launch.command starts {program!r}, which is not on the PATH; install it, or use one machine: "
                 f"`{command_with(config, launch='local', **{'trainer.num_nodes': '1'})}`."
             )
 
@@ -62,43 +62,39 @@ def _check_started(config: Config, started: int, device_steps: list[str]) -> Non
     works = command_with(config, **({"launch": "srun"} if nodes > 1 else {}))
     if world_size() == 1:
         raise AresError(
-            f"srun started {started} processes of train.py, but one process starts the others; run `{works}` once in "
-            "the allocation."
+            f"srun started {started} processes of train.py, but one process starts the ranks itself; run `{works}` once "
+            "in the allocation."
         )
     if started != devices * nodes:
         raise AresError(
-            f"{started} processes were started, but trainer.devices={devices} x trainer.num_nodes={nodes} makes "
+            f"{started} processes were started, but trainer.devices={devices} x trainer.num_nodes={nodes} is "
             f"{devices * nodes}; start {devices * nodes}, or run `{works}`, which starts them itself."
         )
     host = [text for text in config.stage.steps if text.rpartition("/")[2] not in device_steps]
     if host:
         raise AresError(
             f"torchrun can run a stage of device steps, but {', '.join(host)} of "
-            f"stage={config.stage.name} runs in one process; run `{works}`, which starts the others itself."
+            f"stage={config.stage.name} runs in one process; run `{works}`, which starts the ranks itself."
         )
 
 
 def check_devices(config: Config) -> None:
-    """Raises AresError, with the command that works here, where more devices are asked for than this machine has.
+    """Raises AresError, with the command that works here, if the configuration needs more GPUs than this machine has.
 
-    A stage without a device step may ask for any, and so may one whose ranks run on other machines.
+    Stages without a device step, and stages whose ranks run on other machines, are not checked.
     """
-    asked = config.trainer.devices
-    if asked == 1 or config.trainer.accelerator == "cpu" or config.launch.name != "local":
+    devices = config.trainer.devices
+    if devices == 1 or config.trainer.accelerator == "cpu" or config.launch.name != "local":
         return
-    if not _device_steps(config):
-        return
-    gpus = visible_gpus()
-    if gpus < asked:
-        there = f"{gpus} GPU{'s' if gpus != 1 else ''}"
+    if _device_steps(config) and (gpus := visible_gpus()) < devices:
         raise AresError(
-            f"trainer.devices={asked} asks for {asked} GPUs and {there} can be seen; run `{command_for(config, gpus)}` "
-            "on this machine."
+            f"trainer.devices={devices} needs {devices} GPUs, but {gpus or 'none'} can be seen; run "
+            f"`{command_for(config, gpus)}` on this machine."
         )
 
 
 def command_for(config: Config, gpus: int) -> str:
-    """The command that was typed, with the most devices, of `gpus`, that divide its batches."""
+    """The command that was typed, with as many devices, at most `gpus`, as its batches can be divided between."""
     devices = next((count for count in range(gpus, 1, -1) if _fits(config, count)), 1)
     if devices > 1:
         return command_with(config, **{"trainer.devices": str(devices)})
@@ -107,7 +103,7 @@ def command_for(config: Config, gpus: int) -> str:
 
 
 def command_with(config: Config, **changes: str) -> str:
-    """The command that was typed, or one that means the same, with other settings."""
+    """The command that was typed, or an equivalent one, with other settings."""
     settings = typed() or [
         f"stage={config.stage.name}",
         f"data={config.data.name}",

@@ -1,4 +1,4 @@
-"""A device step as its ranks receive it, and how each of them runs it."""
+"""A device step as it is sent to its ranks, and how a rank runs it."""
 
 import os
 import pickle
@@ -34,7 +34,7 @@ def load(path: Path) -> Any:
 
 
 def run_task(task: Task) -> StepResult:
-    """Runs a step as one of its ranks; rank 0's result counts."""
+    """Runs a step as one of its ranks; only rank 0's result is used."""
     import torch
 
     quieten()
@@ -44,12 +44,12 @@ def run_task(task: Task) -> StepResult:
     if config.trainer.accelerator != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     step = function_of(task.step)
-    barrier()  # imports take seconds; collectives with a timeout must start together
+    barrier()  # imports take seconds, and collectives have a timeout
     return step(config, task.context)
 
 
 def leave_group() -> None:
-    """Ends this process's part in its process group."""
+    """Leaves the process group, if this process is in one."""
     import torch.distributed
 
     if torch.distributed.is_initialized():

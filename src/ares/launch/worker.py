@@ -12,7 +12,7 @@ from ares.types import AresError
 
 
 def main() -> None:
-    """Runs the step; rank 0 saves the result. An error goes to the agent's error file. Exit code 0, 1 or 2."""
+    """Runs the step; rank 0 saves the result. Errors are written to the agent's error file. Exit code 0, 1 or 2."""
     from torch.distributed.elastic.multiprocessing.errors import record
 
     _end_with_orchestrator()
@@ -32,7 +32,7 @@ def _run(folder: Path) -> None:
 
 
 def _end_with_orchestrator() -> None:
-    """Ends this process when the orchestrator's end of the pipe on stdin closes, as it does when it is killed."""
+    """Ends this process when the pipe on stdin closes, which happens when the orchestrator ends or is killed."""
     if not stat.S_ISFIFO(os.fstat(0).st_mode):
         return
 

@@ -1,1 +1,1 @@
-"""Which steps run, in which order and from which files: plan, fingerprints, manifest and runner. No machine learning."""
+"""Which steps run, in which order and on which files: plan, fingerprints, manifest and runner. No machine learning."""

@@ -11,13 +11,13 @@ from typing import Any
 from ares.storage.files import hash_of, read_json, sha256_path, write_json
 from ares.types import AresError
 
-FORMAT = 2  # raised whenever older run folders can no longer be read
+FORMAT = 2  # raised when older run folders can no longer be read
 _PACKAGES = ("ares", "torch", "transformers", "pytorch-lightning", "peft", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """A file or folder: its path, relative inside the run folder; the sha256 of its contents; its stamp if an output."""
+    """A file or folder: its path (relative inside the run folder), the sha256 of its contents, and an output's stamp."""
 
     path: str
     sha256: str
@@ -26,7 +26,7 @@ class Artefact:
 
 @dataclass(frozen=True)
 class StepEntry:
-    """One finished step. `shared` is the folder of a step that the jobs of a sweep have in common."""
+    """One finished step. `shared` is the folder of a step that the jobs of a sweep share."""
 
     hash: str
     settings: Mapping[str, Any]
@@ -42,7 +42,7 @@ class StepEntry:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "StepEntry":
-        """The entry that `to_json` returned. Raises KeyError or TypeError for any other value."""
+        """The inverse of `to_json`. Raises KeyError or TypeError for any other value."""
         artefacts = {
             side: {name: Artefact(**item) for name, item in value[side].items()}
             for side in ("inputs", "outputs")
@@ -50,15 +50,15 @@ class StepEntry:
         return cls(**{**value, **artefacts})
 
     def to_json(self) -> dict[str, Any]:
-        """The entry as JSON values, without a stamp or a shared folder where it has none."""
+        """The entry as JSON values, without empty stamps and an absent shared folder."""
         absent = (("stamp", ""), ("shared", None))
         return asdict(self, dict_factory=lambda items: {k: v for k, v in items if (k, v) not in absent})
 
 
 def read_manifest(root: Path) -> dict[str, StepEntry]:
-    """The run's finished steps by key, in the order in which they ended; empty where none has.
+    """The run's finished steps by key, in the order in which they ended.
 
-    Raises AresError for the manifest of another version.
+    Raises AresError for a manifest of another version.
     """
     path = root / "manifest.json"
     if not path.exists():
@@ -78,7 +78,7 @@ def write_entry(root: Path, key: str, entry: StepEntry) -> None:
 
 
 def drop_entry(root: Path, key: str) -> None:
-    """Removes a step's entry before its outputs are replaced, so that a killed run does not count as finished."""
+    """Removes a step's entry before its outputs are replaced, so that a killed step does not count as finished."""
     steps = read_manifest(root)
     if steps.pop(key, None):
         _write(root, steps)
@@ -101,12 +101,13 @@ def versions() -> dict[str, str]:
 
 
 def artefact_at(path: Path, root: Path) -> Artefact:
-    """An output with its hash and stamp, as an entry keeps it."""
-    return Artefact(recorded(path, root), sha256_path(path), stamp_of(path))
+    """An output of a step, with hash and stamp; its path is relative only inside the run folder."""
+    place = os.path.relpath(path, root) if path.is_relative_to(root) else str(path)
+    return Artefact(place, sha256_path(path), stamp_of(path))
 
 
 def stamp_of(path: Path) -> str:
-    """A hash of the names, sizes and times of a file or a folder's files; while it is the same, so are the contents."""
+    """A hash of the names, sizes and times of a file or a folder's files; an equal stamp means equal contents."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     seen = [(p, p.stat()) for p in files if not p.name.startswith(".")]
     return hash_of([[str(p.relative_to(path)), stat.st_size, stat.st_mtime_ns] for p, stat in seen])
@@ -118,11 +119,6 @@ def is_complete(root: Path, entry: StepEntry) -> bool:
 
 
 def is_unaltered(root: Path, output: Artefact) -> bool:
-    """Whether an existing output is as its step left it; contents are read only where the stamp differs."""
+    """Whether an existing output is as its step wrote it; contents are read only if the stamp differs."""
     path = root / output.path
     return stamp_of(path) == output.stamp or sha256_path(path) == output.sha256
-
-
-def recorded(path: Path, root: Path) -> str:
-    """A path as the manifest keeps it: relative inside the run folder, unchanged elsewhere."""
-    return os.path.relpath(path, root) if path.is_relative_to(root) else str(path)

@@ -1,12 +1,11 @@
 """Which steps a stage runs, in which order, and which earlier step each artefact comes from.
 
-A step reads an artefact from the latest step before it that writes it. "Before" means earlier in the stage or, for
-what the stage does not make itself, earlier in the plan of `stage=ares`, of which most stages are parts.
+A step reads an artefact from the latest step before it that writes it. "Before" means earlier in the stage or, if no
+step of the stage writes the artefact, earlier in the plan of `stage=ares`, of which most stages are parts.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from omegaconf import OmegaConf
 
@@ -29,7 +28,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Step:
-    """One planned step. `name` is the one that a stage lists."""
+    """One planned step. `name` is its name in the stage's list."""
 
     name: str
     spec: StepSpec
@@ -49,7 +48,7 @@ class Step:
 
     @property
     def key(self) -> str:
-        """What identifies the step in a run: `rationale`, `round-1/score`, `final/lora`."""
+        """Identifies the step in a run: `rationale`, `round-1/score`, `final/lora`."""
         name = self.spec.folder or self.spec.name
         return name if name == self._place_folder else f"{self._place_folder}/{name}"
 
@@ -60,11 +59,10 @@ class Step:
 
 
 def stage_steps(stage: str) -> list[str]:
-    """The steps that a stage's file lists; raises AresError where there is no such stage."""
+    """The steps that a stage's file lists. Raises AresError for an unknown stage."""
     if stage not in options("stage"):
         raise AresError(f"There is no stage {stage!r}; choose from {', '.join(options('stage'))}.")
-    loaded = OmegaConf.load(Path(folder()) / "stage" / f"{stage}.yaml")
-    return list(loaded.steps)
+    return list(OmegaConf.load(folder() / "stage" / f"{stage}.yaml").steps)
 
 
 def full_plan(config: Config) -> list[Step]:
@@ -73,9 +71,9 @@ def full_plan(config: Config) -> list[Step]:
 
 
 def steps_of(config: Config) -> list[Step]:
-    """The steps of the configured stage, in order; with `policy=` none is fine-tuned at the start.
+    """The steps of the configured stage, in order; with `policy=` the first fine-tuning is left out.
 
-    A stage that makes a policy at the start runs all rounds, any other the first.
+    A stage that trains a policy at the start runs all rounds, any other stage the first.
     """
     specs = specs_of(config.stage.steps)
     begins = any(_is_start(spec) for spec in specs.values())
@@ -99,7 +97,7 @@ def stage_of(step: Step, config: Config) -> str:
 
 
 def _arranged(listed: Sequence[str], rounds: int) -> list[Step]:
-    """The steps of a list in the order in which they run: the start's, those of each round, the final ones."""
+    """The steps of a list in the order in which they run: at the start, in each round, at the end."""
     specs = specs_of(listed)
     placed: dict[str, list[str]] = {"start": [], "round": [], "final": []}
     for text in listed:

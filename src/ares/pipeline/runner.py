@@ -1,4 +1,4 @@
-"""Runs a stage's steps in a run folder: skips what is done, resumes what is not, refuses what changed."""
+"""Runs a stage's steps in a run folder: skips finished steps, resumes unfinished ones, refuses changed ones."""
 
 import shutil
 import sys
@@ -37,18 +37,17 @@ from ares.steps.prepare import prepared
 from ares.storage.files import atomic_path
 from ares.types import AresError
 
-# Runs a step, in this process or in a group of its own: (config, context, the step's name).
+# Runs a step by its name, in this process or in a group of ranks.
 Perform = Callable[[Config, StepContext, str], StepResult]
 _HEADLINE = 6  # metrics that a step's last line prints
 
 
 def run_stage(config: Config, *, shared_only: bool = False) -> bool:
-    """Runs `config.stage` in `<paths.runs>/<run>`; with `shared_only` the steps alone that a sweep's jobs share.
+    """Runs `config.stage` in `<paths.runs>/<run>`; with `shared_only` only the steps that a sweep's jobs share.
 
-    Returns whether this process orchestrates the run; False where it is another rank of the user's torchrun.
-
-    Raises AresError where an upstream artefact is missing, a finished step's configuration or inputs
-    differ (`on_change=refuse`), or another process writes the same run.
+    Returns whether this process orchestrates the run, False for another rank of the user's torchrun. Raises AresError
+    if an upstream artefact is missing, if a finished step's settings or inputs differ (`on_change=refuse`), or if
+    another process writes the same run.
     """
     quieten()
     check_processes(config)
@@ -73,14 +72,14 @@ def run_folder(config: Config) -> Path:
 
 
 def is_finished(config: Config) -> bool:
-    """Whether the stage has nothing left to do in its run, as it is configured now."""
+    """Whether all steps of the stage are finished in its run, with the present settings."""
     root = run_folder(config)
     manifest = read_manifest(root)
     if not manifest:
         return False
     try:
         source = prepared(config, make=False)
-    except AresError:  # the run itself says what is missing, or makes it
+    except AresError:  # the run itself reports what is missing, or writes it
         return False
     run = Run(root, config, steps_of(config), source)
     for step in run.steps:
@@ -106,14 +105,12 @@ def _run_steps(root: Path, config: Config, shared_only: bool) -> None:
     steps = [step for step in planned if step.shared or not shared_only]
     run = Run(root, config, planned, _checked_source(root, config, world, steps))
     ran = [_run_step(run, step, perform) for step in steps]
-    if shared_only:
-        return
-    if not any(ran) and "report" not in config.stage.steps:
-        print(f"{config.run}: everything that stage={config.stage.name} makes is there; nothing to do.")
+    if not shared_only and not any(ran) and "report" not in config.stage.steps:
+        print(f"{config.run}: all steps of stage={config.stage.name} are done; nothing to do.")
 
 
 def _checked_source(root: Path, config: Config, world: int, steps: Sequence[Step]) -> dict[str, Path]:
-    """The prepared folders. Raises one AresError for all that cannot work in them and in the steps still to do."""
+    """The prepared folders. Raises one AresError with all mistakes in them and in the checks of unfinished steps."""
     source: dict[str, Path] = {}
     found = []
     try:
@@ -139,13 +136,13 @@ def _source(root: Path, config: Config, world: int) -> dict[str, Path]:
     try:
         return prepared(config, make=False)
     except AresError:
-        # Features are extracted on a GPU, which the orchestrator leaves alone.
+        # Features are extracted on a GPU, which the orchestrator must not touch.
         run_in_group(config, StepContext(root, "prepare", root, 0, config, ""), "prepare", alone=True)
         return prepared(config, make=False)
 
 
 def _finish_wandb() -> None:
-    # Else the next job of a sweep in this process would go on in this run's.
+    # Otherwise the next job of a sweep in this process would continue this run's wandb run.
     if "wandb" in sys.modules and sys.modules["wandb"].run is not None:
         sys.modules["wandb"].finish()
 
@@ -165,11 +162,6 @@ def _lock(root: Path) -> Iterator[None]:
         lock.release()
 
 
-def _write_config(root: Path, config: Config) -> None:
-    with atomic_path(root / "config.yaml") as path:
-        path.write_text(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
-
-
 # --------------------------------------------------------------------------------------------------
 # One step
 # --------------------------------------------------------------------------------------------------
@@ -183,15 +175,16 @@ def _run_step(run: Run, step: Step, perform: Perform) -> bool:
     if _is_done(run, step, now, changes_nothing):
         return False
     if not changes_nothing:
-        _write_config(root, config)
+        with atomic_path(root / "config.yaml") as path:
+            path.write_text(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
         drop_entry(root, step.key)
     shared = bool(config.sweep.of) and step.shared
-    in_common = Path(config.paths.runs).resolve() / "shared" / f"{step.spec.name}-{now.hash[:16]}"
-    folder = in_common / "made" if shared else root / step.folder
+    common = Path(config.paths.runs).resolve() / "shared" / f"{step.spec.name}-{now.hash[:16]}"
+    folder = common / "made" if shared else root / step.folder
     paths = {name: root / artefact.path for name, artefact in now.inputs.items()}
     context = StepContext(root, step.key, folder, step.round, config, now.hash, paths)
     execute = partial(_execute, context, step, now, perform)
-    write_entry(root, step.key, run_once(in_common, step.key, execute) if shared else execute())
+    write_entry(root, step.key, run_once(common, step.key, execute) if shared else execute())
     if not shared:
         log_metrics(config, root, {key: entry.metrics for key, entry in read_manifest(root).items()})
     shutil.rmtree(context.checkpoints, ignore_errors=True)
@@ -199,7 +192,7 @@ def _run_step(run: Run, step: Step, perform: Perform) -> bool:
 
 
 def _is_done(run: Run, step: Step, now: Fingerprint, changes_nothing: bool) -> bool:
-    """Whether a finished step stays as it is. Raises AresError where it differs and `on_change` refuses."""
+    """Whether a step is finished and stays as it is. Raises AresError if it differs and `on_change` is refuse."""
     manifest, config = read_manifest(run.root), run.config
     done = manifest.get(step.key)
     if not done or not is_complete(run.root, done):

@@ -1,8 +1,8 @@
-"""What a step's result depends on, the hash of it, and how a finished step differs from the configuration."""
+"""Fingerprints: what a step's result depends on, its hash, and how a finished step differs from the configuration."""
 
-import dataclasses
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,8 @@ class Fingerprint:
 
     @property
     def hash(self) -> str:
-        """The hash of both; of inputs only the contents count, not where they are."""
-        contents = {name: artefact.sha256 for name, artefact in self.inputs.items()}
-        return hash_of({"settings": self.settings, "inputs": contents})
+        """The hash of settings and contents of inputs; paths do not count."""
+        return hash_of({"settings": self.settings, "inputs": _contents(self.inputs)})
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,14 @@ class Run:
     source: Mapping[str, Path]
 
     def fingerprint(self, step: Step) -> Fingerprint:
-        """The fingerprint of a step. Raises AresError where an input is missing or was altered."""
+        """The fingerprint of a step. Raises AresError if an input is missing or was altered."""
         manifest = read_manifest(self.root)
         inputs = {name: self.input_of(step, source, manifest) for name, source in step.inputs.items()}
         reads = step.spec.reads_of(self.config, step.place)
         for name in [n for n in PREPARED if n in self.source and n in reads]:
-            inputs[name] = Artefact(str(self.source[name]), self._prepared_hash(name))
+            index = self.source[name] / "index.json"
+            sha256 = source_hash(self.config) if name == "data" else read_json(index)["sha256"]
+            inputs[name] = Artefact(str(self.source[name]), sha256)
         if "features" in reads and self.config.model.reads_images:
             data = self.source["data"]
             inputs["images"] = Artefact(str(data), images_hash(self.config, data))
@@ -53,15 +54,10 @@ class Run:
             inputs[name] = Artefact(str(path.resolve()), sha256)
         return Fingerprint(settings_of(step, self.config), inputs)
 
-    def _prepared_hash(self, name: str) -> str:
-        if name == "data":
-            return source_hash(self.config)
-        return read_json(self.source[name] / "index.json")["sha256"]
-
     def input_of(self, step: Step, source: Source, manifest: Mapping[str, StepEntry]) -> Artefact:
-        """One input of a step; `policy=` replaces policies that the stage itself does not make.
+        """One input of a step; `policy=` replaces policies that no step of the stage writes.
 
-        Raises AresError where the input is missing or was altered.
+        Raises AresError if the input is missing or was altered.
         """
         config, root = self.config, self.root
         if source.artefact == "policy" and config.policy and source.key not in {s.key for s in self.steps}:
@@ -91,15 +87,15 @@ class Run:
 
 
 def settings_of(step: Step, config: Config) -> dict[str, Any]:
-    """The values of the settings that a step declares, by key.
+    """The values of the settings that a step declares, by key, as JSON values.
 
-    Of the Teacher only what its replies depend on: not how many requests are open at once, or what they may cost.
+    Of the Teacher only those on which its replies depend, not its concurrency or its cap, for example.
     """
-    found = {key: _plain(_value(config, key)) for key in step.spec.settings if key != "teacher"}
+    found = {key: _value(config, key) for key in step.spec.settings if key != "teacher"}
     if step.spec.asks_teacher:
         fingerprint = make_teacher(config).fingerprint()
         found["teacher"] = {"_target_": config.teacher._target_, "fingerprint": fingerprint}
-    return found
+    return json.loads(json.dumps(found, default=asdict))
 
 
 def _value(config: Config, key: str) -> Any:
@@ -109,16 +105,8 @@ def _value(config: Config, key: str) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
 def named_policy(config: Config) -> Path:
-    """The folder of `policy=<run or folder>`, the last one of a run. Raises AresError where there is none."""
+    """The folder of `policy=<run or folder>`; of a run, its last policy. Raises AresError if there is none."""
     assert config.policy is not None
     folder = Path(config.policy)
     if (folder / "config.json").exists():
@@ -134,26 +122,25 @@ def named_policy(config: Config) -> Path:
     return policies[-1]
 
 
-def difference(done: StepEntry, now: Fingerprint, altered: Sequence[str] = ()) -> str:
-    """How a finished step differs from what is asked for: its settings, its inputs, outputs altered since."""
+def difference(done: StepEntry, now: Fingerprint, altered: Sequence[str]) -> str:
+    """How a finished step differs from the configuration: settings, inputs, outputs that were `altered` since."""
     before, after = _flatten(done.settings), _flatten(now.settings)
     changed = [
         f"{key.replace('.arguments.', '.')} ({before.get(key)} → {after.get(key)})"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
+        for key in _changed(before, after)
     ]
-    changed += [
-        f"input {name}"
-        for name in sorted(done.inputs.keys() | now.inputs.keys())
-        if _sha256(done.inputs, name) != _sha256(now.inputs, name)
-    ]
+    changed += [f"input {name}" for name in _changed(_contents(done.inputs), _contents(now.inputs))]
     clauses = [f"was made with another {', '.join(changed)}"] if changed else []
     clauses += [f"has an output altered since it was made ({', '.join(altered)})"] if altered else []
     return " and ".join(clauses) or "was made by another version of the program"
 
 
-def _sha256(inputs: Mapping[str, Artefact], name: str) -> str | None:
-    return inputs[name].sha256 if name in inputs else None
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    return [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+
+
+def _contents(inputs: Mapping[str, Artefact]) -> dict[str, str]:
+    return {name: artefact.sha256 for name, artefact in inputs.items()}
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -163,12 +150,12 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def refusal(step: Step, config: Config, manifest: Mapping[str, StepEntry], changed: str) -> str:
-    """The message that a finished step differs (`changed`: see `difference`), what follows from it, what to type."""
+    """The message about a finished step that differs (`changed`, see `difference`), with the steps it invalidates."""
     later = [key for key in _followers(step, config) if key in manifest]
-    invalid = f" and everything made from it ({', '.join(later)})" if later else ""
+    invalid = f" and all steps that depend on it ({', '.join(later)})" if later else ""
     return (
         f"run={config.run}: {step.key} {changed}; it{invalid} would be "
-        "invalid. Use another run=<name>, on_change=rerun to make it again, or on_change=keep to keep it as it is."
+        "invalid. Use another run=<name>, on_change=rerun to run it again, or on_change=keep to keep it as it is."
     )
 
 

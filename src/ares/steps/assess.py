@@ -1,7 +1,7 @@
-"""assess: what a policy's greedy rationales of held-out questions are worth, without asking a Teacher.
+"""assess: measures a policy's greedy rationales of held-out questions, without asking a Teacher.
 
-It measures the policy before RL (`rationale/assess`), after the RL of each round (`round-<n>/assess`) and after the last
-fine-tuning (`final/assess`, from the rationales that `generate` has written).
+It runs before RL (`rationale/assess`), after the RL of each round (`round-<n>/assess`) and after the last
+fine-tuning (`final/assess`, on the rationales that `generate` wrote).
 """
 
 from dataclasses import asdict
@@ -37,7 +37,7 @@ SPEC = StepSpec(
 
 
 def assess(config: Config, context: StepContext) -> StepResult:
-    """Writes `assessment.jsonl`: a row for each of the first `rl.eval_questions` val questions."""
+    """Writes `assessment.jsonl`, one row for each of the first `rl.eval_questions` val questions."""
     problems, splits = load_problems(config, context)
     questions = [problems[pid] for pid in splits["val"][: config.rl.eval_questions]]
     rationales = _rationales(config, context, questions)

@@ -1,4 +1,4 @@
-"""correct: removes repeated sentences, then the Teacher repairs the greedy rationales of the train split."""
+"""correct: removes repeated sentences from the greedy train rationales, then lets the Teacher repair them."""
 
 from functools import partial
 

@@ -50,7 +50,7 @@ def evaluate(config: Config, context: StepContext) -> StepResult:
         predicted = {row.pid: row.answer for row in read_predictions(context.inputs["predictions"])}
     answers = {pid: predicted.get(pid) for pid in asked}
     file = context.inputs.get(f"rationales-{split}")
-    likeness = _likeness(asked, file, config.evaluate.similarity_model) if file else {}
+    closeness = _closeness(asked, file, config.evaluate.similarity_model) if file else {}
     accuracy = accuracy_table(asked, answers)
     direct = vqa_accuracy(asked, {pid: choice_text(asked[pid], answer) for pid, answer in answers.items()})
     failed = failed_extractions(answers)
@@ -62,7 +62,7 @@ def evaluate(config: Config, context: StepContext) -> StepResult:
         "direct_answer": direct,
         "failed_extractions": failed,
         "majority": _majority(list(asked.values())),
-        "rationales": likeness,
+        "rationales": closeness,
         "hash": context.hash,
     }
     path = context.folder / "scores.json"
@@ -70,17 +70,17 @@ def evaluate(config: Config, context: StepContext) -> StepResult:
     metrics = {f"accuracy/{name}": value for name, value in accuracy.items() if value is not None}
     if direct is not None:
         metrics["direct_answer"] = direct
-    return StepResult({"scores": path}, {**metrics, **likeness, "failed_extractions": failed})
+    return StepResult({"scores": path}, {**metrics, **closeness, "failed_extractions": failed})
 
 
 def check_split(config: Config, data: Path) -> None:
-    """Raises AresError where no question of `evaluate.split` has a known answer."""
+    """Raises AresError if no question of `evaluate.split` has a known answer."""
     problems, splits = read_problems(config.data, data)
     split = config.evaluate.split
     if not _answered(problems, splits[split]):
         raise AresError(
-            f"The {split} split of data={config.data.name} has no question whose answer is known; score another: "
-            "evaluate.split=val (lora writes leaderboard.json for a test split whose answers are withheld)."
+            f"The {split} split of data={config.data.name} has no question whose answer is known; score another split: "
+            "evaluate.split=val (lora writes leaderboard.json for a test split without answers)."
         )
 
 
@@ -88,18 +88,18 @@ def _answered(problems: Mapping[str, Problem], pids: list[str]) -> dict[str, Pro
     return {pid: problems[pid] for pid in pids if problems[pid].answer is not None}
 
 
-def _likeness(asked: Mapping[str, Problem], file: Path, model: str | None) -> dict[str, float]:
-    """How close a file's rationales are to the gold ones; empty where there are none."""
+def _closeness(asked: Mapping[str, Problem], file: Path, model: str | None) -> dict[str, float]:
+    """The similarity of a file's rationales to the gold ones; empty if there are no gold ones."""
     texts = {row.pid: row.text for row in read_rationales(file)}
     pids = [pid for pid, problem in asked.items() if problem.solution]
     if not pids:
         return {}
     references, hypotheses = [gold_rationale(asked[pid]) for pid in pids], [texts[pid] for pid in pids]
-    likeness = {**bleu(references, hypotheses), "rouge_l": rouge_l(references, hypotheses)}
-    return likeness | ({"similarity": similarity(references, hypotheses, model=model)} if model else {})
+    closeness = {**bleu(references, hypotheses), "rouge_l": rouge_l(references, hypotheses)}
+    return closeness | ({"similarity": similarity(references, hypotheses, model=model)} if model else {})
 
 
 def _majority(problems: list[Problem]) -> float | None:
-    # What always giving the most frequent position would reach, in percent.
+    # The accuracy of always choosing the most frequent position, in percent.
     positions = [problem.answer for problem in problems]
     return 100 * max(positions.count(p) for p in set(positions)) / len(positions) if positions else None

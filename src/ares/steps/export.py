@@ -1,7 +1,7 @@
-"""export: a run's last models and texts in the original ARES's layout, for its scripts."""
+"""export: writes a run's last models and texts in the layout of the original ARES, for its scripts."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ares.config.commands import command
 from ares.config.schema import Config
@@ -16,51 +16,49 @@ from ares.types import AresError
 
 
 def export(config: Config) -> list[str]:
-    """Writes `export/` in the run's folder and returns a line for each thing in it.
+    """Writes `export/` in the run's folder; returns one line for each artefact in it.
 
     `policy/` and, after RL, `policy/value_function.pth`; `rationales/predictions_ans_{train,eval,test}.json`;
-    `answers/predictions_ans_<split>.json`. Raises AresError for a run without a policy, or of other data than the
-    configuration's.
+    `answers/predictions_ans_<split>.json`. Raises AresError for a run without a policy, and for a run on other data
+    than the configuration's.
     """
     root = (Path(config.paths.runs) / config.run).resolve()
     steps = read_json(root / "manifest.json")["steps"] if (root / "manifest.json").exists() else {}
-    # In the manifest's order: of what was made more than once, the last.
-    made = {
+    # The manifest is in order of time: the last artefact of a name wins.
+    latest = {
         name: root / output["path"] for entry in steps.values() for name, output in entry["outputs"].items()
     }
-    if "policy" not in made:
+    if "policy" not in latest:
         raise AresError(
-            f"{root} holds no policy to export; make one with `{command('rationale', run=config.run)}`."
+            f"{root} holds no policy to export; train one with `{command('rationale', run=config.run)}`."
         )
     inputs = {key: entry["inputs"] for key, entry in steps.items()}
     require_own_data(config, root, {k: own["data"]["sha256"] for k, own in inputs.items() if "data" in own})
     folder = root / "export"
-    export_policy(made["policy"], folder / "policy", dropout=config.sft.dropout)
+    export_policy(latest["policy"], folder / "policy", dropout=config.sft.dropout)
     lines = [f"policy: {folder / 'policy'}"]
-    if "value" in made:
-        export_value(made["value"], made["policy"], folder / "policy/value_function.pth")
+    if "value" in latest:
+        export_value(latest["value"], latest["policy"], folder / "policy/value_function.pth")
         lines.append(f"value: {folder / 'policy/value_function.pth'}")
-    return lines + _texts(config, made, folder)
+    return lines + _texts(config, latest, folder)
 
 
-def _texts(config: Config, made: dict[str, Path], folder: Path) -> list[str]:
+def _texts(config: Config, latest: Mapping[str, Path], folder: Path) -> list[str]:
     problems, splits = read_problems(config.data, prepared(config, make=False)["data"])
     lines = []
 
-    def labels(split: str, prompt_format: str, texts: Any) -> dict[str, str]:
-        examples = examples_of(problems, splits[split], prompt_format, config, texts)
+    def labels(split: str, prompt_format: str, rationales: Mapping[str, str] | None = None) -> dict[str, str]:
+        examples = examples_of(problems, splits[split], prompt_format, config, rationales)
         return {pid: example.target for pid, example in examples.items()}
 
     for split, pids in splits.items():
-        if f"rationales-{split}" in made and pids:
-            texts = {row.pid: row.text for row in read_rationales(made[f"rationales-{split}"])}
-            path = write_published(
-                folder / "rationales", split, texts, labels(split, "QCM-E", None), pids=pids
-            )
+        if f"rationales-{split}" in latest and pids:
+            texts = {row.pid: row.text for row in read_rationales(latest[f"rationales-{split}"])}
+            path = write_published(folder / "rationales", split, texts, labels(split, "QCM-E"), pids=pids)
             lines.append(f"rationales: {path}")
-    if "predictions" in made:
-        rows = {row.pid: row for row in read_predictions(made["predictions"])}
-        # That of evaluate.split when they were made.
+    if "predictions" in latest:
+        rows = {row.pid: row for row in read_predictions(latest["predictions"])}
+        # The value of evaluate.split when they were written.
         split = next(name for name, pids in splits.items() if rows.keys() == set(pids))
         answers = {pid: row.answer for pid, row in rows.items()}
         path = write_published(

@@ -1,6 +1,6 @@
-"""generate: greedy rationales, which every later step reads from here.
+"""generate: greedy rationales for all later steps.
 
-They are the policy's own or, with `generate.predictions`, those that the original ARES wrote.
+The policy writes them; with `generate.predictions` they are read from the files of the original ARES.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ SPEC = StepSpec(
     reads=lambda config, place: (
         ("data", "policy") if config.generate.predictions else ("data", "features", "policy")
     ),
-    # In a round `rationales`, those of the train split; at the end one file for each split.
+    # In a round `rationales` (of the train split), at the end one file per split.
     writes=("rationales", "rationales-train", "rationales-val", "rationales-test"),
     settings=("text", "model._target_", "generate.max_new_tokens", "generate.batch_size"),
     runs_on="device",
@@ -29,12 +29,12 @@ SPEC = StepSpec(
 )
 
 
-# The rationales of a split's problems, in their order.
+# (split, its problems) -> their rationales, in the same order
 Source: TypeAlias = Callable[[str, list[Problem]], list[Rationale]]
 
 
 def generate(config: Config, context: StepContext) -> StepResult:
-    """Writes `rationales-<split>.parquet`: of train inside a round, of all splits at the end."""
+    """Writes `rationales-<split>.parquet`, in a round for train, at the end for every split."""
     problems, splits = load_problems(config, context)
     rationales_of = _reader(context) if "published" in context.inputs else _writer(config, context)
     files, metrics = {}, {}
@@ -55,15 +55,11 @@ def generate(config: Config, context: StepContext) -> StepResult:
 def _writer(config: Config, context: StepContext) -> Source:
     """Generates the rationales of a split with the policy."""
     policy = policy_of(config, context, context.inputs["policy"])
-
-    def write(split: str, problems: list[Problem]) -> list[Rationale]:
-        return greedy_rationales(config, context, policy, problems, split)
-
-    return write
+    return lambda split, problems: greedy_rationales(config, context, policy, problems, split)
 
 
 def _reader(context: StepContext) -> Source:
-    """Reads the rationales of a split from the original's files; their ids are those of the text, encoded again."""
+    """Reads the rationales of a split from the original's files; the text is encoded again for the token ids."""
     from ares.text.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(context.inputs["policy"])

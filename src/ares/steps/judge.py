@@ -48,7 +48,7 @@ def judge(config: Config, context: StepContext) -> StepResult:
 
 
 def other_rationales(config: Config) -> Path:
-    """The file of rationales to compare with; raises AresError where there is none."""
+    """The file of rationales to compare with. Raises AresError if there is none."""
     against = config.judge.against
     if against is None:
         raise AresError("stage=judge compares with judge.against=<run or rationales file>; name one.")
@@ -57,7 +57,7 @@ def other_rationales(config: Config) -> Path:
     path = Path(config.paths.runs) / against / "final" / f"rationales-{config.judge.split}.parquet"
     if not path.is_file():
         raise AresError(
-            f"judge.against={against} is no file, and {path} is not there; make it with "
+            f"judge.against={against} is not a file, and {path} does not exist; write it with "
             f"`{command('generate', run=against)}`."
         )
     return path

@@ -40,7 +40,7 @@ SPEC = StepSpec(
 def lora(config: Config, context: StepContext) -> StepResult:
     """Writes `adapter/` and `predictions.jsonl`; no gold rationale is in any prompt.
 
-    For a test split whose answers are withheld also `leaderboard.json`, in A-OKVQA's format.
+    For a test split without answers it also writes `leaderboard.json`, in A-OKVQA's format.
     """
     from ares.datamodules.problems import AnswerData
     from ares.models.adapters import add_adapter, save_adapter
@@ -77,13 +77,13 @@ def lora(config: Config, context: StepContext) -> StepResult:
 
 
 def write_leaderboard(path: Path, problems: Mapping[str, Problem], predictions: Sequence[Prediction]) -> None:
-    """Writes A-OKVQA's leaderboard file, and warns of the questions whose answer could not be read."""
+    """Writes A-OKVQA's leaderboard file; warns of questions whose answer could not be read."""
     answers = {row.pid: row.answer for row in predictions}
     write_json(path, leaderboard({pid: problems[pid] for pid in answers}, answers))
     if failed := failed_extractions(answers):
         print(
-            f"warning: of {len(answers)} test questions {failed} have no answer that can be read; {path} gives the first "
-            "choice for them, for the leaderboard takes no file without, and an empty direct answer.",
+            f"warning: {failed} of {len(answers)} test questions have no readable answer; {path} gives the first "
+            "choice for them, because the leaderboard requires one, and an empty direct answer.",
             file=sys.stderr,
         )
 

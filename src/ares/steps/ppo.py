@@ -64,14 +64,14 @@ def ppo(config: Config, context: StepContext) -> StepResult:
 
 
 def check_objective(config: Config) -> None:
-    """Raises AresError where the objective is unknown or cannot work with the other settings of `rl`."""
+    """Raises AresError if the objective is unknown or incompatible with other settings of `rl`."""
     from ares.rl.objectives import load_objective
 
     name, objective = config.rl.objective, load_objective(config.rl.objective)
     found = []
     if config.rl.share_trunk and not objective.needs_value:
         found.append(
-            f"rl.share_trunk: rl.objective={name} has no value model that could share one; leave it out."
+            f"rl.share_trunk: rl.objective={name} has no value model to share the trunk with; leave it out."
         )
     if config.rl.k < objective.min_samples:
         found.append(
@@ -82,7 +82,7 @@ def check_objective(config: Config) -> None:
 
 
 def _value_model(config: Config, context: StepContext, policy: "Policy") -> "ValueModel":
-    """The value model of the round before, or a new one; an objective that needs none leaves it as it is."""
+    """The value model of the previous round, or a new one; kept unchanged by an objective that needs none."""
     from ares.rl.objectives import load_objective
 
     shared = config.rl.share_trunk

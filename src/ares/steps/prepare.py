@@ -1,4 +1,4 @@
-"""prepare: problems, captions and image features as files, made once for all runs that use the same ones."""
+"""prepare: writes problems, captions and image features once, for all runs that use them."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -17,12 +17,7 @@ from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
 from ares.vision.reading import stamp
 
-SPEC = StepSpec(
-    name="prepare",
-    reads=(),
-    writes=(),
-    runs_on="device",
-)
+SPEC = StepSpec(name="prepare", reads=(), writes=(), runs_on="device")
 
 PROBLEM_FILES = ("problems.json", "aokvqa_v1p0_*.json", "problems.jsonl", "problems.parquet")
 _SOURCES = (*PROBLEM_FILES, "pid_splits.json")
@@ -35,18 +30,18 @@ def read_problems(data: DataConfig, root: Path) -> tuple[dict[str, Problem], dic
 
 
 def source_hash(config: Config) -> str:
-    """The hash of the problems' files and of how they are read, or of what a generated data set is made from."""
+    """The hash of the problems' files and of how they are read, or of the inputs of a generated data set."""
     if config.data.name == "sample":
         return hash_of({"sample": _sample_settings(config)})
     captions = captions_file(config.data)
     files = [*_source_files(_root(config.data)), *([captions] if captions.exists() else [])]
-    # `coco` says where images are, not how problems are read.
+    # `coco` is where images are; it does not change how problems are read.
     reading = {key: value for key, value in config.data.arguments.items() if key != "coco"}
     return hash_of([[[path.name, sha256_file(path)] for path in files], reading])
 
 
 def captions_file(data: DataConfig) -> Path:
-    """Where a data set's captions are, if it has any."""
+    """The path of a data set's captions, whether or not the file exists."""
     root = _root(data)
     return Path(data.captions or (root if root.is_dir() else root.parent) / "captions.json")
 
@@ -54,8 +49,8 @@ def captions_file(data: DataConfig) -> Path:
 def prepared(config: Config, *, make: bool) -> dict[str, Path]:
     """The folders of the problems (`data`) and, unless features=none, of the image features (`features`).
 
-    Generated data and features live in `<paths.runs>/shared`, named by the hash of what they are made from;
-    with `make` what is absent is made. Raises AresError where something is absent and may not be made.
+    Generated data and features live in `<paths.runs>/shared`, named by the hash of their inputs. With `make`,
+    missing ones are created. Raises AresError if one is missing and `make` is false.
     """
     shared = (Path(config.paths.runs) / "shared").resolve()
     data = _sample(config, shared, make) if config.data.name == "sample" else _source(config, make)
@@ -68,13 +63,13 @@ def prepared(config: Config, *, make: bool) -> dict[str, Path]:
 
 
 def prepare(config: Config, context: StepContext) -> StepResult:
-    """Makes what `prepared` names, in a process that may use a GPU."""
+    """Creates the folders of `prepared`, in a process that may use a GPU."""
     prepared(config, make=True)
     return StepResult({})
 
 
 def prepare_alone(config: Config) -> list[str]:
-    """`stage=prepare`: prepares everything on one device, whatever the strategy; returns one line for each result."""
+    """Runs `stage=prepare` on one device, whatever the strategy; returns one line for each result."""
     found = prepared(config, make=True)
     problems, splits = read_problems(config.data, found["data"])
     images = {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
@@ -107,7 +102,7 @@ def _source_files(root: Path, names: Iterable[str] = _SOURCES) -> list[Path]:
 
 def _source(config: Config, make: bool) -> Path:
     root, hub = _root(config.data), config.data.hub
-    # By the problems alone: a fetch that was killed may have left the splits, which it writes first.
+    # Checks for problems only: a killed fetch may have left the splits, which are written first.
     if not _source_files(root, PROBLEM_FILES) and make and hub:
         from ares.data.hub import fetch_hub
 
@@ -118,8 +113,8 @@ def _source(config: Config, make: bool) -> Path:
     if not root.exists():
         fetch = f"fetch {hub} with `{command('prepare', data=config.data.name)}`, " if hub else ""
         raise AresError(
-            f"There is no data in {root.resolve()} (data.root); put it there, {fetch}or try the built-in problems "
-            "with `python train.py experiment=demo`."
+            f"There is no data in {root.resolve()} (data.root); put it there, {fetch}or try the built-in problems: "
+            "`python train.py experiment=demo`."
         )
     return root.resolve()
 
@@ -127,7 +122,7 @@ def _source(config: Config, make: bool) -> Path:
 def _sample_settings(config: Config) -> dict[str, Any]:
     import ares.data.sample
 
-    # The generator is part of what the data are made from: other code, other data.
+    # The generator's code is an input, too: a change in it may change the data.
     code = sorted(Path(ares.data.sample.__path__[0]).rglob("*.py"))
     return {
         "sizes": asdict(config.data.sizes),
@@ -148,13 +143,13 @@ def _sample(config: Config, shared: Path, make: bool) -> Path:
 
 
 def _images(config: Config, data: Path) -> dict[str, Path]:
-    # Images are the same whatever is said of them: no captions, which may not be written yet.
+    # Without captions, which may not be written yet; the images do not depend on them.
     problems, _ = read_problems(replace(config.data, captions=None), data)
     return {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
 
 
 def images_hash(config: Config, data: Path) -> str:
-    """The hash of the contents of all problems' images; computed again where a file's size or time has changed."""
+    """The hash of the contents of all problems' images; computed again when a file's size or time changes."""
     images = sorted(_images(config, data).items())
     key = hash_of([[pid, str(path), *stamp(path)] for pid, path in images])
     known = Path(config.paths.runs).resolve() / "shared" / f"images-{key[:16]}.json"

@@ -1,11 +1,11 @@
-"""rationale: fine-tunes a language model to write the gold rationales; its result is the policy that RL improves."""
+"""rationale: fine-tunes a language model on the gold rationales; the result is the policy that RL improves."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ares.config.schema import Config, FitConfig
 from ares.evaluation.rationales import rouge_l
-from ares.ranks import gather, is_first
+from ares.ranks import barrier, is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.fitting import data_arguments, fit_data
 from ares.steps.common.inputs import (
@@ -41,7 +41,7 @@ SPEC = StepSpec(
 
 
 def rationale(config: Config, context: StepContext) -> StepResult:
-    """Writes `policy/`; keeps the weights of the best validation by generated ROUGE-L."""
+    """Writes `policy/` with the weights of the best validation ROUGE-L of generated rationales."""
     from ares.datamodules.problems import RationaleData
 
     problems, splits = load_problems(config, context)
@@ -79,11 +79,11 @@ def _tokenizer(
     if source:
         return load_tokenizer(source)
     texts = [text for example in train.values() for text in (example.prompt, example.target)]
-    # The answer step's words too: the tokenizer is trained once for all steps.
+    # And the words of answers: the tokenizer is trained once, for all steps.
     texts += [f"Answer: {answer_sentence(letter)}" for letter in LETTERS]
     folder = context.folder / "tokenizer"
     trained = (
         train_tokenizer(texts, vocab_size=config.tokenizer.vocab_size, path=folder) if is_first() else None
     )
-    gather(None)
+    barrier()
     return trained or load_tokenizer(folder)

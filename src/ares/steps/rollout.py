@@ -1,15 +1,14 @@
-"""rollout: k sampled rationales per question with their sentences and log-probabilities, part by part."""
+"""rollout: samples k rationales per question, with sentences and log-probabilities, part by part."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from ares.config.schema import Config
-from ares.ranks import gather, is_first, shard
+from ares.config.schema import Config, RlConfig
+from ares.ranks import barrier, is_first, shard
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
 from ares.storage.tables import read_rollouts, write_rollouts
@@ -38,32 +37,26 @@ SPEC = StepSpec(
 )
 
 
-@dataclass(frozen=True)
-class _Writers:
-    """The policy that samples, and the reference that is asked for log-probabilities: None where they are the same."""
-
-    policy: "Policy"
-    reference: "Policy | None"
-
-
 def rollout(config: Config, context: StepContext) -> StepResult:
-    """Writes `rollouts/part-<n>.parquet` of 64 questions each; parts of this hash that are there stay.
+    """Writes `rollouts/part-<n>.parquet`, `rl.questions_per_part` questions each; keeps existing parts of this hash.
 
-    Ranks share the parts, and no part depends on which rank writes it.
+    The parts are divided among the ranks; their contents do not depend on which rank writes them.
     """
     problems, splits = load_problems(config, context)
     pids = splits["train"][: config.rl.questions]
     examples = examples_of(problems, pids, "QCM-E", config)
-    writers = _writers(config, context)
+    policy = policy_of(config, context, context.inputs["policy"])
+    reference = _reference(config, context)
     size = config.rl.questions_per_part
     parts = [pids[start : start + size] for start in range(0, len(pids), size)]
     paths = [context.folder / f"part-{number}.parquet" for number in range(len(parts))]
     missing = [number for number, path in enumerate(paths) if not _is_written(path, context.hash)]
-    gather(None)  # all have looked before one writes
+    barrier()  # every rank has listed the missing parts before one writes
     for number in tqdm(shard(missing), desc=context.key, dynamic_ncols=True):
-        rows = _part(config, context, number, {pid: examples[pid] for pid in parts[number]}, writers)
+        seed = part_seed(config.seed, context.round, number)
+        rows = _part(config.rl, seed, [examples[pid] for pid in parts[number]], policy, reference)
         write_rollouts(paths[number], rows, context.provenance)
-    gather(None)
+    barrier()
     if not is_first():
         return StepResult({})
     for stale in set(context.folder.glob("part-*.parquet")) - set(paths):
@@ -71,66 +64,66 @@ def rollout(config: Config, context: StepContext) -> StepResult:
     return StepResult({"rollouts": context.folder}, _metrics(read_rollouts(context.folder)))
 
 
-def _writers(config: Config, context: StepContext) -> _Writers:
-    policy = policy_of(config, context, context.inputs["policy"])
+def _reference(config: Config, context: StepContext) -> "Policy | None":
+    """The reference policy, None if it is the sampling policy itself."""
     is_own = context.inputs["initial"].resolve() == context.inputs["policy"].resolve()
     if config.rl.reference == "initial" and not is_own:
-        return _Writers(policy, policy_of(config, context, context.inputs["initial"]))
-    return _Writers(policy, None)
+        return policy_of(config, context, context.inputs["initial"])
+    return None
 
 
 def _is_written(path: Path, digest: str) -> bool:
     import pyarrow.parquet as pq
 
-    if not path.exists():
-        return False
-    return (pq.read_schema(path).metadata or {}).get(b"ares.hash", b"").decode() == digest
+    return path.exists() and (pq.read_schema(path).metadata or {}).get(b"ares.hash") == digest.encode()
 
 
 def part_seed(seed: int, round_number: int, part: int) -> int:
-    """The seed of a part: the first 8 bytes of sha256(f'{seed}/{round}/{part}'), so that it depends on nothing else."""
+    """The seed of a part: the first 8 bytes of sha256(f'{seed}/{round}/{part}')."""
     digest = hashlib.sha256(f"{seed}/{round_number}/{part}".encode()).digest()
     return int.from_bytes(digest[:8], "big")
 
 
 def _part(
-    config: Config, context: StepContext, number: int, examples: Mapping[str, Example], writers: _Writers
+    rl: RlConfig, seed: int, examples: Sequence[Example], policy: "Policy", reference: "Policy | None"
 ) -> list[Rollout]:
     import torch
 
     from ares.models.policy import Sampling
 
-    rl, pids = config.rl, list(examples)
-    generator = torch.Generator(writers.policy.device)
-    generator.manual_seed(part_seed(config.seed, context.round, number) % 2**63)
+    generator = torch.Generator(policy.device)
+    generator.manual_seed(seed % 2**63)
     sampling = Sampling(rl.top_k, rl.top_p, rl.temperature)
     rows: list[Rollout] = []
-    for start in range(0, len(pids), rl.generation_batch):
-        batch = [examples[pid] for pid in pids[start : start + rl.generation_batch]]
-        responses = writers.policy.sample(
-            writers.policy.encode(batch),
+    for start in range(0, len(examples), rl.generation_batch):
+        batch = examples[start : start + rl.generation_batch]
+        responses = policy.sample(
+            policy.encode(batch),
             k=rl.k,
             max_new_tokens=rl.max_new_tokens,
             generator=generator,
             sampling=sampling,
         )
-        rows += _rows(writers, batch, responses, rl.k)
+        rows += _rows(policy, reference, batch, responses, rl.k)
     return rows
 
 
 def _rows(
-    writers: _Writers, examples: Sequence[Example], responses: list[list[int]], k: int
+    policy: "Policy",
+    reference: "Policy | None",
+    examples: Sequence[Example],
+    responses: list[list[int]],
+    k: int,
 ) -> list[Rollout]:
     """The responses, k for each example, with their sentences and log-probabilities."""
     import torch
 
     from ares.rl.masked import pad_right
 
-    policy, device = writers.policy, writers.policy.device
+    device = policy.device
     inputs = policy.encode(examples).repeat(k).to(device)
     ids = pad_right(responses, policy.pad_id).to(device)
     mask = pad_right([[1.0] * len(response) for response in responses], 0.0).to(device)
-    reference = writers.reference
     with torch.no_grad():
         logprobs = policy.token_logprobs(inputs, ids, mask).cpu()
         ref_logprobs = logprobs if reference is None else reference.token_logprobs(inputs, ids, mask).cpu()

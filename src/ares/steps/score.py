@@ -58,7 +58,7 @@ def _feedback(row: Rollout, result: ScoreResult) -> Feedback:
     if isinstance(result.scores, FeedbackError):
         return Feedback(row.row_id, None, "quarantined", result.scores.reason, result.request_hash)
     if len(result.scores) != len(row.spans):
-        # Parsers check the count; a Teacher that does not would silently corrupt training.
+        # Parsers check the count; a wrong one would silently corrupt training.
         raise AssertionError(f"{row.row_id}: {len(result.scores)} scores for {len(row.spans)} sentences")
     return Feedback(row.row_id, tuple(result.scores), "ok", "", result.request_hash)
 

@@ -1,4 +1,4 @@
-"""sft: fine-tunes the policy that RL left on the rationales that the Teacher repaired."""
+"""sft: fine-tunes the policy after RL on the rationales that the Teacher repaired."""
 
 from ares.config.schema import Config
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
@@ -31,7 +31,7 @@ def sft(config: Config, context: StepContext) -> StepResult:
     }
     if not corrected:
         raise AresError(
-            f"{context.inputs['corrections']} holds no corrected rationale; look at its column `reason`."
+            f"{context.inputs['corrections']} holds no corrected rationale; its column `reason` says why."
         )
     policy = policy_of(config, context, context.inputs["policy"], dropout=config.sft.dropout)
     data = CorrectionData(problems, splits, policy, corrected=corrected, **data_arguments(config, config.sft))

@@ -1,7 +1,7 @@
 """Files that are either complete or absent.
 
-Every write goes to a temporary file next to its target, is synced, and replaces the target in one rename, so a
-killed process leaves no half-written artefact. JSON, JSONL and the hashes of contents are here too; tables in ares.storage.tables.
+Every write goes to a temporary file next to its target, is synced, and replaces the target in one rename, so that a
+killed process leaves no half-written artefact.
 """
 
 import hashlib
@@ -73,9 +73,9 @@ def sha256_file(path: Path | str) -> str:
 
 
 def sha256_path(path: Path | str) -> str:
-    """The sha256 (hex) of a file, or of the names and contents of a folder's files in order of their names.
+    """The sha256 (hex) of a file, or of the names and contents of a folder's files, sorted by name.
 
-    Hidden files (temporary ones, locks) do not count. Raises FileNotFoundError where there is neither.
+    Hidden files (temporary files, locks) are ignored. Raises FileNotFoundError if the path does not exist.
     """
     path = Path(path)
     if path.is_file():
@@ -99,9 +99,9 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Reads a JSON file; raises AresError naming file and line where it is not JSON."""
+    """Reads a JSON file. Raises AresError with file and line if it is invalid."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows begins files with a mark
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows writes a byte order mark
     except json.JSONDecodeError as error:
         raise AresError(
             f"{path} is not valid JSON (line {error.lineno}: {error.msg}); repair or remove it."
@@ -111,12 +111,12 @@ def read_json(path: Path | str) -> Any:
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes one JSON object a line, atomically."""
+    """Writes one JSON object per line, atomically."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
-    """Reads one JSON object a line."""
+    """Reads one JSON object per line."""
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line]

@@ -1,1 +1,1 @@
-"""Sweeps: many settings of one stage, with what they have in common computed once."""
+"""Sweeps: many settings of one stage; steps that all jobs share run once."""

@@ -1,10 +1,12 @@
-"""Sweeps: many settings of one stage; steps that do not depend on them run once, before the first job starts."""
+"""Runs the jobs of a sweep; steps that do not depend on the swept settings run once, before the first job."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -31,28 +33,30 @@ class Job:
     config: Config
 
 
-def run_sweep(master: DictConfig, loader: Any, launcher: Any, arguments: list[str]) -> list[Any]:
-    """Runs the unfinished jobs of a command line's overrides; returns Hydra's results of these.
+def run_sweep(
+    master: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: list[str]
+) -> list[JobReturn]:
+    """Runs the unfinished jobs of a command line's overrides; returns their results as Hydra reports them.
 
     `master` is the composed configuration with its `hydra` block, `loader` composes a job's, `launcher` runs jobs.
-    Afterwards the sweep's table is printed and stands in `<paths.runs>/<run>/sweep`. Raises AresError for
-    mistakes, before anything has run, and where jobs failed, after the others have ended.
+    The sweep's table is printed at the end and written to `<paths.runs>/<run>/sweep`. Raises AresError for mistakes
+    before anything runs, and for failed jobs after the others have ended.
     """
     jobs = jobs_of(master, loader, arguments)
     if processes_started() > 1:
         raise AresError("A sweep starts its own processes; run it without torchrun or srun.")
     for job in jobs:
         if not is_finished(job.config):
-            print(f"{job.name}: what it shares with other jobs")
+            print(f"{job.name}: shared steps")
             _make_shared(job.config)
     waiting = [job for job in jobs if not is_finished(job.config)]
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are done, {len(waiting)} start now.", flush=True)
-    results: list[Any] = []
+    results: list[JobReturn] = []
     errors: dict[str, str] = {}
     if waiting:
         try:
             results = list(launcher.launch([job.overrides for job in waiting], initial_job_idx=0))
-        except Exception as error:  # a launcher may raise where a job died; the others' results stand
+        except Exception as error:  # a launcher may raise if a job died; the other jobs' folders are complete
             errors["launcher"] = str(error)
     for job, result in zip(waiting, results, strict=False):
         if result.status.name == "FAILED":
@@ -76,16 +80,16 @@ def _make_shared(config: Config) -> None:
         message = str(error)
         if f"run={config.run}" not in message and f"run='{config.run}'" not in message:
             raise
-        # What a job lacks must be made in the run that the jobs start from.
+        # Missing inputs must be written in the run that the jobs start from.
         raise AresError(message.replace(config.run, str(config.sweep.of))) from None
 
 
-def jobs_of(master: DictConfig, loader: Any, arguments: Sequence[str]) -> list[Job]:
-    """The jobs of a command line. Raises AresError with every mistake in any of them."""
+def jobs_of(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> list[Job]:
+    """The jobs of a command line. Raises AresError with all mistakes in all of them."""
     config = _composed(loader, master, [text for text in arguments if not is_swept(text)])
     params = [f"{key}={value}" for key, value in config.sweep.params.items()]
     fixed, settings = settings_of([*params, *arguments], samples=config.sweep.samples, seed=config.sweep.seed)
-    common = [*fixed, *_what_all_get(config)]
+    common = [*fixed, *_common_overrides(config)]
     jobs, mistakes = [], []
     for setting, name in zip(settings, names_of(settings), strict=True):
         run = f"{config.run}/sweep/{name}"
@@ -101,7 +105,7 @@ def jobs_of(master: DictConfig, loader: Any, arguments: Sequence[str]) -> list[J
 
 
 def names_of(settings: Sequence[Setting]) -> list[str]:
-    """Each job's folder; equal names are distinguished by a hash of the setting."""
+    """The folder of each job; equal names get a hash of the setting appended."""
     names = [name_of(setting) for setting in settings]
     return [
         name if names.count(name) == 1 else f"{name}-{hash_of([list(pair) for pair in setting])[:6]}"
@@ -110,14 +114,14 @@ def names_of(settings: Sequence[Setting]) -> list[str]:
 
 
 def name_of(setting: Setting) -> str:
-    """A job's folder: what it sets, such as "kl_coef=0.1,clip_range=0.2"."""
+    """A job's folder: its setting, such as "kl_coef=0.1,clip_range=0.2"."""
     keys = [key.rsplit(".", 1)[-1] for key, _ in setting]
     names = keys if len(set(keys)) == len(keys) else [key for key, _ in setting]
     text = ",".join(f"{name}={value}" for name, (_, value) in zip(names, setting, strict=True))
     return "".join(character if character.isalnum() or character in "=,._+-" else "_" for character in text)
 
 
-def _composed(loader: Any, master: DictConfig, overrides: Sequence[str]) -> Config:
+def _composed(loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]) -> Config:
     try:
         config = loader.load_sweep_config(master, list(overrides))
         return to_config(
@@ -127,13 +131,13 @@ def _composed(loader: Any, master: DictConfig, overrides: Sequence[str]) -> Conf
         raise AresError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from error
 
 
-def _what_all_get(config: Config) -> list[str]:
+def _common_overrides(config: Config) -> list[str]:
     found = [f"sweep.of='{config.run}'"]
     if config.logger.group is None:
         found.append(f"logger.group='{config.run}'")
     start = run_folder(config) / "rationale" / "policy"
     alone = config.policy is None and "rationale" not in config.stage.steps
     if alone and "rationale" in read_manifest(run_folder(config)):
-        # The jobs have folders of their own; the run that they are named after is where they start.
+        # The jobs have their own folders; they start from the policy of the run that they are named after.
         found.append(f"policy='{start}'")
     return found

@@ -1,4 +1,4 @@
-"""Steps that all jobs of a sweep have in common: run once, under a lock, in a folder with their hash in its name."""
+"""Steps that all jobs of a sweep share: they run once, under a lock, in a folder named by their hash."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,9 +11,9 @@ from ares.storage.files import read_json, write_json
 
 
 def run_once(folder: Path, key: str, execute: Callable[[], StepEntry]) -> StepEntry:
-    """The step's manifest entry: the one in `folder`, else `execute`'s, which is kept there; other jobs wait meanwhile.
+    """The step's entry from `folder`; if there is none, runs `execute` and writes its entry there, while others wait.
 
-    The cost of the step is in the folder's own entry; the returned one costs nothing.
+    The returned entry has no cost; the cost is in the folder's entry.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):

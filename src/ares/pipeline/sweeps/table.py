@@ -1,4 +1,4 @@
-"""The results of a sweep's jobs: a table, and a drawing of it."""
+"""The results of a sweep's jobs as a table and a bar chart."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
@@ -9,13 +9,13 @@ from ares.charts import bar_chart, number
 from ares.pipeline.manifest import StepEntry, read_manifest
 from ares.storage.files import atomic_path, read_json, write_json
 
-# The metrics of a job by column: the last step whose key matches, the name there, and the sign to show it with.
+# The metrics of a job by column: the last step whose key matches, the metric's name, and the sign to show it with.
 COLUMNS = {
     "supporting": ("round-*/assess", "supporting", 1),
     "supporting before": ("rationale/assess", "supporting", 1),
     "ROUGE-L": ("round-*/assess", "rouge_l", 1),
     "ROUGE-L before": ("rationale/assess", "rouge_l", 1),
-    # On rollouts of the reference this is KL(reference || policy). The mean of k3 can hang on a single token there.
+    # On rollouts of the reference this is KL(reference || policy); the mean of k3 can be dominated by a single token.
     "KL (-k1)": ("round-*/ppo", "train/kl_k1", -1),
     "repetition": ("round-*/assess", "repetition", 1),
     "accuracy": ("final/evaluate", "accuracy/AVG", 1),
@@ -23,9 +23,9 @@ COLUMNS = {
 
 
 def job_row(name: str, setting: Mapping[str, str], root: Path, failed: bool) -> dict[str, Any]:
-    """One job's line: its setting, state, metrics (None where it has none), seconds and Teacher requests of its own.
+    """One job's row: setting, state, metrics (None if absent), and the seconds and Teacher requests of its own steps.
 
-    `shared` maps the folder of each step that ran once for all jobs to its number of requests.
+    `shared` maps the folder of each shared step to its number of requests.
     """
     steps = read_manifest(root)
     own = [entry for entry in steps.values() if not entry.shared]
@@ -63,7 +63,7 @@ def write_sweep(folder: Path, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
-    """The jobs as a Markdown table, and what the Teacher was asked."""
+    """The jobs as a Markdown table, and the number of Teacher requests."""
     head = ["job", "state", *columns, "seconds"]
     cells = [
         [row["job"], row["state"], *(number(row["metrics"][c]) for c in columns), f"{row['seconds']:.0f}"]

@@ -1,4 +1,4 @@
-"""Asking the Teacher about all rows of a step: the Teacher, the quarantine, and when to stop."""
+"""Asks the Teacher about all rows of a step, quarantines unusable replies and stops if there are too many."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ def make_teacher(config: Config, ledger: Ledger | None = None) -> Teacher:
 
 
 def check_teacher(config: Config) -> None:
-    """Raises AresError if asking cannot succeed; prints warnings."""
+    """Prints `teacher_warnings`, and raises what it raises."""
     for warning in teacher_warnings(config):
         print(f"warning: {warning}", file=sys.stderr)
 
@@ -45,14 +45,14 @@ def check_teacher(config: Config) -> None:
 def teacher_warnings(config: Config) -> list[str]:
     """Warnings about the Teacher's settings.
 
-    Raises AresError without a key or a package, for an impossible setting, and for a cap without a price.
+    Raises AresError for a missing key or package, an impossible setting, and a cap without a known price.
     """
     teacher = make_teacher(config)
     cap = config.teacher.max_usd
     if cap is not None and not teacher.priced:
         raise AresError(
             f"teacher.max_usd={cap}: the price of model {config.teacher.arguments['model']} is unknown; add it to "
-            "conf/prices.yaml, or leave teacher.max_usd out."
+            "conf/prices.yaml or leave out teacher.max_usd."
         )
     return [] if config.teacher.dry_run else teacher.check()
 
@@ -67,7 +67,7 @@ class Quarantine:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, row_id: str, error: FeedbackError, request_hash: str) -> None:
-        """Records one; raises AresError as soon as there are too many, whatever is still to come."""
+        """Records one; raises AresError as soon as there are too many."""
         self.rows.append(
             {"id": row_id, "reason": error.reason, "reply": error.reply, "request_hash": request_hash}
         )
@@ -81,7 +81,7 @@ class Quarantine:
             )
 
     def write(self) -> None:
-        """Writes one line per row, with reason and raw reply; no file if there is none."""
+        """Writes one line per row, with reason and raw reply; no file without rows."""
         self.path.unlink(missing_ok=True)
         if self.rows:
             write_jsonl(self.path, sorted(self.rows, key=lambda row: row["id"]))
@@ -89,7 +89,7 @@ class Quarantine:
 
 @dataclass(frozen=True)
 class Answers(Generic[Row]):
-    """One row per item, and what the step has paid for them (US dollars) in all its attempts."""
+    """One row per item, and their cost (US dollars) over all attempts of the step."""
 
     rows: list[Row]
     usd: float
@@ -105,9 +105,9 @@ def ask_teacher(
     artefact: str,
     total: int,
 ) -> Answers[Row]:
-    """Asks the configured Teacher about all items at once, by `ask(teacher, item, reject)`.
+    """Asks the configured Teacher about all items concurrently, by `ask(teacher, item, reject)`.
 
-    `ask` calls `reject` for each unusable reply; of `total` possible ones, too many stop the step. They are
+    `ask` calls `reject` for each unusable reply; too many of the `total` replies stop the step. Unusable replies are
     written to `<artefact>-quarantine.jsonl`. With teacher.dry_run=true nothing is sent: the cost is printed and
     the program ends.
     """
@@ -128,9 +128,9 @@ def ask_teacher(
 
 
 def _paid_teacher(config: Config, context: StepContext) -> Teacher:
-    """The configured Teacher with the ledger that all runs share; this run pays."""
+    """The configured Teacher, with the ledger that all runs share; the cost is charged to this run."""
     for name in ("httpx", "httpx2"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # they log a line per request
+        logging.getLogger(name).setLevel(logging.WARNING)  # they log every request
     ledger = Ledger(
         config.paths.ledger,
         payer=str(context.root),
@@ -143,7 +143,7 @@ def _paid_teacher(config: Config, context: StepContext) -> Teacher:
 async def _run_all(teacher: Teacher, jobs: Sequence[Coroutine[Any, Any, Row]], label: str) -> list[Row]:
     """The jobs' results in order, with a progress bar and the money spent.
 
-    After an AresError nothing more is sent, open requests are completed and recorded, and the error is raised.
+    After an AresError no further request is sent, open ones are completed and recorded, and the error is raised.
     """
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""The contract of a step: the StepSpec at the top of its file, the StepContext it gets and the StepResult it returns."""
+"""The contract of a step: the StepSpec at the top of its file, its argument StepContext and its result StepResult."""
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
@@ -11,27 +11,27 @@ from ares.config.schema import Config
 from ares.types import AresError
 
 Place = Literal["start", "round", "final"]
-_NOT_STEPS = ("export", "report", "doctor")  # what stages may list besides steps
+_NOT_STEPS = ("export", "report", "doctor")  # stages may list these, too
 
 
 @dataclass(frozen=True)
 class StepSpec:
-    """What the rest of the suite knows about a step; every step file declares one as `SPEC`.
+    """All that the rest of the suite knows about a step; every step file declares one as `SPEC`.
 
     name: of the step and of its function
     reads: names of artefacts; each comes from the latest earlier step that writes it. `data` (the problems) and
         `features` come from prepare, `initial` is the first policy of the run, and "value?" may be absent.
-        A function of the configuration and the place where these decide what is read.
+        A function of the configuration and the place if these determine what is read.
     writes: names of the artefacts that the step may return in `StepResult.files`
-    settings: keys ("rl.k") and blocks ("text") of the configuration that decide the result; they enter its hash
-    runs_on: "device" steps run in one process per device, "host" steps in the process that orchestrates
+    settings: keys ("rl.k") and blocks ("text") of the configuration that affect the result; they enter its hash
+    runs_on: "device" steps run in one process per device, "host" steps in the orchestrator
     place: where the step runs unless a stage lists it as `<place>/<name>`: at the start, in every round or at the end
     folder: the step's own folder inside its place; without one it writes into the place's folder
-    shared: whether the jobs of a sweep run the step once for all, where all that it reads is shared, too
+    shared: whether the step runs once for all jobs of a sweep, provided that all its inputs are shared
     headline: metrics that the step's last line prints; the first few if empty
-    files: files outside the run that the configuration names, as {input name: (path, sha256)}
-    check: raises AresError for what cannot work; called before the first step runs, with the prepared folders by
-        name (none where they cannot be prepared)
+    files: files outside the run that are set in the configuration, as {input name: (path, sha256)}
+    check: raises AresError for impossible settings; called before the first step runs, with the prepared folders by
+        name (empty if preparing failed)
     """
 
     name: str
@@ -58,9 +58,9 @@ class StepSpec:
 
 @dataclass(frozen=True)
 class StepContext:
-    """A run folder as one step sees it.
+    """One step's view of a run folder.
 
-    `key` identifies the step in the manifest ("round-1/ppo"), `folder` is where it writes, `inputs` maps the names
+    `key` identifies the step in the manifest ("round-1/ppo"), `folder` is its output folder, `inputs` maps the names
     of artefacts ("policy", "rollouts", ...) to their paths, `hash` is the hash of settings and inputs.
     """
 
@@ -74,18 +74,18 @@ class StepContext:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the step keeps what it resumes from; the name has its hash, so that a changed step starts afresh."""
+        """The folder of checkpoints to resume from; its name has the hash, so that a changed step starts afresh."""
         return self.folder / f".checkpoints-{self.hash[:12]}"
 
     @property
     def provenance(self) -> dict[str, str]:
-        """The metadata of every table of this step."""
+        """The metadata of every table that this step writes."""
         return {"ares.step": self.key, "ares.hash": self.hash}
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step returns: the paths of its artefacts, its final metrics, and what the Teacher cost (US dollars)."""
+    """A step's result: the paths of its artefacts, its final metrics, and the cost of the Teacher (US dollars)."""
 
     files: Mapping[str, Path]
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -99,7 +99,7 @@ def keys_of(block: str, names: str) -> tuple[str, ...]:
 
 
 def specs_of(listed: Iterable[str]) -> dict[str, StepSpec]:
-    """The specs by name of those entries of a stage's list that are steps."""
+    """The specs, by name, of the steps in a stage's list."""
     names = [text.rpartition("/")[2] for text in listed if text not in _NOT_STEPS]
     return {name: spec_of(name) for name in names}
 
@@ -107,13 +107,13 @@ def specs_of(listed: Iterable[str]) -> dict[str, StepSpec]:
 def spec_of(name: str) -> StepSpec:
     """The spec of a step: `rollout` is in `ares.steps.rollout`, a dotted name is a module path.
 
-    Raises AresError where there is no such module.
+    Raises AresError if there is no such module.
     """
     return _module(name).SPEC
 
 
 def function_of(name: str) -> Callable[[Config, StepContext], StepResult]:
-    """The function of a step, which its file calls as the step."""
+    """The function of a step, which has the step's name."""
     module = _module(name)
     return getattr(module, module.SPEC.name)
 

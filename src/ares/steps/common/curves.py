@@ -1,4 +1,4 @@
-"""A step's curves in metrics.csv, which a resumed fit goes on with."""
+"""A step's curves in metrics.csv, which a resumed fit continues."""
 
 import csv
 import warnings
@@ -11,9 +11,9 @@ from pytorch_lightning.loggers import CSVLogger
 
 
 class CurveLogger(CSVLogger):
-    """Lightning's logger, which deletes the file that it finds, but for the rows before the first step logged here.
+    """Lightning's logger, which deletes an existing file, but keeps its rows before the first step that is logged.
 
-    A killed fit logged those from that step on after its last checkpoint; they are computed again.
+    A killed fit logged later rows after its last checkpoint; they are computed again.
     """
 
     LOGGER_JOIN_CHAR = "/"  # round-1/ppo/train/kl_k3, not round-1/ppo-train/kl_k3
@@ -22,28 +22,24 @@ class CurveLogger(CSVLogger):
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:  # type: ignore[override]
         """Adds a row."""
         if self._experiment is None:
-            rows = [] if step is None else rows_before(Path(self.log_dir) / "metrics.csv", step)
+            rows = [] if step is None else rows_of(Path(self.log_dir) / "metrics.csv")
+            kept = [row for row in rows if int(row["step"]) < step]  # type: ignore[operator]
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that the file is deleted: its rows are written again
-                self.experiment.metrics += rows  # type: ignore[arg-type]
+                warnings.simplefilter("ignore")  # about deleting the file; its rows are written again
+                self.experiment.metrics += kept  # type: ignore[arg-type]
             self.experiment.save()
         super().log_metrics(dict(metrics), step)
 
     @rank_zero_only
     def save(self) -> None:
-        """Writes what was logged; a file that is there stays as it is until there is something to write."""
+        """Writes the logged rows; leaves an existing file alone until there are any."""
         if self._experiment is not None:
             super().save()
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv; none where there is no file, and without a last one that a kill has torn."""
+    """The complete rows of a metrics.csv (a kill may leave half a row at its end); none without a file."""
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")
     return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
-
-
-def rows_before(path: Path, step: int) -> list[dict[str, str]]:
-    """The rows of a metrics.csv whose step is below `step`."""
-    return [row for row in rows_of(path) if int(row["step"]) < step]

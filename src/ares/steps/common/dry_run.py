@@ -1,4 +1,4 @@
-"""The cost of a Teacher's requests before they are sent: tokens, price and time."""
+"""Estimates the cost of a Teacher's requests before they are sent: tokens, price and time."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
@@ -9,13 +9,13 @@ from ares.teachers.base import Teacher
 from ares.teachers.messages import Request
 from ares.types import AresError
 
-_SAMPLE = 20  # requests whose tokens the service counts, to correct our own estimate
-_SECONDS = 3.0  # per request, if none of this kind has been timed
+_SAMPLE = 20  # requests whose tokens the service counts, to correct our own count
+_SECONDS = 3.0  # per request, if no earlier one was timed
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Likely tokens of a number of requests, and their price (US dollars), None if it is unknown."""
+    """The expected tokens of a number of requests and their price (US dollars), None if unknown."""
 
     requests: int
     input_tokens: int
@@ -24,7 +24,7 @@ class Estimate:
 
 
 def planned(teacher: Teacher, jobs: Iterable[Coroutine[Any, Any, Any]]) -> list[Request]:
-    """The requests that jobs of this Teacher would send; it sends nothing from now on."""
+    """The requests that jobs of this Teacher would send. The Teacher sends nothing from now on."""
     requests = teacher.plan()
 
     async def run() -> None:
@@ -42,9 +42,9 @@ def estimate(
     input_ratio: float = 1.0,
     mean_output: float | None = None,
 ) -> Estimate:
-    """The cost of requests, times `scale` if they are a sample.
+    """The cost of requests, multiplied by `scale` if they are a sample.
 
-    `input_ratio` corrects our count of input tokens; `mean_output` is the mean of earlier replies.
+    `input_ratio` corrects our count of input tokens; `mean_output` is the mean length of earlier replies.
     """
     expected = [teacher.expected_tokens(request) for request in requests]
     sent = round(scale * input_ratio * sum(tokens for tokens, _ in expected))
@@ -54,7 +54,7 @@ def estimate(
 
 
 def dry_run(teacher: Teacher, jobs: Iterable[Coroutine[Any, Any, Any]], label: str) -> NoReturn:
-    """Prints requests, cached share, tokens, price and time, and ends the program with exit code 0."""
+    """Prints requests, cached fraction, tokens, price and time, and ends the program with exit code 0."""
     assert teacher.ledger is not None
     requests = planned(teacher, jobs)
     unique = {request.hash: request for request in requests}
@@ -86,7 +86,7 @@ def _time(teacher: Teacher, requests: int, timed: float | None) -> str:
 
 
 async def _input_ratio(teacher: Teacher, requests: Sequence[Request]) -> tuple[float, int]:
-    """Input tokens by the service's count over our estimate, and for how many requests; (1.0, 0) without a count."""
+    """The service's count of input tokens over ours, and the number of requests counted; (1.0, 0) without a count."""
     sample = requests[:: max(1, len(requests) // _SAMPLE)][:_SAMPLE]
     try:
         counts = [await teacher.count_tokens(request) for request in sample]

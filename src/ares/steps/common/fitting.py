@@ -1,4 +1,4 @@
-"""Supervised fine-tuning as the steps need it: a data module in, a policy trained in place and its metrics out."""
+"""Supervised fine-tuning for steps: trains the policy of a data module in place and returns the metrics."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ def data_arguments(config: Config, fit: FitConfig) -> dict[str, Any]:
 def fit_data(
     config: Config, context: StepContext, fit: FitConfig, data: "ProblemData", *, score: "Score", metric: str
 ) -> dict[str, float]:
-    """Trains the data's policy on its targets; it is left with the weights of its best validation by `score`."""
+    """Trains the data's policy on its targets and restores the weights of the best validation by `score`."""
     from ares.modules.supervised import fit_supervised
 
     return fit_supervised(

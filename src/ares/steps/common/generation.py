@@ -1,4 +1,4 @@
-"""Greedy rationales of a run's problems, written as `generate` is configured."""
+"""Greedy rationales of a run's problems, with the settings of `generate`."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def greedy_rationales(
     config: Config, context: StepContext, policy: "Policy", problems: Sequence[Problem], label: str
 ) -> list[Rationale]:
-    """The policy's greedy rationales of problems, in their order."""
+    """The policy's greedy rationales of problems, in the same order."""
     from ares.engines.hf import greedy_responses
 
     by_pid = {problem.pid: problem for problem in problems}

@@ -1,4 +1,4 @@
-"""What several steps need of a run: problems, features, policies, prompts, trainers and loggers."""
+"""Inputs that several steps need: problems, features, policies, prompts, trainers and loggers."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -13,13 +13,16 @@ from ares.config.schema import Config
 from ares.ranks import is_first
 from ares.steps.common.contract import StepContext
 from ares.steps.prepare import read_problems, source_hash
+from ares.storage.files import hash_of
 from ares.text.prompts import build_examples
 from ares.types import AresError, Example, Problem
 from ares.vision.features import FeatureStore
 
-if (
-    TYPE_CHECKING
-):  # transformers takes seconds to import, which a mistake in the configuration need not wait for
+# Importing transformers takes seconds; mistakes in the configuration are reported before that.
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger, WandbLogger
+    from pytorch_lightning.strategies import Strategy
+
     from ares.models.policy import Policy
 
 
@@ -29,9 +32,9 @@ def load_problems(config: Config, context: StepContext) -> tuple[dict[str, Probl
 
 
 def require_own_data(config: Config, root: Path, hashes: Mapping[str, str]) -> None:
-    """Raises AresError where finished steps (the hash of their data by key) read other data than the configuration's.
+    """Raises AresError if finished steps (their data's hash by key) read other data than the configuration's.
 
-    Not with on_change=keep.
+    With on_change=keep it does not.
     """
     if config.on_change == "keep":
         return
@@ -39,14 +42,9 @@ def require_own_data(config: Config, root: Path, hashes: Mapping[str, str]) -> N
     other = [key for key, sha256 in hashes.items() if sha256 != own]
     if other:
         raise AresError(
-            f"run={config.run}: {', '.join(other)} were made from other data than data={config.data.name} as it is "
-            f"set now; give the run's own settings, which {root / 'config.yaml'} holds, or on_change=keep."
+            f"run={config.run}: {', '.join(other)} read other data than data={config.data.name} with the present "
+            f"settings; use the run's own settings, which are in {root / 'config.yaml'}, or on_change=keep."
         )
-
-
-def features_of(context: StepContext) -> FeatureStore | None:
-    """The image features, None with features=none."""
-    return FeatureStore(context.inputs["features"]) if "features" in context.inputs else None
 
 
 def examples_of(
@@ -56,12 +54,12 @@ def examples_of(
     config: Config,
     rationales: Mapping[str, str] | None = None,
 ) -> dict[str, Example]:
-    """The examples of the given problems in a prompt format, with a rationale each where the format wants one."""
+    """The examples of the given problems by pid, in a prompt format; some formats need `rationales` by pid."""
     return build_examples(problems, pids, prompt_format, rationales=rationales, **text_of(config))
 
 
 def text_of(config: Config) -> dict[str, Any]:
-    """How problems become texts, for `build_example`."""
+    """The settings of `build_example`."""
     return {"use_caption": config.text.use_caption, "newline": config.text.newline}
 
 
@@ -82,16 +80,17 @@ def policy_of(config: Config, context: StepContext, folder: Path, *, dropout: fl
 
 
 def reading_of(config: Config, context: StepContext) -> dict[str, Any]:
-    """How a policy reads problems: image features, the longest prompt, and the rule from ids to text."""
+    """A policy's settings for its inputs and texts: image features, the longest prompt, the newline rule."""
+    features = context.inputs.get("features")
     return {
-        "features": features_of(context),
+        "features": FeatureStore(features) if features else None,
         "max_input_tokens": config.text.max_input_tokens,
         "newline": config.text.newline,
     }
 
 
 def device_of(config: Config) -> str:
-    """The device of generation and scoring: a GPU where there is one and it is not declined."""
+    """The device of a policy: a GPU if there is one, unless trainer.accelerator=cpu."""
     import torch
 
     return "cuda" if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
@@ -115,8 +114,8 @@ def trainer_arguments(config: Config, context: StepContext) -> dict[str, Any]:
     }
 
 
-def strategy_of(config: Config, context: StepContext) -> Any:
-    """Lightning's strategy for a step; on one device there is no group, whatever the strategy is called."""
+def strategy_of(config: Config, context: StepContext) -> "Strategy | str":
+    """Lightning's strategy for a step; on one device "auto", whatever strategy is configured."""
     world = config.trainer.devices * config.trainer.num_nodes
     if world == 1:
         return "auto"
@@ -131,14 +130,14 @@ def strategy_of(config: Config, context: StepContext) -> Any:
 
 
 def logs_folder(run_root: Path, key: str) -> Path:
-    """Where a step's metrics.csv lies."""
+    """The folder of a step's metrics.csv."""
     return run_root / "logs" / key
 
 
-def loggers_of(config: Config, context: StepContext) -> list[Any]:
-    """A CSV logger, from which the report draws its curves, and Weights & Biases if configured.
+def loggers_of(config: Config, context: StepContext) -> list["Logger"]:
+    """A CSV logger, whose curves the report draws, and Weights & Biases if configured.
 
-    The curves of a resumed fit continue; a fit that starts again begins new ones.
+    A resumed fit continues its curves; a fit that starts afresh starts new ones.
     """
     from ares.steps.common.curves import CurveLogger
 
@@ -148,15 +147,13 @@ def loggers_of(config: Config, context: StepContext) -> list[Any]:
     curves = CurveLogger(
         folder.parent, name=folder.name, version="", prefix=context.key, flush_logs_every_n_steps=20
     )
-    return (
-        [curves, wandb_logger(config, context.root, context.key)]
-        if config.logger.name == "wandb"
-        else [curves]
-    )
+    if config.logger.name != "wandb":
+        return [curves]
+    return [curves, _wandb_logger(config, context.root, context.key)]
 
 
-def wandb_logger(config: Config, root: Path, prefix: str) -> Any:
-    """The run folder's wandb run, with the full configuration; offline without a key. It starts on first use."""
+def _wandb_logger(config: Config, root: Path, prefix: str) -> "WandbLogger":
+    """The run folder's one wandb run, with the full configuration; offline without a key. It starts on first use."""
     from pytorch_lightning.loggers import WandbLogger
 
     logger = WandbLogger(
@@ -164,7 +161,7 @@ def wandb_logger(config: Config, root: Path, prefix: str) -> Any:
         entity=config.logger.entity,
         group=config.logger.group,
         name=config.run,
-        id=wandb_id(root),
+        id=hash_of(str(root.resolve()))[:12],
         resume="allow",
         offline=not os.environ.get("WANDB_API_KEY"),
         save_dir=str(root),
@@ -176,22 +173,15 @@ def wandb_logger(config: Config, root: Path, prefix: str) -> Any:
 
 
 def log_metrics(config: Config, root: Path, metrics: Mapping[str, Mapping[str, float]]) -> None:
-    """Puts the metrics of finished steps, by the steps' keys, into the summary of the wandb run, if there is one.
+    """Adds the metrics of finished steps (by key) to the summary of the wandb run, if configured.
 
-    In the summary, because there may be a curve of the same name.
+    Not as curves, because a curve may have the same name.
     """
     if config.logger.name != "wandb":
         return
     flat = {f"{key}/{name}": value for key, step in metrics.items() for name, value in step.items()}
-    wandb_logger(config, root, "").experiment.summary.update(flat)
+    _wandb_logger(config, root, "").experiment.summary.update(flat)
     if config.trainer.devices * config.trainer.num_nodes > 1:
         import wandb
 
-        wandb.finish()  # the next step's first rank writes the same run
-
-
-def wandb_id(root: Path) -> str:
-    """One wandb run for one run folder, however often it is resumed."""
-    from ares.storage.files import hash_of
-
-    return hash_of(str(root.resolve()))[:12]
+        wandb.finish()  # the first rank of the next step writes the same run
