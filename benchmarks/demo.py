@@ -1,4 +1,4 @@
-"""What finished runs of experiment=demo learned, by the exact truth of the sample.
+"""Measures what finished runs of experiment=demo learned, by the exact truth of the sample.
 
     python train.py -m experiment=demo ... (or one run at a time), then
     python benchmarks/demo.py runs/demo [more run folders] [--further 2000]
@@ -66,7 +66,7 @@ def run_seconds(run: Path) -> float:
 
 
 def learned(run: Path) -> list[str]:
-    """The shares of labels per policy, what RL changed, and the spread of the Teacher's scores, each a line."""
+    """The shares of labels per policy, what RL changed, and the spread of the Teacher's scores, one line each."""
     steps = read_json(run / "manifest.json")["steps"]
     assessed = read_assessments(run, steps)
     before, after = assessed["rationale/assess"], assessed["round-1/assess"]
@@ -97,7 +97,7 @@ def spread(run: Path) -> float:
 
 
 def answered(run: Path, count: int) -> list[str]:
-    """Accuracy on `count` problems after those of the test split, each a line."""
+    """Accuracy on `count` problems after those of the test split, one line each."""
     config = to_config(OmegaConf.load(run / "config.yaml"))  # type: ignore[arg-type]
     known = config.data.sizes.test
     config.data.sizes.test = known + count

@@ -20,7 +20,6 @@ from ares.report.page import (
     charts_of,
     data_uri,
     duration,
-    flat,
     render_report,
 )
 
@@ -77,7 +76,7 @@ def data(tmp_path: Path) -> ReportData:
     return {
         "run": "demo",
         "created": "2026-03-01T12:00+00:00",
-        "config": {"stage": "ares", "model": "tiny", "seed": 0, "rl": {"kl_coef": 0.01, "target_kl": None}},
+        "config": {"stage": "ares", "model": "tiny", "seed": 0, "rl.kl_coef": 0.01},
         "inputs_hash": HASH,
         "headline": [
             {"label": "Supporting sentences", "value": "51.0 % → 72.3 %", "note": "95 % 0.19 to 0.24"},
@@ -144,7 +143,7 @@ class Checker(HTMLParser):
             self.words += data
 
 
-def test_everything_is_there(data: ReportData, tmp_path: Path) -> None:
+def test_page_shows_every_section(data: ReportData, tmp_path: Path) -> None:
     html = render(data, tmp_path)
     page = Checker(html)
     ids = {attributes.get("id") for _, attributes in page.tags}
@@ -289,7 +288,6 @@ def test_charts_drop_prefix_empty_curves_and_single_values() -> None:
     charts = charts_of(
         {
             "round-1/ppo": {
-                "round-1/ppo-kl": [[0, 1], [1, 2]],
                 "round-1/ppo/loss": [[0, 1], [1, 2]],
                 "round-1/ppoX": [[0, 1], [1, 2]],
                 "round-1/ppo/rows": [[0, 580]],
@@ -297,7 +295,7 @@ def test_charts_drop_prefix_empty_curves_and_single_values() -> None:
             "sft": {"loss": [], "nan": [[0, float("nan")]]},
         }
     )
-    assert [chart.name for chart in charts["round-1/ppo"]] == ["kl", "loss", "round-1/ppoX"]
+    assert [chart.name for chart in charts["round-1/ppo"]] == ["loss", "round-1/ppoX"]
     assert "sft" not in charts
 
 
@@ -310,8 +308,7 @@ def test_data_uri(tmp_path: Path) -> None:
     assert data_uri(tmp_path / "a.svg") is None
 
 
-def test_flat_and_duration() -> None:
-    assert flat({"a": {"b": {"c": 1}}, "d": None}) == {"a.b.c": "1", "d": "–"}
+def test_duration() -> None:
     texts = ["0.3_s", "59.9_s", "1_min 0_s", "3_min 12_s", "2_h 5_min"]
     assert [duration(s).replace("\u00a0", "_") for s in (0.31, 59.9, 59.96, 192.2, 7500)] == texts
 
@@ -346,7 +343,7 @@ def test_in_chromium(browser: Any, data: ReportData, tmp_path: Path, width: int,
     worst: Any = {**example(1, None), "question": long, "choices": [long], "hint": long, "answer": 0}
     worst["after"] = side([(long, "supporting")])
     data["examples"] = [*data["examples"][:19], worst]
-    data["config"] = {"data": {"root": long}}
+    data["config"] = {"data.root": long}
     data["curves"] = {**data["curves"], long: {long: [[0, 1], [1, 2]]}}
     render_report(data, tmp_path / "report.html")
     context = browser.new_context(

@@ -71,7 +71,7 @@ class PPOModule(pl.LightningModule):
         return self.current_epoch < self.warmup_epochs
 
     def on_train_start(self) -> None:
-        """Logs what is trained on; a run resumed after early stopping stops again."""
+        """Logs the metrics of the buffer; a run resumed after early stopping stops again."""
         self.trainer.should_stop = self.stopped
         static = {TRAIN + name: value for name, value in self.data.buffer.metrics().items()}
         self.metrics |= static

@@ -92,7 +92,7 @@ def _step(key: str, entry: StepEntry) -> dict[str, Any]:
 
 
 def read_assessments(root: Path, steps: Mapping[str, StepEntry]) -> dict[str, list[Assessment]]:
-    """What `assess` found, by the step's key, in the order in which the policies were trained."""
+    """The assessments of each `assess` step by its key, in the order in which the policies were trained."""
     paths = {
         key: step.outputs["assessment"].path for key, step in steps.items() if "assessment" in step.outputs
     }
@@ -101,7 +101,7 @@ def read_assessments(root: Path, steps: Mapping[str, StepEntry]) -> dict[str, li
 
 
 def policy_name(key: str) -> str:
-    """What a reader calls the policy that a step assessed."""
+    """The display name of the policy that a step assessed."""
     place = key.removesuffix("/assess")
     return {"rationale": "before RL", "final": "after SFT"}.get(
         place, f"after RL ({place.replace('-', ' ')})"
@@ -124,7 +124,7 @@ def headline(
 
 
 def _rationales(assessed: dict[str, list[Assessment]]) -> list[HeadlineNumber]:
-    """The quality of the rationales by policy, and what the first round of RL gained."""
+    """The quality of the rationales by policy, and the gain of the first round of RL."""
     values = {
         key: {row.pid: row.quality for row in rows if row.quality is not None}
         for key, rows in assessed.items()

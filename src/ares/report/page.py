@@ -46,7 +46,7 @@ _IMAGE_TYPES = {
 
 
 class HeadlineNumber(TypedDict):
-    """One headline number as text: `value` with its unit, `note` says what it is taken over."""
+    """One headline number as text: `value` includes its unit; `note` states the sample."""
 
     label: str
     value: str
@@ -96,8 +96,8 @@ class ExampleRationales(TypedDict):
 class ReportData(TypedDict):
     """Everything a report shows. Sections without data say so.
 
-    run, created: the run's name and the report's date, as text. config: what is worth showing of the
-    configuration (nested keys are joined by dots). inputs_hash: the hash of the steps that the report covers.
+    run, created: the run's name and the report's date, as text. config: the settings shown at the top.
+    inputs_hash: the hash of the steps that the report covers.
     curves: step -> metric -> [[x, y], ...], x in optimizer steps. policies: policy -> metrics of its assessment.
     accuracy: category -> percent or None. counts: category -> questions. failed: outputs without exactly one answer.
     rationale_metrics: measures of `ares.evaluation.rationales`, in [0, 1].
@@ -122,7 +122,6 @@ def render_report(data: ReportData, path: Path | str) -> None:
     """Writes the report to `path`, atomically; the same data gives the same bytes."""
     html = _template().render(
         **{key: value for key, value in data.items() if key not in ("curves", "examples", "steps")},
-        settings=flat(data["config"]),
         steps=[_step_view(step, data["steps"]) for step in data["steps"]],
         charts=charts_of(data["curves"]),
         examples=[_example_view(example) for example in data["examples"]],
@@ -136,25 +135,14 @@ def render_report(data: ReportData, path: Path | str) -> None:
 
 
 def charts_of(curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> dict[str, list[Chart]]:
-    """The charts of every step that has any; a logger's prefix (the step's key) is cut from metric names."""
+    """The charts of every step that has any; the step's key is cut from metric names."""
     found = {}
     for step, metrics in curves.items():
         # A single value is no curve; it is shown with the step's metrics.
         curved = {name: points for name, points in metrics.items() if len(points) > 1}
-        charts = [line_chart(_without_prefix(name, step), points) for name, points in curved.items()]
+        charts = [line_chart(name.removeprefix(f"{step}/"), points) for name, points in curved.items()]
         if drawn := [chart for chart in charts if chart is not None]:
             found[step] = drawn
-    return found
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as one level of dotted keys and texts."""
-    found: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = "–" if value is None else str(value)
     return found
 
 
@@ -165,10 +153,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}\u00a0h {minutes}\u00a0min" if hours else f"{minutes}\u00a0min {rest}\u00a0s"
-
-
-def _without_prefix(name: str, step: str) -> str:
-    return name[len(step) + 1 :] if name.startswith(step) and name[len(step) :][:1] in ("-", "/") else name
 
 
 def _step_view(step: StepSummary, steps: Sequence[StepSummary]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Policies and value models from checkpoints and from scratch, and policies to folders."""
+"""Loads policies and value models from checkpoints, builds them from scratch, and saves policies."""
 
 import copy
 import warnings
