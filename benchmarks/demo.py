@@ -1,4 +1,4 @@
-"""What finished runs of experiment=demo learned, by the exact truth of the sample.
+"""Measures what finished runs of experiment=demo learned, by the exact truth of the sample.
 
     python train.py -m experiment=demo ... (or one run at a time), then
     python benchmarks/demo.py runs/demo [more run folders] [--further 2000]
@@ -27,10 +27,11 @@ from ares.evaluation.answers import predict
 from ares.evaluation.statistics import paired_bootstrap
 from ares.models.adapters import load_adapter
 from ares.models.t5.policy import Features
+from ares.pipeline.manifest import read_manifest
 from ares.report.build import policy_name, read_assessments
 from ares.steps.common.inputs import examples_of, policy_class
 from ares.steps.prepare import prepared, read_problems
-from ares.storage.files import read_json, read_jsonl
+from ares.storage.files import read_jsonl
 from ares.storage.tables import read_feedback, read_rollouts
 from ares.types import Problem, Response
 from ares.vision.features import FeatureStore
@@ -62,12 +63,12 @@ def main() -> None:
 
 def run_seconds(run: Path) -> float:
     """The seconds of all steps of a run."""
-    return sum(step["seconds"] for step in read_json(run / "manifest.json")["steps"].values())
+    return sum(step.seconds for step in read_manifest(run).values())
 
 
 def learned(run: Path) -> list[str]:
-    """The shares of labels per policy, what RL changed, and the spread of the Teacher's scores, each a line."""
-    steps = read_json(run / "manifest.json")["steps"]
+    """The shares of labels per policy, what RL changed, and the spread of the Teacher's scores, one line each."""
+    steps = read_manifest(run)
     assessed = read_assessments(run, steps)
     before, after = assessed["rationale/assess"], assessed["round-1/assess"]
 
@@ -76,7 +77,7 @@ def learned(run: Path) -> list[str]:
         return f"{label} {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
     def shares(key: str) -> str:
-        metrics = steps[key]["metrics"]
+        metrics = steps[key].metrics
         return f"{policy_name(key)}: " + ", ".join(f"{label} {metrics[label]:.1%}" for label in LABELS)
 
     return [
@@ -97,7 +98,7 @@ def spread(run: Path) -> float:
 
 
 def answered(run: Path, count: int) -> list[str]:
-    """Accuracy on `count` problems after those of the test split, each a line."""
+    """Accuracy on `count` problems after those of the test split, one line each."""
     config = to_config(OmegaConf.load(run / "config.yaml"))  # type: ignore[arg-type]
     known = config.data.sizes.test
     config.data.sizes.test = known + count

@@ -2,7 +2,7 @@
 
     python -m benchmarks.ppo_ranks
 
-31 rationales of a tiny policy in float64, 16 a step, 2 a forward pass: nothing is divisible. The baseline of `ddp` is
+31 rationales of a tiny policy in float64, 16 per step, 2 per forward pass: nothing divides evenly. The baseline of `ddp` is
 the run on one process in the same call; that of `fsdp`, which runs without image features here, another such run.
 """
 
@@ -49,7 +49,7 @@ def line(strategy: str, ranks: list[dict[str, Any]], alone: dict[str, Any]) -> s
 def main() -> None:
     """Prints the table."""
     print(
-        "strategy, processes, gradients (relative, all steps), weights after 5 steps (absolute), rows an epoch"
+        "strategy, processes, gradients (relative, all steps), weights after 5 steps (absolute), rows per epoch"
     )
     with tempfile.TemporaryDirectory() as name:
         for strategy, worlds in (("ddp", (2, 4)), ("fsdp", (2, 4))):

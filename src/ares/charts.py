@@ -1,4 +1,4 @@
-"""Charts as SVG: the curve of a metric, and bars for a table of numbers. Every drawing of the suite is made here."""
+"""Charts as SVG: the curve of a metric, and bars for a table of numbers. The only SVG writer of the suite."""
 
 import math
 from collections.abc import Sequence

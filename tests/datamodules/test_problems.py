@@ -137,7 +137,7 @@ def test_lora_trains_on_answered_problems_with_the_models_own_rationales(tmp_pat
         assert target == f"The answer is ({'AB'[problems[pid].answer]})."
 
 
-def test_a_trainer_fits_on_it(tmp_path: Path, policy) -> None:
+def test_trainer_fits_on_problem_data(tmp_path: Path, policy) -> None:
     class Count(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()

@@ -96,7 +96,7 @@ def test_a_batch_is_cut_to_its_longest_row():
     assert batch["old_logprobs"].tolist() == [[-0.5, -0.5, 0], [-0.5] * 3]
 
 
-def test_no_rows_give_a_batch_that_counts_for_nothing():
+def test_no_rows_give_a_fully_masked_batch():
     batch = make().batch([])
     assert batch["response_ids"].numel() > 0
     assert not batch["response_mask"].any()
@@ -135,7 +135,7 @@ def test_groups_are_the_scored_rows_of_a_question():
         ({"holdout": 0.9999999}, "none is left to train on"),
     ],
 )
-def test_what_does_not_fit_is_refused(change, message):
+def test_inconsistent_rows_are_refused(change, message):
     with pytest.raises(AresError, match=message):
         make(**change)
 

@@ -50,7 +50,7 @@ def test_denominator_is_the_target_tokens_of_the_optimizer_batch() -> None:
     data = SupervisedData(pad_id=0, micro=2, accumulate=2, eval_batch=2, seed=0)
     data.train, data.val = (encode(policy, part, max_output_tokens=9) for part in (rows, rows[:3]))
     batches = list(data.train_dataloader())
-    assert data.steps_per_epoch() == 3
+    assert data.steps_per_epoch == 3
     for step in (batches[0:2], batches[2:4], batches[4:]):
         tokens = sum(int(batch["response_mask"].sum()) for batch in step)
         assert {batch["denominator"] for batch in step} == {tokens}

@@ -54,7 +54,7 @@ def golden(shared: Path) -> dict:
     return json.loads((shared / "golden/metrics.json").read_text())
 
 
-def test_table_of_a_published_model(shared: Path, golden: dict) -> None:
+def test_accuracy_table_of_a_published_model(shared: Path, golden: dict) -> None:
     problems, splits = read_scienceqa(shared / "data/scienceqa")
     outputs = json.loads((shared / "data/scienceqa/test_outputs_llava_13b.json").read_text())
     predictions = {pid: outputs["results"][pid] for pid in splits["test"]}
@@ -91,7 +91,7 @@ def test_extract_answer(text: str, letter: str | None) -> None:
     assert extract_answer(text) == letter
 
 
-def test_letters() -> None:
+def test_letter_to_index() -> None:
     assert [letter_to_index(letter) for letter in ("A", "C", "Z", None)] == [0, 2, 25, None]
     for bad in ("a", "AB", "", "1", "É"):
         with pytest.raises(ValueError, match="letter"):
@@ -147,7 +147,7 @@ def test_only_predicted_questions_with_a_known_answer_count() -> None:
         ({"grade": ""}, {"NAT", "NO", "AVG"}),
     ],
 )
-def test_membership(change: dict, member: set[str]) -> None:
+def test_category_membership(change: dict, member: set[str]) -> None:
     problem = replace(PROBLEM, **change)
     assert {name for name, belongs in CATEGORIES.items() if belongs(problem)} == member
 

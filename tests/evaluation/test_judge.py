@@ -21,7 +21,7 @@ BAD = FeedbackError("no single winner in the reply")
         ("first", BAD, None),
     ],
 )
-def test_a_side_wins_in_both_orders_or_not_at_all(first, second, winner):
+def test_winner_must_win_in_both_orders(first, second, winner):
     verdict = combine("1", first, second, ["x", "y"])
     assert verdict.winner == winner
     assert verdict.request_hashes == ("x", "y")

@@ -12,7 +12,6 @@ from transformers import AutoTokenizer, T5ForConditionalGeneration
 from ares.models.t5 import T5ForMultimodalGeneration
 from ares.models.t5.loading import (
     build_model,
-    check_precision,
     load_model,
     load_value_model,
     save_model,
@@ -131,19 +130,6 @@ def test_without_features_the_fusion_is_frozen(saved, batch):
     model(**{**batch, "image_features": None}, labels=torch.randint(2, 40, (3, 4))).loss.backward()
     assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
     assert all(p.requires_grad for p in load_model(saved, dropout=0.0, features=True).parameters())
-
-
-@pytest.mark.parametrize("name", ["16", "16-mixed", "16-true", "float16", "torch.float16", "half"])
-def test_half_precision_is_refused(saved, name):
-    with pytest.raises(AresError, match="overflows in float16"):
-        check_precision(name)
-    with pytest.raises(AresError, match="overflows in float16"):
-        load_model(saved, dropout=0.0, features=True, dtype=name)
-
-
-@pytest.mark.parametrize("name", ["32-true", "bf16-mixed", "bf16-true", "32", "bfloat16", "64"])
-def test_other_precisions_pass(name):
-    check_precision(name)
 
 
 def test_half_precision_checkpoints_load_as_float32(policy, tmp_path):

@@ -103,7 +103,7 @@ def test_samples_are_grouped_by_prompt_and_follow_the_generator(policy: Policy) 
     assert only == [greedy[row] for row in (0, 0, 1, 1, 2, 2)]
 
 
-def test_writing_leaves_the_mode_of_every_module(policy: Policy) -> None:
+def test_generation_keeps_the_mode_of_every_module(policy: Policy) -> None:
     policy.train()
     policy.logits(torch.zeros(1, 16))
     policy.greedy(policy.encode(EXAMPLES), max_new_tokens=2)
@@ -129,7 +129,7 @@ def test_a_new_value_model_predicts_zero_and_is_saved_and_loaded(policy, tmp_pat
         torch.testing.assert_close(loaded.values(inputs, ids, mask), found)
 
 
-def test_a_response_has_one_text_wherever_it_is_decoded(t5_tokenizer) -> None:
+def test_decode_and_sentences_return_the_same_text(t5_tokenizer) -> None:
     """With escaped line breaks, T5 writes an unknown token and an "n" for each of them."""
     policy = T5Policy(number_policy().model, t5_tokenizer, newline="escape")
     ids = t5_tokenizer("Solution: Ice is cold.\\nSteam is hot.")["input_ids"]

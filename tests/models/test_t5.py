@@ -108,7 +108,7 @@ def test_image_changes_the_output_and_zero_features_are_fused(policy, batch):
 
 
 def test_features_of_another_width_are_refused(policy, batch):
-    with pytest.raises(AresError, match="7 numbers a patch and the model reads 12"):
+    with pytest.raises(AresError, match="7 numbers per patch and the model reads 12"):
         policy(**{**batch, "image_features": torch.zeros(3, 5, 7)}, decoder_input_ids=torch.ones(3, 1).long())
 
 

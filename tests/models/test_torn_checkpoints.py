@@ -39,7 +39,7 @@ DAMAGES = pytest.mark.parametrize("damage", [halve, forget, swap, reshape])
 
 @DAMAGES
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
-def test_policies(policy, tokenizer, tmp_path, name, damage):
+def test_damaged_policy_is_refused(policy, tokenizer, tmp_path, name, damage):
     save_model(policy, tokenizer, tmp_path)
     if name.endswith("bin"):
         torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / name)
@@ -52,7 +52,7 @@ def test_policies(policy, tokenizer, tmp_path, name, damage):
 
 
 @DAMAGES
-def test_the_originals_value_models(policy, tmp_path, damage):
+def test_damaged_original_value_model_is_refused(policy, tmp_path, damage):
     value = value_from_model(policy)
     value.config.save_pretrained(tmp_path)
     file = tmp_path / "value_function.pth"
@@ -64,7 +64,7 @@ def test_the_originals_value_models(policy, tmp_path, damage):
     assert "\n" not in str(error.value)
 
 
-def test_a_value_model_without_fusion(policy, tmp_path):
+def test_value_model_without_fusion_is_refused(policy, tmp_path):
     value = value_from_model(policy)
     value.config.save_pretrained(tmp_path)
     state = {name: t for name, t in value.state_dict().items() if "image_dense" not in name}

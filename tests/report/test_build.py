@@ -44,7 +44,7 @@ def shown(assessed: dict[str, list[Assessment]], scores: dict[str, Any] | None) 
     }
 
 
-def test_money_and_time_are_always_there() -> None:
+def test_headline_always_has_cost_and_time() -> None:
     assert shown({}, None) == {"Teacher": ("$1.50", "1,234 requests"), "Time": ("1 min 12 s", "2 steps")}
 
 

@@ -4,6 +4,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from PIL import Image
 
 from ares.data.sample.oracle import LABELS as ORACLE_LABELS
 from ares.evaluation.answers import CATEGORIES
+from ares.evaluation.assessment import Assessment
+from ares.pipeline.manifest import Artefact, StepEntry
 from ares.report.page import (
     CATEGORY_NAMES,
     LABELS,
@@ -20,9 +23,10 @@ from ares.report.page import (
     charts_of,
     data_uri,
     duration,
-    flat,
     render_report,
 )
+from ares.types import Problem
+from tests.support.problems import make_problem
 
 HASH = "0123456789abcdef" * 4
 SENTENCES = [
@@ -35,30 +39,28 @@ SENTENCES = [
     ("Warm air rises above cold air, whatever the place is called.", "supporting"),
     ("The second place is near the sea.", "invented"),
     ("The second place is near the sea.", "repeated"),
-    ("Nothing decides this sentence.", None),
 ]
 
 
-def side(sentences: list[tuple[str, str | None]], value: float | None = 0.5) -> Any:
-    rows = [{"text": text, "label": label} for text, label in sentences]
-    return {"measure": "supporting", "value": value, "sentences": rows}
+def side(sentences: list[tuple[str, Any]]) -> Assessment:
+    texts, labels = [text for text, _ in sentences], [label for _, label in sentences]
+    return Assessment("", texts, labels, None, repetition=0.0, tokens=9, truncated=False)
 
 
 def curve(points: int, low: float, high: float) -> list[list[float]]:
     return [[10 * i, low + (high - low) * (1 - math.exp(-4 * i / points))] for i in range(points)]
 
 
-def example(number: int, image: Path | None) -> Any:
-    return {
-        "pid": str(number),
-        "question": f"Which of the two places of question {number} is warmer?",
-        "choices": ["the place on the left", "the place on the right", "both are equally warm"],
-        "answer": number % 3,
-        "hint": "Look at the thermometers.\nThey show degrees Celsius." if number % 2 else "",
-        "image": None if image is None else str(image),
-        "before": side(SENTENCES[: 2 + number % 4]),
-        "after": side(SENTENCES[number % 3 :]),
-    }
+def example(number: int, image: Path | None) -> tuple[Problem, Assessment, Assessment]:
+    problem = make_problem(
+        str(number),
+        question=f"Which of the two places of question {number} is warmer?",
+        choices=("the place on the left", "the place on the right", "both are equally warm"),
+        answer=number % 3,
+        hint="Look at the thermometers.\nThey show degrees Celsius." if number % 2 else "",
+        image=image,
+    )
+    return problem, side(SENTENCES[: 2 + number % 4]), side(SENTENCES[number % 3 :])
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def data(tmp_path: Path) -> ReportData:
     return {
         "run": "demo",
         "created": "2026-03-01T12:00+00:00",
-        "config": {"stage": "ares", "model": "tiny", "seed": 0, "rl": {"kl_coef": 0.01, "target_kl": None}},
+        "config": {"stage": "ares", "model": "tiny", "seed": 0, "rl.kl_coef": 0.01},
         "inputs_hash": HASH,
         "headline": [
             {"label": "Supporting sentences", "value": "51.0 % → 72.3 %", "note": "95 % 0.19 to 0.24"},
@@ -85,18 +87,19 @@ def data(tmp_path: Path) -> ReportData:
             {"label": "Teacher", "value": "$1.25", "note": "2,400 requests"},
             {"label": "Time", "value": "3 min 12 s", "note": "9 steps"},
         ],
-        "steps": [
-            {
-                "key": key,
-                "seconds": 8.0 * (i + 1) ** 2,
-                "usd": 1.25 * (key == "round-1/score"),
-                "requests": 2400 * (key == "round-1/score"),
-                "inputs": {"policy": f"{i}a" * 32},
-                "outputs": {"policy": f"{i}b" * 32},
-                "metrics": {"loss": 0.1234567, "tokens": 123456.0},
-            }
+        "steps": {
+            key: StepEntry(
+                hash="",
+                settings={},
+                inputs={"policy": Artefact("policy", f"{i}a" * 32)},
+                outputs={"policy": Artefact("policy", f"{i}b" * 32)},
+                seconds=8.0 * (i + 1) ** 2,
+                usd=1.25 * (key == "round-1/score"),
+                requests=2400 * (key == "round-1/score"),
+                metrics={"loss": 0.1234567, "tokens": 123456.0},
+            )
             for i, key in enumerate(keys)
-        ],
+        },
         "curves": {"rationale": metrics, "round-1/ppo": rl},
         "policies": {
             "before RL": {"supporting": 0.51, "invented": 0.25, "tokens": 31.5},
@@ -144,7 +147,7 @@ class Checker(HTMLParser):
             self.words += data
 
 
-def test_everything_is_there(data: ReportData, tmp_path: Path) -> None:
+def test_page_shows_every_section(data: ReportData, tmp_path: Path) -> None:
     html = render(data, tmp_path)
     page = Checker(html)
     ids = {attributes.get("id") for _, attributes in page.tags}
@@ -188,8 +191,14 @@ def poisoned(value: Any, poison: str) -> Any:
     """The same structure with the poison in every key and every text that a user or a model can write."""
     if isinstance(value, dict):
         return {key: poisoned(item, poison) for key, item in value.items()}
-    if isinstance(value, list):
-        return [poisoned(item, poison) for item in value]
+    if isinstance(value, list | tuple):
+        return type(value)(poisoned(item, poison) for item in value)
+    if isinstance(value, Problem):
+        return replace(
+            value, pid=poison, question=poison, hint=poison, choices=(poison,) * 3, image=Path(poison)
+        )
+    if isinstance(value, Assessment):
+        return replace(value, sentences=[poison] * len(value.sentences))
     return poison if isinstance(value, str) else value
 
 
@@ -198,9 +207,9 @@ def poisoned(value: Any, poison: str) -> Any:
 )
 def test_all_text_is_escaped(data: ReportData, tmp_path: Path, poison: str) -> None:
     spoilt = poisoned(data, poison)
-    for step in spoilt["steps"]:
-        step["inputs"] = {poison: poison}
-        step["metrics"] = {poison: 1.0}
+    entry = data["steps"]["round-1/ppo"]
+    files = {poison: Artefact(poison, poison)}
+    spoilt["steps"] = {poison: replace(entry, inputs=files, outputs=files, metrics={poison: 1.0})}
     spoilt["curves"] = {poison: {poison: [[0, 1], [1, 2]]}}
     spoilt["config"] = {poison: poison}
     spoilt["accuracy"] = spoilt["counts"] = {poison: 50.0}
@@ -216,19 +225,14 @@ def test_all_text_is_escaped(data: ReportData, tmp_path: Path, poison: str) -> N
 
 def test_sentences_carry_color_label_and_meaning(data: ReportData, tmp_path: Path) -> None:
     html = render(data, tmp_path)
-    count = sum(
-        len(example[name]["sentences"]) for example in data["examples"] for name in ("before", "after")
-    )
+    count = sum(len(row.sentences) for _, *sides in data["examples"] for row in sides)
     lists = re.findall(r'<ol class="sentences">(.*?)</ol>', html, re.DOTALL)
     items = [item for found in lists for item in re.findall(r"<li.*?</li>", found)]
     assert len(items) == count
     shown = set(items)
     for text, label in SENTENCES:
-        expected = f"<li><span>{text}</span></li>"
-        if label is not None:
-            kind, meaning = LABELS[label]
-            expected = f'<li class="{kind}" title="{meaning}"><b>{label}</b><span>{text}</span></li>'
-        assert expected in shown
+        kind, meaning = LABELS[label]
+        assert f'<li class="{kind}" title="{meaning}"><b>{label}</b><span>{text}</span></li>' in shown
     assert all(meaning in html for _, meaning in LABELS.values())
 
 
@@ -237,9 +241,11 @@ def test_labels_are_those_of_the_oracle() -> None:
 
 
 def test_rationales_without_labels_show_their_measure_and_no_legend(data: ReportData, tmp_path: Path) -> None:
-    plain: Any = {"measure": "ROUGE-L", "value": 0.25, "sentences": [{"text": "It is.", "label": None}]}
-    data["examples"] = [{**example(0, None), "before": plain, "after": plain}]
-    words = Checker(render(data, tmp_path)).words
+    plain = replace(side([]), sentences=["It is."], labels=None, rouge_l=0.25)
+    data["examples"] = [(make_problem(), plain, plain)]
+    html = render(data, tmp_path)
+    words = Checker(html).words
+    assert "<li><span>It is.</span></li>" in html
     assert "ROUGE-L 0.25" in words
     assert "contradicts the facts" not in words
 
@@ -247,7 +253,7 @@ def test_rationales_without_labels_show_their_measure_and_no_legend(data: Report
 def test_empty_run(data: ReportData, tmp_path: Path) -> None:
     data |= {  # type: ignore[assignment]
         "headline": [],
-        "steps": [],
+        "steps": {},
         "curves": {},
         "policies": {},
         "examples": [],
@@ -263,14 +269,9 @@ def test_empty_run(data: ReportData, tmp_path: Path) -> None:
 
 def test_parts_may_be_missing(data: ReportData, tmp_path: Path) -> None:
     data["counts"] = data["failed"] = data["rationale_metrics"] = None
-    data["examples"] = [
-        {
-            **example(1, tmp_path / "absent.png"),
-            "before": side([], None),
-            "after": side([], None),
-            "answer": None,
-        }
-    ]
+    problem = make_problem(image=tmp_path / "absent.png", answer=None)
+    unknown = replace(side([]), labels=None)
+    data["examples"] = [(problem, unknown, unknown)]
     page = Checker(render(data, tmp_path))
     assert page.words.count("An empty rationale.") == 2
     assert not any(tag == "img" for tag, _ in page.tags)
@@ -278,18 +279,17 @@ def test_parts_may_be_missing(data: ReportData, tmp_path: Path) -> None:
 
 
 def test_gain_of_an_example(data: ReportData, tmp_path: Path) -> None:
-    data["examples"] = [{**example(0, None), "before": side(SENTENCES, 0.3), "after": side(SENTENCES, 0.9)}]
+    data["examples"] = [(make_problem(), side(SENTENCES[1:5]), side(SENTENCES[:1]))]
     words = Checker(render(data, tmp_path)).words
-    assert "supporting 0.30" in words
-    assert "supporting 0.90" in words
-    assert "▲ 0.60" in words
+    assert "supporting 0.25" in words
+    assert "supporting 1.00" in words
+    assert "▲ 0.75" in words
 
 
 def test_charts_drop_prefix_empty_curves_and_single_values() -> None:
     charts = charts_of(
         {
             "round-1/ppo": {
-                "round-1/ppo-kl": [[0, 1], [1, 2]],
                 "round-1/ppo/loss": [[0, 1], [1, 2]],
                 "round-1/ppoX": [[0, 1], [1, 2]],
                 "round-1/ppo/rows": [[0, 580]],
@@ -297,7 +297,7 @@ def test_charts_drop_prefix_empty_curves_and_single_values() -> None:
             "sft": {"loss": [], "nan": [[0, float("nan")]]},
         }
     )
-    assert [chart.name for chart in charts["round-1/ppo"]] == ["kl", "loss", "round-1/ppoX"]
+    assert [chart.name for chart in charts["round-1/ppo"]] == ["loss", "round-1/ppoX"]
     assert "sft" not in charts
 
 
@@ -310,8 +310,7 @@ def test_data_uri(tmp_path: Path) -> None:
     assert data_uri(tmp_path / "a.svg") is None
 
 
-def test_flat_and_duration() -> None:
-    assert flat({"a": {"b": {"c": 1}}, "d": None}) == {"a.b.c": "1", "d": "–"}
+def test_duration() -> None:
     texts = ["0.3_s", "59.9_s", "1_min 0_s", "3_min 12_s", "2_h 5_min"]
     assert [duration(s).replace("\u00a0", "_") for s in (0.31, 59.9, 59.96, 192.2, 7500)] == texts
 
@@ -343,10 +342,10 @@ def background(page: Any, selector: str) -> tuple[float, ...]:
 @pytest.mark.parametrize("width", [400, 1280])
 def test_in_chromium(browser: Any, data: ReportData, tmp_path: Path, width: int, scheme: str) -> None:
     long = "unbroken" * 60
-    worst: Any = {**example(1, None), "question": long, "choices": [long], "hint": long, "answer": 0}
-    worst["after"] = side([(long, "supporting")])
+    problem = make_problem(question=long, choices=(long,), hint=long)
+    worst = (problem, side(SENTENCES[:2]), side([(long, "supporting")]))
     data["examples"] = [*data["examples"][:19], worst]
-    data["config"] = {"data": {"root": long}}
+    data["config"] = {"data.root": long}
     data["curves"] = {**data["curves"], long: {long: [[0, 1], [1, 2]]}}
     render_report(data, tmp_path / "report.html")
     context = browser.new_context(

@@ -40,7 +40,7 @@ def test_no_sentences_give_no_reward():
 
 
 @pytest.mark.parametrize(("scores", "ends"), [([0.5], [1, 2]), ([0.5], [3]), ([0.5], [-1])])
-def test_what_does_not_fit_is_refused(scores, ends):
+def test_mismatched_scores_and_ends_are_refused(scores, ends):
     with pytest.raises(ValueError):
         sentence_rewards(scores, ends, 3)
 

@@ -130,7 +130,7 @@ def test_withheld_answer_gives_an_empty_target() -> None:
     assert build_example(withheld, "QCM-E") == build_example(MAGNETS, "QCM-E")
 
 
-def test_mistakes_are_refused() -> None:
+def test_unknown_format_and_newline_are_refused() -> None:
     with pytest.raises(AresError, match="Unknown prompt format 'QCM-X': write one of QCM-E, QCM-LE"):
         build_example(MAGNETS, "QCM-X")
     with pytest.raises(AresError, match=r"text\.newline is 'tab'"):

@@ -83,7 +83,7 @@ def test_same_texts_give_identical_files(
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_mistakes_are_refused(tmp_path: Path) -> None:
+def test_bad_vocabularies_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AresError, match=r"tokenizer\.vocab_size is 20.*write at least 99"):
         train_tokenizer(TEXTS, vocab_size=20, path=tmp_path / "small")
     assert not (tmp_path / "small").exists()

@@ -136,7 +136,7 @@ class RolloutBuffer:
         }
 
     def metrics(self) -> dict[str, float]:
-        """Metrics of what is trained on: shares of all rollouts, means over scored ones."""
+        """Metrics of the training data: shares of all rollouts, means over scored ones."""
         offered, count = max(1, len(self.rollouts)), len(self.rows)
         scored = {row.row_id for row in self.rows}
         refused = sum(bool(row.spans) and row.row_id not in scored for row in self.rollouts)
@@ -154,7 +154,7 @@ class RolloutBuffer:
 
 
 def is_held_out(pid: str, share: float) -> bool:
-    """Whether a question is held out: by sha256 of its id, so that it is so in every run, round and order."""
+    """Whether a question is held out: by sha256 of its id, the same in every run, round and order."""
     return int.from_bytes(hashlib.sha256(pid.encode()).digest()[:8], "big") < share * 2**64
 
 

@@ -1,4 +1,4 @@
-"""What each supervised step trains on: the problems of a data set as a LightningDataModule."""
+"""The training data of each supervised step, as LightningDataModules."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from ares.types import Example, Problem
 
 
 class ProblemData(SupervisedData, ABC):
-    """A data set's train and val problems as prompts and targets; a step's own class says which ones and how.
+    """A data set's train and val problems as prompts and targets; a subclass per step selects them.
 
-    `problems` and `splits` are what the readers of `ares.data` return. `text` goes to `build_example`
+    `problems` and `splits` come from the readers of `ares.data`. `text` goes to `build_example`
     (use_caption, newline), `batches` to `SupervisedData`. Validation uses the first `eval_questions` of val.
     """
 

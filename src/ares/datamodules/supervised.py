@@ -112,6 +112,7 @@ class SupervisedData(pl.LightningDataModule):
         self.pad_id, self.micro, self.accumulate = pad_id, micro, accumulate
         self.eval_batch, self.seed = eval_batch, seed
 
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps per epoch."""
         return -(-len(self.train) // (self.micro * self.accumulate * world_size()))

@@ -1,4 +1,4 @@
-"""What the greedy rationale of a held-out question is worth, measured without any Teacher.
+"""Measures greedy rationales of held-out questions without a Teacher.
 
 On the sample each sentence gets the label that the generator's truth gives it; on other data the rationale is compared
 with the gold solution.

@@ -1,4 +1,4 @@
-"""Comparing two sets of rationales by a Teacher's verdicts, each pair asked about in both orders."""
+"""Compares two sets of rationales by a Teacher's verdicts on each pair in both orders."""
 
 from collections.abc import Sequence
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ares.models.policy import Policy, ValueModel
+from ares.models.policy import Policy, Trainable
 from ares.models.weights import opening, read_weights
 from ares.types import AresError
 
@@ -95,10 +95,8 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def merged_adapters(
-    models: Sequence[Policy | ValueModel], *, r: int, alpha: int, targets: str
-) -> Iterator[None]:
-    """Trains models through adapters inside the block and merges them when it ends; with rank 0 the models as they are.
+def merged_adapters(models: Sequence[Trainable], *, r: int, alpha: int, targets: str) -> Iterator[None]:
+    """Trains models through adapters inside the block and merges them when it ends; with rank 0, trains the models themselves.
 
     Value heads are trained directly. A value head on the policy's backbone gets no adapter of its own.
     """
@@ -114,8 +112,8 @@ def merged_adapters(
             parameter.requires_grad_(trainable.get(name, True))
 
 
-def _adapt(model: Policy | ValueModel, names: list[str], r: int, alpha: int) -> Any:
-    """Puts a fresh adapter without effect into the model's network; only it and a value head remain trainable."""
+def _adapt(model: Trainable, names: list[str], r: int, alpha: int) -> Any:
+    """Adds a fresh adapter, which has no effect yet, to the model's network; only it and a value head stay trainable."""
     from peft import LoraConfig
     from peft.tuners.lora import LoraModel
 

@@ -1,4 +1,4 @@
-"""The policy: everything that the rest of the suite knows of a language model.
+"""The policy: everything that the rest of the suite knows about a language model.
 
 B prompts, T response tokens, D the model's width, V its vocabulary; responses are right-padded. A response holds its
 EOS if one was written and no padding; one without EOS was truncated.
@@ -63,10 +63,10 @@ class ModelSize:
     vocabulary: int
 
 
-class ValueModel(nn.Module, ABC):
-    """Predicts the sum of the rewards that follow each state of a response."""
+class Trainable(nn.Module, ABC):
+    """A policy or a value model, as adapters and sharding see it."""
 
-    model: Any  # the network, where it is not the policy's own
+    model: Any  # the network, of any class; with an adapter, PEFT's wrapper of it
 
     @property
     def device(self) -> torch.device:
@@ -76,7 +76,18 @@ class ValueModel(nn.Module, ABC):
     @property
     @abstractmethod
     def blocks(self) -> list[nn.Module]:
-        """The layers that are sharded one by one."""
+        """The layers that are sharded one by one; none on another model's backbone."""
+
+    @abstractmethod
+    def lora_targets(self, targets: str) -> list[str]:
+        """The names, within `model`, of the linear layers that an adapter trains: `all`, or the `paper`'s list.
+
+        None on another model's backbone.
+        """
+
+
+class ValueModel(Trainable):
+    """Predicts the sum of the rewards that follow each state of a response."""
 
     @abstractmethod
     def values(self, inputs: Inputs, responses: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
@@ -87,21 +98,16 @@ class ValueModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def lora_targets(self, targets: str) -> list[str]:
-        """The names of the linear layers that an adapter trains; none where the backbone is another model's."""
-
-    @abstractmethod
     def save(self, folder: Path) -> None:
         """Writes a folder that the policy's `load_value` opens."""
 
 
-class Policy(nn.Module, ABC):
+class Policy(Trainable):
     """A language model that writes text, and the probabilities it gives to text."""
 
-    model: Any  # the network, of whatever class; with an adapter PEFT's wrapper of it
     tokenizer: PreTrainedTokenizerBase
     newline: str
-    task_type: ClassVar[str]  # PEFT's word for the kind of network
+    task_type: ClassVar[str]  # PEFT's name for the kind of network
 
     @classmethod
     @abstractmethod
@@ -154,7 +160,7 @@ class Policy(nn.Module, ABC):
 
     @abstractmethod
     def greedy(self, inputs: Inputs, *, max_new_tokens: int) -> list[list[int]]:
-        """The most likely token again and again: B responses."""
+        """The most likely token at each step: B responses."""
 
     @abstractmethod
     def sample(
@@ -193,7 +199,7 @@ class Policy(nn.Module, ABC):
     def logprobs(
         self, states: Tensor, responses: Tensor, mask: Tensor, *, entropy: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """log π(token t | prompt, image, tokens before t) at temperature 1 and, if asked for, the entropy of each token.
+        """log π(token t | prompt, image, tokens before t) at temperature 1 and, with `entropy`, the entropy of each token.
 
         `states` (B, T, D), `responses` (B, T) int64, `mask` (B, T). Both (B, T) float32, nats, 0 on padding. The
         log-probabilities are differentiable, the entropy is not.
@@ -213,20 +219,6 @@ class Policy(nn.Module, ABC):
         """`logprobs` (B, T) of responses to prompts, in one forward pass."""
         return self.logprobs(self.states(inputs, responses), responses, mask)[0]
 
-    @property
-    def device(self) -> torch.device:
-        """The device of the weights."""
-        return next(self.parameters()).device
-
-    @property
-    @abstractmethod
-    def blocks(self) -> list[nn.Module]:
-        """The layers that are sharded one by one."""
-
-    @abstractmethod
-    def lora_targets(self, targets: str) -> list[str]:
-        """The names, within `model`, of the linear layers that an adapter trains: `all`, or the `paper`'s list."""
-
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Without gradients and dropout; afterwards every module is in the mode it was in."""
@@ -241,5 +233,5 @@ class Policy(nn.Module, ABC):
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """`x` in float32, or in float64 where it already is: probabilities and values need no less."""
+    """`x` in float32 or, where it already is, float64: the least that probabilities and values need."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

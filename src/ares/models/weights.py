@@ -37,14 +37,14 @@ def weight_shapes(path: str | Path, **where: Any) -> dict[str, tuple[int, ...]]:
 
 @contextmanager
 def opening(problem: str, remedy: str) -> Iterator[None]:
-    """Turns whatever a checkpoint raises inside into the AresError `<problem> (<why>); <remedy>.`"""
+    """Turns any error that a checkpoint raises inside into the AresError `<problem> (<why>); <remedy>.`"""
     try:
         yield
     except AresError:
         raise
     except Exception as error:  # a torn or foreign file fails in as many ways as there are formats
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        if "ignore_mismatched_sizes" in reason:  # transformers speaks of a report that it prints
+        if "ignore_mismatched_sizes" in reason:  # transformers refers to a report that it prints
             reason = "its weights are of other sizes than its config.json says"
         raise AresError(f"{problem} ({reason}); {remedy}.") from error
 
@@ -61,7 +61,7 @@ def read_weights(file: Path) -> dict[str, Any]:
             else torch.load(file, map_location="cpu", weights_only=True)
         )
         if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
-            raise TypeError("it holds something else than tensors by name")
+            raise TypeError("it does not map names to tensors")
         return found
 
 

@@ -1,1 +1,1 @@
-"""What a fit does: Lightning modules and the fits built on them."""
+"""LightningModules, and the fits built on them."""

@@ -1,33 +1,38 @@
-"""How a global batch is divided, printed before training."""
+"""Prints how a global batch is divided, before training."""
+
+from typing import Protocol
+
+from ares.ranks import is_first
 
 
-def batch_table(
-    label: str,
-    *,
-    rows: int,
-    global_batch: int,
-    micro: int,
-    accumulate: int,
-    world: int,
-    steps: int,
-    epochs: int,
-) -> str:
-    """The resolved batch as a small table: per step of `world` devices, per epoch, in total.
+class Batches(Protocol):
+    """A data module: at most `micro` rows per forward pass, `accumulate` of these per step on each device."""
 
-    `micro` is the maximum number of rows per forward pass; a step has fewer than `global_batch` rows where an epoch
-    does not fill its steps.
-    """
+    micro: int
+    accumulate: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps per epoch."""
+        ...
+
+
+def print_batches(
+    label: str, data: Batches, *, rows: int, global_batch: int, world: int, epochs: int
+) -> None:
+    """Prints the resolved batch as a small table: per step of `world` devices, per epoch, in total."""
     cells = {
         "rows": rows,
         "global batch": global_batch,
         "devices": world,
-        "micro batch": micro,
-        "accumulation": accumulate,
-        "steps per epoch": steps,
+        "micro batch": data.micro,
+        "accumulation": data.accumulate,
+        "steps per epoch": data.steps_per_epoch,
         "epochs": epochs,
-        "steps": steps * epochs,
+        "steps": data.steps_per_epoch * epochs,
     }
     widths = [max(len(name), len(str(value))) for name, value in cells.items()]
     head = "  ".join(name.rjust(width) for name, width in zip(cells, widths, strict=True))
     body = "  ".join(str(value).rjust(width) for value, width in zip(cells.values(), widths, strict=True))
-    return f"{label}\n  {head}\n  {body}"
+    if is_first():
+        print(f"{label}\n  {head}\n  {body}", flush=True)

@@ -1,4 +1,4 @@
-"""What stops a fit before it changes a weight: losses that are not finite, and rollouts of another policy."""
+"""Checks that stop a fit before a weight changes: losses that are not finite, rollouts of another policy."""
 
 import math
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from ares.rl.masked import max_over_ranks, sum_over_ranks
 from ares.types import AresError
 
-# How far float32 may be from what sampled the rollouts: on average, and, in a batch of another shape, at one token.
+# Differences of float32 from the sampling pass, in batches of other shapes: on average and at one token.
 _MEAN_TOLERANCE, _LARGEST_TOLERANCE = 1e-4, 1e-2
 
 

@@ -1,4 +1,4 @@
-"""Which parameters decay, and how the learning rate moves."""
+"""Parameter groups, learning-rate schedules and AdamW."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def lr_lambda(total_steps: int, warmup_fraction: float, decay: str) -> Callable[
     """The factor on the learning rate at optimizer step 0, 1, …: linear warm-up, then constant or linear to 0.
 
     Warm-up takes `round(total_steps · warmup_fraction)` steps and starts above 0; with `decay="linear"` the
-    factor would be 0 at step `total_steps`, the first one that is not taken. Raises ValueError for another decay.
+    factor would be 0 at step `total_steps`, the first one not taken. Raises ValueError for another decay.
     """
     if decay not in ("constant", "linear"):
         raise ValueError(f"There is no learning-rate decay {decay!r}; choose constant or linear.")

@@ -17,10 +17,9 @@ from ares.datamodules.buffer import RolloutBuffer
 from ares.datamodules.rollouts import RolloutData
 from ares.models.adapters import merged_adapters
 from ares.models.policy import Policy, ValueModel
-from ares.modules.batching import batch_table
+from ares.modules.batching import print_batches
 from ares.modules.ppo_module import PPOModule
 from ares.modules.sharding import gathered_again
-from ares.ranks import is_first
 from ares.rl.objectives import load_objective
 from ares.types import AresError
 
@@ -46,7 +45,8 @@ def run_ppo(
     pl.seed_everything(seed, verbose=False)
     objective = load_objective(rl.objective)
     warmup = rl.value_warmup_epochs if objective.needs_value else 0
-    trainer = _trainer(checkpoints, warmup + rl.ppo_epochs, trainer_arguments)
+    epochs = warmup + rl.ppo_epochs
+    trainer = _trainer(checkpoints, epochs, trainer_arguments)
     data = RolloutData(
         buffer,
         global_batch=rl.global_batch_size,
@@ -55,8 +55,9 @@ def run_ppo(
         seed=seed,
     )
     trainer.accumulate_grad_batches = data.accumulate
-    if is_first():
-        print(_batch_table(data, warmup, rl), flush=True)
+    label = f"{rl.objective}: {warmup} epochs of value warm-up, {rl.ppo_epochs} of the policy"
+    batch, world, rows = data.global_batch, data.world, len(buffer.train)
+    print_batches(label, data, rows=rows, global_batch=batch, world=world, epochs=epochs)
     last = checkpoints / "last.ckpt"
     module = PPOModule(policy, value if objective.needs_value else None, data, rl, objective)
     return _fit(module, trainer, str(last) if last.exists() else None)
@@ -65,7 +66,7 @@ def run_ppo(
 def _refuse_dropout(policy: nn.Module, value: nn.Module) -> None:
     for name, model in (("policy", policy), ("value model", value)):
         if any(m.p > 0 for m in model.modules() if isinstance(m, nn.Dropout)):
-            raise AresError(f"The {name} has dropout, which spoils PPO's ratios; load it with dropout 0.")
+            raise AresError(f"The {name} has dropout, which distorts PPO's ratios; load it with dropout 0.")
 
 
 def _fit(module: PPOModule, trainer: pl.Trainer, checkpoint: str | None) -> dict[str, float]:
@@ -94,17 +95,4 @@ def _trainer(checkpoints: Path, epochs: int, arguments: dict[str, Any]) -> pl.Tr
         max_epochs=epochs,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
-    )
-
-
-def _batch_table(data: RolloutData, warmup: int, rl: RlConfig) -> str:
-    return batch_table(
-        f"{rl.objective}: {warmup} epochs of value warm-up, {rl.ppo_epochs} of the policy",
-        rows=len(data.buffer.train),
-        global_batch=data.global_batch,
-        micro=data.micro,
-        accumulate=data.accumulate,
-        world=data.world,
-        steps=data.steps_per_epoch,
-        epochs=warmup + rl.ppo_epochs,
     )

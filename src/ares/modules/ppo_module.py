@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ares.config.schema import RlConfig
 from ares.datamodules.rollouts import MicroBatch, RolloutData
-from ares.models.policy import Policy, ValueModel
+from ares.models.policy import Policy, Trainable, ValueModel
 from ares.modules.checks import check_first_ratio, require_finite
 from ares.modules.optimizer import Part, lr_lambda, scheduled_adamw
 from ares.modules.sharding import full, is_sharded, shard_model
@@ -57,12 +57,12 @@ class PPOModule(pl.LightningModule):
         self._clock, self._tokens = 0.0, 0.0
 
     @property
-    def models(self) -> list[Policy | ValueModel]:
+    def models(self) -> list[Trainable]:
         """The policy and, where there is one, the value model."""
         return [self.policy] if self.value is None else [self.policy, self.value]
 
-    def replace_models(self, models: Sequence[Policy | ValueModel]) -> None:
-        """Trains other models in their place."""
+    def replace_models(self, models: Sequence[Trainable]) -> None:
+        """Trains other models instead."""
         self.policy, self.value = models[0], models[1] if len(models) > 1 else None  # type: ignore[assignment]
 
     @property
@@ -71,7 +71,7 @@ class PPOModule(pl.LightningModule):
         return self.current_epoch < self.warmup_epochs
 
     def on_train_start(self) -> None:
-        """Logs what is trained on; a run resumed after early stopping stops again."""
+        """Logs the metrics of the buffer; a run resumed after early stopping stops again."""
         self.trainer.should_stop = self.stopped
         static = {TRAIN + name: value for name, value in self.data.buffer.metrics().items()}
         self.metrics |= static
@@ -111,7 +111,7 @@ class PPOModule(pl.LightningModule):
         self.metrics[TRAIN + "stopped_early"] = float(self.stopped)
 
     def training_step(self, batch: MicroBatch, batch_index: int) -> Tensor:
-        """This micro-batch's share of the optimizer batch's loss."""
+        """This micro-batch's part of the optimizer batch's loss."""
         self._tokens = batch["denominator"]
         loss = self._value_step(batch) if self.warming_up else self._policy_step(batch, batch_index)
         self._add({"loss": loss})

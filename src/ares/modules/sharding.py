@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from ares.models.policy import Policy, ValueModel
+from ares.models.policy import Trainable
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def shard_model(model: Policy | ValueModel, mesh: Any) -> None:
+def shard_model(model: Trainable, mesh: Any) -> None:
     """Shards a model over a device mesh, block by block, in place; its methods gather weights as `forward` would."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
@@ -22,13 +22,6 @@ def shard_model(model: Policy | ValueModel, mesh: Any) -> None:
     for name in ("states", "logits", "values"):
         if hasattr(model, name):
             register_fsdp_forward_method(model, name)
-
-
-def full_weights(model: nn.Module) -> dict[str, Any]:
-    """The full weights of a sharded model on every rank; every rank must call it."""
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-
-    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
 
 
 def full(x: Tensor) -> Tensor:
@@ -47,14 +40,17 @@ def is_sharded(strategy: Any) -> bool:
 
 @contextmanager
 def gathered_again(models: Sequence[M], trainer: Any) -> Iterator[list[M]]:
-    """The models to train: the given ones or, where the strategy shards, copies whose weights they get at the end.
+    """The models to train: the given ones or, where the strategy shards, copies whose weights they take at the end.
 
-    The given models wait on the CPU meanwhile.
+    In the meantime the given models are on the CPU. Every rank must call it.
     """
     if not is_sharded(trainer.strategy):
         yield list(models)
         return
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
     copies = copy.deepcopy([model.cpu() for model in models])
     yield copies
     for model, trained in zip(models, copies, strict=True):
-        model.load_state_dict(full_weights(trained))
+        full_state = get_model_state_dict(trained, options=StateDictOptions(full_state_dict=True))
+        model.load_state_dict(full_state)

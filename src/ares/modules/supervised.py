@@ -12,9 +12,9 @@ from torch import Tensor
 from ares.config.schema import FitConfig
 from ares.datamodules.supervised import SupervisedBatch, SupervisedData
 from ares.models.policy import Policy
-from ares.modules.batching import batch_table
+from ares.modules.batching import print_batches
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
-from ares.ranks import gather, is_first
+from ares.ranks import gather
 
 # (references, hypotheses) -> a metric to maximize
 Score = Callable[[Sequence[str], Sequence[str]], float]
@@ -96,9 +96,11 @@ def fit_supervised(
     Checkpoints of every epoch go to `checkpoints`; a last one found there is resumed from.
     """
     data.setup("fit")  # the schedule needs the number of steps before the Trainer asks for batches
-    _print_batches(data, fit, metric, devices)
+    label, batch = f"fine-tuning for {metric}", fit.global_batch_size
+    rows, epochs = len(data.train), fit.epochs
+    print_batches(label, data, rows=rows, global_batch=batch, world=devices, epochs=epochs)
     pl.seed_everything(data.seed, verbose=False)
-    steps = fit.epochs * data.steps_per_epoch()
+    steps = fit.epochs * data.steps_per_epoch
     module = SupervisedModule(policy, fit, total_steps=steps, score=score, metric=metric, seed=data.seed)
     best, last = _checkpoints(checkpoints, metric, fit)
     trainer = _trainer(fit, data.accumulate, [best, last], trainer_arguments)
@@ -139,18 +141,3 @@ def _checkpoints(folder: Path, metric: str, fit: FitConfig) -> tuple[ModelCheckp
     each: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     best = ModelCheckpoint(folder, filename="best", monitor=metric, mode="max", every_n_epochs=every, **each)
     return best, ModelCheckpoint(folder, filename="last", **each)
-
-
-def _print_batches(data: SupervisedData, fit: FitConfig, metric: str, devices: int) -> None:
-    if is_first():
-        table = batch_table(
-            f"fine-tuning for {metric}",
-            rows=len(data.train),
-            global_batch=fit.global_batch_size,
-            micro=data.micro,
-            accumulate=data.accumulate,
-            world=devices,
-            steps=data.steps_per_epoch(),
-            epochs=fit.epochs,
-        )
-        print(table, flush=True)

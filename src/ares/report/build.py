@@ -13,7 +13,7 @@ from ares.config.schema import Config
 from ares.evaluation.assessment import Assessment
 from ares.evaluation.statistics import paired_bootstrap, share_interval
 from ares.pipeline.manifest import StepEntry, read_manifest
-from ares.report.page import HeadlineNumber, duration, render_report
+from ares.report.page import HeadlineNumber, ReportData, duration, render_report
 from ares.steps.common.curves import rows_of
 from ares.steps.common.inputs import logs_folder, require_own_data
 from ares.steps.prepare import prepared, read_problems
@@ -40,13 +40,13 @@ def report(config: Config, root: Path) -> Path:
     metrics = {key: entry.metrics for key, entry in steps.items()}
     write_json(root / "metrics.json", {**(scores or {}), "steps": metrics})
     assessed = read_assessments(root, steps)
-    data = {
+    data: ReportData = {
         "run": config.run,
         "created": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "config": _summary(root),
         "inputs_hash": hash_of({key: entry.hash for key, entry in steps.items()}),
         "headline": headline(steps, assessed, scores),
-        "steps": [_step(key, entry) for key, entry in steps.items()],
+        "steps": steps,
         "curves": {
             key: found for key in steps if (found := read_curves(logs_folder(root, key) / "metrics.csv"))
         },
@@ -58,7 +58,7 @@ def report(config: Config, root: Path) -> Path:
         "rationale_metrics": scores["rationales"] if scores else None,
     }
     path = root / "report.html"
-    render_report(data, path)  # type: ignore[arg-type]
+    render_report(data, path)
     return path
 
 
@@ -79,20 +79,8 @@ def _summary(root: Path) -> dict[str, Any]:
     return {**groups, "rounds": run["rounds"], "seed": run["seed"]}
 
 
-def _step(key: str, entry: StepEntry) -> dict[str, Any]:
-    return {
-        "key": key,
-        "seconds": entry.seconds,
-        "usd": entry.usd,
-        "requests": entry.requests,
-        "inputs": {name: artefact.sha256 for name, artefact in entry.inputs.items()},
-        "outputs": {name: artefact.sha256 for name, artefact in entry.outputs.items()},
-        "metrics": entry.metrics,
-    }
-
-
 def read_assessments(root: Path, steps: Mapping[str, StepEntry]) -> dict[str, list[Assessment]]:
-    """What `assess` found, by the step's key, in the order in which the policies were trained."""
+    """The assessments of each `assess` step by its key, in the order in which the policies were trained."""
     paths = {
         key: step.outputs["assessment"].path for key, step in steps.items() if "assessment" in step.outputs
     }
@@ -101,7 +89,7 @@ def read_assessments(root: Path, steps: Mapping[str, StepEntry]) -> dict[str, li
 
 
 def policy_name(key: str) -> str:
-    """What a reader calls the policy that a step assessed."""
+    """The display name of the policy that a step assessed."""
     place = key.removesuffix("/assess")
     return {"rationale": "before RL", "final": "after SFT"}.get(
         place, f"after RL ({place.replace('-', ' ')})"
@@ -124,7 +112,7 @@ def headline(
 
 
 def _rationales(assessed: dict[str, list[Assessment]]) -> list[HeadlineNumber]:
-    """The quality of the rationales by policy, and what the first round of RL gained."""
+    """The quality of the rationales by policy, and the gain of the first round of RL."""
     values = {
         key: {row.pid: row.quality for row in rows if row.quality is not None}
         for key, rows in assessed.items()
@@ -163,7 +151,9 @@ def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
-def _examples(config: Config, assessed: dict[str, list[Assessment]]) -> list[dict[str, Any]]:
+def _examples(
+    config: Config, assessed: dict[str, list[Assessment]]
+) -> list[tuple[Problem, Assessment, Assessment]]:
     if not assessed:
         return []
     problems, _ = read_problems(config.data, prepared(config, make=False)["data"])
@@ -171,24 +161,4 @@ def _examples(config: Config, assessed: dict[str, list[Assessment]]) -> list[dic
     after = {row.pid: row for row in last}
     # A fixed draw by hash: neither the best nor the worst.
     ordered = sorted((row for row in first if row.pid in after), key=lambda row: hash_of(row.pid))
-    return [_example(problems[row.pid], row, after[row.pid]) for row in ordered[: config.report.examples]]
-
-
-def _example(problem: Problem, before: Assessment, after: Assessment) -> dict[str, Any]:
-    def side(row: Assessment) -> dict[str, Any]:
-        labels = [None] * len(row.sentences) if row.labels is None else row.labels
-        sentences = [{"text": t, "label": label} for t, label in zip(row.sentences, labels, strict=True)]
-        measure = "ROUGE-L" if row.labels is None else "supporting"
-        return {"measure": measure, "value": row.quality, "sentences": sentences}
-
-    image = problem.image if problem.image is not None and problem.image.exists() else None
-    return {
-        "pid": problem.pid,
-        "question": problem.question,
-        "choices": list(problem.choices),
-        "answer": problem.answer,
-        "hint": problem.hint,
-        "image": None if image is None else str(image),
-        "before": side(before),
-        "after": side(after),
-    }
+    return [(problems[row.pid], row, after[row.pid]) for row in ordered[: config.report.examples]]

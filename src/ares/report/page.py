@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ares.charts import Chart, line_chart, number
+from ares.evaluation.assessment import Assessment
+from ares.pipeline.manifest import StepEntry
 from ares.storage.files import atomic_path
+from ares.types import Problem
 
 # How a labeled sentence looks (`ares.data.sample.oracle`), and what its label means.
 LABELS = {
@@ -46,59 +49,20 @@ _IMAGE_TYPES = {
 
 
 class HeadlineNumber(TypedDict):
-    """One headline number as text: `value` with its unit, `note` says what it is taken over."""
+    """One headline number as text: `value` includes its unit; `note` states the sample."""
 
     label: str
     value: str
     note: str
 
 
-class StepSummary(TypedDict):
-    """The cost and the files of a step; `inputs` and `outputs` map names to sha256, `metrics` names to final values."""
-
-    key: str
-    seconds: float
-    usd: float
-    requests: int
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
-    metrics: Mapping[str, float]
-
-
-class Sentence(TypedDict):
-    """A sentence of a rationale and its label, None where nothing decides it."""
-
-    text: str
-    label: str | None
-
-
-class Side(TypedDict):
-    """A rationale and its `value` in [0, 1] by `measure`, None where there is none."""
-
-    measure: str
-    value: float | None
-    sentences: Sequence[Sentence]
-
-
-class ExampleRationales(TypedDict):
-    """A question with its rationales before and after; `answer` indexes `choices`, `image` is a file or None."""
-
-    pid: str
-    question: str
-    choices: Sequence[str]
-    answer: int | None
-    hint: str
-    image: str | Path | None
-    before: Side
-    after: Side
-
-
 class ReportData(TypedDict):
     """Everything a report shows. Sections without data say so.
 
-    run, created: the run's name and the report's date, as text. config: what is worth showing of the
-    configuration (nested keys are joined by dots). inputs_hash: the hash of the steps that the report covers.
+    run, created: the run's name and the report's date, as text. config: the settings shown at the top.
+    inputs_hash: the hash of the steps that the report covers.
     curves: step -> metric -> [[x, y], ...], x in optimizer steps. policies: policy -> metrics of its assessment.
+    examples: problems with their rationales before and after.
     accuracy: category -> percent or None. counts: category -> questions. failed: outputs without exactly one answer.
     rationale_metrics: measures of `ares.evaluation.rationales`, in [0, 1].
     """
@@ -108,10 +72,10 @@ class ReportData(TypedDict):
     config: Mapping[str, Any]
     inputs_hash: str
     headline: Sequence[HeadlineNumber]
-    steps: Sequence[StepSummary]
+    steps: Mapping[str, StepEntry]
     curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
     policies: Mapping[str, Mapping[str, float]]
-    examples: Sequence[ExampleRationales]
+    examples: Sequence[tuple[Problem, Assessment, Assessment]]
     accuracy: Mapping[str, float | None] | None
     counts: Mapping[str, int] | None
     failed: int | None
@@ -120,12 +84,12 @@ class ReportData(TypedDict):
 
 def render_report(data: ReportData, path: Path | str) -> None:
     """Writes the report to `path`, atomically; the same data gives the same bytes."""
+    longest = max((step.seconds for step in data["steps"].values()), default=0.0)
     html = _template().render(
         **{key: value for key, value in data.items() if key not in ("curves", "examples", "steps")},
-        settings=flat(data["config"]),
-        steps=[_step_view(step, data["steps"]) for step in data["steps"]],
+        steps=[_step_view(key, step, longest) for key, step in data["steps"].items()],
         charts=charts_of(data["curves"]),
-        examples=[_example_view(example) for example in data["examples"]],
+        examples=[_example_view(*example) for example in data["examples"]],
         measures=list(dict.fromkeys(name for metrics in data["policies"].values() for name in metrics)),
         labels=LABELS,
         category_names=CATEGORY_NAMES,
@@ -136,25 +100,14 @@ def render_report(data: ReportData, path: Path | str) -> None:
 
 
 def charts_of(curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> dict[str, list[Chart]]:
-    """The charts of every step that has any; a logger's prefix (the step's key) is cut from metric names."""
+    """The charts of every step that has any; the step's key is cut from metric names."""
     found = {}
     for step, metrics in curves.items():
         # A single value is no curve; it is shown with the step's metrics.
         curved = {name: points for name, points in metrics.items() if len(points) > 1}
-        charts = [line_chart(_without_prefix(name, step), points) for name, points in curved.items()]
+        charts = [line_chart(name.removeprefix(f"{step}/"), points) for name, points in curved.items()]
         if drawn := [chart for chart in charts if chart is not None]:
             found[step] = drawn
-    return found
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as one level of dotted keys and texts."""
-    found: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = "–" if value is None else str(value)
     return found
 
 
@@ -167,26 +120,22 @@ def duration(seconds: float) -> str:
     return f"{hours}\u00a0h {minutes}\u00a0min" if hours else f"{minutes}\u00a0min {rest}\u00a0s"
 
 
-def _without_prefix(name: str, step: str) -> str:
-    return name[len(step) + 1 :] if name.startswith(step) and name[len(step) :][:1] in ("-", "/") else name
-
-
-def _step_view(step: StepSummary, steps: Sequence[StepSummary]) -> dict[str, Any]:
-    longest = max((other["seconds"] for other in steps), default=0.0)
+def _step_view(key: str, step: StepEntry, longest: float) -> dict[str, Any]:
     return {
-        **step,
-        "duration": duration(step["seconds"]),
-        "share": round(100 * step["seconds"] / longest, 1) if longest > 0 else 0,
+        "key": key,
+        "entry": step,
+        "duration": duration(step.seconds),
+        "share": round(100 * step.seconds / longest, 1) if longest > 0 else 0,
     }
 
 
-def _example_view(example: ExampleRationales) -> dict[str, Any]:
-    before, after = example["before"]["value"], example["after"]["value"]
+def _example_view(problem: Problem, before: Assessment, after: Assessment) -> dict[str, Any]:
+    known = before.quality is not None and after.quality is not None
     return {
-        **example,
-        "image": None if example["image"] is None else data_uri(example["image"]),
-        "sides": [("Before", example["before"]), ("After", example["after"])],
-        "gain": None if before is None or after is None else after - before,
+        "problem": problem,
+        "image": None if problem.image is None else data_uri(problem.image),
+        "sides": [("Before", before), ("After", after)],
+        "gain": after.quality - before.quality if known else None,  # type: ignore[operator]
     }
 
 

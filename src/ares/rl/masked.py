@@ -29,20 +29,20 @@ def sum_over_ranks(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
 
     Returns `x` itself without a process group. Not differentiable.
     """
-    if not (dist.is_available() and dist.is_initialized()):
-        return x
-    total = x.detach().clone()
-    dist.all_reduce(total, group=group)
-    return total
+    return _reduce(x, dist.ReduceOp.SUM, group)
 
 
-def max_over_ranks(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
-    """The element-wise maximum of `x` (any shape) over the processes of `group`, otherwise like `sum_over_ranks`."""
+def max_over_ranks(x: Tensor) -> Tensor:
+    """The element-wise maximum of `x` (any shape) over all processes, otherwise like `sum_over_ranks`."""
+    return _reduce(x, dist.ReduceOp.MAX, None)
+
+
+def _reduce(x: Tensor, operation: dist.ReduceOp.RedOpType, group: dist.ProcessGroup | None) -> Tensor:
     if not (dist.is_available() and dist.is_initialized()):
         return x
-    largest = x.detach().clone()
-    dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=group)
-    return largest
+    found = x.detach().clone()
+    dist.all_reduce(found, op=operation, group=group)
+    return found
 
 
 def masked_sum(x: Tensor, mask: Tensor) -> Tensor:

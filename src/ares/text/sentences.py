@@ -74,7 +74,7 @@ def split_sentences(text: str) -> list[Span]:
 
 
 def sentences_of(text: str) -> list[str]:
-    """The sentences of `text` as texts, in order: what a Teacher scores and an evaluation counts."""
+    """The sentences of `text` as texts, in order, as a Teacher scores them and an evaluation counts them."""
     return [text[span.start : span.end] for span in split_sentences(text)]
 
 
@@ -117,7 +117,7 @@ def sentence_spans(
         tokenizer: a fast tokenizer; its `eos_token_id` and `pad_token_id` belong to no sentence.
         token_ids: (T,) ids of a response. They are decoded as they are and never
             encoded again: text that was sampled has many encodings.
-        newline: "escape" reads an unknown token and an "n", which is what T5 makes of the escaped line breaks
+        newline: "escape" reads an unknown token and an "n", as T5 tokenizes the escaped line breaks
             it was trained on, or a literal backslash and an "n", as a line break; "space" takes text as it is.
 
     Returns:

@@ -84,7 +84,7 @@ class FusionT5Stack(T5Stack):
         """
         if image_features.shape[-1] != self.config.patch_dim:
             raise AresError(
-                f"The image features have {image_features.shape[-1]} numbers a patch and the model reads "
+                f"The image features have {image_features.shape[-1]} numbers per patch and the model reads "
                 f"{self.config.patch_dim}; choose the features it was trained with, or features=none."
             )
         image = self.image_dense(image_features.to(self.image_dense.weight.dtype))

@@ -13,40 +13,39 @@ from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogit
 
 from ares.models.policy import Sampling
 
-# Finished rows are computed in vain until they are this share of a batch; then they are removed from it.
+# Finished rows are removed from a batch once they are this share of it.
 _COMPACT_AT = 0.25
 
 
-def greedy(
+def generate(
     model: Any,
     input_ids: Tensor,
     attention_mask: Tensor,
     image_features: Tensor | None,
+    choose: Callable[[Tensor], Tensor],
     *,
+    k: int = 1,
     max_new_tokens: int,
 ) -> list[list[int]]:
-    """The most likely token again and again: B responses as token ids.
+    """k responses per prompt as token ids, B·k in all: entry i·k + j is response j of prompt i.
 
-    `input_ids`, `attention_mask` (B, S) int64; `image_features` (B, P, D) float or None.
+    `input_ids`, `attention_mask` (B, S) int64; `image_features` (B, P, D) float or None. `choose` maps logits
+    (rows, V) to tokens (rows,). Each prompt is encoded once.
     """
-    states = _encode(model, input_ids, attention_mask, image_features)
-    return _decode(model, states, attention_mask, lambda logits: logits.argmax(dim=-1), max_new_tokens)
+    states = model.encoder(
+        input_ids=input_ids, attention_mask=attention_mask, image_features=image_features
+    ).last_hidden_state.repeat_interleave(k, dim=0)
+    return _decode(model, states, attention_mask.repeat_interleave(k, dim=0), choose, max_new_tokens)
 
 
-def sample(
-    model: Any,
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    image_features: Tensor | None,
-    *,
-    k: int,
-    max_new_tokens: int,
-    generator: torch.Generator,
-    sampling: Sampling,
-) -> list[list[int]]:
-    """k sampled responses per prompt, B·k in all: entry i·k + j is sample j of prompt i.
+def most_likely(logits: Tensor) -> Tensor:
+    """The most likely tokens (rows,) from logits (rows, V)."""
+    return logits.argmax(dim=-1)
 
-    `input_ids`, `attention_mask` (B, S) int64; `image_features` (B, P, D) float or None. Each prompt is encoded once.
+
+def sampler(sampling: Sampling, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+    """A function that draws tokens (rows,) from logits (rows, V).
+
     Without filters tokens come from the policy itself, except that padding is never written. `generator` lives on the
     model's device and advances, so that the next call draws afresh.
     """
@@ -63,20 +62,13 @@ def sample(
         probabilities = filters(None, logits.float()).softmax(dim=-1)  # type: ignore[arg-type]
         return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
 
-    states = _encode(model, input_ids, attention_mask, image_features).repeat_interleave(k, dim=0)
-    return _decode(model, states, attention_mask.repeat_interleave(k, dim=0), draw, max_new_tokens)
-
-
-def _encode(model: Any, input_ids: Tensor, attention_mask: Tensor, image_features: Tensor | None) -> Tensor:
-    return model.encoder(
-        input_ids=input_ids, attention_mask=attention_mask, image_features=image_features
-    ).last_hidden_state
+    return draw
 
 
 def _decode(
     model: Any, states: Tensor, mask: Tensor, choose: Callable[[Tensor], Tensor], max_new_tokens: int
 ) -> list[list[int]]:
-    """Token by token with a key-value cache; `choose` maps logits (rows, V) to tokens (rows,)."""
+    """Responses from the encoder's states (rows, S, d_model) and their mask (rows, S)."""
     config, count = model.config, len(states)
     written = torch.full((count, max_new_tokens), config.pad_token_id, device=states.device)
     rows = torch.arange(count, device=states.device)  # the rows still in the batch

@@ -1,4 +1,4 @@
-"""Policies and value models from checkpoints and from scratch, and policies to folders."""
+"""Loads policies and value models from checkpoints, builds them from scratch, and saves policies."""
 
 import copy
 import warnings
@@ -19,25 +19,18 @@ _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_to
 _REMEDY = "give a folder with config.json and the weights of a T5, or the id of one that can be downloaded"
 
 
-def check_precision(precision: str) -> None:
-    """Raises AresError for half precision by any of its names: T5's activations overflow in float16."""
-    if precision.removeprefix("torch.").split("-")[0] in ("16", "fp16", "float16", "half"):
-        raise AresError(
-            f"Precision {precision!r} is refused: T5 overflows in float16; use 32-true, or bf16-mixed on a device that has it."
-        )
-
-
 def load_model(
-    path: str | Path, *, dropout: float, features: bool, seed: int = 0, dtype: str = "float32"
+    path: str | Path, *, dropout: float, features: bool, seed: int = 0
 ) -> T5ForMultimodalGeneration:
-    """A policy from a folder or hub id: ours, Multimodal-CoT's, the original ARES's, or any plain T5; in eval mode.
+    """A policy from a folder or hub id: ours, Multimodal-CoT's, the original ARES's, or any plain T5.
+
+    It is in float32, as T5 overflows in float16, and in eval mode.
 
     `dropout` is its dropout rate. Without `features` the unused fusion weights are frozen; with them, a
     checkpoint that has none gets fresh ones drawn from `seed`, and a warning names them. Raises AresError where
-    there is no such checkpoint, it lacks other weights or part of the fusion, or `dtype` is float16.
+    there is no such checkpoint, or it lacks other weights or part of the fusion.
     """
-    check_precision(dtype)
-    model, info = _open(T5ForMultimodalGeneration, path, dropout, seed, dtype)
+    model, info = _open(T5ForMultimodalGeneration, path, dropout, seed)
     if any(key.startswith("v_head") for key in info["unexpected_keys"]):
         raise AresError(f"{path} holds a value model, not a policy; give the policy's folder.")
     fusion = {name for name, _ in model.named_parameters() if _is_fusion(name)}
@@ -57,19 +50,16 @@ def load_model(
     return model
 
 
-def load_value_model(
-    path: str | Path, *, dropout: float, features: bool, dtype: str = "float32"
-) -> T5ForMultimodalValue:
+def load_value_model(path: str | Path, *, dropout: float, features: bool) -> T5ForMultimodalValue:
     """A value model from its folder, in eval mode; also from the original's `value_function.pth` with its config.json.
 
-    Raises AresError where there is no such checkpoint, it lacks weights, or `dtype` is float16.
+    Raises AresError where there is no such checkpoint or it lacks weights.
     """
-    check_precision(dtype)
     old = Path(path) / "value_function.pth"
     if old.is_file():
-        model, missing = _open_old_value(old, dropout, dtype)
+        model, missing = _open_old_value(old, dropout)
     else:
-        model, info = _open(T5ForMultimodalValue, path, dropout, 0, dtype)
+        model, info = _open(T5ForMultimodalValue, path, dropout, 0)
         _check_layers(path, info["unexpected_keys"])
         missing = set(info["missing_keys"])
     if missing:
@@ -121,7 +111,7 @@ def build_model(
 
 
 def value_from_model(policy: T5ForMultimodalGeneration, *, seed: int = 0) -> T5ForMultimodalValue:
-    """A value model with a copy of the policy's body, on its device, in its dtype and mode, that values everything at 0.
+    """A value model with a copy of the policy's body, on its device, in its dtype and mode, that predicts 0.
 
     Only the last layer of `v_head` is zero; the first is drawn from `seed`, so that gradients reach the body
     as soon as the last has moved.
@@ -148,12 +138,12 @@ def save_model(model: T5ForMultimodalGeneration, tokenizer: Any, folder: str | P
     tokenizer.save_pretrained(folder)
 
 
-def _open(cls: Any, path: str | Path, dropout: float, seed: int, dtype: str) -> tuple[Any, dict[str, Any]]:
+def _open(cls: Any, path: str | Path, dropout: float, seed: int) -> tuple[Any, dict[str, Any]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with opening(f"The model in {path} cannot be loaded", _REMEDY):
             model, info = cls.from_pretrained(
-                str(path), dropout_rate=dropout, dtype=getattr(torch, dtype), output_loading_info=True
+                str(path), dropout_rate=dropout, dtype=torch.float32, output_loading_info=True
             )
     # Weights as loaded lie in the file's own, unaligned memory: slower, and rounded differently by some kernels.
     for parameter in model.parameters():
@@ -161,9 +151,9 @@ def _open(cls: Any, path: str | Path, dropout: float, seed: int, dtype: str) -> 
     return model, info
 
 
-def _open_old_value(file: Path, dropout: float, dtype: str) -> tuple[T5ForMultimodalValue, set[str]]:
+def _open_old_value(file: Path, dropout: float) -> tuple[T5ForMultimodalValue, set[str]]:
     state = read_weights(file)
-    # The original's value model carries a language-model head that it never uses.
+    # The original's value model has a language-model head that it never uses.
     state = {our_name(name): tensor for name, tensor in state.items() if not name.startswith("lm_head")}
     if "encoder.image_dense.weight" not in state:
         raise _lacks(file, ["encoder.image_dense.weight"])
@@ -176,7 +166,7 @@ def _open_old_value(file: Path, dropout: float, dtype: str) -> tuple[T5ForMultim
         state |= {} if shared is None else dict.fromkeys(_EMBEDDINGS, shared)
         missing, unexpected = model.load_state_dict(state, strict=False)
     _check_layers(file, unexpected)
-    return model.to(getattr(torch, dtype)).eval(), set(missing)
+    return model.float().eval(), set(missing)
 
 
 def _is_fusion(name: str) -> bool:
@@ -190,7 +180,7 @@ def _set_fusion_trainable(model: nn.Module, trainable: bool) -> None:
 
 
 def _check_layers(path: str | Path, unexpected: Iterable[str]) -> None:
-    """Raises AresError where the weights have layers of which config.json knows nothing: half a model would be used."""
+    """Raises AresError where the weights have layers that config.json does not describe: they would be ignored."""
     layers = sorted(name for name in unexpected if ".block." in name)
     if layers:
         raise AresError(

@@ -1,4 +1,4 @@
-"""Which layers of a T5 an adapter trains."""
+"""The layers of a T5 that an adapter trains."""
 
 from torch import nn
 

@@ -22,7 +22,7 @@ _HUB_ARGUMENTS = ("revision", "cache_dir", "subfolder", "local_files_only", "for
 
 
 class _FusionBody(T5PreTrainedModel):
-    """What the policy and the value model share: loading, and the decoder's states."""
+    """Loading and decoder states, common to the policy and the value model."""
 
     config_class = FusionT5Config
     config: FusionT5Config
@@ -40,7 +40,7 @@ class _FusionBody(T5PreTrainedModel):
             patch_dim = checkpoint_patch_dim(path, **where)
             kwargs |= {} if patch_dim is None else {"patch_dim": patch_dim}
         found: Any = super().from_pretrained(path, *args, key_mapping=OLD_NAMES, **kwargs)
-        # Else save_pretrained would write the old names again, whatever was read.
+        # Otherwise save_pretrained would write the old names.
         (found[0] if isinstance(found, tuple) else found)._weight_conversions = None
         return found
 
@@ -120,7 +120,7 @@ class T5ForMultimodalGeneration(_FusionBody, T5ForConditionalGeneration):
 
 
 class T5ForMultimodalValue(_FusionBody):
-    """The same body with a value head: what the sentence rewards from a token on are expected to add up to."""
+    """The same body with a value head, which predicts the sum of the sentence rewards from each token on."""
 
     _tied_weights_keys = {  # noqa: RUF012
         "encoder.embed_tokens.weight": "shared.weight",

@@ -1,4 +1,4 @@
-"""How old checkpoints' weights are called in our models."""
+"""Maps the weight names of old checkpoints to ours."""
 
 import re
 from pathlib import Path

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.models.t5.modeling_t5 import T5Block
 
 from ares.models.policy import ModelSize, Policy, Sampling, ValueModel
-from ares.models.t5 import generation
+from ares.models.t5.generation import generate, most_likely, sampler
 from ares.models.t5.loading import build_model, load_model, load_value_model, save_model, value_from_model
 from ares.models.t5.lora import lora_targets
 from ares.models.t5.model import T5ForMultimodalGeneration, response_states
@@ -25,7 +25,7 @@ from ares.types import Example
 
 
 class Features(Protocol):
-    """Where image features are looked up by problem: `shape` is (P, D)."""
+    """Looks up image features by problem; `shape` is (P, D)."""
 
     shape: tuple[int, int]
 
@@ -176,10 +176,10 @@ class T5Policy(Policy):
         return self.tokenizer(texts, truncation=True, max_length=limit)["input_ids"] if texts else []
 
     def greedy(self, inputs: T5Inputs, *, max_new_tokens: int) -> list[list[int]]:  # type: ignore[override]
-        """The most likely token again and again: B responses."""
+        """The most likely token at each step: B responses."""
         with self.frozen():
             tensors = inputs.to(self.device).tensors
-            return generation.greedy(self.model, *tensors, max_new_tokens=max_new_tokens)
+            return generate(self.model, *tensors, most_likely, max_new_tokens=max_new_tokens)
 
     def sample(  # type: ignore[override]
         self,
@@ -191,15 +191,10 @@ class T5Policy(Policy):
         sampling: Sampling,
     ) -> list[list[int]]:
         """k sampled responses per prompt; each prompt is encoded once."""
+        draw = sampler(sampling, generator)
         with self.frozen():
-            return generation.sample(
-                self.model,
-                *inputs.to(self.device).tensors,
-                k=k,
-                max_new_tokens=max_new_tokens,
-                generator=generator,
-                sampling=sampling,
-            )
+            tensors = inputs.to(self.device).tensors
+            return generate(self.model, *tensors, draw, k=k, max_new_tokens=max_new_tokens)
 
     # ---------------------------------------------------------------------------- probabilities
 

@@ -1,4 +1,4 @@
-"""How large a T5 is, from its settings or its files, without building it."""
+"""The size of a T5 from its settings or files, without building it."""
 
 from collections.abc import Mapping
 from math import prod

@@ -1,6 +1,6 @@
-"""What an objective is. `ppo`, `rloo` and `grpo` are modules of this package; others are given by a dotted module name.
+"""The interface of an objective. `ppo`, `rloo` and `grpo` are modules of this package; others have a dotted module name.
 
-A file defines `OBJECTIVE = Objective(...)`; nothing else has to be changed for `rl.objective=<name>` to train with it.
+A module defines `OBJECTIVE = Objective(...)`; `rl.objective=<name>` then trains with it without any other change.
 """
 
 import importlib
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ares.rl.advantages import group_advantages, monte_carlo_returns
 from ares.rl.losses import ppo_loss
 from ares.types import AresError
 
@@ -47,40 +48,35 @@ class LossSettings(Protocol):
     log_ratio_clamp: float | None
 
 
-class Loss(Protocol):
-    """A loss on tokens: `(loss, metrics)` as `ares.rl.losses.ppo_loss` returns them; all tensors (B, T)."""
-
-    def __call__(
-        self,
-        logprobs: Tensor,
-        values: Tensor,
-        old_logprobs: Tensor,
-        old_values: Tensor,
-        advantages: Tensor,
-        returns: Tensor,
-        mask: Tensor,
-        *,
-        clip_range: float,
-        vf_coef: float,
-        value_clip_range: float | None,
-        log_ratio_clamp: float | None,
-        denominator: float | Tensor | None,
-    ) -> tuple[Tensor, dict[str, Tensor]]: ...
-
-
 @dataclass(frozen=True)
 class Objective:
     """An objective of reinforcement learning.
 
     `advantages(rollouts, values, settings)` returns the targets of an epoch from the value model's `values` (N, T),
     which are 0 unless the objective `needs_value`; `min_samples`: the fewest rationales per question that it can
-    compare.
+    compare; `loss`: called like `ppo_loss`, with the same returns.
     """
 
     advantages: Callable[[Rollouts, Tensor, LossSettings], Targets]
     needs_value: bool = False
     min_samples: int = 1
-    loss: Loss = ppo_loss
+    loss: Callable[..., tuple[Tensor, dict[str, Tensor]]] = ppo_loss
+
+
+def comparison(estimate: Callable[[Sequence[Tensor]], list[Tensor]]) -> Objective:
+    """An objective without a value model that compares the sentences of a question's rationales.
+
+    `estimate` as in `group_advantages`; returns are Monte-Carlo returns.
+    """
+
+    def advantages(rollouts: Rollouts, values: Tensor, settings: LossSettings) -> Targets:
+        returns = monte_carlo_returns(rollouts.rewards, rollouts.mask, gamma=settings.gamma)
+        found = group_advantages(
+            estimate, rollouts.rewards.cpu(), rollouts.lengths, rollouts.ends, rollouts.groups
+        )
+        return found.to(returns.device), returns
+
+    return Objective(advantages, min_samples=2)
 
 
 def load_objective(name: str) -> Objective:
