@@ -367,8 +367,6 @@ def test_bf16_features_are_close_with_another_fingerprint(images):
     error = np.abs(encoded(half, paths) - encoded(exact, paths))
     assert 0 < error.max() < 0.1
     assert half.fingerprint() != exact.fingerprint()
-    with pytest.raises(AresError, match=r"features\.precision=fp16"):
-        TimmEncoder(**TINY, precision="fp16").fingerprint()
 
 
 def test_convolutional_maps_and_pooled_vectors_have_the_published_shapes(images, tmp_path):

@@ -11,8 +11,6 @@ from ares.storage.files import sha256_file
 from ares.types import AresError
 from ares.vision.images import open_image
 
-PRECISIONS = ("auto", "32", "bf16")
-
 
 class Encoder(ABC):
     """What an image becomes: P patches of D numbers.
@@ -198,9 +196,7 @@ def chosen_device(device: str | None) -> str:
 
 
 def resolved_precision(precision: str, device: str) -> str:
-    """Returns "32" or "bf16"; raises AresError for anything else but "auto"."""
-    if precision not in PRECISIONS:
-        raise AresError(f"features.precision={precision}: choose from {', '.join(PRECISIONS)}.")
+    """Returns "32" or "bf16"; "auto" is bf16 on a GPU and 32 bits elsewhere."""
     if precision == "auto":
         return "bf16" if device.startswith("cuda") else "32"
     return precision

@@ -11,14 +11,7 @@ from numpy.lib.format import open_memmap
 from ares.storage.files import hash_of, read_json, sha256_file, write_json
 from ares.vision.encoders import Encoder
 from ares.vision.features import release
-from ares.vision.reading import (
-    Unreadable,
-    image_bar,
-    present_images,
-    read_batches,
-    stamp,
-    unreadable_images,
-)
+from ares.vision.reading import Unreadable, image_bar, present_images, read_batches, stamp, unreadable_images
 
 
 def extract_features(

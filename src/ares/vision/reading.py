@@ -75,8 +75,6 @@ def present_images(images: Mapping[str, Path], on_corrupt: str) -> tuple[dict[st
 
     Raises AresError for a missing file unless `on_corrupt="skip"`.
     """
-    if on_corrupt not in ("refuse", "skip"):
-        raise AresError(f"on_corrupt={on_corrupt}: choose from refuse, skip.")
     absent = {pid: "there is no such file" for pid, path in images.items() if not Path(path).is_file()}
     if absent and on_corrupt == "refuse":
         pid = next(iter(absent))

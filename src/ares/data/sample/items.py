@@ -78,9 +78,9 @@ class Draft:
 class Kind:
     """A kind of question: its place in the curriculum, what it can say and how a question is drawn.
 
-    `draft(rng, answer)` makes up a question whose right choice is number `answer`. Every draft has `n_choices` choices,
-    always in the same order (as with true and false, or numbers by size), and a grid where `has_image`. A solution
-    may leave out statements of the relations listed in `optional`: a rule that helps little, or a detail.
+    `draft(rng, answer)` draws a question whose right choice is number `answer`. Every draft has `n_choices` choices,
+    always in the same order (true and false, or numbers by size). All drafts of a kind have a grid, or none has. A
+    solution may leave out statements of the relations listed in `optional`: a rule that helps little, or a detail.
     """
 
     name: str
@@ -90,7 +90,6 @@ class Kind:
     skill: str
     grades: tuple[str, ...]
     n_choices: int
-    has_image: bool
     lecture: str
     relations: tuple[Relation, ...]
     optional: tuple[str, ...]

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 class LocalTeacher(Teacher):
     """Scores, repairs and judges from `evidence(problem)`, JSON that every request holds and nothing else decides."""
 
+    name: str
     version: str  # raise it whenever a reply may change: the ledger finds replies by it
     tie = 0.0  # mean scores of two rationales that differ by no more are a tie
 
-    def __init__(self, name: str, ledger: "Ledger | None" = None) -> None:
-        super().__init__(name, self.version, ledger)
+    def __init__(self, ledger: "Ledger | None" = None) -> None:
+        super().__init__(self.name, self.version, ledger)
 
     @abstractmethod
     def evidence(self, problem: Problem) -> Any:

@@ -6,7 +6,7 @@ Use it to try a run out, not to draw conclusions about feedback.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ares.teachers.messages import Unaskable
 from ares.teachers.offline.local import LocalTeacher
@@ -14,20 +14,15 @@ from ares.text.rouge import rouge_l_f
 from ares.text.sentences import sentences_of
 from ares.types import Problem
 
-if TYPE_CHECKING:
-    from ares.teachers.ledger.ledger import Ledger
-
 KEPT_FROM = 0.5  # a repair keeps the sentences that score this much
 
 
 class OverlapTeacher(LocalTeacher):
     """Scores by overlap with the gold solution, repairs with its sentences, judges by the mean scores."""
 
+    name = "overlap"
     version = "1"
     tie = 0.05
-
-    def __init__(self, name: str = "overlap", ledger: "Ledger | None" = None) -> None:
-        super().__init__(name, ledger)
 
     def evidence(self, problem: Problem) -> list[str]:
         """The sentences of the gold solution; raises Unaskable where there is none."""

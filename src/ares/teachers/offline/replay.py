@@ -34,12 +34,7 @@ class ReplayTeacher(Teacher):
     """
 
     def __init__(
-        self,
-        path: str | None,
-        *,
-        name: str = "replay",
-        group: str | int = 1,
-        ledger: "Ledger | None" = None,
+        self, path: str | None, *, name: str = "replay", group: str | int = 1, ledger: "Ledger | None" = None
     ) -> None:
         if not path:
             raise AresError("teacher=replay needs a recording; give teacher.path=<file or folder>.")

@@ -9,11 +9,7 @@ from ares.teachers.services.client import ServiceClient
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-_STOPS = {
-    "refusal": "refusal",
-    "max_tokens": "max_tokens",
-    "model_context_window_exceeded": "max_tokens",
-}
+_STOPS = {"refusal": "refusal", "max_tokens": "max_tokens", "model_context_window_exceeded": "max_tokens"}
 
 
 class AnthropicClient(ServiceClient):

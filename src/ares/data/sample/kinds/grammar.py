@@ -28,10 +28,7 @@ MAXIM = maxim(
         "We write the {order} word with a capital letter.",
         "A capital letter begins the {order} word.",
     ),
-    (
-        "Writers give the {order} word a capital letter.",
-        "Begin the {order} word with a capital letter.",
-    ),
+    ("Writers give the {order} word a capital letter.", "Begin the {order} word with a capital letter."),
 )
 RELATIONS = (
     MAXIM,
@@ -103,7 +100,6 @@ KIND = Kind(
     skill="Name the form of a sentence",
     grades=("grade4", "grade5", "grade6", "grade7"),
     n_choices=4,
-    has_image=False,
     lecture="The first word has a capital letter. "
     "A declarative sentence tells a fact and an interrogative sentence asks for an answer. "
     "An imperative sentence gives an order. An exclamatory sentence shows strong feeling.",

@@ -96,7 +96,6 @@ KIND = Kind(
     skill="Decide whether two magnets attract or repel",
     grades=("grade3", "grade4", "grade5"),
     n_choices=2,
-    has_image=True,
     lecture="Every magnet has a red north end and a blue south end. Ends that are different attract each other. "
     "Ends that are alike repel each other.",
     relations=RELATIONS,
