@@ -108,7 +108,7 @@ def test_file_that_is_no_numeric_array_is_refused(tmp_path, name_map):
     with (tmp_path / "several.npy").open("wb") as file:
         np.savez(file, a=values(3, 4, 5))
     for name in ("empty", "torn", "text", "several"):
-        with pytest.raises(AresError, match=rf"{name}\.npy is no plain array of numbers"):
+        with pytest.raises(AresError, match=rf"{name}\.npy is not a plain array of numbers"):
             import_features(tmp_path / f"{name}.npy", name_map, tmp_path / "features")
 
 

@@ -235,7 +235,8 @@ def test_features_without_some_images_need_the_consent_of_every_run(hub: Path, t
     config = composed(runs, f"data.root={root}")
     for make in (True, False):
         with pytest.raises(
-            AresError, match=r"leave out 1 problems' images \(problem train-2: .*no readable.*on_corrupt=skip"
+            AresError,
+            match=r"leave out 1 problems' images \(problem train-2: .*not a readable.*on_corrupt=skip",
         ):
             prepared(config, make=make)
     (root / "images/train-2/image.png").write_bytes(whole)

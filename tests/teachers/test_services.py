@@ -405,7 +405,7 @@ def test_number_that_is_not_above_0_is_refused(setting, value):
 @pytest.mark.parametrize(
     "setting",
     [
-        *("concurrency=2.5", "max_tokens=2.5", "structured=maybe", "batch=maybe", "batch=1"),
+        *("concurrency=2.5", "max_tokens=2.5", "structured=maybe", "batch=maybe"),
         *("options=5", "options=[a]"),
     ],
 )

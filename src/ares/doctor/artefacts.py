@@ -40,23 +40,18 @@ def check_data(config: Config, steps: Sequence[str]) -> tuple[Problems, Splits, 
     sizes = ", ".join(f"{split} {len(pids):,}" for split, pids in splits.items())
     captions = sum(bool(problem.caption) for problem in problems.values())
     text = f"{len(problems):,} problems ({sizes}), {captions:,} captions in {config.data.root}"
-    findings = (
-        [Finding("ok", "data", text)]
-        if splits["train"]
-        else [
-            Finding(
-                "problem", "data", f"{text}: no train split", "name the split in pid_splits.json or the rows"
-            )
-        ]
-    )
-    if "evaluate" in steps and splits["train"]:
+    findings = [Finding("ok", "data", text)]
+    if not splits["train"]:
+        remedy = "name the split in pid_splits.json or the rows"
+        findings = [Finding("problem", "data", f"{text}: no train split", remedy)]
+    elif "evaluate" in steps:
         findings += refusals("data", partial(check_split, config, root))
     return problems, splits, [*findings, *_images(config, problems)]
 
 
 def _fetched(root: Path, hub: str) -> Finding:
     if hub.startswith(("/", ".", "~")) and not Path(hub).is_dir():
-        return Finding("problem", "data", f"data.hub={hub} is no folder", "data.hub=<hub id or folder>")
+        return Finding("problem", "data", f"data.hub={hub} is not a folder", "data.hub=<hub id or folder>")
     return Finding("note", "data", f"none in {root} yet", f"it is fetched from {hub}")
 
 
@@ -69,17 +64,15 @@ def _images(config: Config, problems: Mapping[str, Problem]) -> Iterator[Finding
         return
     example = f"{text}; missing: {missing[0]} (problem {images[missing[0]]})"
     if config.features._target_ is None:
-        yield Finding(
-            "note", "images", example, "not needed with features=none, but the Teacher gets none either"
-        )
+        remedy = "not needed with features=none, but the Teacher gets none either"
+        yield Finding("note", "images", example, remedy)
     else:
         coco = ", or give the folder of COCO: data.coco=<folder>" if "coco" in config.data.arguments else ""
-        yield Finding(
-            "note" if isinstance(_existing(config), Path) else "problem",
-            "images",
-            example,
-            f"put them there{coco}, or do without those: features.on_corrupt=skip, or without any: features=none",
+        status = "note" if isinstance(_existing(config), Path) else "problem"
+        remedy = (
+            f"put them there{coco}, or skip those: features.on_corrupt=skip, or use no images: features=none"
         )
+        yield Finding(status, "images", example, remedy)
 
 
 def _existing(config: Config) -> Path | AresError:
@@ -169,20 +162,15 @@ def _checkpoint(
     try:
         shapes = weight_shapes(path, **where)
     except Exception as error:  # a damaged file fails in many ways
-        remedy = "copy it again, or name another: model.init=<folder>, policy=<folder>"
+        remedy = "copy it again, or use another: model.init=<folder>, policy=<folder>"
         yield Finding("problem", subject, f"{name} cannot be read ({str(error).splitlines()[0]})", remedy)
         return
     if not shapes and not local and not os.environ.get("HF_HUB_OFFLINE"):
-        yield Finding(
-            "note", subject, f"{name} is not in the hub's cache", "it is downloaded at the start of the run"
-        )
+        text, remedy = f"{name} is not in the hub's cache", "it is downloaded at the start of the run"
+        yield Finding("note", subject, text, remedy)
     elif not shapes:
-        yield Finding(
-            "problem",
-            subject,
-            f"{name} has no weights here",
-            "give a folder: model.init=<folder>, policy=<folder>",
-        )
+        remedy = "give a folder: model.init=<folder>, policy=<folder>"
+        yield Finding("problem", subject, f"{name} has no weights here", remedy)
     else:
         own = policy_class(config).feature_dim(path, **where)
         yield _fitting(subject, name, own, patch_dim)

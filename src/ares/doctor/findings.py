@@ -24,7 +24,7 @@ class Finding:
 
 
 def parts(error: AresError) -> tuple[str, str]:
-    """What is wrong and what to do, which messages separate by a semicolon; of several mistakes the first."""
+    """The problem and the remedy of a message, which a semicolon separates; of several mistakes, the first."""
     text, _, remedy = str(error).splitlines()[0].partition("; ")
     return text, remedy
 

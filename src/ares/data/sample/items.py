@@ -22,10 +22,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Truth:
-    """All that can truly be said about one question, and what its wrong choices would claim.
+    """Every true statement about one question, and the conclusions of its wrong choices.
 
-    `steps` are the facts of the solution in order, the last one the conclusion with its letter; `unsaid` are equally
-    true but left out of the solution; `wrong` are the conclusions that the other choices would give.
+    `steps` are the facts of the solution in order, the last one the conclusion with its letter; `unsaid` are
+    true but not in the solution; `wrong` are the conclusions of the other choices.
     """
 
     kind: str
@@ -61,8 +61,8 @@ class SampleProblem(Problem):
 class Draft:
     """A question with its truth, before it has a place in the data set.
 
-    `conclusions[i]` states choices[i], still without its letter. `steps` are the statements that a solution can make
-    before the conclusion, in order: with the right conclusion they are all that can truly be said of the question.
+    `conclusions[i]` states choices[i], without its letter. `steps` are the possible statements before the conclusion, in
+    order: with the right conclusion they are all true statements about the question.
     """
 
     question: str

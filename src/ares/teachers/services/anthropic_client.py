@@ -1,4 +1,4 @@
-"""Claude's Messages API: what a request looks like, and what its reply says."""
+"""Claude's Messages API: the arguments of a request and the reading of its reply."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any

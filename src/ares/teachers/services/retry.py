@@ -1,6 +1,6 @@
 """Retries: which failures are temporary, how long to wait, and when to give up.
 
-The SDKs' own retries are off: they obey any `retry-after`, however long, and do not report which attempts may
+The SDKs' own retries are off: they wait for any `retry-after`, however long, and do not report which attempts may
 have been paid for.
 """
 
