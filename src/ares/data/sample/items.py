@@ -66,10 +66,10 @@ class Draft:
     """
 
     question: str
-    hint: str
     choices: tuple[str, ...]
     conclusions: tuple[Fact, ...]
     steps: tuple[Fact, ...]
+    hint: str = ""
     caption: str = ""
     grid: Grid | None = None
 
@@ -92,8 +92,8 @@ class Kind:
     n_choices: int
     lecture: str
     relations: tuple[Relation, ...]
-    optional: tuple[str, ...]
     draft: Callable[[random.Random, int], Draft]
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

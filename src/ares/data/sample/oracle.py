@@ -12,7 +12,7 @@ A sentence is parsed back into a statement by the templates of all kinds. With t
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Literal, get_args
@@ -74,7 +74,14 @@ def statements(item: Item, *, templates: Templates = "gold") -> list[tuple[str, 
 
     `templates="paraphrase"` uses no template of the gold solutions. The same item gives the same sentences.
     """
-    return list(_statements(item, templates))
+    rng = random.Random(f"{item.problem.pid}/{templates}")
+    found = []
+    for fact in item.truth.steps:
+        relation = _RELATIONS[fact.relation]
+        found.append((relation.write(fact.slots, rng, templates), True))
+        lie = _falsify(item.truth, relation, fact, rng)
+        found.append((_RELATIONS[lie.relation].write(lie.slots, rng, templates), False))
+    return found
 
 
 @lru_cache(maxsize=1 << 16)
@@ -114,15 +121,6 @@ def _true_instead(truth: Truth, sentence: str) -> Fact | None:
     found = [fact for fact in truth.facts if fact.relation == false.relation]
     same = [fact for fact in found if all(fact.slots[slot] == false.slots[slot] for slot in key)]
     return next(iter(same or found), None)
-
-
-def _statements(item: Item, templates: Templates) -> Iterator[tuple[str, bool]]:
-    rng = random.Random(f"{item.problem.pid}/{templates}")
-    for fact in item.truth.steps:
-        relation = _RELATIONS[fact.relation]
-        yield relation.write(fact.slots, rng, templates), True
-        lie = _falsify(item.truth, relation, fact, rng)
-        yield _RELATIONS[lie.relation].write(lie.slots, rng, templates), False
 
 
 def _falsify(truth: Truth, relation: Relation, fact: Fact, rng: random.Random) -> Fact:

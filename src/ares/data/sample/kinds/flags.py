@@ -68,7 +68,6 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     meanings = DOMAINS["meaning"]
     return Draft(
         question=f"What does the square on the flag of {person} stand for?",
-        hint="",
         choices=meanings,
         conclusions=tuple(Fact("flag_answer", {"person": person, "meaning": m}) for m in meanings),
         steps=(

@@ -80,7 +80,6 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     text = _sentence(form, person, animal, *rng.choice(VERBS))
     return Draft(
         question=f"Which form of sentence is this? {text}",
-        hint="",
         choices=FORMS,
         conclusions=tuple(Fact("form_answer", {"person": person, "form": f}) for f in FORMS),
         steps=(

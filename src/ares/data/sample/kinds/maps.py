@@ -69,7 +69,6 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     directions = DOMAINS["direction"]
     return Draft(
         question=f"Where on the map of {person} is the mark?",
-        hint="",
         choices=directions,
         conclusions=tuple(Fact("map_answer", {"person": person, "direction": d}) for d in directions),
         steps=(

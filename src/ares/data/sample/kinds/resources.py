@@ -70,7 +70,6 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     asked = {"person": person, "resource": resource}
     return Draft(
         question=f"To make {rng.choice(GOODS)}, {person} needs the {resource}. What class of resource is it?",
-        hint="",
         choices=CLASSES,
         conclusions=tuple(Fact("resource_answer", {**asked, "class": c}) for c in CLASSES),
         steps=(

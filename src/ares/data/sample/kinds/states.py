@@ -66,7 +66,6 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     container = rng.choice(CONTAINERS)
     return Draft(
         question=f"In which state is the {substance} in the {container} of {person}?",
-        hint="",
         choices=STATES,
         conclusions=tuple(
             Fact("state_answer", {"person": person, "substance": substance, "state": s}) for s in STATES

@@ -73,7 +73,6 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     phrase = {"past": f"{verb}ed", "present": present, "future": f"will {verb}"}[tense]
     return Draft(
         question=f"Which tense does this sentence use? {person} {phrase} the {animal}.",
-        hint="",
         choices=TENSES,
         conclusions=tuple(Fact("tense_answer", {"person": person, "tense": t}) for t in TENSES),
         steps=(
