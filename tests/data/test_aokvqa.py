@@ -60,7 +60,7 @@ def test_official_files(tmp_path: Path) -> None:
     assert read_aokvqa(root)[0]["val1"].image == root / "coco/val2017/000000000007.jpg"
 
 
-def test_choice_of_the_rationale_that_is_the_solution(tmp_path: Path) -> None:
+def test_solution_is_the_chosen_rationale(tmp_path: Path) -> None:
     rows = [{**QUESTION, "question_id": str(number)} for number in range(60)]
     root = write(tmp_path, train=rows)
     assert {p.solution for p in read_aokvqa(root, rationale="all")[0].values()} == {"First. Second. Third."}

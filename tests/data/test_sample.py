@@ -68,7 +68,7 @@ def test_growing_a_split_changes_neither_its_first_items_nor_other_splits() -> N
     assert all(by_pid[item.problem.pid] == identity(item) for item in small)
 
 
-def test_split_generated_alone_equals_the_one_generated_with_others() -> None:
+def test_split_does_not_depend_on_other_splits() -> None:
     alone = generate({"test": 20}, 1)
     together = [i for i in generate({"train": 50, "test": 20}, 1) if i.problem.split == "test"]
     assert [identity(item) for item in alone] == [identity(item) for item in together]

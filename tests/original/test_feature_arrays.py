@@ -100,7 +100,7 @@ def test_array_that_does_not_fit_the_map_is_refused(tmp_path, name_map):
         import_features(tmp_path / "none.npy", name_map, tmp_path / "features")
 
 
-def test_file_that_is_no_numeric_array_is_refused(tmp_path, name_map):
+def test_file_that_is_not_a_numeric_array_is_refused(tmp_path, name_map):
     (tmp_path / "empty.npy").write_bytes(b"")
     np.save(tmp_path / "valid.npy", values(3, 4, 5))
     (tmp_path / "torn.npy").write_bytes((tmp_path / "valid.npy").read_bytes()[:200])

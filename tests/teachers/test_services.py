@@ -327,7 +327,7 @@ def test_refused_key_stops_and_is_not_shown(make, loopback, problem, monkeypatch
 
 @BOTH
 @pytest.mark.parametrize("before", [0, 240, 260, 270, 280, 290])
-def test_no_part_of_a_key_in_an_error_is_shown(make, before, loopback, problem):
+def test_error_shows_no_part_of_a_key(make, before, loopback, problem):
     server = loopback(script=["invalid"], message="x" * before + "{key}" + "y" * 300)
     teacher = make(server)
     [result] = run(teacher, teacher.score(problem(), RATIONALES[:1]))
@@ -348,7 +348,7 @@ def test_key_is_stripped(make, loopback, problem, monkeypatch):
 
 @BOTH
 @pytest.mark.parametrize("key", ["sk-one\nsk-two", "sk-\u00fc", "sk-\x7f"])
-def test_key_that_is_no_valid_header_is_refused_and_not_shown(make, key, loopback, problem, monkeypatch):
+def test_key_that_is_not_a_valid_header_is_refused_and_not_shown(make, key, loopback, problem, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", key)
     monkeypatch.setenv("OPENAI_API_KEY", key)
     server = loopback()
