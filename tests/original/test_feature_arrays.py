@@ -80,9 +80,9 @@ def test_arbitrary_objects_are_not_unpickled(tmp_path, name_map):
     (tmp_path / "old.npy").write_bytes(pickle.dumps(Evil()))
     for name, message in (
         ("evil.pth", "more than tensors"),
-        ("evil.npy", "no plain array"),
+        ("evil.npy", "not a plain array"),
         ("old.pth", "old format"),
-        ("old.npy", "no plain array"),
+        ("old.npy", "not a plain array"),
     ):
         with pytest.raises(AresError, match=message):
             import_features(tmp_path / name, name_map, tmp_path / "features")

@@ -180,7 +180,7 @@ def test_images_without_a_row_are_named_and_need_consent(hub: Path, tmp_path: Pa
     with pytest.raises(AresError, match="leave out 1 problems' images"):
         prepared(composed(runs, *settings, chosen), make=False)
     lines = prepare_alone(composed(runs, *settings, chosen, "features.on_corrupt=skip"))
-    assert lines[2] == "skipped: problem train-2, none are of its image"
+    assert lines[2] == "skipped: problem train-2, its image has none"
 
 
 def test_skipped_images_are_named(hub: Path, tmp_path: Path) -> None:
