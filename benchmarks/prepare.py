@@ -25,7 +25,7 @@ WRITERS = {"scienceqa": write_scienceqa, "aokvqa": write_aokvqa}
 
 
 def main() -> None:
-    """Writes the data, prepares them with one kill on the way, and prints a line for each figure."""
+    """Writes the data, prepares them with one kill in between, and prints the measurements."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -66,13 +66,13 @@ def measure(name: str, arguments: argparse.Namespace) -> None:
     print(f"{name}: {resumed.text}")
     print(
         f"{name}: {rest / resumed.extracting:.1f} images/s ({rest:,} in {resumed.extracting:.0f} s), all in {resumed.seconds:.0f} s; "
-        f"peak memory {resumed.peak:.0f} MiB of its own (file pages apart), processes together",
+        f"peak memory {resumed.peak:.0f} MiB (without file pages) in all processes",
         flush=True,
     )
-    # By processor time, which does not change with who else uses the machine.
+    # By processor time, which does not depend on the machine's load.
     rate, base = rest / resumed.processor, baseline(root, arguments)
     print(
-        f"{name}: {rate:.1f} images a processor second, start included; baseline, one image at a time: {base:.1f}; "
+        f"{name}: {rate:.1f} images per processor second, start included; baseline, one image at a time: {base:.1f}; "
         f"ratio {rate / base:.2f}",
         flush=True,
     )
@@ -153,7 +153,7 @@ def family(pid: int) -> list[int]:
 
 
 def anonymous(pid: int) -> float:
-    """MiB of a process's own memory, file pages apart."""
+    """MiB of a process's own memory, without file pages."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -162,7 +162,7 @@ def anonymous(pid: int) -> float:
 
 
 def baseline(root: Path, arguments: argparse.Namespace) -> float:
-    """Images a processor second, one at a time."""
+    """Images per processor second, one at a time."""
     from ares.vision.encoders import TimmEncoder
 
     encoder = TimmEncoder(arguments.model, pretrained=False)
@@ -174,7 +174,7 @@ def baseline(root: Path, arguments: argparse.Namespace) -> float:
 
 
 def checked(runs: Path) -> str:
-    """Whether rows from before and after the kill are what the encoder says of the images."""
+    """The size of the features and how many sampled rows are empty, from before and after the kill."""
     [folder] = runs.glob("shared/features-*/")
     index = json.loads((folder / "index.json").read_text())
     features = np.load(folder / "features.npy", mmap_mode="r")

@@ -1,12 +1,11 @@
-"""Memory of a training process that reads image features, for feature files of different size.
+"""Memory of a training process that reads image features, for feature files of two sizes.
 
     python benchmarks/prepare_memory.py /big/disk
 
 The file of the full size is ScienceQA's with the paper's ViT-L: 10,332 x 145 x 1024 float32, 5.7 GiB. The
-process reads an epoch of training batches through the same data module as `stage=rationale` and takes a step of
-a small model on some of them. The baseline, measured in the same run, is a file of a tenth of the images:
-memory must not grow with the file. Measured is all that belongs to the process: its own memory and the file
-pages it holds.
+process reads an epoch of training batches through the data module of `stage=rationale` and trains a small model on
+some of them. The baseline, measured in the same run, is a file of a tenth of the images: memory must not grow with
+the file. The measure is resident memory, file pages included.
 """
 
 import argparse
@@ -34,8 +33,8 @@ def main() -> None:
         work(arguments.worker)
         return
     peaks = {}
-    for share in (0.1, 1.0):
-        count = round(SCIENCEQA_IMAGES * share)
+    for fraction in (0.1, 1.0):
+        count = round(SCIENCEQA_IMAGES * fraction)
         folder = arguments.folder / f"features-{count}"
         write(folder, count)
         done = subprocess.run(
@@ -69,16 +68,17 @@ def write(folder: Path, count: int) -> None:
 def work(folder: Path) -> None:
     """One epoch over the features; prints the peak of resident memory in MiB."""
     import torch
-    from ares.datamodules.base import Encoded, Seq2SeqData
 
+    from ares.datamodules.supervised import Encoded, SupervisedData
     from ares.models.t5 import T5ForMultimodalGeneration
     from ares.models.t5.fusion import FusionT5Config
+    from ares.models.t5.policy import T5Inputs
     from ares.vision.features import FeatureStore
 
-    store = FeatureStore(folder)
-    index = json.loads((folder / "index.json").read_text())
-    rows = [Encoded(pid, (5,) * 30 + (1,), (6,) * 20 + (1,)) for pid in index["rows"]]
-    data = Seq2SeqData(rows, [], features=store, pad_id=0, micro=8, accumulate=1, eval_batch=8, seed=0)
+    pids = list(json.loads((folder / "index.json").read_text())["rows"])
+    inputs = T5Inputs([[5] * 30 + [1]] * len(pids), pids, FeatureStore(folder), pad_id=0)
+    data = SupervisedData(pad_id=0, micro=8, accumulate=1, eval_batch=8, seed=0)
+    data.train = Encoded(inputs, [[6] * 20 + [1]] * len(pids))
     config = FusionT5Config(
         vocab_size=40, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4, decoder_start_token_id=0
     )  # type: ignore[call-arg]
@@ -86,9 +86,11 @@ def work(folder: Path) -> None:
     optimizer = torch.optim.AdamW(model.parameters())
     peak = 0.0
     for number, batch in enumerate(data.train_dataloader()):
+        ids, mask, images = batch["inputs"].tensors
         if number % 10 == 0:
-            names = ("input_ids", "attention_mask", "image_features", "labels")
-            model(**{name: batch[name] for name in names}).loss.backward()
+            model(
+                input_ids=ids, attention_mask=mask, image_features=images, labels=batch["response_ids"]
+            ).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
         peak = max(peak, resident())

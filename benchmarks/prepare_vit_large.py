@@ -32,10 +32,10 @@ def main() -> None:
     write_scienceqa(root, scale=arguments.images / SCIENCEQA_IMAGES)
     paths = {path.parent.name: path for path in sorted(root.rglob("image.png"))[: arguments.images]}
     base = one_by_one(list(paths.values())[: max(10, arguments.images // 10)])
-    print(f"baseline, 32 bits, one image at a time: {base:.2f} images a processor second", flush=True)
+    print(f"baseline, 32 bits, one image at a time: {base:.2f} images per processor second", flush=True)
     for precision in arguments.precision:
         encoder = TimmEncoder(MODEL, pretrained=False, precision=precision)
-        shape = encoder.shape  # makes the network
+        shape = encoder.shape  # builds the network
         start, processor = time.perf_counter(), time.process_time()
         extract_features(
             paths,
@@ -47,15 +47,15 @@ def main() -> None:
         alone = len(paths) / (time.process_time() - processor)
         hours = SCIENCEQA_IMAGES / rate / 3600, SCIENCEQA_IMAGES / alone / 3600
         print(
-            f"{precision} bits, batches of {arguments.batch}, {shape[0]} x {shape[1]}: {rate:.2f} images/s, {alone:.2f} a processor "
-            f"second, ratio {alone / base:.2f}; {SCIENCEQA_IMAGES:,} images would take {hours[0]:.1f} h as busy as this machine "
-            f"is, {hours[1]:.1f} h of one processor",
+            f"{precision} bits, batches of {arguments.batch}, {shape[0]} x {shape[1]}: {rate:.2f} images/s, {alone:.2f} per processor "
+            f"second, ratio {alone / base:.2f}; {SCIENCEQA_IMAGES:,} images would take {hours[0]:.1f} h at this load, "
+            f"{hours[1]:.1f} h of one processor",
             flush=True,
         )
 
 
 def one_by_one(paths: list[Path]) -> float:
-    """Images a processor second, each read and encoded alone."""
+    """Images per processor second, each read and encoded alone."""
     encoder = TimmEncoder(MODEL, pretrained=False, precision="32")
     encoder.encode([encoder.read(paths[0])])
     start = time.process_time()

@@ -151,7 +151,7 @@ def test_files_that_hold_no_problems(tmp_path: Path) -> None:
     table = tmp_path / "mine.parquet"
     pq.write_table(pa.Table.from_pylist([FULL]), table)
     table.write_bytes(table.read_bytes()[:-9])
-    with pytest.raises(AresError, match=r"mine\.parquet is no readable parquet file"):
+    with pytest.raises(AresError, match=r"mine\.parquet is not a readable parquet file"):
         read_custom(table)
 
 

@@ -71,7 +71,7 @@ def test_hub_copy_of_scienceqa_gives_the_published_problems(tmp_path: Path, feat
     source = write(
         tmp_path / "hub", features=features, train=[*rows, plain], validation=rows[:1], test=rows[1:2]
     )
-    fetch_hub(str(source), tmp_path / "root", progress=False)
+    fetch_hub(str(source), tmp_path / "root")
     problems, splits = read_scienceqa(tmp_path / "root")
     assert splits == {
         "train": ["train-0", "train-1", "train-2", "train-3"],
@@ -99,7 +99,7 @@ def test_round_trip_of_published_problems_through_parquet(shared: Path, tmp_path
         hub: [{**{name: raw[pid][name] for name in names}, "image": None} for pid in splits[split]]
         for hub, split in (("train", "train"), ("validation", "val"), ("test", "test"))
     }
-    fetch_hub(str(write(tmp_path / "hub", features=False, **rows)), tmp_path / "root", progress=False)
+    fetch_hub(str(write(tmp_path / "hub", features=False, **rows)), tmp_path / "root")
     problems, found = read_scienceqa(tmp_path / "root")
     for split in SPLITS:
         for new, old in zip(found[split], splits[split], strict=True):
@@ -122,7 +122,7 @@ def test_hub_copy_of_aokvqa(tmp_path: Path, features: bool) -> None:
         }
     ]
     source = write(tmp_path / "hub", features=features, train=train, test=test)
-    fetch_hub(str(source), tmp_path / "root", progress=False)
+    fetch_hub(str(source), tmp_path / "root")
     problems, splits = read_aokvqa(tmp_path / "root")
     assert splits == {"train": ["q1"], "val": [], "test": ["q2"]}
     assert problems["q1"].direct_answers == ("c", "it's c", "cat")
@@ -136,11 +136,11 @@ def test_hub_copy_of_aokvqa(tmp_path: Path, features: bool) -> None:
 def test_second_fetch_writes_only_missing_images(tmp_path: Path) -> None:
     rows = [{**SCIENCEQA, "image": picture("PNG", n)} for n in range(2)]
     source, root = write(tmp_path / "hub", features=False, train=rows), tmp_path / "root"
-    fetch_hub(str(source), root, progress=False)
+    fetch_hub(str(source), root)
     kept, torn = (root / f"images/train-{n}/image.png" for n in range(2))
     before = kept.stat().st_mtime_ns
     torn.write_bytes(b"half")
-    fetch_hub(str(source), root, progress=False)
+    fetch_hub(str(source), root)
     assert kept.stat().st_mtime_ns == before
     assert torn.read_bytes() == rows[1]["image"]["bytes"]
 
@@ -148,25 +148,25 @@ def test_second_fetch_writes_only_missing_images(tmp_path: Path) -> None:
 def test_another_data_set_is_refused(tmp_path: Path) -> None:
     source = write(tmp_path / "hub", features=False, train=[{"text": "x"}])
     with pytest.raises(AresError, match="neither ScienceQA nor A-OKVQA"):
-        fetch_hub(str(source), tmp_path / "root", progress=False)
+        fetch_hub(str(source), tmp_path / "root")
     with pytest.raises(AresError, match=r"cannot be read.*data\.hub=<folder>"):
-        fetch_hub("no/such-dataset", tmp_path / "root", progress=False)
+        fetch_hub("no/such-dataset", tmp_path / "root")
 
 
 def test_nothing_is_written_without_rows_in_a_known_split(tmp_path: Path) -> None:
     root = tmp_path / "root"
     unknown = write(tmp_path / "unknown", features=False, dev=[SCIENCEQA])
     with pytest.raises(AresError, match="no rows in a split called train, validation, val, test"):
-        fetch_hub(str(unknown), root, progress=False)
+        fetch_hub(str(unknown), root)
     empty = write(tmp_path / "empty", features=False, train=[])
     with pytest.raises(AresError, match="no rows"):
-        fetch_hub(str(empty), root, progress=False)
+        fetch_hub(str(empty), root)
     assert not root.exists()
 
 
 def test_split_without_rows_next_to_others(tmp_path: Path) -> None:
     source = write(tmp_path / "hub", features=False, train=[SCIENCEQA], test=[])
-    fetch_hub(str(source), tmp_path / "root", progress=False)
+    fetch_hub(str(source), tmp_path / "root")
     assert read_scienceqa(tmp_path / "root")[1] == {"train": ["train-0"], "val": [], "test": []}
 
 
@@ -175,12 +175,12 @@ def test_torn_files_and_answers_are_refused_in_one_sentence(tmp_path: Path) -> N
     [file] = source.rglob("*.parquet")
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(AresError, match="cannot be read"):
-        fetch_hub(str(source), tmp_path / "root", progress=False)
+        fetch_hub(str(source), tmp_path / "root")
     for number, answers in enumerate(("['c', ", "c", "3")):
         rows = [{**AOKVQA, "direct_answers": answers}]
         source = write(tmp_path / f"answers-{number}", features=False, train=rows)
         with pytest.raises(AresError, match=r'row 0 of train, field "direct_answers" must be a list'):
-            fetch_hub(str(source), tmp_path / "root", progress=False)
+            fetch_hub(str(source), tmp_path / "root")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_wrong_rows_are_refused_before_anything_is_written(tmp_path: Path, chang
     # Split by split, as a column has one type.
     source = write(tmp_path / "hub", features=False, train=rows[:1], validation=rows[1:])
     with pytest.raises(AresError, match=rf"row 0 of val, .*{clause}"):
-        fetch_hub(str(source), tmp_path / "root", progress=False)
+        fetch_hub(str(source), tmp_path / "root")
     assert not list(tmp_path.rglob("image.png"))
     assert not (tmp_path / "root/problems.json").exists()
 
@@ -207,7 +207,7 @@ def test_image_without_bytes_is_missing_rather_than_none(tmp_path: Path) -> None
     lost = {"bytes": None, "path": "299207.jpg"}
     images = [lost, {"bytes": b"", "path": None}, {"bytes": None, "path": None}, picture("PNG")]
     rows = [{**SCIENCEQA, "image": image} for image in images]
-    fetch_hub(str(write(tmp_path / "hub", features=False, train=rows)), tmp_path / "root", progress=False)
+    fetch_hub(str(write(tmp_path / "hub", features=False, train=rows)), tmp_path / "root")
     problems, _ = read_scienceqa(tmp_path / "root")
     found = [problem.image for problem in problems.values()]
     assert [image is not None for image in found] == [True, True, False, True]
@@ -217,5 +217,5 @@ def test_image_without_bytes_is_missing_rather_than_none(tmp_path: Path) -> None
 def test_images_as_plain_bytes(tmp_path: Path) -> None:
     data = picture("JPEG")["bytes"]
     source = write(tmp_path / "hub", features=False, train=[{**SCIENCEQA, "image": data}])
-    fetch_hub(str(source), tmp_path / "root", progress=False)
+    fetch_hub(str(source), tmp_path / "root")
     assert (tmp_path / "root/images/train-0/image.jpg").read_bytes() == data

@@ -95,7 +95,7 @@ def test_unsaid_optional_facts_are_true_but_irrelevant(
         assert sentence not in item.problem.solution
 
 
-def test_remarks_cannot_be_guessed(items: list[Item]) -> None:
+def test_remarks_are_not_predictable_from_the_question(items: list[Item]) -> None:
     """Neither the prompt's words nor the answer go with the day or the city of a question."""
     for remark, slot in zip(REMARKS, ("day", "city"), strict=True):
         drawn: dict[tuple[str, str], Counter[str]] = {}
@@ -173,7 +173,7 @@ def test_other_text_is_invented(items: list[Item], text: str) -> None:
     assert label(items[0].truth, text) == "invented"
 
 
-def test_statement_made_before_is_repeated_in_whatever_words(items: list[Item]) -> None:
+def test_restatement_in_other_words_is_repeated(items: list[Item]) -> None:
     for item in items[:40]:
         gold, other = (statements(item, templates=templates)[0][0] for templates in ("gold", "paraphrase"))
         first = label(item.truth, gold)

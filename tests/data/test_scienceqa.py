@@ -201,7 +201,7 @@ def test_numbers_as_ids_in_splits(tmp_path: Path) -> None:
     assert read_scienceqa(write(tmp_path, two(), {"train": [1, 2]}))[1]["train"] == ["1", "2"]
 
 
-def test_invalid_json_names_file_and_line(tmp_path: Path) -> None:
+def test_error_of_invalid_json_has_file_and_line(tmp_path: Path) -> None:
     root = write(tmp_path, two())
     (root / "problems.json").write_text('{\n"1": {},\n"2": oops\n}')
     with pytest.raises(AresError, match=r"problems\.json is not valid JSON \(line 3"):
@@ -227,7 +227,7 @@ def test_missing_root_or_files_are_refused_with_the_remedy(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("pid", ["..", ".", "a/b", ""])
-def test_an_id_that_is_a_path_is_refused(tmp_path: Path, pid: str) -> None:
+def test_id_that_is_a_path_is_refused(tmp_path: Path, pid: str) -> None:
     with pytest.raises(
         AresError, match=r"problems\.json: problem .*its id must be a non-empty text without a slash"
     ):

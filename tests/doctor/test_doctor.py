@@ -196,7 +196,7 @@ def test_missing_inputs_from_earlier_stages(data: Path, stage: str, missing: lis
         (
             ["doctor.stage=prepare", "data.root=/none", "data.hub=/nope"],
             "data",
-            "data.hub=/nope is no folder",
+            "data.hub=/nope is not a folder",
         ),
     ],
 )

@@ -80,9 +80,9 @@ def test_arbitrary_objects_are_not_unpickled(tmp_path, name_map):
     (tmp_path / "old.npy").write_bytes(pickle.dumps(Evil()))
     for name, message in (
         ("evil.pth", "more than tensors"),
-        ("evil.npy", "no plain array"),
+        ("evil.npy", "not a plain array"),
         ("old.pth", "old format"),
-        ("old.npy", "no plain array"),
+        ("old.npy", "not a plain array"),
     ):
         with pytest.raises(AresError, match=message):
             import_features(tmp_path / name, name_map, tmp_path / "features")
@@ -100,7 +100,7 @@ def test_array_that_does_not_fit_the_map_is_refused(tmp_path, name_map):
         import_features(tmp_path / "none.npy", name_map, tmp_path / "features")
 
 
-def test_file_that_is_no_numeric_array_is_refused(tmp_path, name_map):
+def test_file_that_is_not_a_numeric_array_is_refused(tmp_path, name_map):
     (tmp_path / "empty.npy").write_bytes(b"")
     np.save(tmp_path / "valid.npy", values(3, 4, 5))
     (tmp_path / "torn.npy").write_bytes((tmp_path / "valid.npy").read_bytes()[:200])
@@ -108,7 +108,7 @@ def test_file_that_is_no_numeric_array_is_refused(tmp_path, name_map):
     with (tmp_path / "several.npy").open("wb") as file:
         np.savez(file, a=values(3, 4, 5))
     for name in ("empty", "torn", "text", "several"):
-        with pytest.raises(AresError, match=rf"{name}\.npy is no plain array of numbers"):
+        with pytest.raises(AresError, match=rf"{name}\.npy is not a plain array of numbers"):
             import_features(tmp_path / f"{name}.npy", name_map, tmp_path / "features")
 
 

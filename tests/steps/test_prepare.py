@@ -182,7 +182,7 @@ def test_images_without_imported_features_are_refused_unless_skipped(
     with pytest.raises(AresError, match="leave out 1 problems' images"):
         prepared(composed(runs, *settings, chosen), make=False)
     lines = prepare_alone(composed(runs, *settings, chosen, "features.on_corrupt=skip"))
-    assert lines[2] == "skipped: problem train-2, none are of its image"
+    assert lines[2] == "skipped: problem train-2, its image has none"
 
 
 def test_skipped_images_are_listed(hub: Path, tmp_path: Path) -> None:
@@ -237,7 +237,8 @@ def test_incomplete_features_are_refused_unless_run_skips_images(hub: Path, tmp_
     config = composed(runs, f"data.root={root}")
     for make in (True, False):
         with pytest.raises(
-            AresError, match=r"leave out 1 problems' images \(problem train-2: .*no readable.*on_corrupt=skip"
+            AresError,
+            match=r"leave out 1 problems' images \(problem train-2: .*not a readable.*on_corrupt=skip",
         ):
             prepared(config, make=make)
     (root / "images/train-2/image.png").write_bytes(whole)

@@ -289,7 +289,7 @@ def test_journal_is_safe_on_network_file_systems(path):
         assert ledger._db.now(lambda db: db.execute("PRAGMA journal_mode").fetchone()) == ("delete",)
 
 
-def test_files_that_are_no_ledger_of_this_version_are_refused(tmp_path):
+def test_files_that_are_not_a_ledger_of_this_version_are_refused(tmp_path):
     (tmp_path / "text").write_text("no database, and long enough to be looked at " * 40)
     with pytest.raises(AresError, match=r"paths\.ledger"):
         Ledger(tmp_path / "text")

@@ -70,7 +70,7 @@ def test_sentences_must_match_in_order(cases):
             assert parse_scores(case["response"], case["n_expected"], sentences=sentences) == expected
 
 
-def test_values_that_are_no_scores_are_refused(cases):
+def test_values_that_are_not_scores_are_refused(cases):
     refused = [case for case in cases if case["name"] in NOT_A_SCORE]
     assert len(refused) == len(NOT_A_SCORE)
     for case in refused:

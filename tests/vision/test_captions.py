@@ -82,7 +82,7 @@ def test_captions_of_a_model_are_read_back(blip2, images, tmp_path, prompt):
 
     path = tmp_path / "captions.json"
     captioner = Captioner(str(blip2), prompt=prompt, max_new_tokens=5)
-    write_captions(images, captioner, path, batch_size=2, progress=False)
+    write_captions(images, captioner, path, batch_size=2)
     found = read_captions(path)
     assert list(found) == list(images)
     assert found["4"] == found["5"]
@@ -96,21 +96,21 @@ def test_captions_of_a_model_are_read_back(blip2, images, tmp_path, prompt):
 
 
 def test_captioning_resumes_with_the_same_result(images, tmp_path):
-    write_captions(images, Counting(), tmp_path / "complete.json", progress=False)
+    write_captions(images, Counting(), tmp_path / "complete.json")
     path = tmp_path / "captions.json"
     with pytest.raises(KeyboardInterrupt):
-        write_captions(images, Counting(fail_after=2), path, batch_size=1, progress=False)
+        write_captions(images, Counting(fail_after=2), path, batch_size=1)
     assert not path.exists()
     with (tmp_path / "captions.json.partial").open("a") as file:
         file.write('["torn')
     rest = Counting()
-    write_captions(images, rest, path, batch_size=1, progress=False)
+    write_captions(images, rest, path, batch_size=1)
     assert rest.seen == 2
     assert path.read_bytes() == (tmp_path / "complete.json").read_bytes()
     assert not (tmp_path / "captions.json.partial").exists()
     # Again: nothing to do.
     again = Counting()
-    write_captions(images, again, path, progress=False)
+    write_captions(images, again, path)
     assert again.seen == 0
 
 
@@ -118,19 +118,17 @@ def test_captions_of_another_model_are_not_overwritten(images, tmp_path):
     path = tmp_path / "captions.json"
     path.write_text(json.dumps({"captions": {"1": "Published."}}))
     with pytest.raises(AresError, match=r"another model or prompt.*data\.captions="):
-        write_captions(images, Counting(), path, progress=False)
+        write_captions(images, Counting(), path)
     assert read_captions(path) == {"1": "Published."}
 
 
 def test_unreadable_images_are_refused_or_skipped(images, tmp_path):
     images["2"].write_bytes(b"no image")
     path = tmp_path / "captions.json"
-    with pytest.raises(AresError, match=r"1 of 4 images(.|\n)*2\.png is no readable"):
-        write_captions(images, Counting(), path, progress=False)
+    with pytest.raises(AresError, match=r"1 of 4 images(.|\n)*2\.png is not a readable"):
+        write_captions(images, Counting(), path)
     rest = Counting()
-    write_captions(
-        {**images, "9": tmp_path / "gone.png"}, rest, path, on_corrupt="skip", workers=2, progress=False
-    )
+    write_captions({**images, "9": tmp_path / "gone.png"}, rest, path, on_corrupt="skip", workers=2)
     assert rest.seen == 0
     assert list(read_captions(path)) == ["1", "3", "4", "5"]
     assert sorted(json.loads(path.read_text())["skipped"]) == ["2", "9"]
@@ -139,11 +137,11 @@ def test_unreadable_images_are_refused_or_skipped(images, tmp_path):
 def test_complete_file_is_extended_by_new_images(images, tmp_path):
     content, path = images["2"].read_bytes(), tmp_path / "captions.json"
     images["2"].write_bytes(b"no image")
-    write_captions(images, Counting(), path, on_corrupt="skip", progress=False)
+    write_captions(images, Counting(), path, on_corrupt="skip")
     before = read_captions(path)
     images["2"].write_bytes(content)
     rest = Counting()
-    write_captions(images, rest, path, progress=False)
+    write_captions(images, rest, path)
     assert rest.seen == 1
     after = read_captions(path)
     assert after.pop("2").startswith("mean ")
@@ -153,25 +151,25 @@ def test_complete_file_is_extended_by_new_images(images, tmp_path):
 
 def test_replaced_image_is_captioned_again(images, tmp_path):
     path = tmp_path / "captions.json"
-    write_captions(images, Counting(), path, progress=False)
+    write_captions(images, Counting(), path)
     before = read_captions(path)
     images["2"].write_bytes(images["3"].read_bytes())
     images["1"].unlink()  # its caption stays: there is nothing to make another from
     rest = Counting()
-    write_captions(images, rest, path, progress=False)
+    write_captions(images, rest, path)
     assert rest.seen == 1
     assert read_captions(path) == {**before, "2": before["3"]}
-    write_captions(images, rest, path, progress=False)
+    write_captions(images, rest, path)
     assert rest.seen == 1
 
 
 def test_image_replaced_before_resuming_is_captioned_again(images, tmp_path):
     path = tmp_path / "captions.json"
     with pytest.raises(KeyboardInterrupt):
-        write_captions(images, Counting(fail_after=2), path, batch_size=1, progress=False)
+        write_captions(images, Counting(fail_after=2), path, batch_size=1)
     images["1"].write_bytes(images["3"].read_bytes())
     rest = Counting()
-    write_captions(images, rest, path, batch_size=1, progress=False)
+    write_captions(images, rest, path, batch_size=1)
     assert rest.seen == 3
     found = read_captions(path)
     assert found["1"] == found["3"]

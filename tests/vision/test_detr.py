@@ -40,7 +40,7 @@ def test_detr_shape_and_independence_of_batches(encoder, images, tmp_path):
     assert together.dtype == np.float32
     assert np.abs(together - alone).max() < 1e-4
     assert np.abs(alone[0] - alone[2]).max() > 1e-3
-    extract_features(images, encoder, tmp_path / "features", batch_size=2, progress=False)
+    extract_features(images, encoder, tmp_path / "features", batch_size=2)
     assert np.abs(FeatureStore(tmp_path / "features").get("123") - alone).max() < 1e-4
 
 

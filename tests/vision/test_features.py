@@ -79,7 +79,7 @@ def test_damaged_image_is_refused(tmp_path, kind, place, damage, reason):
     Image.new("RGB", (12, 12), "red").save(file, kind)
     data = file.read_bytes()
     file.write_bytes(data[:place] + damage + data[place + len(damage) :])
-    with pytest.raises(AresError, match=rf"image is no readable image \(.*{reason}.*replace the file"):
+    with pytest.raises(AresError, match=rf"image is not a readable image \(.*{reason}.*replace the file"):
         PatchEncoder().read(file)
 
 
@@ -183,7 +183,7 @@ def test_current_backbones_by_name(images, model, shape):
 
 def test_extracted_features_are_looked_up_by_problem(images, tmp_path):
     encoder, folder = PatchEncoder(), tmp_path / "features"
-    extract_features(images, encoder, folder, batch_size=3, progress=False)
+    extract_features(images, encoder, folder, batch_size=3)
     store = FeatureStore(folder)
     assert store.shape == (16, 784)
     assert store.encoder == encoder.fingerprint()
@@ -203,7 +203,7 @@ def test_extracted_features_are_looked_up_by_problem(images, tmp_path):
 
 
 def test_results_do_not_alias_the_file(images, tmp_path):
-    extract_features(images, PatchEncoder(), tmp_path, progress=False)
+    extract_features(images, PatchEncoder(), tmp_path)
     store = FeatureStore(tmp_path)
     store.get(["1"])[:] = 7
     assert not (store.get(["1"]) == 7).any()
@@ -211,18 +211,18 @@ def test_results_do_not_alias_the_file(images, tmp_path):
 
 def test_extraction_is_byte_for_byte_reproducible(images, tmp_path):
     for name, size in (("a", 1), ("b", 4)):
-        extract_features(images, PatchEncoder(), tmp_path / name, batch_size=size, progress=False)
+        extract_features(images, PatchEncoder(), tmp_path / name, batch_size=size)
     assert FeatureStore(tmp_path / "a").sha256 == FeatureStore(tmp_path / "b").sha256
-    extract_features({**images, "6": images["1"]}, PatchEncoder(), tmp_path / "c", progress=False)
+    extract_features({**images, "6": images["1"]}, PatchEncoder(), tmp_path / "c")
     assert FeatureStore(tmp_path / "c").sha256 != FeatureStore(tmp_path / "a").sha256
 
 
 def test_missing_image_error_states_problem_and_path(images, tmp_path):
     images["7"] = tmp_path / "gone.png"
     with pytest.raises(AresError, match=r"Problem 7 has no image in .*gone\.png.*features=none"):
-        extract_features(images, PatchEncoder(), tmp_path / "features", progress=False)
+        extract_features(images, PatchEncoder(), tmp_path / "features")
     assert not (tmp_path / "features").exists()
-    extract_features(images, PatchEncoder(), tmp_path / "features", on_corrupt="skip", progress=False)
+    extract_features(images, PatchEncoder(), tmp_path / "features", on_corrupt="skip")
     store = FeatureStore(tmp_path / "features")
     assert list(store.skipped) == ["7"]
     assert "7" not in store
@@ -237,20 +237,20 @@ def test_unreadable_images_are_listed_and_others_kept(images, tmp_path, workers)
     folder = tmp_path / "features"
     counting = Counting()
     with pytest.raises(
-        AresError, match=r"2 of 4 images(.|\n)*1\.png is no readable(.|\n)*2\.png is no readable"
+        AresError, match=r"2 of 4 images(.|\n)*1\.png is not a readable(.|\n)*2\.png is not a readable"
     ):
-        extract_features(images, counting, folder, batch_size=2, workers=workers, progress=False)
+        extract_features(images, counting, folder, batch_size=2, workers=workers)
     with pytest.raises(AresError, match="no image features"):
         FeatureStore(folder)
     assert counting.encoded == 2
     # Repaired, only the repaired one is encoded; the other is skipped by option.
     images["2"].write_bytes(content)
     again = Counting()
-    extract_features(images, again, folder, batch_size=2, workers=workers, on_corrupt="skip", progress=False)
+    extract_features(images, again, folder, batch_size=2, workers=workers, on_corrupt="skip")
     store = FeatureStore(folder)
     assert again.encoded == 1
     assert list(store.skipped) == ["1"]
-    assert "1.png is no readable image" in store.skipped["1"]
+    assert "1.png is not a readable image" in store.skipped["1"]
     assert np.array_equal(store.get("1235")[1:], encoded(PatchEncoder(), [images[pid] for pid in "235"]))
     assert (store.get(["1"]) == 0).all()
 
@@ -271,48 +271,48 @@ class Counting(PatchEncoder):
 
 def test_interrupted_extraction_resumes(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        extract_features(images, Counting(fail_after=2), tmp_path / "a", batch_size=1, progress=False)
+        extract_features(images, Counting(fail_after=2), tmp_path / "a", batch_size=1)
     assert not (tmp_path / "a" / "features.npy").exists()
     rest = Counting()
-    extract_features(images, rest, tmp_path / "a", batch_size=1, progress=False)
+    extract_features(images, rest, tmp_path / "a", batch_size=1)
     assert rest.encoded == 2
-    extract_features(images, PatchEncoder(), tmp_path / "b", batch_size=1, progress=False)
+    extract_features(images, PatchEncoder(), tmp_path / "b", batch_size=1)
     assert (tmp_path / "a/features.npy").read_bytes() == (tmp_path / "b/features.npy").read_bytes()
     assert FeatureStore(tmp_path / "a").sha256 == FeatureStore(tmp_path / "b").sha256
 
 
 def test_image_replaced_before_resuming_is_encoded_again(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        extract_features(images, Counting(fail_after=2), tmp_path / "a", batch_size=1, progress=False)
+        extract_features(images, Counting(fail_after=2), tmp_path / "a", batch_size=1)
     images["1"].write_bytes(images["3"].read_bytes())
     # Killed once more before it comes to it, it is still known to be another.
     with pytest.raises(KeyboardInterrupt):
-        extract_features(images, Counting(fail_after=0), tmp_path / "a", batch_size=1, progress=False)
+        extract_features(images, Counting(fail_after=0), tmp_path / "a", batch_size=1)
     rest = Counting()
-    extract_features(images, rest, tmp_path / "a", batch_size=1, progress=False)
+    extract_features(images, rest, tmp_path / "a", batch_size=1)
     assert rest.encoded == 3
     assert np.array_equal(*FeatureStore(tmp_path / "a").get(["1", "3"]))
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["features.npy", "index.json"]
 
 
 def test_extraction_killed_before_the_index_encodes_nothing_twice(images, tmp_path):
-    extract_features(images, PatchEncoder(), tmp_path / "a", progress=False)
+    extract_features(images, PatchEncoder(), tmp_path / "a")
     with pytest.raises(KeyboardInterrupt):
-        extract_features(images, Counting(fail_after=3), tmp_path / "b", batch_size=1, progress=False)
+        extract_features(images, Counting(fail_after=3), tmp_path / "b", batch_size=1)
     Path(tmp_path / "b/features.npy").write_bytes((tmp_path / "a/features.npy").read_bytes())
     (tmp_path / "b/features.partial.npy").unlink()
     state = json.loads((tmp_path / "b/progress.json").read_text())
     (tmp_path / "b/progress.json").write_text(json.dumps({**state, "done": 4}))
     rest = Counting()
-    extract_features(images, rest, tmp_path / "b", progress=False)
+    extract_features(images, rest, tmp_path / "b")
     assert rest.encoded == 0
     assert FeatureStore(tmp_path / "b").sha256 == FeatureStore(tmp_path / "a").sha256
 
 
 def test_another_encoder_restarts_the_extraction(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        extract_features(images, Counting(fail_after=2), tmp_path, batch_size=1, progress=False)
-    extract_features(images, PatchEncoder(patch_size=32), tmp_path, progress=False)
+        extract_features(images, Counting(fail_after=2), tmp_path, batch_size=1)
+    extract_features(images, PatchEncoder(patch_size=32), tmp_path)
     assert np.array_equal(
         FeatureStore(tmp_path).get(["1"]), encoded(PatchEncoder(patch_size=32), [images["1"]])
     )
@@ -327,8 +327,8 @@ def test_other_weights_restart_the_extraction(images, tmp_path):
             return {**super().fingerprint(), "encoder": "other"}
 
     with pytest.raises(KeyboardInterrupt):
-        extract_features(images, Counting(fail_after=2), tmp_path, batch_size=1, progress=False)
-    extract_features(images, Other(), tmp_path, progress=False)
+        extract_features(images, Counting(fail_after=2), tmp_path, batch_size=1)
+    extract_features(images, Other(), tmp_path)
     found = FeatureStore(tmp_path).get(list(images))
     assert np.array_equal(found, -encoded(PatchEncoder(), list(images.values())))
 
@@ -355,9 +355,7 @@ def test_reading_all_features_does_not_keep_them_in_memory(tmp_path):
 def test_workers_give_the_same_features(images, tmp_path):
     encoder = TimmEncoder(**TINY, model_args={"img_size": 32})
     for workers in (0, 2):
-        extract_features(
-            images, encoder, tmp_path / str(workers), batch_size=2, workers=workers, progress=False
-        )
+        extract_features(images, encoder, tmp_path / str(workers), batch_size=2, workers=workers)
     assert FeatureStore(tmp_path / "0").sha256 == FeatureStore(tmp_path / "2").sha256
 
 
@@ -367,8 +365,6 @@ def test_bf16_features_are_close_with_another_fingerprint(images):
     error = np.abs(encoded(half, paths) - encoded(exact, paths))
     assert 0 < error.max() < 0.1
     assert half.fingerprint() != exact.fingerprint()
-    with pytest.raises(AresError, match=r"features\.precision=fp16"):
-        TimmEncoder(**TINY, precision="fp16").fingerprint()
 
 
 def test_convolutional_maps_and_pooled_vectors_have_the_published_shapes(images, tmp_path):
@@ -379,7 +375,7 @@ def test_convolutional_maps_and_pooled_vectors_have_the_published_shapes(images,
     assert clip.shape == (49, 2048)
     assert OmegaConf.load(CONF / "detr.yaml").image_size == 224
     resnet = TimmEncoder("resnet50", pretrained=False, pooled=True, repeat=512)
-    extract_features({"1": images["1"]}, resnet, tmp_path, progress=False)
+    extract_features({"1": images["1"]}, resnet, tmp_path)
     store = FeatureStore(tmp_path)
     assert store.shape == (512, 2048)
     assert np.load(tmp_path / "features.npy").shape == (1, 1, 2048)
@@ -407,7 +403,7 @@ def test_convolutional_maps_are_read_row_by_row(images, model):
 
 
 def test_extraction_without_images(tmp_path):
-    extract_features({}, PatchEncoder(), tmp_path, progress=False)
+    extract_features({}, PatchEncoder(), tmp_path)
     assert (FeatureStore(tmp_path).get(["1", "2"]) == 0).all()
 
 
@@ -417,7 +413,7 @@ def _sum(store, pid, queue):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_feature_store_survives_pickling_and_forking(images, tmp_path, method):
-    extract_features(images, PatchEncoder(), tmp_path, progress=False)
+    extract_features(images, PatchEncoder(), tmp_path)
     store = FeatureStore(tmp_path)
     expected = float(store.get(["2"]).sum())
     payload = pickle.dumps(store)

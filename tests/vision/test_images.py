@@ -75,7 +75,7 @@ def test_image_that_an_encoder_rejects_is_listed_as_unreadable(tmp_path, workers
     Image.new("RGB", (1, 3000)).save(images["thin"])
     Image.new("RGB", (30, 40)).save(images["valid"])
     encoder = DetrEncoder(pretrained=False, image_size=32, model_args=SMALL)
-    settings = {"workers": workers, "progress": False}
+    settings = {"workers": workers}
     with pytest.raises(AresError, match=r"1 of 2 images(.|\n)*thin\.png cannot be prepared for the encoder"):
         extract_features(images, encoder, tmp_path / "features", **settings)
     extract_features(images, encoder, tmp_path / "features", on_corrupt="skip", **settings)

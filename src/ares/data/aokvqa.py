@@ -6,7 +6,7 @@ Schwenk et al. 2022, "A-OKVQA: A Benchmark for Visual Question Answering using W
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ares.data.captions import captions_of
 from ares.data.checks import checked_root, kind
@@ -15,7 +15,7 @@ from ares.data.scienceqa import read_conversion
 from ares.storage.files import hash_of, read_json
 from ares.types import SPLITS, AresError, Problem
 
-RATIONALES = ("first", "all", "sample")
+Rationale = Literal["first", "all", "sample"]
 
 
 class OfficialRow(Row):
@@ -30,7 +30,7 @@ def read_aokvqa(
     coco: Path | str | None = None,
     *,
     captions: Path | str | None = None,
-    rationale: str = "first",
+    rationale: Rationale = "first",
     seed: int = 0,
 ) -> tuple[dict[str, Problem], dict[str, list[str]]]:
     """The problems by pid and the pids of train, val and test, in file order.
@@ -43,8 +43,6 @@ def read_aokvqa(
 
     Raises AresError where a file is missing or wrong, naming the file, the question and the field.
     """
-    if rationale not in RATIONALES:
-        raise AresError(f"data.rationale={rationale}: choose from {', '.join(RATIONALES)}.")
     folder = checked_root(
         root,
         "aokvqa_v1p0_train.json, or with problems.json and pid_splits.json",
@@ -103,7 +101,7 @@ def _renamed(value: Any) -> Any:
     return {**value, **renamed}
 
 
-def _with_solution(problem: Problem, rationale: str, seed: int) -> Problem:
+def _with_solution(problem: Problem, rationale: Rationale, seed: int) -> Problem:
     if not problem.rationales:  # the test split, or a conversion that kept only one
         return problem
     chosen = {

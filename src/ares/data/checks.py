@@ -1,4 +1,4 @@
-"""Checks that the readers have in common, and words for JSON values in messages."""
+"""Checks that all readers use, and words for JSON values in messages."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def kind(value: Any) -> str:
 
 
 def has_half_character(text: str) -> bool:
-    """Whether a text has half of a character: JSON can spell it (\\ud83d), no file can hold it."""
+    """Whether a text has a lone surrogate: JSON can spell it (\\ud83d), UTF-8 cannot encode it."""
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 

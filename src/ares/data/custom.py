@@ -1,4 +1,4 @@
-"""Reads a data set of your own: a JSONL or parquet file with one problem per row, the fields those of `Problem`."""
+"""Reads a custom data set: a JSONL or parquet file with one problem per row, the fields those of `Problem`."""
 
 import json
 import math
@@ -37,7 +37,7 @@ def read_custom(
     an `answer` that is missing or null is withheld, texts are empty, `image` is a path relative to the
     file's folder. `captions` as in `read_scienceqa`; a row's own caption has precedence.
 
-    Raises AresError that lists the first mistakes, of whatever kind, with their row numbers, counted from 1.
+    Raises AresError that lists the first mistakes with their row numbers, counted from 1.
     """
     path = _file(root)
     rows, mistakes = _checked(path)
@@ -116,7 +116,7 @@ def _table(path: Path) -> list[dict[str, Any]]:
         return read_table(path)
     except (ArrowException, OSError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise AresError(f"{path} is no readable parquet file ({reason}); write it again.") from None
+        raise AresError(f"{path} is not a readable parquet file ({reason}); write it again.") from None
 
 
 def _present(row: Any) -> Any:

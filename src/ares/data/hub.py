@@ -1,4 +1,4 @@
-"""Brings the hub's copies of ScienceQA and A-OKVQA (parquet with image bytes) into ScienceQA's published layout."""
+"""Converts the hub's copies of ScienceQA and A-OKVQA (parquet with image bytes) to ScienceQA's published layout."""
 
 import ast
 import os
@@ -15,14 +15,14 @@ _HUB_SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "tes
 _COLUMNS = ("question", "choices", "image")
 
 
-def fetch_hub(source: str, root: Path | str, *, progress: bool = True) -> None:
+def fetch_hub(source: str, root: Path | str) -> None:
     """Writes `problems.json`, `pid_splits.json` and `images/<pid>/image.<png or jpg>` into `root`.
 
     `source` is a data set's hub id (`derek-thomas/ScienceQA`, `HuggingFaceM4/A-OKVQA`) or a folder of its
     parquet files. ScienceQA's copy has no problem ids: a problem is called `<split>-<row>`, rows counted from
-    0. Run again after a kill, it writes only the missing images; the JSON files come last.
+    0. A second call after a kill writes only the missing images; the JSON files come last.
 
-    Raises AresError where the data set cannot be read, is neither of the two, has no rows in a known split, or a wrong row.
+    Raises AresError if the data set cannot be read, is neither of the two, or has a wrong row or no known split.
     """
     from tqdm import tqdm
 
@@ -30,7 +30,7 @@ def fetch_hub(source: str, root: Path | str, *, progress: bool = True) -> None:
     problems: dict[str, Any] = {}
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     for split, rows in _splits(source).items():
-        for number, row in enumerate(tqdm(rows, desc=f"{source} {split}", unit="row", disable=not progress)):
+        for number, row in enumerate(tqdm(rows, desc=f"{source} {split}", unit="row")):
             if not row.keys() >= set(_COLUMNS):
                 raise AresError(
                     f"{source} is neither ScienceQA nor A-OKVQA: it lacks the columns {', '.join(_COLUMNS)}."
@@ -64,7 +64,7 @@ def _splits(source: str) -> dict[str, Iterator[Mapping[str, Any]]]:
 
 
 def _read(source: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The rows, which are read as they are asked for."""
+    """The rows, read lazily."""
     try:
         yield from rows
     except Exception as error:  # as above

@@ -1,4 +1,4 @@
-"""A problem as a file's row has it, and a clause for each field that is wrong."""
+"""One row of a problem file, validated: a clause for each wrong field."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from ares.types import Problem
 MAX_CHOICES = 26  # answers are the letters A to Z
 _TEXTS = "must be a list of texts"
 _ID = "must be a non-empty text without a slash"
-# What a field of the wrong type must be, where "make it text" does not say it.
+# The remedy for a field of the wrong type; by default "make it text".
 _REMEDIES = {
     "choices": "must be a non-empty list of texts",
     "answer": "is {kind}; make it the index of a choice, or null where it is withheld",

@@ -1,6 +1,6 @@
 """Reads ScienceQA in its published layout: `problems.json`, `pid_splits.json`, `captions.json`, `images/`.
 
-The hub copy is brought into this layout by `data.hub`.
+`data.hub` converts the hub copy to this layout.
 """
 
 from collections.abc import Callable, Mapping

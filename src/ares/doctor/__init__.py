@@ -13,7 +13,8 @@ from ares.doctor.machine import (
 )
 from ares.doctor.requirements import disk_of_features
 from ares.doctor.teacher import check_teacher
-from ares.doctor.upstream import check_inputs, stage_steps
+from ares.doctor.upstream import check_inputs
+from ares.pipeline.plan import stage_steps
 
 
 def doctor(config: Config) -> list[str]:

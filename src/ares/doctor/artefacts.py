@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ares.config.commands import command
 from ares.config.schema import Config
-from ares.doctor.findings import Finding, parts
+from ares.doctor.findings import Finding, parts, refusals
+from ares.doctor.upstream import asked_run
+from ares.pipeline.runner import run_folder
 from ares.pipeline.stale import named_policy
 from ares.steps.common.inputs import policy_class
 from ares.steps.evaluate import check_split
@@ -37,31 +40,19 @@ def check_data(config: Config, steps: Sequence[str]) -> tuple[Problems, Splits, 
     sizes = ", ".join(f"{split} {len(pids):,}" for split, pids in splits.items())
     captions = sum(bool(problem.caption) for problem in problems.values())
     text = f"{len(problems):,} problems ({sizes}), {captions:,} captions in {config.data.root}"
-    findings = (
-        [Finding("ok", "data", text)]
-        if splits["train"]
-        else [
-            Finding(
-                "problem", "data", f"{text}: no train split", "name the split in pid_splits.json or the rows"
-            )
-        ]
-    )
-    if "evaluate" in steps and splits["train"]:
-        findings += _unanswered(config, root)
+    findings = [Finding("ok", "data", text)]
+    if not splits["train"]:
+        remedy = "name the split in pid_splits.json or the rows"
+        findings = [Finding("problem", "data", f"{text}: no train split", remedy)]
+    elif "evaluate" in steps:
+        findings += refusals("data", partial(check_split, config, root))
     return problems, splits, [*findings, *_images(config, problems)]
 
 
 def _fetched(root: Path, hub: str) -> Finding:
     if hub.startswith(("/", ".", "~")) and not Path(hub).is_dir():
-        return Finding("problem", "data", f"data.hub={hub} is no folder", "data.hub=<hub id or folder>")
+        return Finding("problem", "data", f"data.hub={hub} is not a folder", "data.hub=<hub id or folder>")
     return Finding("note", "data", f"none in {root} yet", f"it is fetched from {hub}")
-
-
-def _unanswered(config: Config, root: Path) -> Iterator[Finding]:
-    try:
-        check_split(config, root)
-    except AresError as error:
-        yield Finding("problem", "data", *parts(error))
 
 
 def _images(config: Config, problems: Mapping[str, Problem]) -> Iterator[Finding]:
@@ -73,17 +64,15 @@ def _images(config: Config, problems: Mapping[str, Problem]) -> Iterator[Finding
         return
     example = f"{text}; missing: {missing[0]} (problem {images[missing[0]]})"
     if config.features._target_ is None:
-        yield Finding(
-            "note", "images", example, "not needed with features=none, but the Teacher gets none either"
-        )
+        remedy = "not needed with features=none, but the Teacher gets none either"
+        yield Finding("note", "images", example, remedy)
     else:
         coco = ", or give the folder of COCO: data.coco=<folder>" if "coco" in config.data.arguments else ""
-        yield Finding(
-            "note" if isinstance(_existing(config), Path) else "problem",
-            "images",
-            example,
-            f"put them there{coco}, or do without those: features.on_corrupt=skip, or without any: features=none",
+        status = "note" if isinstance(_existing(config), Path) else "problem"
+        remedy = (
+            f"put them there{coco}, or skip those: features.on_corrupt=skip, or use no images: features=none"
         )
+        yield Finding(status, "images", example, remedy)
 
 
 def _existing(config: Config) -> Path | AresError:
@@ -148,16 +137,12 @@ def check_checkpoints(config: Config, steps: Sequence[str], patch_dim: int | Non
 
 
 def _policy(config: Config, patch_dim: int | None) -> Iterator[Finding]:
-    stage = config.doctor.stage
-    run = config.run.replace("doctor-", f"{stage}-", 1)
-    own = Path(config.paths.runs) / run / "rationale/policy"
+    asked = asked_run(config)
+    own = run_folder(asked) / "rationale/policy"
     if config.policy is None and not own.is_dir():
-        yield Finding(
-            "problem",
-            "policy",
-            f"stage={stage} starts from a policy, and {own} is not there",
-            f"{command('rationale', run=run)}, or policy=<run or folder>",
-        )
+        text = f"stage={asked.stage.name} starts from a policy, and {own} is not there"
+        remedy = f"{command('rationale', run=asked.run)}, or policy=<run or folder>"
+        yield Finding("problem", "policy", text, remedy)
         return
     try:
         folder = own if config.policy is None else named_policy(config)
@@ -173,40 +158,29 @@ def _checkpoint(
     from ares.models.weights import weight_shapes
 
     local = Path(path).is_dir()
+    where: dict[str, Any] = {} if local else {"local_files_only": True}
     try:
-        shapes = weight_shapes(path, **({} if local else {"local_files_only": True}))
+        shapes = weight_shapes(path, **where)
     except Exception as error:  # a damaged file fails in many ways
-        remedy = "copy it again, or name another: model.init=<folder>, policy=<folder>"
+        remedy = "copy it again, or use another: model.init=<folder>, policy=<folder>"
         yield Finding("problem", subject, f"{name} cannot be read ({str(error).splitlines()[0]})", remedy)
         return
     if not shapes and not local and not os.environ.get("HF_HUB_OFFLINE"):
-        yield Finding(
-            "note", subject, f"{name} is not in the hub's cache", "it is downloaded at the start of the run"
-        )
+        text, remedy = f"{name} is not in the hub's cache", "it is downloaded at the start of the run"
+        yield Finding("note", subject, text, remedy)
     elif not shapes:
-        yield Finding(
-            "problem",
-            subject,
-            f"{name} has no weights here",
-            "give a folder: model.init=<folder>, policy=<folder>",
-        )
+        remedy = "give a folder: model.init=<folder>, policy=<folder>"
+        yield Finding("problem", subject, f"{name} has no weights here", remedy)
     else:
-        yield from _fitting(config, subject, name, path, local, patch_dim)
+        own = policy_class(config).feature_dim(path, **where)
+        yield _fitting(subject, name, own, patch_dim)
 
 
-def _fitting(
-    config: Config, subject: str, name: str, path: str, local: bool, patch_dim: int | None
-) -> Iterator[Finding]:
-    where: dict[str, Any] = {} if local else {"local_files_only": True}
-    own = policy_class(config).feature_dim(path, **where)
+def _fitting(subject: str, name: str, own: int | None, patch_dim: int | None) -> Finding:
     if own is None:
-        yield Finding("ok", subject, f"{name} is readable; its image fusion is newly initialized")
-    elif patch_dim is not None and own != patch_dim:
-        yield Finding(
-            "problem",
-            subject,
-            f"{name} takes patches of {own} numbers, the features have {patch_dim}",
-            "choose the features it was trained with: features=vit (1024), clip (2048), detr (256)",
-        )
-    else:
-        yield Finding("ok", subject, f"{name} is readable; patches of {own} numbers")
+        return Finding("ok", subject, f"{name} is readable; its image fusion is newly initialized")
+    if patch_dim is not None and own != patch_dim:
+        text = f"{name} takes patches of {own} numbers, the features have {patch_dim}"
+        remedy = "choose the features it was trained with: features=vit (1024), clip (2048), detr (256)"
+        return Finding("problem", subject, text, remedy)
+    return Finding("ok", subject, f"{name} is readable; patches of {own} numbers")

@@ -1,5 +1,6 @@
 """A finding of the doctor."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ares.types import AresError
@@ -23,6 +24,14 @@ class Finding:
 
 
 def parts(error: AresError) -> tuple[str, str]:
-    """What is wrong and what to do, which messages separate by a semicolon; of several mistakes the first."""
+    """The problem and the remedy of a message, which a semicolon separates; of several mistakes, the first."""
     text, _, remedy = str(error).splitlines()[0].partition("; ")
     return text, remedy
+
+
+def refusals(subject: str, check: Callable[[], object]) -> Iterator[Finding]:
+    """A problem if `check` raises AresError."""
+    try:
+        check()
+    except AresError as error:
+        yield Finding("problem", subject, *parts(error))

@@ -46,9 +46,8 @@ def check_environment() -> Iterator[Finding]:
     shown = ", ".join(f"{name} {version(name)}" for name in _SHOWN if f"{name} is missing" not in wrong)
     yield Finding("ok", "environment", f"Python {platform.python_version()}, {shown}")
     if wrong:
-        yield Finding(
-            "problem", "environment", "; ".join(wrong), "install the project again: pip install -e ."
-        )
+        remedy = "install the project again: pip install -e ."
+        yield Finding("problem", "environment", "; ".join(wrong), remedy)
 
 
 def check_devices(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
@@ -60,19 +59,11 @@ def check_devices(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
     usable = 0 if config.trainer.accelerator == "cpu" else len(names)
     if device_steps and device_steps != ["prepare"] and asked > max(1, usable):
         fewer = {"strategy": "single"} | ({} if usable else {"trainer.accelerator": "cpu"})
-        yield Finding(
-            "problem",
-            "GPUs",
-            f"{seen}; trainer.devices={asked} asks for {asked}",
-            command(config.doctor.stage, **fewer),
-        )
+        text = f"{seen}; trainer.devices={asked} asks for {asked}"
+        yield Finding("problem", "GPUs", text, command(config.doctor.stage, **fewer))
     elif device_steps and not usable and config.model.name != "tiny":
-        yield Finding(
-            "note",
-            "GPUs",
-            f"{seen}; {', '.join(device_steps)} on processors take days",
-            "use a machine with a GPU",
-        )
+        text = f"{seen}; {', '.join(device_steps)} on processors take days"
+        yield Finding("note", "GPUs", text, "use a machine with a GPU")
     else:
         yield Finding("ok", "GPUs", seen)
 
@@ -84,24 +75,16 @@ def check_keys(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
     shown = ", ".join(f"{name} {'set' if os.environ.get(name) else 'not set'}" for name in names)
     yield Finding("ok", "keys", shown)
     if config.logger.name == "wandb" and not os.environ.get("WANDB_API_KEY"):
-        yield Finding(
-            "note",
-            "keys",
-            "logger=wandb logs offline without WANDB_API_KEY",
-            "`wandb sync` later, or export the key",
-        )
+        text = "logger=wandb logs offline without WANDB_API_KEY"
+        yield Finding("note", "keys", text, "`wandb sync` later, or export the key")
 
 
 def check_memory(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
     """The memory that each device step needs against that of the smallest device."""
     model = model_of(config)
     if model is None:
-        yield Finding(
-            "note",
-            "memory",
-            "the model's size is unknown until it is downloaded",
-            "give a folder: model.init=<folder>",
-        )
+        text = "the model's size is unknown until it is downloaded"
+        yield Finding("note", "memory", text, "give a folder: model.init=<folder>")
         return
     gpus = [] if config.trainer.accelerator == "cpu" else _gpus()
     where, limit = ("a GPU", min(m for _, m in gpus)) if gpus else ("this machine", _memory())
@@ -116,17 +99,12 @@ def check_memory(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
     over = [step for step, gib in needs.items() if gib > limit / GIB]
     if over:
         keys = ", ".join(_BATCH_SETTINGS.get(step, f"{step}.micro_batch_size") for step in over)
-        yield Finding(
-            "problem",
-            "memory",
-            text,
-            f"make {keys} smaller, or trainer.precision=bf16-true, or the model; for ppo see docs/memory.md",
-        )
+        remedy = f"reduce {keys} or the model, or set trainer.precision=bf16-true; for ppo see docs/memory.md"
+        yield Finding("problem", "memory", text, remedy)
     else:
         yield Finding("ok", "memory", text)
-    yield Finding(
-        "ok", "memory", f"of other runs, the largest step: {', '.join(_alternatives(config, steps))}"
-    )
+    others = ", ".join(_alternatives(config, steps))
+    yield Finding("ok", "memory", f"of other runs, the largest step: {others}")
 
 
 def _alternatives(config: Config, steps: Sequence[str]) -> Iterator[str]:
@@ -151,12 +129,11 @@ def check_disk(config: Config, steps: Sequence[str], features: float = 0.0) -> I
     free, model = shutil.disk_usage(there).free / GIB, model_of(config)
     need = features + (disk_of(config, model, steps) if model else 0.0)
     text = f"{free:.0f} GiB free at {runs}, about {need:.1f} needed"
+    remedy = "choose another folder: paths.runs=<folder>"
     if not os.access(there, os.W_OK):
-        yield Finding(
-            "problem", "disk", f"{there} cannot be written", "choose another folder: paths.runs=<folder>"
-        )
+        yield Finding("problem", "disk", f"{there} cannot be written", remedy)
     elif need > free:
-        yield Finding("problem", "disk", text, "make room, or choose another folder: paths.runs=<folder>")
+        yield Finding("problem", "disk", text, f"free disk space, or {remedy}")
     else:
         yield Finding("ok", "disk", text)
 

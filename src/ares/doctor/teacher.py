@@ -1,4 +1,4 @@
-"""What the Teacher needs, and what it is going to cost: the dry run's estimate, with gold solutions as rationales."""
+"""What the Teacher needs and will cost: the dry run's estimate, with gold solutions in place of rationales."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

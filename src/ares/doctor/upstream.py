@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ares.config.commands import command
 from ares.config.schema import Config
-from ares.doctor.findings import Finding, parts
+from ares.doctor.findings import Finding, refusals
 from ares.original.predictions import read_published_answers, read_published_rationales
 from ares.pipeline.manifest import StepEntry, read_manifest
 from ares.pipeline.plan import Step, stage_steps, steps_of
 from ares.pipeline.runner import run_folder
 from ares.pipeline.stale import Run
-from ares.steps.judge import other_rationales
-from ares.types import AresError, Problem
+from ares.types import Problem
 
 
 def asked_run(config: Config) -> Config:
@@ -38,38 +38,27 @@ def check_inputs(
     needed = {source: step for step in reversed(plan) for source in step.inputs.values()}
     for source, step in needed.items():
         is_policy = source.artefact == "policy" and (config.policy or source.key == "rationale")
-        if source.key in own or is_policy:
-            continue
-        try:
-            run.input_of(step, source, manifest)
-        except AresError as error:
-            yield Finding("problem", "inputs", *parts(error))
+        if source.key not in own and not is_policy:
+            yield from refusals("inputs", partial(run.input_of, step, source, manifest))
     for step in plan:
-        try:
-            if not step.spec.asks_teacher:  # `check_teacher` speaks of those
-                step.spec.check(asked, {})
-        except AresError as error:
-            yield Finding("problem", "inputs", *parts(error))
-    try:
-        if config.doctor.stage == "judge":
-            other_rationales(asked)
-        _read_published(asked, plan, problems, splits)
-    except AresError as error:
-        yield Finding("problem", "inputs", *parts(error))
+        if not step.spec.asks_teacher:  # `check_teacher` reports on those
+            yield from refusals("inputs", partial(step.spec.check, asked, {}))
+    yield from refusals("inputs", partial(_read_files, asked, plan, problems, splits))
 
 
 def _run_contents(stage: str, root: Path, manifest: Mapping[str, StepEntry]) -> Iterator[Finding]:
     """What the stages without steps (export, report) need in the run folder."""
-    made = {name for entry in manifest.values() for name in entry.outputs}
+    written = {name for entry in manifest.values() for name in entry.outputs}
     wanted = {"export": "policy"}.get(stage, "finished step")
-    if (stage == "export" and "policy" not in made) or (stage == "report" and not made):
+    if (stage == "export" and "policy" not in written) or (stage == "report" and not written):
         text = f"stage={stage} needs a run, and {root} holds no {wanted}"
         yield Finding("problem", "inputs", text, f"{command('ares', run=root.name)}, or another run=<name>")
 
 
-def _read_published(
+def _read_files(
     config: Config, plan: Sequence[Step], problems: Mapping[str, Problem], splits: Mapping[str, Sequence[str]]
 ) -> None:
+    """Raises AresError if a file outside the run is missing or does not fit the problems."""
     for step in plan:
         if "published" not in (files := step.spec.files(config)):
             continue

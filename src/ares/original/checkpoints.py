@@ -3,10 +3,15 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ares.models.t5.loading import load_model, load_value_model
 from ares.storage.files import atomic_folder, atomic_path, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ares.models.t5.fusion import FusionT5Config
 
 _OURS = ("patch_num", "patch_dim", "scale_decoder_outputs", "dtype")  # unknown to transformers 4.30
 _WEIGHTS = (".safetensors", ".bin", ".index.json")
@@ -42,11 +47,11 @@ def export_value(value: str | Path, policy: str | Path, file: str | Path) -> Non
         torch.save(_contiguous({**state, "lm_head.weight": head.data}), temporary)
 
 
-def _contiguous(state: dict[str, Any]) -> dict[str, Any]:
+def _contiguous(state: dict[str, "Tensor"]) -> dict[str, "Tensor"]:
     return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
 
-def _original_config(config: Any) -> dict[str, Any]:
+def _original_config(config: "FusionT5Config") -> dict[str, Any]:
     settings = json.loads(config.to_json_string(use_diff=False))
     found = {name: value for name, value in settings.items() if name not in _OURS}
     return {

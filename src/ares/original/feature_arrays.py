@@ -23,8 +23,8 @@ def import_features(array: Path | str, name_map: Path | str, folder: Path | str,
     """Writes `features.npy` and `index.json` from a published array and its `name_map.json` into a folder.
 
     The array is memory-mapped and copied in blocks; only tensors are unpickled. One vector per image (N, D)
-    becomes one patch, repeated `repeat` times by the reader. Raises AresError if a file is missing or is no such
-    array, or if the map refers to rows that the array does not have.
+    becomes one patch, repeated `repeat` times by the reader. Raises AresError if a file is missing or is not such
+    an array, or if the map refers to rows that the array does not have.
     """
     array, folder = Path(array), Path(folder)
     source = _mapped(array)
@@ -55,7 +55,7 @@ def _rows(path: Path, array: Path, count: int) -> dict[str, int]:
     content = read_json(path) if path.is_file() else None
     if not isinstance(content, dict):
         raise AresError(
-            f"features.name_map={path} is no JSON file that maps problem ids to rows; give its path."
+            f"features.name_map={path} is not a JSON file that maps problem ids to rows; correct the path."
         )
     found = {}
     for pid, row in content.items():
@@ -75,10 +75,10 @@ def _mapped(path: Path) -> Any:
         try:
             found = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
-            raise AresError(f"{path} is no plain array of numbers ({error}); it is not read.") from None
+            raise AresError(f"{path} is not a plain array of numbers ({error}); it is not read.") from None
         if not isinstance(found, np.ndarray) or found.dtype.kind not in "iuf":
             raise AresError(
-                f"{path} is no plain array of numbers (it holds text or objects); it is not read."
+                f"{path} is not a plain array of numbers (it holds text or objects); it is not read."
             )
         return found
     return _mapped_tensor(path)

@@ -19,7 +19,7 @@ FILES = {
 def read_published(folder: Path | str, split: str, pids: Sequence[str]) -> dict[str, str]:
     """Reads a model's outputs for the problems of a split, by pid; the file lists them in the split's order.
 
-    Raises AresError if the file is missing, is no such file, or has another number of texts.
+    Raises AresError if the file is missing, is not such a file, or has another number of texts.
     """
     return dict(zip(pids, _texts(Path(folder) / FILES[split], "preds", split, pids), strict=True))
 
@@ -37,8 +37,8 @@ def read_published_answers(
     for problem, label in zip(problems, _texts(path, "labels", split, pids), strict=True):
         if problem.answer is not None and letter_to_index(extract_answer(label)) != problem.answer:
             raise AresError(
-                f"{path} has {label!r} as the answer of problem {problem.pid}, which is another; the file holds no "
-                "answers, or belongs to other data or another order of them."
+                f"{path} has {label!r} as the answer of problem {problem.pid}, which differs; the file does not hold "
+                "answers, or belongs to other data or another order."
             )
     return {problem.pid: chosen(problem, outputs[problem.pid]) for problem in problems}
 

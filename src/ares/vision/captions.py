@@ -107,7 +107,6 @@ def write_captions(
     batch_size: int = 8,
     workers: int = 0,
     on_corrupt: str = "refuse",
-    progress: bool = True,
 ) -> None:
     """Writes `{"model", "prompt", ..., "skipped", "captions"}` of the images of problems (pid to path).
 
@@ -124,9 +123,7 @@ def write_captions(
     without = {pid: file for pid, file in images.items() if pid not in known}
     present, missing = present_images(without, on_corrupt)
     files = list(dict.fromkeys(present.values()))
-    found, reasons = _caption_all(
-        files, captioner, _journal(path), fingerprint, batch_size, workers, progress
-    )
+    found, reasons = _caption_all(files, captioner, _journal(path), fingerprint, batch_size, workers)
     unreadable = unreadable_images(present, reasons, on_corrupt)
     new = {pid: found[str(file)] for pid, file in present.items() if str(file) in found}
     write_json(path, {**fingerprint, "skipped": missing | unreadable, "captions": known | new})
@@ -164,14 +161,13 @@ def _caption_all(
     fingerprint: Mapping[str, Any],
     batch_size: int,
     workers: int,
-    progress: bool,
 ) -> tuple[dict[str, str], dict[Path, str]]:
     """Captions by file, and why files have none; each batch is in the journal before the next starts."""
     found = _resumed(journal, fingerprint)
     todo = [file for file in files if str(file) not in found]
     unreadable: dict[Path, str] = {}
     batches = read_batches(todo, open_image, batch_size=batch_size, workers=workers)
-    bar = image_bar("captions", done=len(files) - len(todo), total=len(files), shown=progress)
+    bar = image_bar("captions", done=len(files) - len(todo), total=len(files))
     with journal.open("a", encoding="utf-8") as lines:
         for start, batch in zip(range(0, len(todo), batch_size), batches, strict=True):
             read = dict(zip(todo[start : start + batch_size], batch, strict=True))

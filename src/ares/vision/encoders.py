@@ -11,11 +11,9 @@ from ares.storage.files import sha256_file
 from ares.types import AresError
 from ares.vision.images import open_image
 
-PRECISIONS = ("auto", "32", "bf16")
-
 
 class Encoder(ABC):
-    """What an image becomes: P patches of D numbers.
+    """Turns an image into P patches of D numbers.
 
     `read` prepares one file and may run in worker processes; `encode` takes a batch of what `read` returned.
     """
@@ -29,7 +27,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def read(self, path: Path) -> Any:
-        """Loads an image file as an input of `encode`; raises AresError for a file that is no readable image."""
+        """Loads an image file as an input of `encode`; raises AresError for a file that is not a readable image."""
 
     @abstractmethod
     def encode(self, images: Sequence[Any]) -> np.ndarray:
@@ -51,7 +49,7 @@ class PatchEncoder(Encoder):
     def __init__(self, patch_size: int = 16, image_size: int = 64) -> None:
         if image_size % patch_size:
             raise AresError(
-                f"features.image_size={image_size} is no multiple of features.patch_size={patch_size}; choose one that is."
+                f"features.image_size={image_size} is not a multiple of features.patch_size={patch_size}; change one of them."
             )
         self.patch_size, self.image_size = patch_size, image_size
 
@@ -178,7 +176,7 @@ class TimmEncoder(Encoder):
                 network = timm.create_model(self.model, pretrained=pretrained, num_classes=0, **args)
             except Exception as error:  # a torn or foreign file fails in as many ways as there are formats
                 raise AresError(
-                    f"timm cannot make features.model={self.model} ({str(error).splitlines()[0]}); check the name, "
+                    f"timm cannot create features.model={self.model} ({str(error).splitlines()[0]}); check the name, "
                     "features.model_args and the connection, or give the weights as a file with features.checkpoint=<path>."
                 ) from error
         self._network = network.eval().requires_grad_(False).to(chosen_device(self.device))
@@ -191,16 +189,14 @@ class TimmEncoder(Encoder):
 
 
 def chosen_device(device: str | None) -> str:
-    """Returns `device` or, if it is None, a GPU where there is one."""
+    """Returns `device`; for None, a GPU if there is one."""
     import torch
 
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def resolved_precision(precision: str, device: str) -> str:
-    """Returns "32" or "bf16"; raises AresError for anything else but "auto"."""
-    if precision not in PRECISIONS:
-        raise AresError(f"features.precision={precision}: choose from {', '.join(PRECISIONS)}.")
+    """Returns "32" or "bf16"; "auto" is bf16 on a GPU and 32 bits elsewhere."""
     if precision == "auto":
         return "bf16" if device.startswith("cuda") else "32"
     return precision

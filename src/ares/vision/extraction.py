@@ -11,14 +11,7 @@ from numpy.lib.format import open_memmap
 from ares.storage.files import hash_of, read_json, sha256_file, write_json
 from ares.vision.encoders import Encoder
 from ares.vision.features import release
-from ares.vision.reading import (
-    Unreadable,
-    image_bar,
-    present_images,
-    read_batches,
-    stamp,
-    unreadable_images,
-)
+from ares.vision.reading import Unreadable, image_bar, present_images, read_batches, stamp, unreadable_images
 
 
 def extract_features(
@@ -29,7 +22,6 @@ def extract_features(
     batch_size: int = 32,
     workers: int = 0,
     on_corrupt: str = "refuse",
-    progress: bool = True,
 ) -> None:
     """Writes `features.npy` and `index.json` of the images of problems (pid to path) into a folder.
 
@@ -42,7 +34,7 @@ def extract_features(
     present, missing = present_images(images, on_corrupt)
     paths = list(dict.fromkeys(present.values()))
     shape, fingerprint = encoder.shape, encoder.fingerprint()
-    corrupt = _write_rows(paths, encoder, shape, fingerprint, folder, batch_size, workers, progress)
+    corrupt = _write_rows(paths, encoder, shape, fingerprint, folder, batch_size, workers)
     reasons = {paths[row]: reason for row, reason in corrupt.items()}
     unreadable = unreadable_images(present, reasons, on_corrupt)
     row_of = {path: row for row, path in enumerate(paths)}
@@ -83,7 +75,6 @@ def _write_rows(
     folder: Path,
     batch_size: int,
     workers: int,
-    progress: bool,
 ) -> dict[int, str]:
     """Encodes the remaining rows; returns the reasons of those that could not be encoded."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +86,7 @@ def _write_rows(
     write_json(folder / "stamps.json", stamps)
     features = _opened(file, (len(paths), *shape))
     todo = [*sorted(corrupt), *range(done, len(paths))]
-    bar = image_bar("image features", done=len(paths) - len(todo), total=len(paths), shown=progress)
+    bar = image_bar("image features", done=len(paths) - len(todo), total=len(paths))
     batches = read_batches([paths[row] for row in todo], encoder.read, batch_size=batch_size, workers=workers)
     for start, batch in zip(range(0, len(todo), batch_size), batches, strict=True):
         found = dict(zip(todo[start : start + batch_size], batch, strict=True))

@@ -33,7 +33,7 @@ class FeatureStore:
         self.folder = Path(folder)
         if not (self.folder / "index.json").is_file():
             raise AresError(
-                f"There are no image features in {self.folder}; make them with stage=prepare, or do without: features=none."
+                f"There are no image features in {self.folder}; extract them with stage=prepare, or use features=none."
             )
         index = read_json(self.folder / "index.json")
         self.repeat: int = index.get("repeat", 1)
@@ -63,7 +63,7 @@ class FeatureStore:
 
     def missing(self, pids: Iterable[str]) -> dict[str, str]:
         """Which of the problems with an image have no features, and why."""
-        return {pid: self.skipped.get(pid, "none are of its image") for pid in pids if pid not in self}
+        return {pid: self.skipped.get(pid, "its image has none") for pid in pids if pid not in self}
 
     def get(self, pids: Iterable[str]) -> np.ndarray:
         """The features (B, P, D) float32 of problems; zeros for those without an image."""

@@ -10,13 +10,13 @@ from ares.types import AresError
 def open_image(path: Path, size: int | None = None) -> Image.Image:
     """An image file as RGB, upright, transparent parts white, resized to `size` × `size` pixels (bicubic) unless None.
 
-    Only the first frame is read. Raises AresError for a file that is no readable image.
+    Only the first frame is read. Raises AresError for a file that is not a readable image.
     """
     try:
         with Image.open(path) as file:
             image = _to_rgb(ImageOps.exif_transpose(file))
     except Exception as error:  # a damaged file fails in as many ways as there are formats
-        raise AresError(f"{path} is no readable image ({error}); replace the file.") from error
+        raise AresError(f"{path} is not a readable image ({error}); replace the file.") from error
     return image if size is None else image.resize((size, size), Image.Resampling.BICUBIC)
 
 

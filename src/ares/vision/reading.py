@@ -49,11 +49,11 @@ def read_batches(
     yield from DataLoader(files, batch_size=batch_size, num_workers=workers, collate_fn=list)
 
 
-def image_bar(label: str, *, done: int, total: int, shown: bool) -> Any:
+def image_bar(label: str, *, done: int, total: int) -> Any:
     """A progress bar over images."""
     from tqdm import tqdm
 
-    return tqdm(desc=label, initial=done, total=total, unit="image", disable=not shown, dynamic_ncols=True)
+    return tqdm(desc=label, initial=done, total=total, unit="image", dynamic_ncols=True)
 
 
 def stamp(path: Path) -> list[int]:
@@ -64,9 +64,9 @@ def stamp(path: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def stamps(place: Path) -> list[list[Any]]:
+def stamps(path: Path) -> list[list[Any]]:
     """Names and stamps of a file or of all files in a folder, which change when local weights are replaced."""
-    files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     return [[file.name, *stamp(file)] for file in files]
 
 
@@ -75,15 +75,13 @@ def present_images(images: Mapping[str, Path], on_corrupt: str) -> tuple[dict[st
 
     Raises AresError for a missing file unless `on_corrupt="skip"`.
     """
-    if on_corrupt not in ("refuse", "skip"):
-        raise AresError(f"on_corrupt={on_corrupt}: choose from refuse, skip.")
     absent = {pid: "there is no such file" for pid, path in images.items() if not Path(path).is_file()}
     if absent and on_corrupt == "refuse":
         pid = next(iter(absent))
         others = f" and {len(absent) - 1} more problems have none" if len(absent) > 1 else ""
         raise AresError(
-            f"Problem {pid} has no image in {images[pid]}{others}; put the images there, say where they are (data.root, "
-            "COCO's folders: data.coco), do without those: on_corrupt=skip (features., data.captioner.), or without any: "
+            f"Problem {pid} has no image in {images[pid]}{others}; put the images there, set their folder (data.root, "
+            "COCO's: data.coco), skip those: on_corrupt=skip (features., data.captioner.), or use no images: "
             "features=none."
         )
     return {pid: Path(path) for pid, path in images.items() if pid not in absent}, absent
@@ -96,7 +94,7 @@ def unreadable_images(
     if reasons and on_corrupt == "refuse":
         raise AresError(
             f"{len(reasons)} of {len(set(present.values()))} images cannot be read; replace them and run the command "
-            "again, which takes up only them, or do without them: on_corrupt=skip (features., data.captioner.).\n"
+            "again, which reads only those, or skip them: on_corrupt=skip (features., data.captioner.).\n"
             + "\n".join(list(reasons.values())[:_SHOWN])
         )
     return {pid: reasons[path] for pid, path in present.items() if path in reasons}

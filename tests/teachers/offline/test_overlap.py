@@ -36,7 +36,7 @@ def test_score_is_rouge_l_with_the_closest_gold_sentence(icy) -> None:
     assert found[4:] == [0.0, 0.0]  # nothing in common, said before
 
 
-def test_repair_puts_gold_sentences_in_the_place_of_the_worst(icy) -> None:
+def test_repair_replaces_low_scores_by_gold_sentences(icy) -> None:
     assert correct(icy, GOLD) == " ".join(GOLD)
     assert correct(icy, ["Whales sing.", GOLD[1]]) == f"{GOLD[0]} {GOLD[1]}"
     assert (
@@ -47,7 +47,7 @@ def test_repair_puts_gold_sentences_in_the_place_of_the_worst(icy) -> None:
     assert correct(icy, []) == GOLD[2]
 
 
-def test_verdict_is_a_tie_where_scores_are_close(icy) -> None:
+def test_close_scores_are_a_tie(icy) -> None:
     assert judge(icy, "Solution: " + " ".join(GOLD), "Whales sing.") == "first"
     assert judge(icy, "", GOLD[0]) == "second"
     assert judge(icy, GOLD[0], GOLD[1]) == "tie"

@@ -46,7 +46,7 @@ def folders(tmp_path):
     return tmp_path / "questions"
 
 
-def test_the_original_folders_are_read(folders, problem):
+def test_feedback_folders_of_the_original_are_read(folders, problem):
     teacher = ReplayTeacher(str(folders))
     rationales = [['He said "no".'], ["Ice is  cold.", "So yes."], ["It melts."], ["Unheard of."]]
     assert scored(teacher, problem("7"), rationales) == [
@@ -66,7 +66,7 @@ def test_folders_become_a_file_that_replays_the_same(folders, problem, tmp_path)
     assert scored(ReplayTeacher(str(path)), problem("7"), rationales) == [[0.5, 1.0], [0.0]]
 
 
-def test_a_file_holds_scores_repairs_and_verdicts(problem, tmp_path):
+def test_recording_holds_scores_repairs_and_verdicts(problem, tmp_path):
     rows = [
         record("score", "1", '{"1.1": 0.5, "2.1": 0.25}', sentences=[["Solution: Yes."], ["No."]]),
         record("correct", "1", "final_rationale:{Yes.}", rationale="Y."),
@@ -81,13 +81,13 @@ def test_a_file_holds_scores_repairs_and_verdicts(problem, tmp_path):
     assert asyncio.run(teacher.judge(problem(), "b", "a")).winner.reason == "not in the recording"
 
 
-def test_of_several_replies_to_one_question_the_last_counts(problem, tmp_path):
+def test_last_reply_to_a_question_counts(problem, tmp_path):
     path = tmp_path / "record.jsonl"
     write_jsonl(path, [record("score", "1", f'{{"1.1": {x}}}', sentences=["Yes."]) for x in (0.25, 0.5)])
     assert scored(ReplayTeacher(str(path)), problem(), [["Yes."]]) == [[0.5]]
 
 
-def test_another_recording_is_another_fingerprint(folders):
+def test_fingerprint_depends_on_the_recording(folders):
     before = ReplayTeacher(str(folders)).fingerprint()
     (folders / "0" / "p0" / "7" / "output_from_llm.txt").write_text("{}")
     assert ReplayTeacher(str(folders)).fingerprint() != before
@@ -116,27 +116,27 @@ def test_recordings_on_one_ledger_keep_their_own_replies(problem, tmp_path):
         r'{"kind": "score", "pid": "1", "sentences": ["Yes. \ud83d"], "reply": "x"}',
     ],
 )
-def test_a_bad_line_is_named(line, problem, tmp_path):
+def test_malformed_line_is_reported(line, problem, tmp_path):
     path = tmp_path / "record.jsonl"
     path.write_text("\n" + line + "\n")
     with pytest.raises(AresError, match="line 2"):
         scored(ReplayTeacher(str(path)), problem(), [["Yes."]])
 
 
-def test_a_line_separator_in_a_sentence_ends_no_record(problem, tmp_path):
+def test_line_separator_in_a_sentence_does_not_end_a_record(problem, tmp_path):
     path = tmp_path / "record.jsonl"
     write_jsonl(path, [record("score", "1", '{"1.1": 0.5}', sentences=["Ice\u2028melts."])])
     assert scored(ReplayTeacher(str(path)), problem(), [["Ice\u2028melts."]]) == [[0.5]]
 
 
 @pytest.mark.parametrize("name", ["rationale_from_mm_cot.txt", "output_from_llm.txt"])
-def test_bytes_that_are_no_text_are_named(name, folders, problem):
+def test_invalid_utf8_is_reported(name, folders, problem):
     (folders / "0" / "p0" / "7" / name).write_bytes(b"{\n\xff\n}")
     with pytest.raises(AresError, match=rf"{name} is not UTF-8"):
         scored(ReplayTeacher(str(folders)), problem(), [["Yes."]])
 
 
-def test_no_recording_is_told_at_once(tmp_path):
+def test_missing_recording_is_reported_immediately(tmp_path):
     with pytest.raises(AresError, match=r"teacher\.path"):
         ReplayTeacher(str(tmp_path / "absent")).check()
     with pytest.raises(AresError, match=r"teacher\.path"):

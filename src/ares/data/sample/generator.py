@@ -1,8 +1,8 @@
 """Generates the sample data set from a seed, in memory or in the published ScienceQA layout, and reads it back.
 
-An item depends on (seed, split, its index) and on which questions came before it in its split, so a split can grow
-without changing its own first items or the other splits. Splits hold apart by construction: the hash of question and
-picture decides which split may use them, whatever the seed.
+An item depends on (seed, split, index) and on the earlier questions of its split, so a split can grow without
+changing its own first items or the other splits. Splits are disjoint by construction: the hash of question and picture
+decides which split may use them, for every seed.
 """
 
 import hashlib
@@ -103,7 +103,7 @@ def _answer(kind: Kind, split: str, turn: int, seed: int) -> int:
 def _draft(
     kind: Kind, answer: int, split: str, index: int, seed: int, seen: set[str]
 ) -> tuple[Draft, random.Random]:
-    """A draft whose question and picture belong to the split and are new in it, while such are left."""
+    """A draft whose question and picture belong to the split and, if possible, are new in it."""
     for attempt in range(_ATTEMPTS):
         rng = random.Random(f"{seed}/{split}/{index}/{attempt}")
         draft = kind.draft(rng, answer)

@@ -22,10 +22,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Truth:
-    """All that can truly be said about one question, and what its wrong choices would claim.
+    """Every true statement about one question, and the conclusions of its wrong choices.
 
-    `steps` are the facts of the solution in order, the last one the conclusion with its letter; `unsaid` are equally
-    true but left out of the solution; `wrong` are the conclusions that the other choices would give.
+    `steps` are the facts of the solution in order, the last one the conclusion with its letter; `unsaid` are
+    true but not in the solution; `wrong` are the conclusions of the other choices.
     """
 
     kind: str
@@ -61,15 +61,15 @@ class SampleProblem(Problem):
 class Draft:
     """A question with its truth, before it has a place in the data set.
 
-    `conclusions[i]` states choices[i], still without its letter. `steps` are the statements that a solution can make
-    before the conclusion, in order: with the right conclusion they are all that can truly be said of the question.
+    `conclusions[i]` states choices[i], without its letter. `steps` are the possible statements before the conclusion, in
+    order: with the right conclusion they are all true statements about the question.
     """
 
     question: str
-    hint: str
     choices: tuple[str, ...]
     conclusions: tuple[Fact, ...]
     steps: tuple[Fact, ...]
+    hint: str = ""
     caption: str = ""
     grid: Grid | None = None
 
@@ -78,9 +78,9 @@ class Draft:
 class Kind:
     """A kind of question: its place in the curriculum, what it can say and how a question is drawn.
 
-    `draft(rng, answer)` makes up a question whose right choice is number `answer`. Every draft has `n_choices` choices,
-    always in the same order (as with true and false, or numbers by size), and a grid where `has_image`. A solution
-    may leave out statements of the relations listed in `optional`: a rule that helps little, or a detail.
+    `draft(rng, answer)` draws a question whose right choice is number `answer`. Every draft has `n_choices` choices,
+    always in the same order (true and false, or numbers by size). All drafts of a kind have a grid, or none has. A
+    solution may leave out statements of the relations listed in `optional`: a rule that helps little, or a detail.
     """
 
     name: str
@@ -90,11 +90,10 @@ class Kind:
     skill: str
     grades: tuple[str, ...]
     n_choices: int
-    has_image: bool
     lecture: str
     relations: tuple[Relation, ...]
-    optional: tuple[str, ...]
     draft: Callable[[random.Random, int], Draft]
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

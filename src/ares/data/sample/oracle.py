@@ -1,4 +1,4 @@
-"""The truth about the sample: labels the sentences of a rationale, repairs it, and makes up true and false sentences.
+"""The truth about the sample: labels the sentences of a rationale, repairs it, and generates true and false sentences.
 
 A sentence is parsed back into a statement by the templates of all kinds. With the problem's `Truth` it is one of
 
@@ -7,12 +7,12 @@ A sentence is parsed back into a statement by the templates of all kinds. With t
 - false: contradicts the problem's facts, or is a rule that never holds;
 - invented: about something that the problem does not mention or that cannot be known from it (a wrong remark), or
   text of any other wording, cut-off sentences included;
-- repeated: states what an earlier sentence of the rationale has stated, in whatever words.
+- repeated: restates an earlier sentence of the rationale, in any words.
 """
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Literal, get_args
@@ -43,7 +43,7 @@ def label_sentences(truth: Truth, sentences: Sequence[str]) -> list[Label]:
 
 
 def label(truth: Truth, sentence: str) -> Label:
-    """The label of a sentence on its own, judged on all it says: the right answer with a wrong letter is false."""
+    """The label of a sentence on its own. Every word counts: the right answer with a wrong letter is false."""
     fact = parse(sentence)
     return "invented" if fact is None else _label(truth, fact)
 
@@ -51,8 +51,8 @@ def label(truth: Truth, sentence: str) -> Label:
 def repair(truth: Truth, sentences: Sequence[str]) -> list[str]:
     """The sentences of the repaired rationale: all of them true, none repeated, with the conclusion.
 
-    True sentences stay as they are. In a false one the words are replaced by those that make it true, unless that has
-    been said or nothing of the kind is true here. Invented and repeated ones go. A missing conclusion is appended.
+    True sentences stay. The wrong words of a false one are replaced, unless the true statement is already there or
+    none exists. Invented and repeated ones are dropped. A missing conclusion is appended.
     """
     labels = label_sentences(truth, sentences)
     said = [parse(sentence) for sentence, found in zip(sentences, labels, strict=True) if found in TRUE]
@@ -72,14 +72,21 @@ def repair(truth: Truth, sentences: Sequence[str]) -> list[str]:
 def statements(item: Item, *, templates: Templates = "gold") -> list[tuple[str, bool]]:
     """A ("...", True) and a ("...", False) sentence for each fact of the item's solution, in its order.
 
-    `templates="paraphrase"` words them as no gold text does. The same item gives the same sentences.
+    `templates="paraphrase"` uses no template of the gold solutions. The same item gives the same sentences.
     """
-    return list(_statements(item, templates))
+    rng = random.Random(f"{item.problem.pid}/{templates}")
+    found = []
+    for fact in item.truth.steps:
+        relation = _RELATIONS[fact.relation]
+        found.append((relation.write(fact.slots, rng, templates), True))
+        lie = _falsify(item.truth, relation, fact, rng)
+        found.append((_RELATIONS[lie.relation].write(lie.slots, rng, templates), False))
+    return found
 
 
 @lru_cache(maxsize=1 << 16)
 def parse(sentence: str) -> Fact | None:
-    """The statement that a sentence makes, None for a text that no template writes."""
+    """The statement of a sentence, None for a text that matches no template."""
     sentence = _tidy(sentence)
     for relation in _RELATIONS.values():
         if (slots := relation.parse(sentence)) is not None:
@@ -107,22 +114,13 @@ def _label(truth: Truth, fact: Fact) -> Label:
 
 
 def _true_instead(truth: Truth, sentence: str) -> Fact | None:
-    """What is true in place of a false sentence: the problem's fact of the same relation, if possible on the same thing."""
+    """The true statement in place of a false sentence: a fact of the same relation, if possible with the same key."""
     false = parse(sentence)
     assert false is not None
     key = _RELATIONS[false.relation].key
     found = [fact for fact in truth.facts if fact.relation == false.relation]
     same = [fact for fact in found if all(fact.slots[slot] == false.slots[slot] for slot in key)]
     return next(iter(same or found), None)
-
-
-def _statements(item: Item, templates: Templates) -> Iterator[tuple[str, bool]]:
-    rng = random.Random(f"{item.problem.pid}/{templates}")
-    for fact in item.truth.steps:
-        relation = _RELATIONS[fact.relation]
-        yield relation.write(fact.slots, rng, templates), True
-        lie = _falsify(item.truth, relation, fact, rng)
-        yield _RELATIONS[lie.relation].write(lie.slots, rng, templates), False
 
 
 def _falsify(truth: Truth, relation: Relation, fact: Fact, rng: random.Random) -> Fact:

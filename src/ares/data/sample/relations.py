@@ -71,5 +71,5 @@ class Relation:
 
 
 def maxim(name: str, sole: Slots, gold: tuple[str, ...], paraphrase: tuple[str, ...]) -> Relation:
-    """A relation of which one statement is true, whatever the question: a rule that every solution may quote."""
+    """A relation with one true statement, independent of the question: a rule that every solution may quote."""
     return Relation(name, (), gold, paraphrase, lambda slots: slots == sole, sole)

@@ -1,7 +1,7 @@
-"""Remarks: true of a question, but nothing in the question gives them away.
+"""Remarks: true facts that cannot be inferred from the question.
 
-A model fine-tuned on solutions with such remarks makes them up on new questions, where almost all of them are wrong.
-More fine-tuning cannot fix that; feedback on single sentences can.
+A model fine-tuned on solutions with such remarks invents them on new questions, where almost all of them are wrong.
+More fine-tuning cannot fix that; sentence-level feedback can.
 """
 
 import random
@@ -34,7 +34,7 @@ REMARKS = (ASKED, HOME)
 
 
 def remarks(person: str, rng: random.Random) -> tuple[Fact, Fact]:
-    """Two facts drawn by chance: the day on which somebody came, and their home."""
+    """Two random facts: the day on which a person asked, and their home."""
     return (
         Fact(ASKED.name, {"person": person, "day": rng.choice(DOMAINS["day"])}),
         Fact(HOME.name, {"person": person, "city": rng.choice(DOMAINS["city"])}),

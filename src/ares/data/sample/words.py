@@ -1,6 +1,6 @@
-"""The vocabulary of the sample data set: one pool per slot, no word in two pools that a question may mix.
+"""The vocabulary of the sample data set: one pool of words per slot; pools that a question mixes are disjoint.
 
-The pools are small, and a question is about one person, so that a tiny model meets every word often.
+The pools are small, and a question is about one person, so that a tiny model sees every word often.
 """
 
 PERSONS = ("Ada", "Ben", "Cleo", "Dan", "Ella", "Finn", "Gus", "Hana", "Ivo", "June", "Kofi", "Lena")

@@ -1,4 +1,4 @@
-"""Teachers that compute their replies in this process, from what a problem says: offline, free and deterministic."""
+"""Teachers that compute their replies from the problem itself: offline, free and deterministic."""
 
 import json
 from abc import abstractmethod
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 
 class LocalTeacher(Teacher):
-    """Scores, repairs and judges from `evidence(problem)`, JSON that every request holds and nothing else decides."""
+    """Scores, repairs and judges from `evidence(problem)`, JSON in every request that determines the reply."""
 
+    name: str
     version: str  # raise it whenever a reply may change: the ledger finds replies by it
     tie = 0.0  # mean scores of two rationales that differ by no more are a tie
 
-    def __init__(self, name: str, ledger: "Ledger | None" = None) -> None:
-        super().__init__(name, self.version, ledger)
+    def __init__(self, ledger: "Ledger | None" = None) -> None:
+        super().__init__(self.name, self.version, ledger)
 
     @abstractmethod
     def evidence(self, problem: Problem) -> Any:
-        """What is known about a problem, as JSON; raises AresError where nothing is."""
+        """What is known about a problem, as JSON; raises AresError if nothing is."""
 
     @abstractmethod
     def grade(self, evidence: Any, sentences: Sequence[str]) -> list[float]:

@@ -13,7 +13,6 @@ from ares.data.sample.items import SampleProblem, Truth
 from ares.data.sample.oracle import LABELS, label_sentences, repair
 from ares.teachers.base import Request
 from ares.teachers.offline.local import LocalTeacher
-from ares.teachers.services.settings import is_number
 from ares.types import AresError, Problem
 
 if TYPE_CHECKING:
@@ -33,21 +32,12 @@ class OracleTeacher(LocalTeacher):
     of the request, so the same request always gets the same reply. `data` is the name of the run's data set.
     """
 
+    name = "oracle"
     version = "1"
 
-    def __init__(
-        self,
-        name: str = "oracle",
-        *,
-        noise: float = 0.0,
-        data: str = "sample",
-        ledger: "Ledger | None" = None,
-    ) -> None:
-        super().__init__(name, ledger)
-        if not (is_number(noise) and 0 <= noise <= 1):
-            raise AresError(f"teacher.noise={noise}: give a probability, from 0 to 1.")
-        self.noise = float(noise)
-        self.data = data
+    def __init__(self, *, noise: float = 0.0, data: str = "sample", ledger: "Ledger | None" = None) -> None:
+        super().__init__(ledger)
+        self.noise, self.data = float(noise), data
 
     def check(self) -> list[str]:
         """Raises AresError for any other data set than the sample."""
@@ -85,6 +75,6 @@ class OracleTeacher(LocalTeacher):
 
 
 def _perturbed(score: float, noise: float, rng: random.Random) -> float:
-    return (
-        rng.choice([other for other in (0.0, 0.5, 1.0) if other != score]) if rng.random() < noise else score
-    )
+    if rng.random() >= noise:
+        return score
+    return rng.choice([other for other in (0.0, 0.5, 1.0) if other != score])

@@ -34,18 +34,12 @@ class ReplayTeacher(Teacher):
     """
 
     def __init__(
-        self,
-        path: str | None,
-        *,
-        name: str = "replay",
-        group: str | int = 1,
-        ledger: "Ledger | None" = None,
+        self, path: str | None, *, name: str = "replay", group: str | int = 1, ledger: "Ledger | None" = None
     ) -> None:
         if not path:
             raise AresError("teacher=replay needs a recording; give teacher.path=<file or folder>.")
         super().__init__(name, VERSION, ledger, group=group)
         self.path = Path(path)
-        self._replies: dict[str, str] | None = None
 
     def check(self) -> list[str]:
         """Raises AresError if there is no recording."""
@@ -81,9 +75,6 @@ class ReplayTeacher(Teacher):
 
     async def send(self, request: Request) -> Reply:
         """The recorded reply; raises Unanswered if there is none."""
-        if self._replies is None:
-            self.check()
-            self._replies = dict(_records(self.path))
         reply = self._replies.get(request.payload["key"])
         if reply is None:
             raise Unanswered("not in the recording")
@@ -92,6 +83,11 @@ class ReplayTeacher(Teacher):
     def fingerprint(self) -> dict[str, Any]:
         """Its version and the recording's hash."""
         return {"name": self.name, "version": VERSION, "recording": self._recording}
+
+    @cached_property
+    def _replies(self) -> dict[str, str]:
+        self.check()
+        return dict(_records(self.path))
 
     @cached_property
     def _recording(self) -> str:

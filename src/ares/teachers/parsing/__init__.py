@@ -1,4 +1,4 @@
-"""Strict reading of a Teacher's replies: exactly what was asked for, or a FeedbackError."""
+"""Strict reading of a Teacher's replies: exactly the requested content, or a FeedbackError."""
 
 from ares.teachers.parsing.corrections import parse_correction
 from ares.teachers.parsing.errors import FeedbackError

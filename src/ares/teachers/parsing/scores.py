@@ -1,7 +1,7 @@
 """Sentence scores from a Teacher's reply.
 
 The form is read leniently (surrounding prose, missing commas, several objects, bullets), the content strictly
-(count, order, number format). A reply either gives exactly what was asked for or raises FeedbackError.
+(count, order, number format). A reply either has exactly the requested scores or raises FeedbackError.
 """
 
 import re

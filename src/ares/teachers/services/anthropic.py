@@ -9,7 +9,6 @@ from ares.teachers.messages import Reply, Request
 from ares.teachers.services.anthropic_client import AnthropicClient
 from ares.teachers.services.batches import Batches
 from ares.teachers.services.chat import ChatTeacher
-from ares.teachers.services.settings import check_switches
 from ares.types import AresError
 
 BATCH_PRICE = 0.5  # Message Batches cost half
@@ -23,7 +22,6 @@ class AnthropicTeacher(ChatTeacher[AnthropicClient]):
     def __init__(
         self, *, name: str = "anthropic", batch: bool = False, concurrency: int = 16, **settings: Any
     ) -> None:
-        check_switches(name, batch=batch)
         # A batch holds all requests of a step.
         super().__init__(
             name=name,

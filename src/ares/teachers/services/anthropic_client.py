@@ -1,4 +1,4 @@
-"""Claude's Messages API: what a request looks like, and what its reply says."""
+"""Claude's Messages API: the arguments of a request and the reading of its reply."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,11 +9,7 @@ from ares.teachers.services.client import ServiceClient
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-_STOPS = {
-    "refusal": "refusal",
-    "max_tokens": "max_tokens",
-    "model_context_window_exceeded": "max_tokens",
-}
+_STOPS = {"refusal": "refusal", "max_tokens": "max_tokens", "model_context_window_exceeded": "max_tokens"}
 
 
 class AnthropicClient(ServiceClient):

@@ -32,7 +32,7 @@ from ares.types import AresError
 T = TypeVar("T")
 
 MAX_REQUESTS, MAX_BYTES = 100_000, 200_000_000  # per batch, by the API's documentation
-_ROUNDS = 3  # into how many batches a request goes that fails, expires or is missing
+_ROUNDS = 3  # batches that a request enters if it fails, expires or is missing
 _CLOCK_SKEW = 600  # seconds by which the service's clock may differ from ours
 _UPLOAD = 600.0  # seconds that a batch's creation may take
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 from ares.teachers.base import Teacher
 from ares.teachers.messages import Reply, Request
@@ -13,7 +14,6 @@ from ares.teachers.services.client import ServiceClient
 from ares.teachers.services.prices import image_tokens, most_tokens, price_of
 from ares.teachers.services.request_images import request_image
 from ares.teachers.services.retry import RetryPolicy
-from ares.teachers.services.settings import check_above_zero, check_options, check_switches, check_url
 from ares.types import AresError, Problem
 
 if TYPE_CHECKING:
@@ -57,11 +57,10 @@ class ChatTeacher(Teacher, Generic[C]):
     ) -> None:
         if not model:
             raise AresError(f"teacher={name} needs a model: teacher.model=<name>.")
-        check_above_zero(name, timeout=timeout, deadline=deadline)
-        check_above_zero(name, integer=True, concurrency=concurrency, max_tokens=max_tokens)
-        check_switches(name, structured=structured)
-        check_options(name, options)
-        check_url(name, base_url)
+        if base_url is not None and not _is_url(str(base_url)):
+            raise AresError(
+                f"teacher={name}, teacher.base_url={base_url}: give an address such as http://localhost:8000/v1."
+            )
         self.prompt = _prompt_module(prompt, group)
         super().__init__(name, self.prompt.VERSION, ledger, group=group, concurrency=concurrency)
         self.model, self.structured, self.max_tokens = str(model), structured, max_tokens
@@ -188,6 +187,14 @@ def _prompt_module(prompt: str, group: str | int) -> Any:
             "teacher.prompt=default."
         )
     return _PROMPTS[prompt]
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 80) > 0
+    except ValueError:  # brackets that do not match, a port that is no number
+        return False
 
 
 def _has_image(problem: Problem) -> bool:

@@ -104,12 +104,7 @@ class OpenAITeacher(ChatTeacher[OpenAIClient]):
     package, key_variable = OpenAIClient.package, OpenAIClient.key_variable
 
     def __init__(
-        self,
-        *,
-        name: str = "openai",
-        base_url: str | None = None,
-        limit: str = "max_tokens",
-        **settings: Any,
+        self, *, name: str = "openai", base_url: str | None = None, limit: str = "max_tokens", **settings: Any
     ) -> None:
         if limit not in _LIMITS:
             raise AresError(f"teacher.limit={limit}: choose from {', '.join(_LIMITS)}.")

@@ -1,6 +1,6 @@
 """Retries: which failures are temporary, how long to wait, and when to give up.
 
-The SDKs' own retries are off: they obey any `retry-after`, however long, and do not report which attempts may
+The SDKs' own retries are off: they wait for any `retry-after`, however long, and do not report which attempts may
 have been paid for.
 """
 
@@ -20,16 +20,10 @@ T = TypeVar("T")
 
 _BUSY = (429, 503, 529)
 _TEMPORARY = (408, 409, 429)  # and everything from 500 on
-_FREE = (
-    *_TEMPORARY,
-    500,
-    502,
-    503,
-    529,
-)  # nothing was generated; after a gateway's time-out (504) it may have been
-_LAST_ATTEMPT = (
-    1.0  # the least seconds for the last attempt, to distinguish an absent service from a slow one
-)
+# Nothing was generated; after a gateway's time-out (504) it may have been.
+_FREE = (*_TEMPORARY, 500, 502, 503, 529)
+# The least seconds for the last attempt, to distinguish an absent service from a slow one.
+_LAST_ATTEMPT = 1.0
 
 
 @dataclass(frozen=True)

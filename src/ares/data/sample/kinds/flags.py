@@ -17,10 +17,7 @@ MAXIM = maxim(
         "Every flag is cut with {count} sides.",
         "We count {count} sides on a flag.",
     ),
-    (
-        "Flags are made with {count} sides.",
-        "On all flags we find {count} sides.",
-    ),
+    ("Flags are made with {count} sides.", "On all flags we find {count} sides."),
 )
 RELATIONS = (
     MAXIM,
@@ -28,10 +25,7 @@ RELATIONS = (
         "edge_color",
         ("person",),
         ("The flag of {person} has a {color} edge.", "Around the flag of {person} the edge is {color}."),
-        (
-            "On its edge the flag of {person} is painted {color}.",
-            "We see {color} on the edge for {person}.",
-        ),
+        ("On its edge the flag of {person} is painted {color}.", "We see {color} on the edge for {person}."),
     ),
     Relation(
         "square_color",
@@ -74,7 +68,6 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     meanings = DOMAINS["meaning"]
     return Draft(
         question=f"What does the square on the flag of {person} stand for?",
-        hint="",
         choices=meanings,
         conclusions=tuple(Fact("flag_answer", {"person": person, "meaning": m}) for m in meanings),
         steps=(
@@ -96,7 +89,6 @@ KIND = Kind(
     skill="Explain the colours of a flag",
     grades=("grade6", "grade7"),
     n_choices=4,
-    has_image=True,
     lecture="A flag has four sides. "
     "The colours of a flag have meanings. Red stands for courage and green for forest. "
     "Blue stands for sea and pink for friendship.",

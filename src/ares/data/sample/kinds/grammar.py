@@ -28,10 +28,7 @@ MAXIM = maxim(
         "We write the {order} word with a capital letter.",
         "A capital letter begins the {order} word.",
     ),
-    (
-        "Writers give the {order} word a capital letter.",
-        "Begin the {order} word with a capital letter.",
-    ),
+    ("Writers give the {order} word a capital letter.", "Begin the {order} word with a capital letter."),
 )
 RELATIONS = (
     MAXIM,
@@ -83,7 +80,6 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     text = _sentence(form, person, animal, *rng.choice(VERBS))
     return Draft(
         question=f"Which form of sentence is this? {text}",
-        hint="",
         choices=FORMS,
         conclusions=tuple(Fact("form_answer", {"person": person, "form": f}) for f in FORMS),
         steps=(
@@ -103,7 +99,6 @@ KIND = Kind(
     skill="Name the form of a sentence",
     grades=("grade4", "grade5", "grade6", "grade7"),
     n_choices=4,
-    has_image=False,
     lecture="The first word has a capital letter. "
     "A declarative sentence tells a fact and an interrogative sentence asks for an answer. "
     "An imperative sentence gives an order. An exclamatory sentence shows strong feeling.",

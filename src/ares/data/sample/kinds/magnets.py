@@ -72,7 +72,6 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     inner = [left, right]
     return Draft(
         question=f"What will the two magnets of {person} do?",
-        hint="",
         choices=actions,
         conclusions=tuple(Fact("magnet_answer", {"person": person, "action": a}) for a in actions),
         steps=(
@@ -96,10 +95,8 @@ KIND = Kind(
     skill="Decide whether two magnets attract or repel",
     grades=("grade3", "grade4", "grade5"),
     n_choices=2,
-    has_image=True,
     lecture="Every magnet has a red north end and a blue south end. Ends that are different attract each other. "
     "Ends that are alike repel each other.",
     relations=RELATIONS,
-    optional=(),
     draft=_draft,
 )

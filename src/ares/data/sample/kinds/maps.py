@@ -25,10 +25,7 @@ RELATIONS = (
             "The mark of {person} lies in the {vhalf} half.",
             "For {person} there is a mark in the {vhalf} half.",
         ),
-        (
-            "In the {vhalf} half {person} drew a mark.",
-            "The {vhalf} half holds the mark of {person}.",
-        ),
+        ("In the {vhalf} half {person} drew a mark.", "The {vhalf} half holds the mark of {person}."),
     ),
     Relation(
         "mark_side",
@@ -72,7 +69,6 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     directions = DOMAINS["direction"]
     return Draft(
         question=f"Where on the map of {person} is the mark?",
-        hint="",
         choices=directions,
         conclusions=tuple(Fact("map_answer", {"person": person, "direction": d}) for d in directions),
         steps=(
@@ -94,7 +90,6 @@ KIND = Kind(
     skill="Name a direction on a map",
     grades=("grade2", "grade3", "grade4", "grade5"),
     n_choices=4,
-    has_image=True,
     lecture="On a map, north is up and south is down. West is on the left side and east is on the right side. "
     "So the upper left part is the northwest.",
     relations=RELATIONS,

@@ -18,10 +18,7 @@ MAXIM = maxim(
         "There are {count} groups to choose from.",
         "A book lists {count} groups.",
     ),
-    (
-        "People know {count} groups of them.",
-        "All of them fall into {count} groups.",
-    ),
+    ("People know {count} groups of them.", "All of them fall into {count} groups."),
 )
 RELATIONS = (
     MAXIM,
@@ -73,7 +70,6 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     asked = {"person": person, "resource": resource}
     return Draft(
         question=f"To make {rng.choice(GOODS)}, {person} needs the {resource}. What class of resource is it?",
-        hint="",
         choices=CLASSES,
         conclusions=tuple(Fact("resource_answer", {**asked, "class": c}) for c in CLASSES),
         steps=(
@@ -93,7 +89,6 @@ KIND = Kind(
     skill="Tell natural, human and capital resources apart",
     grades=("grade8", "grade9", "grade11"),
     n_choices=3,
-    has_image=False,
     lecture="We sort them into three groups. "
     "A natural resource comes from nature. A human resource is a person at work. "
     "A capital resource is made to make goods.",

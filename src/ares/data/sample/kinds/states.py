@@ -17,24 +17,15 @@ MAXIM = maxim(
         "There are {count} states of matter.",
         "We know {count} states of matter.",
     ),
-    (
-        "People tell {count} states of matter apart.",
-        "Matter comes in {count} states.",
-    ),
+    ("People tell {count} states of matter apart.", "Matter comes in {count} states."),
 )
 RELATIONS = (
     MAXIM,
     Relation(
         "asked_substance",
         ("person",),
-        (
-            "The question is about the {substance} of {person}.",
-            "We think about the {substance} of {person}.",
-        ),
-        (
-            "We must study the {substance} that {person} owns.",
-            "What {person} asks about is the {substance}.",
-        ),
+        ("The question is about the {substance} of {person}.", "We think about the {substance} of {person}."),
+        ("We must study the {substance} that {person} owns.", "What {person} asks about is the {substance}."),
     ),
     Relation(
         "behaviour",
@@ -75,7 +66,6 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     container = rng.choice(CONTAINERS)
     return Draft(
         question=f"In which state is the {substance} in the {container} of {person}?",
-        hint="",
         choices=STATES,
         conclusions=tuple(
             Fact("state_answer", {"person": person, "substance": substance, "state": s}) for s in STATES
@@ -97,7 +87,6 @@ KIND = Kind(
     skill="Tell solids, liquids and gases apart",
     grades=("grade5", "grade6", "grade10"),
     n_choices=3,
-    has_image=False,
     lecture="Matter has three states. "
     "A solid keeps its own shape. A liquid flows but keeps its volume. A gas spreads to fill all space.",
     relations=RELATIONS,

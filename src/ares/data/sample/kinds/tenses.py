@@ -18,10 +18,7 @@ MAXIM = maxim(
         "We look for {count} verb in a short sentence.",
         "Short sentences need {count} verb.",
     ),
-    (
-        "In a short sentence we expect {count} verb.",
-        "There is {count} verb in a short sentence.",
-    ),
+    ("In a short sentence we expect {count} verb.", "There is {count} verb in a short sentence."),
 )
 RELATIONS = (
     MAXIM,
@@ -76,7 +73,6 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     phrase = {"past": f"{verb}ed", "present": present, "future": f"will {verb}"}[tense]
     return Draft(
         question=f"Which tense does this sentence use? {person} {phrase} the {animal}.",
-        hint="",
         choices=TENSES,
         conclusions=tuple(Fact("tense_answer", {"person": person, "tense": t}) for t in TENSES),
         steps=(
@@ -96,7 +92,6 @@ KIND = Kind(
     skill="Name the tense of a verb",
     grades=("grade2", "grade3", "grade4"),
     n_choices=3,
-    has_image=False,
     lecture="A short sentence has one verb. "
     "The past tense is for doings before now, and its verb ends in ed. "
     "The present tense is for doings these days. The future tense is for doings after now, and its verb has will.",

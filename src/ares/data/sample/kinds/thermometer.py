@@ -15,10 +15,7 @@ MAXIM = maxim(
         "When air is warm, the column is {length}.",
         "A column gets {length} in warm air.",
     ),
-    (
-        "In warm air we see a {length} column.",
-        "The column is {length} once air is warm.",
-    ),
+    ("In warm air we see a {length} column.", "The column is {length} once air is warm."),
 )
 RELATIONS = (
     MAXIM,
@@ -102,7 +99,6 @@ KIND = Kind(
     skill="Read a thermometer",
     grades=("grade2", "grade3", "grade4"),
     n_choices=4,
-    has_image=True,
     lecture="Warm air makes the column longer. "
     "A thermometer shows how warm the air is. The higher the red column, the warmer it is. "
     "Count from mark to mark in the steps of the scale.",
