@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from tqdm import tqdm
 
 from ares.models.policy import Policy
-from ares.ranks import gather, shard
+from ares.ranks import gather, is_first, shard
 from ares.types import Example, Response
 
 
@@ -20,15 +20,11 @@ def greedy_responses(
     inputs = policy.encode(list(examples.values()))
     order = sorted(range(len(pids)), key=inputs.lengths.__getitem__)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    written = []
-    for rows in tqdm(shard(batches), desc=label, dynamic_ncols=True):
-        for row, ids in zip(
-            rows, policy.greedy(inputs.select(rows), max_new_tokens=max_new_tokens), strict=True
-        ):
-            written.append((pids[row], policy.decode(ids), ids, policy.is_truncated(ids)))
-    found = {
-        pid: Response(pid, text, tuple(ids), truncated)
-        for part in gather(written)
-        for pid, text, ids, truncated in part
-    }
+    written: dict[str, Response] = {}
+    for rows in tqdm(shard(batches), desc=label, dynamic_ncols=True, disable=not is_first()):
+        responses = policy.greedy(inputs.select(rows), max_new_tokens=max_new_tokens)
+        for row, ids in zip(rows, responses, strict=True):
+            text, truncated = policy.decode(ids), policy.is_truncated(ids)
+            written[pids[row]] = Response(pids[row], text, tuple(ids), truncated)
+    found = {pid: response for part in gather(written) for pid, response in part.items()}
     return [found[pid] for pid in pids]
