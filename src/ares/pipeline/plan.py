@@ -6,11 +6,8 @@ what the stage does not make itself, earlier in the plan of `stage=ares`, of whi
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from ares.config.compose import folder, options
+from ares.config.compose import option_file, options
 from ares.config.schema import Config
 from ares.steps.common.contract import Place, StepSpec, specs_of
 from ares.types import AresError
@@ -63,8 +60,7 @@ def stage_steps(stage: str) -> list[str]:
     """The steps that a stage's file lists; raises AresError where there is no such stage."""
     if stage not in options("stage"):
         raise AresError(f"There is no stage {stage!r}; choose from {', '.join(options('stage'))}.")
-    loaded = OmegaConf.load(Path(folder()) / "stage" / f"{stage}.yaml")
-    return list(loaded.steps)
+    return list(option_file("stage", stage).steps)
 
 
 def full_plan(config: Config) -> list[Step]:
