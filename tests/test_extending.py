@@ -49,11 +49,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, *overrides: str) -> str:
-    """Runs the command of the page in the folder; returns what it prints."""
+def start(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command of the page in the folder."""
     assert COMMAND
     words = COMMAND.group(1).replace("\\\n", " ").split()
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, str(REPOSITORY / "train.py"), *words, *TINY, *overrides],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY / 'src'}"},
@@ -61,6 +61,11 @@ def run(folder: Path, *overrides: str) -> str:
         text=True,
         check=False,
     )
+
+
+def run(folder: Path, *overrides: str) -> str:
+    """What the command of the page prints."""
+    done = start(folder, *overrides)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -92,3 +97,11 @@ def test_setting_that_an_example_reads_makes_it_stale(folder: Path) -> None:
     assert "round-1/score: done" in output
     assert "round-1/sharpen: started" in output
     assert before["round-1/sharpen"]["settings"] == {"rl.neutral": 0.5}
+
+
+def test_a_stage_of_ones_own_is_known_to_the_doctor_and_to_suggested_commands(folder: Path) -> None:
+    output = run(folder, "stage=doctor", "doctor.stage=sharpened")
+    assert "stage=sharpened data=riddles model=tiny can run here." in output
+    refused = start(folder, "stage=ppo", "run=new")
+    assert refused.returncode == 2, refused.stderr
+    assert "run `python train.py stage=rationale " in refused.stderr

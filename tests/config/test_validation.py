@@ -38,6 +38,12 @@ def test_every_stage_composes(stage: str) -> None:
     assert config.stage.steps
 
 
+@pytest.mark.parametrize("group", ["data", "experiment", "stage"])
+def test_null_is_no_option_of_a_group(group: str) -> None:
+    [mistake] = mistakes_in([f"{group}=null"])
+    assert mistake.startswith(f"{group}=null: there is no such {group}; choose from ")
+
+
 SHIPPED = [(group, option) for group in groups() if group != "stage" for option in options(group)]
 
 

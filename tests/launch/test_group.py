@@ -32,6 +32,11 @@ def test_placeholders_of_launch_command_are_filled_in(tmp_path: Path) -> None:
         AresError, match=r"'gpus' is not a placeholder; use \{python\}, \{task\}, \{nodes\}, \{devices\}"
     ):
         launch_command(config("launch.command='mine {gpus}'"), tmp_path, 2, 4)
+    unclosed = config()
+    for command, words in (("sh -c 'true", "No closing quotation; use"), ("mine {task", "expected '}'")):
+        unclosed.launch.command = command
+        with pytest.raises(AresError, match=words):
+            launch_command(unclosed, tmp_path, 1, 2)
 
 
 def test_command_that_runs_no_rank_is_refused(tmp_path: Path) -> None:

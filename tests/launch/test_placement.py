@@ -1,5 +1,7 @@
 """Which processes can run a stage, and the command that works where they cannot."""
 
+import shlex
+
 import pytest
 
 from ares.config.schema import Config
@@ -74,8 +76,17 @@ def test_several_srun_tasks_are_refused(monkeypatch) -> None:
 def test_several_nodes_need_existing_launch_command(monkeypatch, tmp_path) -> None:
     assert "launch=srun" in refused(composed(*FOUR, "launch=local"))
     check_processes(composed(*FOUR, "launch=local", "stage=score"))
+    check_processes(composed(*FOUR, "launch=local", "launch.command='srun {task}'"))
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     assert "'srun', which is not on the PATH" in refused(composed(*FOUR))
+
+
+def test_the_command_suggested_for_a_wrong_launch_command_leaves_it_out(monkeypatch) -> None:
+    asked = [*TWO, "launch.command='nowhere {task}'"]
+    monkeypatch.setattr("ares.launch.placement.typed", lambda: asked)
+    command = refused(composed(*asked)).split("`")[1]
+    assert "nowhere" not in command
+    check_processes(composed(*shlex.split(command)[2:]))
 
 
 def test_suggested_command_keeps_typed_settings_and_validates() -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from ares.config.command_line import mistakes_in
-from ares.config.compose import folder, register_schema, to_config
+from ares.config.compose import folder, register_schema, to_config, to_plain
 from ares.pipeline.plan import steps_of
-from ares.pipeline.runner import _write_config, run_stage
+from ares.pipeline.runner import run_stage
 from ares.pipeline.stale import settings_of
 from ares.steps.common.asking import check_teacher, make_teacher
 from ares.steps.common.contract import StepContext
@@ -299,7 +300,7 @@ def test_key_is_in_no_file(loopback, inputs, caplog, capfd):
     config = config_of(inputs, server, "teacher.timeout=0.4", "teacher.max_quarantine=1")
     context = run_of(inputs, config)
     context.folder.mkdir()
-    _write_config(context.folder, config)
+    (context.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
     score(config, context)
     correct(config, context)
     files = [path for path in inputs.rglob("*") if path.is_file()]

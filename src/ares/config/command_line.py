@@ -18,7 +18,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from ares.config.compose import OPTIONS, folder, options, register_schema, to_config
 from ares.config.suggestions import nearest, suggest
 from ares.config.validation import impossible_combinations, impossible_values
-from ares.config.values import problems_with_value
+from ares.config.values import problems_with_value, shown
 
 _FLAGS = ("--help", "--cfg", "--multirun", "--info", "--hydra-help", "--config-dir", "--version")
 
@@ -116,11 +116,11 @@ class _CommandLine:
             group, right = override.key_or_group, []
             known = options(group)
             for value in [] if override.is_delete() else _values(override):
-                if value is None or str(value) in known:
-                    right.append("null" if value is None else str(value))
+                if str(value) in known:
+                    right.append(str(value))
                     continue
                 self.found.append(
-                    f"{group}={value}: there is no such {group}; choose from {', '.join(known)}."
+                    f"{group}={shown(value)}: there is no such {group}; choose from {', '.join(known)}."
                     f"{suggest(str(value), known)}"
                 )
                 # Check the rest as if the suggestion had been typed.

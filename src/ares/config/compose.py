@@ -47,9 +47,22 @@ def folder() -> Path:
 def options(group: str) -> list[str]:
     """The names of a configuration group's files; while Hydra runs, of its whole search path."""
     if GlobalHydra.instance().is_initialized():
-        typed = list(HydraConfig.get().overrides.hydra) if HydraConfig.initialized() else []
-        return GlobalHydra.instance().config_loader().get_group_options(group, overrides=typed)
+        loader = GlobalHydra.instance().config_loader()
+        return loader.get_group_options(group, overrides=_typed_for_hydra())
     return sorted(path.stem for path in (folder() / group).glob("*.yaml"))
+
+
+def option_file(group: str, option: str) -> DictConfig:
+    """The contents of a file that `options` lists."""
+    if not GlobalHydra.instance().is_initialized():
+        return cast(DictConfig, OmegaConf.load(folder() / group / f"{option}.yaml"))
+    loader: Any = GlobalHydra.instance().config_loader()
+    _, repository = loader._parse_overrides_and_create_caching_repo(None, _typed_for_hydra())
+    return cast(DictConfig, repository.load_config(f"{group}/{option}").config)
+
+
+def _typed_for_hydra() -> list[str]:
+    return list(HydraConfig.get().overrides.hydra) if HydraConfig.initialized() else []
 
 
 def to_config(cfg: DictConfig | ListConfig) -> Config:

@@ -77,10 +77,11 @@ def launch_command(config: Config, folder: Path, nodes: int, devices: int) -> li
     values = {"python": sys.executable, "task": folder, "nodes": nodes, "devices": devices}
     try:
         return [word.format(**values) for word in shlex.split(config.launch.command)]
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        # A KeyError is the unknown name in quotes.
+        wrong = f"{error} is not a placeholder" if isinstance(error, KeyError) else str(error)
         raise AresError(
-            f"launch.command={config.launch.command}: {error} is not a placeholder; use "
-            f"{', '.join(f'{{{name}}}' for name in values)}."
+            f"launch.command={config.launch.command}: {wrong}; use {', '.join(f'{{{name}}}' for name in values)}."
         ) from None
 
 

@@ -3,11 +3,12 @@
 import os
 import shlex
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from ares.config.commands import is_sweep, typed
-from ares.config.schema import Config
+from ares.config.schema import Config, LaunchConfig
 from ares.config.validation import validate
 from ares.launch.group import launch_command
 from ares.ranks import world_size
@@ -17,6 +18,11 @@ from ares.types import AresError
 
 def _device_steps(config: Config) -> list[str]:
     return [name for name, spec in specs_of(config.stage.steps).items() if spec.runs_on == "device"]
+
+
+def _starts_here(config: Config) -> bool:
+    """Whether `launch.command` is the one that starts ranks on this machine."""
+    return config.launch.name == "local" and config.launch.command == LaunchConfig().command
 
 
 def visible_gpus() -> int:
@@ -43,7 +49,7 @@ def check_processes(config: Config) -> None:
     started, device_steps = processes_started(), _device_steps(config)
     if started > 1:
         _check_started(config, started, device_steps)
-    elif nodes > 1 and config.launch.name == "local" and device_steps:
+    elif nodes > 1 and _starts_here(config) and device_steps:
         raise AresError(
             f"trainer.num_nodes={nodes}: launch=local starts ranks on this machine only; run "
             f"`{command_with(config, launch='srun')}` in a Slurm allocation, or set launch.command."
@@ -84,7 +90,7 @@ def check_devices(config: Config) -> None:
     Stages without a device step, and stages whose ranks run on other machines, are not checked.
     """
     devices = config.trainer.devices
-    if devices == 1 or config.trainer.accelerator == "cpu" or config.launch.name != "local":
+    if devices == 1 or config.trainer.accelerator == "cpu" or not _starts_here(config):
         return
     if _device_steps(config) and (gpus := visible_gpus()) < devices:
         raise AresError(
@@ -111,9 +117,14 @@ def command_with(config: Config, **changes: str) -> str:
         f"teacher={config.teacher.name}",
         f"run={config.run}",
     ]
-    kept = [text for text in settings if text.partition("=")[0] not in changes]
+    kept = [text for text in settings if not _replaces(changes, text.partition("=")[0].lstrip("+"))]
     flags = ["-m"] if is_sweep() else []
     return shlex.join(["python", "train.py", *flags, *kept, *(f"{k}={v}" for k, v in changes.items())])
+
+
+def _replaces(changes: Mapping[str, str], key: str) -> bool:
+    """Whether one of the changes sets a key, or chooses another option than the one that has it."""
+    return key in changes or key.split(".")[0] in changes
 
 
 def _fits(config: Config, devices: int) -> bool:

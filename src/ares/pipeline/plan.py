@@ -7,9 +7,7 @@ step of the stage writes the artefact, earlier in the plan of `stage=ares`, of w
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from omegaconf import OmegaConf
-
-from ares.config.compose import folder, options
+from ares.config.compose import option_file, options
 from ares.config.schema import Config
 from ares.steps.common.contract import Place, StepSpec, specs_of
 from ares.types import AresError
@@ -62,7 +60,7 @@ def stage_steps(stage: str) -> list[str]:
     """The steps that a stage's file lists. Raises AresError for an unknown stage."""
     if stage not in options("stage"):
         raise AresError(f"There is no stage {stage!r}; choose from {', '.join(options('stage'))}.")
-    return list(OmegaConf.load(folder() / "stage" / f"{stage}.yaml").steps)
+    return list(option_file("stage", stage).steps)
 
 
 def full_plan(config: Config) -> list[Step]:
