@@ -236,6 +236,8 @@ def test_help_and_configuration_are_quick(flag: list[str]) -> None:
         (["rl.questions=-3"], "at least 1, or null"),
         (["doctor.stage=rll"], "'rl'"),
         (["run=shared"], "another name"),
+        (["run=../elsewhere"], "inside paths.runs"),
+        (["run=/elsewhere"], "inside paths.runs"),
         (["rl.global_batch_size=10", "rl.micro_batch_size=4"], "not a multiple"),
         (["trainer.devices=2"], "strategy=ddp"),
         (["strategy=fsdp", "rl.share_trunk=true"], "full models"),

@@ -13,8 +13,11 @@ from ares.types import AresError
 def impossible_values(config: Config) -> Iterator[str]:
     """One sentence for each value that is impossible by itself."""
     yield from filter(None, (refusal(*leaf) for leaf in leaves(config)))
-    if not config.run.strip("/") or Path(config.run).parts[0] == "shared":
+    parts = Path(config.run).parts
+    if not config.run.strip("/") or parts[0] == "shared":
         yield f"run={config.run}: choose another name; `shared` in paths.runs belongs to all runs."
+    elif ".." in parts or Path(config.run).is_absolute():
+        yield f"run={config.run}: a run is a folder inside paths.runs={config.paths.runs}; give a name, or set paths.runs."
 
 
 def impossible_combinations(config: Config) -> Iterator[str]:

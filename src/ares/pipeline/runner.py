@@ -104,8 +104,10 @@ def _run_steps(root: Path, config: Config, shared_only: bool) -> None:
     planned = steps_of(config)
     steps = [step for step in planned if step.shared or not shared_only]
     run = Run(root, config, planned, _checked_source(root, config, world, steps))
-    ran = [_run_step(run, step, perform) for step in steps]
-    if not shared_only and not any(ran) and "report" not in config.stage.steps:
+    ran = 0
+    for step in steps:
+        ran += _run_step(run, step, perform)
+    if not shared_only and not ran and "report" not in config.stage.steps:
         print(f"{config.run}: all steps of stage={config.stage.name} are done; nothing to do.")
 
 
