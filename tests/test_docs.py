@@ -1,5 +1,6 @@
 """Commands, settings, names of functions and links in README.md and docs/ are valid."""
 
+import importlib
 import pkgutil
 import re
 import shlex
@@ -70,6 +71,19 @@ def test_named_settings_exist(page: Path) -> None:
 def test_named_functions_exist(page: Path) -> None:
     for name in re.findall(r"`(ares(?:\.\w+)+)`", page.read_text()):
         pkgutil.resolve_name(name)
+
+
+IMPORTS = [
+    (page.name, module, name.strip())
+    for page in PAGES
+    for module, names in re.findall(r"^from (ares[\w.]*) import (.+)$", page.read_text(), re.MULTILINE)
+    for name in names.split(",")
+]
+
+
+@pytest.mark.parametrize(("page", "module", "name"), IMPORTS)
+def test_imports_in_examples_exist(page: str, module: str, name: str) -> None:
+    assert hasattr(importlib.import_module(module), name), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
