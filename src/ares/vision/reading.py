@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +13,11 @@ _SHOWN = 10  # images listed in one message
 NO_FILE = [0, 0]
 
 
+@dataclass(frozen=True)
 class Unreadable:
     """A placeholder for an image that could not be read."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-
-class _Files:
-    """A torch dataset of image files."""
-
-    def __init__(self, paths: Sequence[Path], read: Callable[[Path], Any]) -> None:
-        self.paths, self.read = paths, read
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Any:
-        path = self.paths[index]
-        try:
-            return self.read(path)
-        except AresError as error:
-            return Unreadable(str(error))
-        except Exception as error:  # the encoder's preprocessing fails on an unusual image
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            return Unreadable(f"{path} cannot be prepared for the encoder ({reason}); replace the file.")
+    reason: str
 
 
 def read_batches(
@@ -44,9 +26,25 @@ def read_batches(
     """Yields batches of `read(path)` in order, with `Unreadable` for a file that cannot be read."""
     from torch.utils.data import DataLoader
 
-    files: Any = _Files(paths, read)
+    files: Any = list(paths)
     workers = min(workers, len(paths), os.cpu_count() or 1)
-    yield from DataLoader(files, batch_size=batch_size, num_workers=workers, collate_fn=list)
+    # Files are read where a batch is put together, which is in the workers.
+    yield from DataLoader(files, batch_size, num_workers=workers, collate_fn=partial(_read_all, read))
+
+
+def _read_all(read: Callable[[Path], Any], paths: Sequence[Path]) -> list[Any]:
+    found = []
+    for path in paths:
+        try:
+            found.append(read(path))
+        except AresError as error:
+            found.append(Unreadable(str(error)))
+        except Exception as error:  # the encoder's preprocessing fails on an unusual image
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            found.append(
+                Unreadable(f"{path} cannot be prepared for the encoder ({reason}); replace the file.")
+            )
+    return found
 
 
 def image_bar(label: str, *, done: int, total: int) -> Any:
