@@ -53,8 +53,8 @@ def render_report(data: ReportData, path: Path | str) -> None:
     """Writes the report to `path`, atomically; the same data gives the same bytes."""
     longest = max((step.seconds for step in data["steps"].values()), default=0.0)
     html = _template().render(
-        **{key: value for key, value in data.items() if key not in ("curves", "examples", "steps")},
-        steps=[_step_view(key, step, longest) for key, step in data["steps"].items()],
+        **{key: value for key, value in data.items() if key not in ("curves", "examples")},
+        longest=longest,
         charts=charts_of(data["curves"]),
         examples=[_example_view(*example) for example in data["examples"]],
         measures=list(dict.fromkeys(name for metrics in data["policies"].values() for name in metrics)),
@@ -82,15 +82,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}\u00a0h {minutes}\u00a0min" if hours else f"{minutes}\u00a0min {rest}\u00a0s"
-
-
-def _step_view(key: str, step: StepEntry, longest: float) -> dict[str, Any]:
-    return {
-        "key": key,
-        "entry": step,
-        "duration": duration(step.seconds),
-        "share": round(100 * step.seconds / longest, 1) if longest > 0 else 0,
-    }
 
 
 def _example_view(problem: Problem, before: Assessment, after: Assessment) -> dict[str, Any]:
@@ -125,5 +116,5 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number
+    environment.filters |= {"number": number, "duration": duration}
     return environment.get_template("template.html.j2")
