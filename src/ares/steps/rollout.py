@@ -46,7 +46,7 @@ def rollout(config: Config, context: StepContext) -> StepResult:
     pids = splits["train"][: config.rl.questions]
     examples = examples_of(problems, pids, "QCM-E", config)
     policy = policy_of(config, context, context.inputs["policy"])
-    reference = _reference(config, context)
+    reference = _reference(config, context, policy)
     size = config.rl.questions_per_part
     parts = [pids[start : start + size] for start in range(0, len(pids), size)]
     paths = [context.folder / f"part-{number}.parquet" for number in range(len(parts))]
@@ -64,11 +64,11 @@ def rollout(config: Config, context: StepContext) -> StepResult:
     return StepResult({"rollouts": context.folder}, _metrics(read_rollouts(context.folder)))
 
 
-def _reference(config: Config, context: StepContext) -> "Policy | None":
+def _reference(config: Config, context: StepContext, policy: "Policy") -> "Policy | None":
     """The reference policy, None if it is the sampling policy itself."""
     is_own = context.inputs["initial"].resolve() == context.inputs["policy"].resolve()
     if config.rl.reference == "initial" and not is_own:
-        return policy_of(config, context, context.inputs["initial"])
+        return policy.sibling(context.inputs["initial"])
     return None
 
 
@@ -89,7 +89,7 @@ def _part(
 ) -> list[Rollout]:
     import torch
 
-    from ares.models.policy import Sampling
+    from ares.models.inputs import Sampling
 
     generator = torch.Generator(policy.device)
     generator.manual_seed(seed % 2**63)
