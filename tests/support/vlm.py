@@ -287,3 +287,20 @@ def save_tiny_vlm(family: str, folder: Path, *, seed: int = 0) -> Path:
     model.eval().save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+def tiny_settings(base: Path, **changes: Any) -> dict[str, Any]:
+    """`conf/model` for an adapter on a tiny model."""
+    return {
+        "init": str(base),
+        "dtype": "float32",
+        "quantization": "none",
+        "max_pixels": None,
+        "lora": {"r": 4, "alpha": 8, "targets": None, "vision": False},
+        "prompts": {
+            "system": "Look at the picture.",
+            "rationale": "{question} Explain.",
+            "answer": "{question} {rationale} Answer.",
+        },
+        **changes,
+    }

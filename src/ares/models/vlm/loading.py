@@ -17,11 +17,11 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from ares.models.vlm.families import (
     PROJECTORS,
     TOWERS,
-    UNQUANTIZED,
     parts_of,
 )
 from ares.models.vlm.messages import Prompts
 from ares.models.vlm.processors import model_type_of, open_processor, reader_of
+from ares.models.vlm.quantization import keep_differentiable, nf4
 from ares.models.vlm.reader import VlmReader
 from ares.models.vlm.tiny import build_tiny
 from ares.models.weights import opening
@@ -120,31 +120,14 @@ def open_network(path: str | Path, settings: VlmSettings, *, dropout: float = 0.
         "dtype": "auto" if settings.dtype == "auto" else getattr(torch, settings.dtype)
     }
     if settings.quantization == "nf4":
-        arguments["quantization_config"] = _nf4(arguments["dtype"])
+        arguments["quantization_config"] = nf4(arguments["dtype"])
     remedy = "give the folder or hub id of a vision-language model (AutoModelForImageTextToText)"
     with opening(f"{path} cannot be opened", remedy), warnings.catch_warnings():
         config = AutoConfig.from_pretrained(path)
         config.get_text_config().attention_dropout = dropout
-        return AutoModelForImageTextToText.from_pretrained(path, config=config, **arguments).eval()
-
-
-def _nf4(dtype: torch.dtype | str) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError:
-        raise AresError(
-            "model.quantization=nf4 needs bitsandbytes: pip install 'ares[quantization]', or use "
-            "model.quantization=none."
-        ) from None
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if dtype == "auto" else dtype,
-        llm_int8_skip_modules=UNQUANTIZED,
-    )
+        network = AutoModelForImageTextToText.from_pretrained(path, config=config, **arguments).eval()
+    keep_differentiable(network)
+    return network
 
 
 def freeze(network: nn.Module, settings: LoraSettings) -> None:
