@@ -6,16 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from ares.models.vlm.families import LANGUAGE_MODELS
 from ares.models.vlm.policy import VlmPolicy
-from ares.rl.masked import pad_right
 from ares.types import AresError, Example
-from tests.support.vlm import save_tiny_vlm, tiny_settings
+from tests.support.vlm import save_tiny_vlm
+from tests.support.vlm_policies import IDS, MASK, descend, response_logprobs, started, two_examples
 
-RESPONSES = [[40, 60, 2], [70, 41, 42, 43, 2]]
 EXACT = {"atol": 0.0, "rtol": 0.0}
 
 
@@ -26,31 +24,12 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
-    path = tmp_path_factory.mktemp("pictures") / "red.png"
-    Image.new("RGB", (60, 44), "red").save(path)
-    return [Example("", "", "a", (path,), "Which one?"), Example("", "", "b", (), "And without an image?")]
+    return two_examples(tmp_path_factory.mktemp("pictures"))
 
 
-def quantized(base: Path, quantization: str = "nf4") -> VlmPolicy:
+def quantized(base: Path) -> VlmPolicy:
     pytest.importorskip("bitsandbytes")
-    settings = tiny_settings(base, quantization=quantization)
-    return VlmPolicy.start(settings, [], tokenizer={"path": None, "vocab_size": 0}, seed=0)
-
-
-def logprobs(policy: VlmPolicy, examples: list[Example]) -> Tensor:
-    """Log-probabilities (2, 5) of two responses."""
-    mask = pad_right([[1.0] * len(row) for row in RESPONSES], 0.0)
-    return policy.token_logprobs(policy.encode(examples), pad_right(RESPONSES, 0), mask)
-
-
-def step(policy: VlmPolicy, examples: list[Example]) -> None:
-    """One step of gradient descent on the trained weights."""
-    weights = [weight for _, weight in policy.trained()]
-    optimizer = torch.optim.SGD(weights, lr=1.0)
-    for _ in range(2):  # the first moves only the half of an adapter that starts at zero
-        optimizer.zero_grad()
-        (-logprobs(policy, examples).sum()).backward()
-        optimizer.step()
+    return started(base, quantization="nf4")
 
 
 def test_only_layers_of_the_language_model_are_quantized(base: Path) -> None:
@@ -71,7 +50,7 @@ def test_training_changes_the_adapter_alone(base: Path, examples: list[Example])
     policy = quantized(base)
     adapter = {name for name, _ in policy.trained()}
     before = {name: weight.detach().clone() for name, weight in policy.model.named_parameters()}
-    step(policy, examples)
+    descend(policy, examples)
     changed = {name for name, w in policy.model.named_parameters() if not torch.equal(w, before[name])}
     assert changed == adapter
     assert all("lora_" in name for name in adapter)
@@ -83,14 +62,14 @@ def test_policy_and_reference_read_the_quantized_base(
 ) -> None:
     policy = quantized(base)
     policy.save(tmp_path / "before")
-    found = logprobs(policy, examples)
-    assert not torch.allclose(found, logprobs(quantized(base, "none"), examples), atol=1e-4)
+    found = response_logprobs(policy, examples)
+    assert not torch.allclose(found, response_logprobs(started(base), examples), atol=1e-4)
     with torch.enable_grad():
-        step(policy, examples)
+        descend(policy, examples)
     reference = policy.sibling(tmp_path / "before")
     assert reference.model is policy.model
-    torch.testing.assert_close(logprobs(reference, examples), found, **EXACT)
-    assert not torch.allclose(logprobs(policy, examples), found, atol=1e-4)
+    torch.testing.assert_close(response_logprobs(reference, examples), found, **EXACT)
+    assert not torch.allclose(response_logprobs(policy, examples), found, atol=1e-4)
 
 
 @torch.no_grad()
@@ -99,17 +78,18 @@ def test_saved_policy_and_value_model_are_the_same_when_loaded(
 ) -> None:
     policy = quantized(base)
     with torch.enable_grad():
-        step(policy, examples)
+        descend(policy, examples)
     value = policy.new_value(seed=0, shared=False)
     nn.init.normal_(value.head[-1].weight)  # type: ignore[index, operator, arg-type]
     policy.save(tmp_path / "policy")
     value.save(tmp_path / "value")
     loaded = VlmPolicy.load(tmp_path / "policy", dropout=0.0)
     again = loaded.load_value(tmp_path / "value", shared=False)
-    torch.testing.assert_close(logprobs(loaded, examples), logprobs(policy, examples), **EXACT)
-    mask, ids = pad_right([[1.0] * len(row) for row in RESPONSES], 0.0), pad_right(RESPONSES, 0)
+    torch.testing.assert_close(
+        response_logprobs(loaded, examples), response_logprobs(policy, examples), **EXACT
+    )
     values = [
-        model.values(own.encode(examples), ids, mask) for model, own in ((value, policy), (again, loaded))
+        model.values(own.encode(examples), IDS, MASK) for model, own in ((value, policy), (again, loaded))
     ]
     assert values[0].abs().max() > 0
     torch.testing.assert_close(*values, **EXACT)
@@ -118,15 +98,14 @@ def test_saved_policy_and_value_model_are_the_same_when_loaded(
 @torch.no_grad()
 def test_copies_and_moves_keep_the_quantized_weights(base: Path, examples: list[Example]) -> None:
     policy = quantized(base)
-    expected = logprobs(policy, examples)
-    torch.testing.assert_close(logprobs(copy.deepcopy(policy), examples), expected, **EXACT)
+    expected = response_logprobs(policy, examples)
+    torch.testing.assert_close(response_logprobs(copy.deepcopy(policy), examples), expected, **EXACT)
     policy.to("cpu")
     policy.model.requires_grad_(False)
-    torch.testing.assert_close(logprobs(policy, examples), expected, **EXACT)
+    torch.testing.assert_close(response_logprobs(policy, examples), expected, **EXACT)
 
 
 def test_missing_package_is_named(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    settings = tiny_settings(base, quantization="nf4")
     with pytest.raises(AresError, match=r"needs bitsandbytes: pip install 'ares\[quantization\]'"):
-        VlmPolicy.start(settings, [], tokenizer={"path": None, "vocab_size": 0}, seed=0)
+        started(base, quantization="nf4")

@@ -86,6 +86,7 @@ class T5Policy(Policy):
 
     model: T5ForMultimodalGeneration
     task_type = "SEQ_2_SEQ_LM"
+    original = True
 
     def __init__(
         self,
