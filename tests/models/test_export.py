@@ -33,10 +33,10 @@ def test_exported_policy_is_a_plain_model_with_the_same_logprobs(family: str, r:
     processor = AutoProcessor.from_pretrained(tmp_path / "export")
     assert network.generation_config.eos_token_id == policy.tokenizer.eos_token_id
     text = policy.reader.processor.apply_chat_template(
-        policy.messages(examples[0]), add_generation_prompt=True, tokenize=False
+        policy.reader.messages(examples[0]), add_generation_prompt=True, tokenize=False
     )
     assert text == processor.apply_chat_template(
-        policy.messages(examples[0]), add_generation_prompt=True, tokenize=False
+        policy.reader.messages(examples[0]), add_generation_prompt=True, tokenize=False
     )
     found = response_logprobs(started(tmp_path / "export"), examples)  # its adapter has no effect yet
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
