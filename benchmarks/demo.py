@@ -13,7 +13,6 @@ import random
 import tempfile
 from collections import Counter
 from dataclasses import replace
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
