@@ -15,6 +15,7 @@ from ares.types import AresError
 
 def run(cfg: DictConfig) -> None:
     """Runs the configured stage; mistakes are printed without a traceback, with exit code 2."""
+    from ares.launch.notices import quieten
     from ares.pipeline.runner import run_folder, run_stage
 
     # Stages without a run folder and a manifest.
@@ -30,6 +31,7 @@ def run(cfg: DictConfig) -> None:
         for warning in warnings_of(config):
             print(f"warning: {warning}", file=sys.stderr)
         if config.stage.name in alone:
+            quieten()
             print("\n".join(hydra.utils.get_method(alone[config.stage.name])(config)))
             return
         if config.sweep.params and not is_job:

@@ -139,9 +139,13 @@ class Policy(Trainable):
         return None
 
     @staticmethod
-    def export(folder: Path, target: Path) -> None:
-        """Writes the policy in a folder as a model that is opened without this package; by default, a copy."""
+    def export(folder: Path, target: Path) -> list[str]:
+        """Writes the policy in a folder as a model that is opened without this package; by default, a copy.
+
+        Returns warnings.
+        """
         shutil.copytree(folder, target, dirs_exist_ok=True)
+        return []
 
     @abstractmethod
     def save(self, folder: Path) -> None:

@@ -42,11 +42,11 @@ def export(config: Config) -> list[str]:
 def _models(config: Config, latest: Mapping[str, Path], folder: Path) -> list[str]:
     policy, value = folder / "policy", folder / "value"
     cls = policy_class(config)
+    lines = [f"policy: {policy}"]
     if cls.original:
         export_policy(latest["policy"], policy, dropout=config.sft.dropout)
     else:
-        cls.export(latest["policy"], policy)
-    lines = [f"policy: {policy}"]
+        lines += [f"warning: {text}" for text in cls.export(latest["policy"], policy)]
     if "value" not in latest:
         return lines
     if cls.original:

@@ -1,6 +1,5 @@
 """A trained policy as a plain transformers model that needs neither PEFT nor this package."""
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,13 @@ from ares.models.weights import without_bars
 from ares.storage.files import atomic_folder
 
 
-def export_policy(folder: Path, target: Path) -> None:
+def export_policy(folder: Path, target: Path) -> list[str]:
     """Writes the model and the processor of a policy's folder, with the adapter merged into its base.
 
-    An adapter of a quantized base is merged into the base as it was before, with a warning. Raises AresError where the
-    folder holds no policy or its base has changed.
+    An adapter of a quantized base is merged into the base as it was before; the returned warning says so. Raises
+    AresError where the folder holds no policy or its base has changed.
     """
     settings = VlmSettings.read(folder)
-    if settings.quantization != "none":
-        warnings.warn(
-            f"{folder} was trained on a base in {settings.quantization}; it is merged into {settings.base} in "
-            f"{settings.dtype}, so that its probabilities differ from those of the trained model.",
-            stacklevel=2,
-        )
     network: Any = open_network(settings.base or folder, replace(settings, quantization="none"))
     processor = open_processor(folder)
     if settings.lora.r:
@@ -36,3 +29,9 @@ def export_policy(folder: Path, target: Path) -> None:
     with atomic_folder(target) as temporary, without_bars():
         network.save_pretrained(temporary)
         processor.save_pretrained(temporary)
+    if settings.quantization == "none":
+        return []
+    return [
+        f"{folder} was trained on a base in {settings.quantization}; it is merged into {settings.base} in "
+        f"{settings.dtype}, so that its probabilities differ from those of the trained model."
+    ]
