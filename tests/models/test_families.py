@@ -52,9 +52,11 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return save_tiny_vlm(request.param, tmp_path_factory.mktemp(request.param))
 
 
-def adapted(base: Path, *, seed: int = 0, lora: Any = None, **reading: Any) -> VlmPolicy:
+def adapted(
+    base: Path, *, seed: int = 0, lora: Any = None, dtype: str = "float32", **reading: Any
+) -> VlmPolicy:
     """A policy whose adapter has an effect, as if it had been trained."""
-    settings = tiny_settings(base, **({"lora": lora} if lora else {}))
+    settings = tiny_settings(base, dtype=dtype, **({"lora": lora} if lora else {}))
     tokenizer = {"path": None, "vocab_size": 0}
     policy = VlmPolicy.start(settings, [], tokenizer=tokenizer, seed=seed, **reading)
     spread(policy, seed)
@@ -338,6 +340,23 @@ def test_every_trained_weight_has_a_gradient(
         ids, mask = batched(RESPONSES[:1])
         policy.token_logprobs(policy.encode([examples[chosen]]), ids, mask).sum().backward()
         assert gradients(policy).keys() == trained
+
+
+@torch.no_grad()
+def test_a_bfloat16_base_has_adapters_and_heads_in_float32(
+    base: Path, policy: VlmPolicy, examples: dict[str, Example]
+) -> None:
+    """Also where no autocast converts between them."""
+    half = adapted(base, dtype="bfloat16")
+    value = half.new_value(seed=0, shared=False)
+    spread(value, 1)
+    trained = [*half.trained(), *value.trained()]
+    assert {weight.dtype for _, weight in trained} == {torch.float32}
+    assert {weight.dtype for weight in half.parameters()} == {torch.float32, torch.bfloat16}
+    inputs, (ids, mask) = half.encode([examples["one"]]), batched(RESPONSES[:1])
+    found = half.token_logprobs(inputs, ids, mask)
+    assert found.dtype == value.values(inputs, ids, mask).dtype == torch.float32
+    torch.testing.assert_close(found, logprobs(policy, [examples["one"]]), atol=0.5, rtol=0.0)
 
 
 # --------------------------------------------------------------------------------------------------
