@@ -332,13 +332,6 @@ MUTANTS = (
         "models/test_families.py::test_samples_equal_teacher_forcing",
     ),
     Mutant(
-        "layers recomputed without their adapter",
-        "models/vlm/running.py",
-        "return nullcontext(), adapters.using(adapters.active)",
-        "return nullcontext(), nullcontext()",
-        "models/test_families.py::test_activation_checkpointing_gives_the_same_gradients",
-    ),
-    Mutant(
         "vision tokens suppressed only at first",
         "models/vlm/running.py",
         " suppress_tokens=",
