@@ -7,8 +7,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tqdm import tqdm
 
@@ -16,12 +15,15 @@ from ares.engines.base import Engine, EngineJob, Sample
 from ares.engines.command import running_server
 from ares.engines.endpoints import Endpoints
 from ares.engines.replies import Expected, read_reply
+from ares.models.chat import Chat, ChatPolicy
 from ares.models.policy import Policy, Sampling
 from ares.ranks import barrier, gather, is_first, shard
 from ares.rl.masked import pad_right
 from ares.storage.files import read_json, sha256_path
 from ares.types import AresError, Example, Response
-from ares.vision.images import open_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _LARGEST_GAP = 0.05  # nats per token, the mean between the server's log-probabilities and the policy's
 # Explicit, because a server takes what a request leaves out from the model's generation_config.json.
@@ -47,6 +49,8 @@ class ServerEngine(Engine):
         deadline: float,
         startup: float,
     ) -> None:
+        if not isinstance(policy, ChatPolicy):
+            raise AresError("engine=server serves vision-language models only; use engine=hf.")
         self.policy, self.job, self.urls, self.command = policy, job, urls, command
         self.concurrency, self.timeout, self.deadline, self.startup = concurrency, timeout, deadline, startup
         adapter = job.policy / "adapter_config.json"
@@ -136,14 +140,15 @@ class ServerEngine(Engine):
     async def _ask(
         self, examples: Sequence[Example], bodies: Sequence[Mapping[str, Any]], label: str | None
     ) -> list[list[Sample]]:
-        slots = asyncio.Semaphore(self.concurrency)
+        slots, reading = asyncio.Semaphore(self.concurrency), asyncio.Lock()
         hidden = label is None or not is_first()
         with tqdm(total=len(examples), desc=label, dynamic_ncols=True, disable=hidden) as bar:
             async with self.endpoints.client() as client:
 
                 async def one(example: Example, body: Mapping[str, Any]) -> list[Sample]:
                     async with slots:
-                        prompt, expected = await asyncio.to_thread(self._prompt, example, body)
+                        async with reading:  # tokenizers refuse two threads at a time
+                            prompt, expected = await asyncio.to_thread(self._prompt, example, body)
                         reply = await self.endpoints.chat(client, {**prompt, **body})
                     bar.update()
                     return read_reply(reply, expected)
@@ -152,25 +157,27 @@ class ServerEngine(Engine):
 
     def _prompt(self, example: Example, body: Mapping[str, Any]) -> tuple[dict[str, Any], Expected]:
         """The parts of a request that the policy knows, and what the reply must hold."""
-        policy, eos = self.policy, int(self.policy.tokenizer.eos_token_id)
-        [ids] = policy.encode([example]).ids
+        chat, tokenizer = self.policy.chat(example), self.policy.tokenizer
+        eos = int(tokenizer.eos_token_id)
         prompt = {
             **_PLAIN,
-            "messages": chat_messages(policy.messages(example), example.images),
+            "messages": openai_messages(chat),
+            "add_special_tokens": chat.add_special_tokens,
             "logprobs": True,
             "top_logprobs": 0,
             "return_token_ids": True,
             # The policy's EOS ends a response, and not the others of generation_config.json.
             "stop_token_ids": [eos],
             "ignore_eos": True,
-            "logit_bias": {str(token): -100 for token in policy.suppressed_ids},
+            # A sampled image token would stand for an image that is not there.
+            "logit_bias": {str(token): -100 for token in sorted({*tokenizer.all_special_ids} - {eos})},
         }
-        return prompt, Expected(example.pid, list(ids), body["n"], eos, body["max_tokens"])
+        return prompt, Expected(example.pid, chat.ids, body["n"], eos, body["max_tokens"])
 
 
-def chat_messages(messages: Sequence[Mapping[str, Any]], images: Sequence[Path]) -> list[dict[str, Any]]:
-    """The policy's messages in OpenAI's form: its image entries become the images, in order, as data URIs."""
-    left = [data_uri(path) for path in images]
+def openai_messages(chat: Chat) -> list[dict[str, Any]]:
+    """The messages of a chat in OpenAI's form, in which image entries hold the images, as data URIs."""
+    left = [data_uri(image) for image in chat.images]
 
     def part(entry: Mapping[str, Any]) -> dict[str, Any]:
         if entry["type"] != "image":
@@ -178,7 +185,7 @@ def chat_messages(messages: Sequence[Mapping[str, Any]], images: Sequence[Path])
         return {"type": "image_url", "image_url": {"url": left.pop(0)}}
 
     found = []
-    for message in messages:
+    for message in chat.messages:
         content = message["content"]
         if not isinstance(content, str):
             content = [part(entry) for entry in content]
@@ -186,10 +193,10 @@ def chat_messages(messages: Sequence[Mapping[str, Any]], images: Sequence[Path])
     return found
 
 
-def data_uri(path: Path) -> str:
-    """The pixels that the policy reads, as PNG: a server would turn and flatten the file in its own way."""
+def data_uri(image: "Image") -> str:
+    """The pixels of an image, as PNG."""
     buffer = io.BytesIO()
-    open_image(path).save(buffer, "PNG", compress_level=1)
+    image.save(buffer, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -18,16 +18,11 @@ from transformers import PreTrainedTokenizerBase
 
 from ares.text.decoding import decode_ids
 from ares.text.sentences import sentence_spans
-from ares.types import AresError, Example, Span
+from ares.types import Example, Span
 
 
 class Inputs(Protocol):
     """Encoded prompts with their images, opaque outside the policy that made them."""
-
-    @property
-    def ids(self) -> Sequence[Sequence[int]]:
-        """The token ids of each prompt."""
-        ...
 
     @property
     def lengths(self) -> Sequence[int]:
@@ -112,7 +107,6 @@ class Policy(Trainable):
 
     tokenizer: PreTrainedTokenizerBase
     newline: str
-    suppressed_ids: Sequence[int] = ()  # never sampled, such as image placeholders
     task_type: ClassVar[str]  # PEFT's name for the kind of network
 
     @classmethod
@@ -159,10 +153,6 @@ class Policy(Trainable):
     @abstractmethod
     def encode(self, examples: Sequence[Example]) -> Inputs:
         """The prompts of examples, with their images."""
-
-    def messages(self, example: Example) -> list[dict[str, Any]]:
-        """The chat messages of an example, with an entry for each image; raises AresError where there are none."""
-        raise AresError("engine=server serves vision-language models only; use engine=hf.")
 
     @abstractmethod
     def encode_targets(self, examples: Sequence[Example], *, max_tokens: int) -> list[list[int]]:
