@@ -12,11 +12,11 @@ from ares.engines import endpoints
 from ares.engines.base import EngineJob, Sample
 from ares.engines.server import ServerEngine
 from ares.models.policy import Policy, Sampling
-from ares.types import AresError, Example
+from ares.types import AresError
 from tests.support.policies import EOS, number_policy
-from tests.support.token_server import TokenServer, adapter_folder, number_chat
+from tests.support.token_server import TokenServer, adapter_folder, number_chat, numbered
 
-EXAMPLES = {f"p{n}": Example(" ".join(["5"] * (1 + n)), "", f"p{n}") for n in range(6)}
+EXAMPLES = numbered(6)
 K, LIMIT = 3, 6
 
 

@@ -13,6 +13,8 @@ from typing import Any, Self
 import torch
 from PIL import Image
 
+from ares.engines.base import EngineJob
+from ares.engines.server import ServerEngine
 from ares.models.chat import Chat, ChatPolicy
 from ares.models.policy import Sampling
 from ares.models.t5.policy import T5Policy
@@ -56,9 +58,10 @@ class TokenServer:
         faults: Sequence[int | str] = (),
         alter: Callable[[dict[str, Any]], object] = lambda reply: None,
         load_status: int = 200,
+        port: int = 0,
     ) -> None:
         self.policy, self.faults, self.alter, self.load_status = policy, list(faults), alter, load_status
-        self.models: list[str] = ["base"]
+        self.port, self.models = port, ["base"]
         self.adapters: list[dict[str, str]] = []
         self.requests: list[dict[str, Any]] = []
         self.dead = False
@@ -70,7 +73,7 @@ class TokenServer:
         class Handler(_Handler):
             server_of = owner
 
-        self._http = _Quiet(("127.0.0.1", 0), Handler)
+        self._http = _Quiet(("127.0.0.1", self.port), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
         threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
         return self
@@ -180,3 +183,26 @@ def adapter_folder(path: Path) -> Path:
     path.mkdir(parents=True)
     (path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "base", "r": 8}))
     return path
+
+
+def serve(port: int) -> None:
+    """Serves an untrained policy until the process ends."""
+    with TokenServer(number_chat(), port=port):
+        threading.Event().wait()
+
+
+def numbered(count: int) -> dict[str, Example]:
+    """Examples of different prompts, by pid."""
+    return {f"p{n}": Example(" ".join(["5"] * (1 + n)), "", f"p{n}") for n in range(count)}
+
+
+def ask_as_rank(rank: int, world: int, folder: Path, urls: list[str], command: str | None) -> None:
+    """Writes greedy responses as one of two ranks, the second of which asks once more when the first is done."""
+    job = EngineJob("generate", folder / "policy", 4, folder / "server.log")
+    limits = {"concurrency": 2, "timeout": 20.0, "deadline": 20.0, "startup": 60.0}
+    with ServerEngine(number_chat(), job, urls=urls, command=command, **limits) as engine:
+        found = engine.greedy(numbered(5), max_new_tokens=4, label="test")
+        if rank == 1:
+            time.sleep(1.0)
+            engine.sample([numbered(1)["p0"]], k=2, seed=0, sampling=Sampling(), max_new_tokens=4)
+    (folder / f"{rank}.json").write_text(json.dumps([row.token_ids for row in found]))
