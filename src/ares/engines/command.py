@@ -1,7 +1,6 @@
 """A server that a step starts and stops."""
 
 import os
-import shlex
 import socket
 import subprocess
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
+from ares.config.placeholders import filled
 from ares.types import AresError
 
 _POLL = 0.2  # seconds
@@ -38,7 +38,7 @@ def running_server(command: str, values: Mapping[str, Any], *, startup: float, l
     the log, if the server ends or does not answer GET /health within `startup` seconds.
     """
     port = _free_port()
-    words = _filled(command, {**values, "port": port})
+    words = filled("engine.command", command, {**values, "port": port})
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)}
     environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
@@ -57,16 +57,6 @@ def running_server(command: str, values: Mapping[str, Any], *, startup: float, l
         yield url
     finally:
         _end(process)
-
-
-def _filled(command: str, values: Mapping[str, Any]) -> list[str]:
-    try:
-        return [word.format(**values) for word in shlex.split(command)]
-    except (KeyError, ValueError, IndexError, AttributeError) as error:
-        # A KeyError is the unknown name in quotes.
-        wrong = f"{error} is not a placeholder" if isinstance(error, KeyError) else str(error)
-        known = ", ".join(f"{{{name}}}" for name in values)
-        raise AresError(f"engine.command={command}: {wrong}; use {known}.") from None
 
 
 def _free_port() -> int:
