@@ -17,9 +17,9 @@ class AresError(Exception):
 class Problem:
     """A multiple-choice question with the fields of its source.
 
-    `answer` is the index of the right choice, None if the source withholds it. `image` is the expected path of the
-    image, whether or not the file exists, None without one. `rationales`, `direct_answers` and `difficult` are
-    A-OKVQA's.
+    `answer` is the index of the right choice, None if the source withholds it. `images` are the expected paths of its
+    images, whether or not the files exist, and `image` is the first, None without one; either field sets the other.
+    `rationales`, `direct_answers` and `difficult` are A-OKVQA's.
     """
 
     pid: str
@@ -41,16 +41,29 @@ class Problem:
     rationales: tuple[str, ...] = ()
     direct_answers: tuple[str, ...] = ()
     difficult: bool = False
+    images: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.image is not None and self.image not in self.images:
+            object.__setattr__(self, "images", (self.image, *self.images))
+        if self.images:
+            object.__setattr__(self, "image", self.images[0])
 
 
 @dataclass(frozen=True)
 class Example:
-    """The input text and the target text of one example; `pid` and `image` are its problem's."""
+    """The input text and the target text of one example; `pid` and `images` are its problem's.
+
+    A chat model writes its own prompt from `question` (question, context and options, a line each) and, in an example
+    that asks for an answer, the `rationale` to answer with.
+    """
 
     prompt: str
     target: str
     pid: str = field(default="", compare=False)
-    image: Path | None = field(default=None, compare=False)
+    images: tuple[Path, ...] = field(default=(), compare=False)
+    question: str = field(default="", compare=False)
+    rationale: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ PROMPT = "Question: {} Context: N/A Options: (A) one (B) two"
 
 @pytest.fixture
 def policy(tmp_path: Path) -> T5Policy:
-    tokenizer = train_tokenizer(["Which is it? one two"], vocab_size=200, path=tmp_path / "tokenizer")
+    tokenizer = train_tokenizer(["Which is it? one two"], vocab_size=200)
     model = number_policy(vocabulary=len(tokenizer), patch_dim=4).model
     return T5Policy(model, tokenizer, features=Images())
 

@@ -11,7 +11,8 @@ from PIL import Image
 from ares.engines import endpoints
 from ares.engines.base import EngineJob, Sample
 from ares.engines.server import ServerEngine
-from ares.models.policy import Policy, Sampling
+from ares.models.inputs import Sampling
+from ares.models.policy import Policy
 from ares.types import AresError
 from tests.support.policies import EOS, number_policy
 from tests.support.token_server import TokenServer, adapter_folder, number_chat, numbered

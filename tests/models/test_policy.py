@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ares.models.policy import Policy, Sampling
+from ares.models.inputs import Sampling
+from ares.models.policy import Policy
 from ares.models.t5.policy import T5Policy
 from ares.rl.masked import pad_right
 from ares.text.sentences import sentence_spans

@@ -1,15 +1,30 @@
 import json
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
+from ares.models.policy import Trainable
 from ares.models.t5 import FusionT5Config, T5ForMultimodalGeneration, T5ForMultimodalValue
 from ares.modules.optimizer import lr_lambda, parameter_groups, scheduled_adamw
 
 
+class Weights(Trainable):
+    """A module without blocks and adapters."""
+
+    blocks: ClassVar = []
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def lora_targets(self, targets: str) -> list[str]:
+        return []
+
+
 def names_of(model: nn.Module, weight_decay: float = 0.01) -> list[set[str]]:
-    groups = parameter_groups(model, weight_decay)
+    groups = parameter_groups(Weights(model), weight_decay)
     assert [group["weight_decay"] for group in groups] == [weight_decay, 0.0]
     by_id = {id(p): name for name, p in model.named_parameters()}
     return [{by_id[id(p)] for p in group["params"]} for group in groups]
@@ -65,7 +80,7 @@ def test_unknown_decay_is_refused():
 
 
 def test_each_model_keeps_its_own_schedule_and_decay():
-    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    first, second = Weights(nn.Linear(2, 2)), Weights(nn.Linear(2, 2))
     built = scheduled_adamw(
         [(first, lambda s: 1.0), (second, lambda s: 0.5)], lr=0.1, weight_decay=0.2, eps=1e-5
     )

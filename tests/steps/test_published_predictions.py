@@ -81,7 +81,7 @@ def test_changed_published_rationales_make_the_step_stale(problems, tmp_path: Pa
     found, splits = problems
     gold = {split: [found[pid].solution for pid in pids] for split, pids in splits.items()}
     policy = tmp_path / "policy"
-    train_tokenizer(["Solution: one two."], vocab_size=100, path=policy)
+    train_tokenizer(["Solution: one two."], vocab_size=100).save_pretrained(policy)
     (policy / "config.json").write_text("{}")
     for split, pids in splits.items():
         # A tokenizer has been over them, and a lecture may precede them.

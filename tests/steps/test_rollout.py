@@ -41,7 +41,7 @@ def policies(tmp_path_factory) -> Path:
     """Two different policies with one tokenizer, in `first` and `second`."""
     root = tmp_path_factory.mktemp("policies")
     texts = [p.question for p in PROBLEMS.values()] * 3
-    tokenizer = train_tokenizer(texts, vocab_size=200, path=root / "tokenizer")
+    tokenizer = train_tokenizer(texts, vocab_size=200)
     for seed, name in enumerate(("first", "second")):
         model = build_model(tokenizer, **SIZES, dropout=0.0, seed=seed, features=False)
         save_model(model, tokenizer, root / name)

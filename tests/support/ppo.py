@@ -15,7 +15,8 @@ from torch import nn
 from ares.config.schema import RlConfig
 from ares.datamodules.buffer import RolloutBatch, RolloutBuffer
 from ares.datamodules.rollouts import RolloutData
-from ares.models.policy import Sampling, ValueModel
+from ares.models.inputs import Sampling
+from ares.models.policy import ValueModel
 from ares.models.t5.policy import T5Policy
 from ares.modules.ppo import run_ppo
 from ares.modules.ppo_module import PPOModule

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ares.models.policy import Sampling
+from ares.models.inputs import Sampling
 from ares.models.t5 import T5ForMultimodalGeneration
 from ares.models.t5.loading import build_model
 from ares.models.t5.policy import T5Policy

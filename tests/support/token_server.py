@@ -16,7 +16,7 @@ from PIL import Image
 from ares.engines.base import EngineJob
 from ares.engines.server import ServerEngine
 from ares.models.chat import Chat, ChatPolicy
-from ares.models.policy import Sampling
+from ares.models.inputs import Sampling
 from ares.models.t5.policy import T5Policy
 from ares.types import Example
 from tests.support.policies import number_policy

@@ -26,7 +26,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> PreTrainedTokenizerFast:
-    return train_tokenizer(TEXTS, vocab_size=300, path=folder)
+    tokenizer = train_tokenizer(TEXTS, vocab_size=300)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
 
 
 def test_special_ids_are_those_of_t5(trained: PreTrainedTokenizerFast) -> None:
@@ -78,14 +80,14 @@ def test_sentences_end_on_their_period(trained: PreTrainedTokenizerFast) -> None
 def test_same_texts_give_identical_files(
     trained: PreTrainedTokenizerFast, folder: Path, tmp_path: Path
 ) -> None:
-    train_tokenizer(iter(TEXTS), vocab_size=300, path=tmp_path)
+    train_tokenizer(iter(TEXTS), vocab_size=300).save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_bad_vocabularies_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AresError, match=r"tokenizer\.vocab_size is 20.*write at least 99"):
-        train_tokenizer(TEXTS, vocab_size=20, path=tmp_path / "small")
+        train_tokenizer(TEXTS, vocab_size=20)
     assert not (tmp_path / "small").exists()
     with pytest.raises(AresError, match=r"No tokenizer can be loaded from .*nowhere"):
         load_tokenizer(tmp_path / "nowhere")

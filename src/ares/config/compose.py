@@ -94,7 +94,7 @@ def _split(block: type[Option], values: Mapping[str, Any]) -> dict[str, Any]:
     known = known_arguments(block)
     if known and block(_target_=own.get("_target_")).is_own:
         checked = {item.name: rest[item.name] for item in fields(known) if item.name in rest}
-        typed: Any = OmegaConf.merge(OmegaConf.structured(known), checked)
+        typed: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(known), checked))
         rest |= {name: typed[name] for name in checked}
     return {**own, "arguments": {**rest, **own.get("arguments", {})}}
 

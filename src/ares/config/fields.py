@@ -79,6 +79,15 @@ def is_optional(item: Field[Any]) -> bool:
     return NoneType in get_args(item.type)
 
 
+def _arguments(known: type, values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Field[Any], Any]]:
+    for item in fields(known):
+        inner = block_of(item)
+        if item.name in values and inner:
+            yield from _arguments(inner, values[item.name], f"{prefix}{item.name}.")
+        elif item.name in values:
+            yield prefix + item.name, item, values[item.name]
+
+
 def leaves(block: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
     """The dotted key, field and value of every setting in a block, checked arguments included."""
     for item in fields(block):
@@ -86,7 +95,7 @@ def leaves(block: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]
         if is_dataclass(value):
             yield from leaves(value, f"{key}.")
         elif known := item.metadata.get("known"):
-            checked = {field.name: field for field in fields(known)} if block.is_own else {}
-            yield from ((prefix + name, checked[name], value[name]) for name in checked if name in value)
+            if block.is_own:
+                yield from _arguments(known, value, prefix)
         else:
             yield key, item, value

@@ -80,14 +80,41 @@ class DataConfig(Option):
 
 
 @dataclass
+class ModelLoraArguments:
+    """The adapter of a vision-language policy; `r=0` trains all weights, `targets`: null for the language model's."""
+
+    r: int = bounded(64, at_least=0)
+    alpha: int = bounded(128, at_least=1)
+    targets: str | None = None
+    vision: bool = False
+
+
+@dataclass
+class PromptsArguments:
+    """Texts of chat messages, with {question} and {rationale} where these belong."""
+
+    system: str | None = None
+    rationale: str = ""
+    answer: str = ""
+
+
+@dataclass
 class ModelArguments:
-    """Checked arguments of models that are built from scratch."""
+    """Checked arguments of models."""
 
     d_model: int = bounded(1, at_least=1)
     d_ff: int = bounded(1, at_least=1)
     d_kv: int = bounded(1, at_least=1)
     layers: int = bounded(1, at_least=1)
     heads: int = bounded(1, at_least=1)
+    vision_layers: int = bounded(1, at_least=1)
+    image_size: int = bounded(1, at_least=1)
+    patch_size: int = bounded(1, at_least=1)
+    dtype: str = choice("float32", "bfloat16", "auto")
+    quantization: str = choice("none", "nf4")
+    max_pixels: int | None = bounded(None, at_least=256)
+    lora: ModelLoraArguments = field(default_factory=ModelLoraArguments)
+    prompts: PromptsArguments = field(default_factory=PromptsArguments)
 
 
 @dataclass

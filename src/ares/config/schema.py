@@ -89,11 +89,9 @@ class RlConfig:
     questions_per_part: int = bounded(64, at_least=1)
     generation_batch: int = bounded(16, at_least=1)
     reference: str = choice("initial", "round")
-    # rewards
     neutral: float = bounded(0.5, at_least=0, at_most=1)
     kl_in: str = choice("loss", "reward")
     kl_coef: float = bounded(0.01, at_least=0)
-    # objective
     objective: str = "ppo"  # ppo, rloo, grpo, or the module path of another (docs/extending.md)
     gamma: float = bounded(1.0, at_least=0, at_most=1)
     lam: float = bounded(0.95, at_least=0, at_most=1)
@@ -104,7 +102,6 @@ class RlConfig:
     log_ratio_clamp: float | None = bounded(20.0, above=0)
     target_kl: float | None = bounded(None, above=0)
     sampler_correction: str = choice("none", "token")
-    # optimization
     ppo_epochs: int = bounded(4, at_least=1)
     recompute: bool = True
     value_warmup_epochs: int = bounded(1, at_least=0)
@@ -119,7 +116,6 @@ class RlConfig:
     micro_batch_size: int = bounded(8, at_least=1)
     holdout: float = bounded(0.05, at_least=0, at_most=0.9)
     eval_questions: int = bounded(200, at_least=0)
-    # memory (docs/memory.md)
     share_trunk: bool = False
     lora: RlLoraConfig = field(default_factory=RlLoraConfig)
 
@@ -159,7 +155,7 @@ class EvaluateConfig:
 
 @dataclass
 class JudgeConfig:
-    """`against`: the run, or the file of rationales, to compare with; `questions`: the number of questions (null: all)."""
+    """`against`: the run, or file of rationales, to compare with; `questions`: how many (null: all)."""
 
     against: str | None = None
     split: str = choice("train", "val", "test", default="test")
@@ -180,13 +176,14 @@ class DoctorConfig:
 
 @dataclass
 class TrainerConfig:
-    """`threads`: CPU threads of torch, null for its default; small models are fastest with one or two."""
+    """`threads` of torch, null for its default; `activation_checkpointing` computes activations again for less memory."""
 
     devices: int = bounded(1, at_least=1)
     num_nodes: int = bounded(1, at_least=1)
     accelerator: str = choice("auto", "cpu", "gpu", "cuda")
     precision: str = choice("32-true", "bf16-mixed", "bf16-true", note="float16 overflows in these models.")
     threads: int | None = bounded(None, at_least=1)
+    activation_checkpointing: bool = False
 
 
 @dataclass

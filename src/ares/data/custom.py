@@ -25,6 +25,7 @@ class CustomRow(Row):
     pid: Id
     split: Literal["train", "val", "test"]
     caption: Text = ""
+    images: list[Text] | None = None
 
 
 def read_custom(
@@ -34,8 +35,8 @@ def read_custom(
 
     `root` is a `.jsonl` or `.parquet` file, or a folder with `problems.jsonl` or `problems.parquet`. A row has
     `pid`, `question`, `choices` and `split` (train, val or test); every other field of `Problem` is optional:
-    an `answer` that is missing or null is withheld, texts are empty, `image` is a path relative to the
-    file's folder. `captions` as in `read_scienceqa`; a row's own caption has precedence.
+    an `answer` that is missing or null is withheld, texts are empty, `image` (one) or `images` (several) are paths
+    relative to the file's folder. `captions` as in `read_scienceqa`; a row's own caption has precedence.
 
     Raises AresError that lists the first mistakes with their row numbers, counted from 1.
     """
@@ -52,7 +53,8 @@ def read_custom(
     problems = {}
     for pid, row in rows.items():
         image = path.parent / row.image if row.image else None
-        problems[pid] = row.problem(pid, row.split, image, row.caption or texts.get(pid, ""))
+        images = [path.parent / name for name in row.images or ()]
+        problems[pid] = row.problem(pid, row.split, image, row.caption or texts.get(pid, ""), images)
     return problems, {split: [pid for pid, row in rows.items() if row.split == split] for split in SPLITS}
 
 

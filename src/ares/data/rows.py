@@ -19,6 +19,7 @@ _REMEDIES = {
     "choices": "must be a non-empty list of texts",
     "answer": "is {kind}; make it the index of a choice, or null where it is withheld",
     "image": "is {kind}; make it a file name or null",
+    "images": "must be a list of file names",
     "rationales": _TEXTS,
     "direct_answers": _TEXTS,
     "difficult": "must be true or false",
@@ -95,12 +96,15 @@ class Row(BaseModel):
             raise _fail(f"is {answer}, out of range: it must be 0 to {count - 1}")
         return answer
 
-    def problem(self, pid: str, split: str, image: Path | None, caption: str) -> Problem:
+    def problem(
+        self, pid: str, split: str, image: Path | None, caption: str, images: Sequence[Path] = ()
+    ) -> Problem:
         """The problem, with what does not come from the row's own fields."""
         return Problem(
             pid=pid,
             split=split,
             image=image,
+            images=tuple(images),
             caption=caption,
             choices=tuple(self.choices),
             answer=self.answer,

@@ -11,7 +11,8 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from ares.models.policy import Inputs, Policy
+from ares.models.inputs import Inputs
+from ares.models.policy import Policy
 from ares.rl.kl import kl_penalty
 from ares.rl.losses import sampler_weights
 from ares.rl.masked import pad_right

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ares.models.policy import Inputs, Policy
+from ares.models.inputs import Inputs
+from ares.models.policy import Policy
 from ares.ranks import shard, world_size
 from ares.rl.masked import pad_right
 from ares.types import Example

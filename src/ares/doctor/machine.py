@@ -111,6 +111,8 @@ def _alternatives(config: Config, steps: Sequence[str]) -> Iterator[str]:
     """GiB per device by model and strategy, with the models' own batch sizes."""
     for name in options("model"):
         settings = OmegaConf.load(folder() / "model" / f"{name}.yaml")
+        if "defaults" in settings:
+            continue
         other = to_config(OmegaConf.merge(to_plain(config), settings))
         model = model_of(other)
         if model is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ares.models.policy import Sampling
+from ares.models.inputs import Sampling
 from ares.types import Example, Response
 
 

@@ -6,7 +6,8 @@ import torch
 from tqdm import tqdm
 
 from ares.engines.base import Engine, EngineJob, Sample
-from ares.models.policy import Policy, Sampling
+from ares.models.inputs import Sampling
+from ares.models.policy import Policy
 from ares.ranks import gather, is_first, shard
 from ares.types import Example, Response
 

@@ -16,7 +16,8 @@ from ares.engines.command import running_server
 from ares.engines.endpoints import Endpoints
 from ares.engines.replies import Expected, read_reply
 from ares.models.chat import Chat, ChatPolicy
-from ares.models.policy import Policy, Sampling
+from ares.models.inputs import Sampling
+from ares.models.policy import Policy
 from ares.ranks import barrier, gather, is_first, shard
 from ares.rl.masked import pad_right
 from ares.storage.files import read_json, sha256_path

@@ -1,15 +1,17 @@
 """LoRA adapters: every use of PEFT.
 
-The answer adapter wraps a policy's network and is saved on its own; the adapters of RL are merged into the weights when
-training ends.
+The answer adapter of a T5 wraps its network and is saved on its own; the adapters of RL are merged into its weights when
+training ends. Vision-language policies, value models and answerers are adapters on one network (`AdapterSet`).
 """
 
+import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ares.models.policy import Policy, Trainable
@@ -19,6 +21,7 @@ from ares.types import AresError
 # The original wrote an adapter of nn.MultiheadAttention's output, which reads its weights past any adapter: it was
 # never trained and never had an effect.
 _DEAD = "mha_layer.out_proj"
+_PREFIX = "base_model.model."  # of the weights' names in a PEFT folder
 
 
 def add_adapter(policy: Policy, *, r: int, alpha: int, dropout: float, targets: str) -> None:
@@ -123,3 +126,110 @@ def _adapt(model: Trainable, names: list[str], r: int, alpha: int) -> Any:
     if isinstance(head, nn.Module):
         head.requires_grad_(True)
     return adapter
+
+
+# --------------------------------------------------------------------------------------------------
+# Several adapters on one network
+# --------------------------------------------------------------------------------------------------
+
+
+class AdapterSet:
+    """LoRA adapters on one network, by name; at most one is in force at a time, `active`, and none at first.
+
+    The network's own weights are never changed. Which weights are trained stays as `add` and `load` set it, whichever
+    adapter is in force, so that one backward pass may reach several.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.active: str | None = None
+        self._layers: list[Any] = []
+
+    def add(self, name: str, targets: str, *, r: int, alpha: int, dropout: float, seed: int) -> None:
+        """Adds a fresh adapter, drawn from `seed`, of the layers whose names match `targets`; it has no effect yet."""
+        from peft import LoraConfig
+
+        settings = LoraConfig(
+            r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM"
+        )
+        self._inject(name, settings, seed=seed)
+
+    def _inject(self, name: str, settings: Any, *, seed: int, trained: bool = True) -> None:
+        """Adds an adapter with float32 weights."""
+        from peft import inject_adapter_in_model
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        flags = {id(p): p.requires_grad for p in self.network.parameters()}
+        with torch.random.fork_rng(), warnings.catch_warnings(action="ignore"):  # PEFT's, of a second adapter
+            torch.manual_seed(seed)
+            inject_adapter_in_model(settings, self.network, adapter_name=name)
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(flags.get(id(parameter), trained))
+        for _, parameter in self.weights(name):
+            parameter.data = parameter.data.float()
+        self._layers = [module for module in self.network.modules() if isinstance(module, BaseTunerLayer)]
+        self._switch(self.active)
+
+    def load(self, name: str, folder: Path, *, dropout: float = 0.0, trained: bool = True) -> None:
+        """Adds the adapter of a folder. Raises AresError where its files are missing, torn or of another network."""
+        from peft import LoraConfig, set_peft_model_state_dict
+
+        weights = {key.removeprefix(_PREFIX): tensor for key, tensor in _weights(folder).items()}
+        remedy = "give the folder of the adapter and the base model that it was trained on"
+        with opening(f"The adapter in {folder} cannot be loaded", remedy):
+            settings: Any = LoraConfig.from_pretrained(str(folder))
+            settings.lora_dropout, settings.inference_mode = dropout, False
+            self._inject(name, settings, seed=0, trained=trained)
+            result: Any = set_peft_model_state_dict(self.network, weights, adapter_name=name)
+        missing = [key for key in result.missing_keys if "lora_" in key and f".{name}." in key]
+        if wrong := [*missing, *result.unexpected_keys]:
+            raise AresError(f"The adapter in {folder} does not fit the model at {wrong[0]}; {remedy}.")
+
+    def copy(self, source: str, name: str, *, seed: int) -> None:
+        """Adds an adapter with the settings and the weights of another."""
+        settings = copy.deepcopy(self.network.peft_config[source])  # type: ignore[index, union-attr]
+        self._inject(name, settings, seed=seed)
+        for (_, new), (_, old) in zip(self.weights(name), self.weights(source), strict=True):
+            new.data.copy_(old.data)
+
+    def save(self, name: str, folder: Path, *, base: str | None) -> None:
+        """Writes an adapter as PEFT does: `adapter_config.json`, which names the base, and `adapter_model.safetensors`."""
+        from peft import get_peft_model_state_dict
+        from safetensors.torch import save_file
+
+        settings: Any = copy.deepcopy(self.network.peft_config[name])  # type: ignore[index, union-attr]
+        settings.base_model_name_or_path, settings.lora_dropout, settings.inference_mode = base, 0.0, True
+        if isinstance(settings.target_modules, set):
+            settings.target_modules = sorted(settings.target_modules)
+        weights = get_peft_model_state_dict(self.network, adapter_name=name, save_embedding_layers=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        settings.save_pretrained(folder)
+        tensors = {_PREFIX + key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+    def weights(self, name: str) -> list[tuple[str, nn.Parameter]]:
+        """The weights of an adapter, by their names in the network."""
+        return [
+            (key, p) for key, p in self.network.named_parameters() if f".{name}." in key and "lora_" in key
+        ]
+
+    @contextmanager
+    def using(self, name: str | None) -> Iterator[None]:
+        """Puts an adapter in force inside the block; with None the network is as it was without any."""
+        before = self.active
+        if name == before:
+            yield
+            return
+        self._switch(name)
+        try:
+            yield
+        finally:
+            self._switch(before)
+
+    def _switch(self, name: str | None) -> None:
+        flags = [(p, p.requires_grad) for layer in self._layers for p in layer.parameters()]
+        for layer in self._layers:
+            layer.set_adapter([name] if name else [])
+        for parameter, flag in flags:  # PEFT freezes the adapters that are not in force
+            parameter.requires_grad_(flag)
+        self.active = name

@@ -2,7 +2,9 @@
 
 from torch import Tensor, nn
 
-from ares.models.policy import Inputs, Policy, ValueModel, at_least_float32
+from ares.models.inputs import Inputs
+from ares.models.logprobs import at_least_float32
+from ares.models.policy import Policy, ValueModel
 
 
 def value_head(width: int) -> nn.Sequential:

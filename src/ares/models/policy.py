@@ -9,48 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
+from ares.models.inputs import Inputs, Sampling
+from ares.models.logprobs import logprobs_of
 from ares.text.decoding import decode_ids
 from ares.text.sentences import sentence_spans
 from ares.types import Example, Span
-
-
-class Inputs(Protocol):
-    """Encoded prompts with their images, opaque outside the policy that made them."""
-
-    @property
-    def lengths(self) -> Sequence[int]:
-        """The number of tokens of each prompt."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def select(self, rows: Sequence[int]) -> Self:
-        """The prompts of the given rows, in their order."""
-        ...
-
-    def repeat(self, k: int) -> Self:
-        """Each prompt k times in succession."""
-        ...
-
-    def to(self, device: torch.device | str) -> Self:
-        """The same prompts on a device."""
-        ...
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Filters of sampling; the defaults sample from the policy itself."""
-
-    top_k: int = 0
-    top_p: float = 1.0
-    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,10 +49,14 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def lora_targets(self, targets: str) -> list[str]:
-        """The names, within `model`, of the linear layers that an adapter trains: `all`, or the `paper`'s list.
+        """The names, within `model`, of the linear layers that an adapter of RL trains: `all`, or the `paper`'s list.
 
-        None on another model's backbone.
+        None on another model's backbone, and in a policy that is an adapter itself.
         """
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The weights that training changes, by name; several models on one network train different ones."""
+        return ((name, weight) for name, weight in self.named_parameters() if weight.requires_grad)
 
 
 class ValueModel(Trainable):
@@ -112,18 +85,41 @@ class Policy(Trainable):
     @classmethod
     @abstractmethod
     def start(
-        cls, settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, *, seed: int, **reading: Any
+        cls,
+        settings: Mapping[str, Any],
+        texts: Sequence[str],
+        *,
+        tokenizer: Mapping[str, Any],
+        seed: int,
+        **reading: Any,
     ) -> Self:
-        """The model that fine-tuning starts from, as `conf/model` describes it; `reading` as in `load`."""
+        """The model that fine-tuning starts from, as `conf/model` describes it; `reading` as in `load`.
+
+        `tokenizer` holds the `path` of a tokenizer (None: the model's own) and the `vocab_size` of one that is trained
+        on `texts` for a model from scratch.
+        """
 
     @classmethod
     @abstractmethod
     def load(cls, folder: Path | str, *, dropout: float, **reading: Any) -> Self:
         """The policy in a folder, in eval mode with the given dropout rate.
 
-        `reading`: `features` (image features by problem, or None), `max_input_tokens` and `newline` (the rule from ids
-        to text). Raises AresError where the folder holds no such policy.
+        `reading`: `features` (image features by problem, or None), `max_input_tokens`, `newline` (the rule from ids
+        to text) and `checkpointing` (activations are recomputed in the backward pass). Raises AresError where the
+        folder holds no such policy.
         """
+
+    @classmethod
+    def check_prompts(
+        cls,
+        settings: Mapping[str, Any],
+        texts: Sequence[str],
+        examples: Sequence[Example],
+        *,
+        tokenizer: Mapping[str, Any],
+        max_input_tokens: int,
+    ) -> None:
+        """Raises AresError for a prompt that `encode` would refuse; arguments as in `start`."""
 
     @classmethod
     @abstractmethod
@@ -141,6 +137,18 @@ class Policy(Trainable):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Writes a folder that `load` opens, with dropout 0."""
+
+    @abstractmethod
+    def sibling(self, folder: Path) -> "Policy":
+        """The policy in another folder, frozen, on this one's device; it may share this one's network."""
+
+    @abstractmethod
+    def adapt(self, *, r: int, alpha: int, dropout: float, targets: str, seed: int) -> None:
+        """Puts a fresh adapter for answers on the policy, in place, drawn from `seed`; only the adapter is trained."""
+
+    @abstractmethod
+    def save_adapter(self, folder: Path) -> None:
+        """Writes the adapter that `adapt` added: `adapter_config.json` and `adapter_model.safetensors`."""
 
     @abstractmethod
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:
@@ -204,16 +212,9 @@ class Policy(Trainable):
         `states` (B, T, D), `responses` (B, T) int64, `mask` (B, T). Both (B, T) float32, nats, 0 on padding. The
         log-probabilities are differentiable, the entropy is not.
         """
-        real = mask.bool()
-        # The (tokens, V) logits are by far the largest tensor here: none are computed for padding.
-        logits = at_least_float32(self.logits(states[real]))
-        zeros = torch.zeros(responses.shape, dtype=logits.dtype, device=states.device)
-        logprobs = zeros.masked_scatter(real, -F.cross_entropy(logits, responses[real], reduction="none"))
-        if not entropy:
-            return logprobs, zeros
-        known = logits.detach()
-        spread = known.logsumexp(-1) - (known.softmax(-1) * known).sum(-1)
-        return logprobs, zeros.masked_scatter(real, spread)
+        return logprobs_of(
+            self.logits, states, responses, mask, vocabulary=len(self.tokenizer), entropy=entropy
+        )
 
     def token_logprobs(self, inputs: Inputs, responses: Tensor, mask: Tensor) -> Tensor:
         """`logprobs` (B, T) of responses to prompts, in one forward pass."""
@@ -230,8 +231,3 @@ class Policy(Trainable):
         finally:
             for module, training in modes:
                 module.training = training
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """`x` in float32 or, where it already is, float64: the least that probabilities and values need."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from ares.models.policy import Trainable
+
 # A model, and the factor on its learning rate by step.
-Part = tuple[nn.Module, Callable[[int], float]]
+Part = tuple[Trainable, Callable[[int], float]]
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two optimizer groups of the trainable parameters: with `weight_decay`, and norms and biases without.
+def parameter_groups(model: Trainable, weight_decay: float) -> list[dict[str, Any]]:
+    """Two optimizer groups of the weights that are trained: with `weight_decay`, and norms and biases without.
 
     Every parameter with "bias" in its name counts as a bias. A parameter that two modules share occurs once.
     """
@@ -23,9 +25,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     }
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            (plain if id(parameter) in norms or "bias" in name else decayed).append(parameter)
+    for name, parameter in model.trained():
+        (plain if id(parameter) in norms or "bias" in name else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 

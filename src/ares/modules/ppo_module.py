@@ -1,10 +1,7 @@
 """The LightningModule of RL: value warm-up epochs, then epochs of the clipped objective, over a fixed buffer.
 
-Metrics, means over an optimizer batch's tokens on all ranks (prefix `train/`): loss, policy_loss, value_loss;
-clip_fraction, approx_kl and ratio_mean (policy against rollout policy); kl_k1, kl_k3 (against the reference, nats per
-token); entropy (nats per token); policy_grad_norm, value_grad_norm (before clipping); lr (the policy's);
-tokens_per_second. At the start of an epoch of the policy: explained_variance (of Monte-Carlo returns, training rows;
-`heldout/` for questions that are not trained on). Once: RolloutBuffer.metrics. All of them: docs/metrics.md.
+It logs means over an optimizer batch's tokens on all ranks (prefix `train/`) and, at the start of an epoch of the policy,
+the explained variance of Monte-Carlo returns (also `heldout/`); docs/metrics.md explains each.
 """
 
 import math
@@ -20,6 +17,7 @@ from torch import Tensor, nn
 from ares.config.schema import RlConfig
 from ares.datamodules.rollouts import MicroBatch, RolloutData
 from ares.models.policy import Policy, Trainable, ValueModel
+from ares.modules.checkpoints import leave_out_frozen
 from ares.modules.checks import check_first_ratio, require_finite
 from ares.modules.optimizer import Part, lr_lambda, scheduled_adamw
 from ares.modules.sharding import full, is_sharded, shard_model
@@ -51,6 +49,7 @@ class PPOModule(pl.LightningModule):
         self.advantages = self.returns = torch.zeros_like(self.rewards)
         self.old_values: Tensor | None = None
         self.stopped = self.sharded = False
+        self.strict_loading = False  # frozen weights are in no checkpoint
         self.metrics: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
         self._steps: list[dict[str, float]] = []
@@ -127,7 +126,7 @@ class PPOModule(pl.LightningModule):
         self._add({"value_loss": value_loss})
         if isinstance(self.trainer.strategy, DDPStrategy):
             # DistributedDataParallel waits for a gradient of every parameter; these are dropped before the step.
-            value_loss = value_loss + sum(0.0 * p.sum() for p in self.policy.parameters() if p.requires_grad)
+            value_loss = value_loss + sum(0.0 * weight.sum() for _, weight in self.policy.trained())
         return self.rl.vf_coef * value_loss
 
     def _policy_step(self, batch: MicroBatch, batch_index: int) -> Tensor:
@@ -135,10 +134,8 @@ class PPOModule(pl.LightningModule):
         states = self.policy.states(batch["inputs"], batch["response_ids"])
         logprobs, entropy = self.policy.logprobs(states, batch["response_ids"], mask, entropy=True)
         step = batch_index // self.trainer.accumulate_grad_batches
-        if (self.current_epoch, step) == (self.warmup_epochs, 0) and self.trainer.precision in (
-            "32-true",
-            "64-true",
-        ):
+        exact = self.trainer.precision in ("32-true", "64-true")
+        if exact and (self.current_epoch, step) == (self.warmup_epochs, 0):
             check_first_ratio(logprobs, batch["old_logprobs"], mask)
         old_values = values = self._rows_of(self.old_values, batch)
         if self.value is not None:
@@ -197,15 +194,17 @@ class PPOModule(pl.LightningModule):
         if self.warming_up:
             _drop_gradients(self.policy)
         elif self.rl.target_kl is not None and metrics["approx_kl"] > self.rl.target_kl:
-            _drop_gradients(self)
+            for model in self.models:
+                _drop_gradients(model)
             self.stopped = self.trainer.should_stop = True
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Clips policy and value gradients, each by its own norm; refuses one that is not finite."""
         limit = math.inf if self.rl.gradient_clip is None else self.rl.gradient_clip
         for name, model in (("policy", self.policy), ("value", self.value)):
-            if model is not None and any(p.grad is not None for p in model.parameters()):
-                norm = float(full(nn.utils.clip_grad_norm_(model.parameters(), limit)))
+            weights = [] if model is None else [weight for _, weight in model.trained()]
+            if any(weight.grad is not None for weight in weights):
+                norm = float(full(nn.utils.clip_grad_norm_(weights, limit)))
                 require_finite(f"{name}'s gradient", norm, self)
                 self._log({f"{name}_grad_norm": norm})
                 self._steps[-1][f"{name}_grad_norm"] = norm
@@ -215,7 +214,8 @@ class PPOModule(pl.LightningModule):
             self.log(TRAIN + name, value, prog_bar=name in ("policy_loss", "kl_k3"), batch_size=1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Saves state that is in neither the weights nor the optimizer."""
+        """Saves state that is in neither the weights nor the optimizer; leaves frozen weights out."""
+        leave_out_frozen(self, checkpoint)
         kept = None if self.rl.recompute or self.old_values is None else self.old_values.cpu()
         checkpoint["ppo"] = {"metrics": self.metrics, "stopped": self.stopped, "old_values": kept}
 
@@ -244,7 +244,7 @@ class PPOModule(pl.LightningModule):
         return scheduled_adamw(parts, lr=rl.lr, weight_decay=rl.weight_decay, eps=rl.adam_eps)
 
 
-def _drop_gradients(model: nn.Module) -> None:
+def _drop_gradients(model: Trainable) -> None:
     # AdamW skips a parameter without a gradient: no step, no decay, no moments.
-    for parameter in model.parameters():
-        parameter.grad = None
+    for _, weight in model.trained():
+        weight.grad = None

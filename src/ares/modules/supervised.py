@@ -13,6 +13,7 @@ from ares.config.schema import FitConfig
 from ares.datamodules.supervised import SupervisedBatch, SupervisedData
 from ares.models.policy import Policy
 from ares.modules.batching import print_batches
+from ares.modules.checkpoints import leave_out_frozen
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
 from ares.ranks import gather
 
@@ -31,6 +32,11 @@ class SupervisedModule(pl.LightningModule):
         self.total_steps, self.score, self.metric, self.seed = total_steps, score, metric, seed
         self.references: list[str] = []
         self.hypotheses: list[str] = []
+        self.strict_loading = False  # frozen weights are in no checkpoint
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves frozen weights out."""
+        leave_out_frozen(self, checkpoint)
 
     def on_fit_start(self) -> None:
         """Turns dropout on: Lightning leaves a module that `from_pretrained` returned in eval mode."""
@@ -116,7 +122,7 @@ def _fit_and_take_best(
     trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
     if best.best_model_path:
         state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-        module.load_state_dict(state)
+        module.load_state_dict(state, strict=False)
 
 
 def _trainer(

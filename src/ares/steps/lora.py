@@ -43,7 +43,6 @@ def lora(config: Config, context: StepContext) -> StepResult:
     For a test split without answers it also writes `leaderboard.json`, in A-OKVQA's format.
     """
     from ares.datamodules.problems import AnswerData
-    from ares.models.adapters import add_adapter, save_adapter
 
     problems, splits = load_problems(config, context)
     own = {
@@ -52,7 +51,7 @@ def lora(config: Config, context: StepContext) -> StepResult:
     }
     policy = policy_of(config, context, context.inputs["policy"])
     block = config.lora
-    add_adapter(policy, r=block.r, alpha=block.alpha, dropout=block.dropout, targets=block.targets)
+    policy.adapt(r=block.r, alpha=block.alpha, dropout=block.dropout, targets=block.targets, seed=config.seed)
     data = AnswerData(problems, splits, policy, rationales=own, **data_arguments(config, block))
     metrics = fit_data(config, context, block, data, score=answer_accuracy, metric="val/accuracy")
     withheld = bool(splits["test"]) and all(problems[pid].answer is None for pid in splits["test"])
@@ -68,7 +67,7 @@ def lora(config: Config, context: StepContext) -> StepResult:
     metrics["accuracy"] = 100 * sum(row.correct for row in known) / max(1, len(known))
     files = {"adapter": context.folder / "adapter", "predictions": context.folder / "predictions.jsonl"}
     with atomic_folder(files["adapter"]) as folder:
-        save_adapter(policy, folder)
+        policy.save_adapter(folder)
     write_predictions(files["predictions"], scored)
     if withheld:
         files["leaderboard"] = context.folder / "leaderboard.json"

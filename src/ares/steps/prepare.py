@@ -70,7 +70,10 @@ def prepare(config: Config, context: StepContext) -> StepResult:
 
 def prepare_alone(config: Config) -> list[str]:
     """Runs `stage=prepare` on one device, whatever the strategy; returns one line for each result."""
+    from ares.steps.common.prompts import check_prompts  # which reads the problems through this module
+
     found = prepared(config, make=True)
+    check_prompts(config, found)
     problems, splits = read_problems(config.data, found["data"])
     images = {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
     captions = sum(bool(problem.caption) for problem in problems.values())

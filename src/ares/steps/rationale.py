@@ -1,11 +1,11 @@
 """rationale: fine-tunes a language model on the gold rationales; the result is the policy that RL improves."""
 
-from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ares.config.schema import Config, FitConfig
 from ares.evaluation.rationales import rouge_l
-from ares.ranks import barrier, is_first
+from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.fitting import data_arguments, fit_data
 from ares.steps.common.inputs import (
@@ -15,14 +15,12 @@ from ares.steps.common.inputs import (
     model_settings,
     policy_class,
     reading_of,
+    texts_of,
 )
+from ares.steps.common.prompts import check_prompts
 from ares.storage.files import atomic_folder
-from ares.text.prompts import LETTERS, answer_sentence
-from ares.types import Example
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from ares.datamodules.problems import ProblemData
 
 
@@ -37,6 +35,7 @@ SPEC = StepSpec(
     runs_on="device",
     place="start",
     shared=True,
+    check=check_prompts,
 )
 
 
@@ -46,10 +45,10 @@ def rationale(config: Config, context: StepContext) -> StepResult:
 
     problems, splits = load_problems(config, context)
     train = examples_of(problems, splits["train"], "QCM-E", config)
-    tokenizer = _tokenizer(config, context, train)
     policy = policy_class(config).start(
         model_settings(config),
-        tokenizer,
+        texts_of(train),
+        tokenizer=asdict(config.tokenizer),
         seed=config.seed,
         dropout=config.rationale.dropout,
         **reading_of(config, context),
@@ -68,22 +67,3 @@ def fine_tune(config: Config, context: StepContext, fit: FitConfig, data: "Probl
     with atomic_folder(folder) as temporary:
         data.policy.save(temporary)
     return StepResult({"policy": folder}, metrics)
-
-
-def _tokenizer(
-    config: Config, context: StepContext, train: Mapping[str, Example]
-) -> "PreTrainedTokenizerBase":
-    from ares.text.tokenizers import load_tokenizer, train_tokenizer
-
-    source = config.tokenizer.path or config.model.init
-    if source:
-        return load_tokenizer(source)
-    texts = [text for example in train.values() for text in (example.prompt, example.target)]
-    # And the words of answers: the tokenizer is trained once, for all steps.
-    texts += [f"Answer: {answer_sentence(letter)}" for letter in LETTERS]
-    folder = context.folder / "tokenizer"
-    trained = (
-        train_tokenizer(texts, vocab_size=config.tokenizer.vocab_size, path=folder) if is_first() else None
-    )
-    barrier()
-    return trained or load_tokenizer(folder)

@@ -71,18 +71,18 @@ def _sampled(
 ) -> Iterator[tuple[int, list[Rollout]]]:
     """The rows of each part, part by part."""
     policy = policy_of(config, context, context.inputs["policy"])
-    reference = _reference(config, context)
+    reference = _reference(config, context, policy)
     with engine_of(config, context, policy, batch_size=config.rl.generation_batch) as engine:
         for number, examples in tqdm(parts.items(), desc=context.key, dynamic_ncols=True):
             seed = part_seed(config.seed, context.round, number)
             yield number, _part(config.rl, seed, examples, engine, policy, reference)
 
 
-def _reference(config: Config, context: StepContext) -> "Policy | None":
+def _reference(config: Config, context: StepContext, policy: "Policy") -> "Policy | None":
     """The reference policy, None if it is the sampling policy itself."""
     is_own = context.inputs["initial"].resolve() == context.inputs["policy"].resolve()
     if config.rl.reference == "initial" and not is_own:
-        return policy_of(config, context, context.inputs["initial"])
+        return policy.sibling(context.inputs["initial"])
     return None
 
 
@@ -106,7 +106,7 @@ def _part(
     policy: "Policy",
     reference: "Policy | None",
 ) -> list[Rollout]:
-    from ares.models.policy import Sampling
+    from ares.models.inputs import Sampling
 
     samples = engine.sample(
         examples,

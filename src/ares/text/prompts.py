@@ -48,16 +48,17 @@ def build_example(
         raise AresError(f"Unknown prompt format {prompt_format!r}: write one of {', '.join(PROMPT_FORMATS)}.")
     if newline not in NEWLINES:
         raise AresError(f"text.newline is {newline!r}: write one of {', '.join(NEWLINES)}.")
-    question = _question(problem, use_caption)
+    question, given = _question(problem, use_caption), ""
     if prompt_format == "QCMG-A":
         if rationale is None:
             raise AresError(
                 f"QCMG-A needs a rationale for problem {problem.pid}: generate rationales of its split first."
             )
-        question += f"{rationale}\n"
+        given = f"{rationale}\n"
     cue = "Answer:" if prompt_format.endswith("-A") else SOLUTION
-    prompt, target = question + cue, _target(problem, prompt_format, newline)
-    return Example(_tidy(prompt, newline), _tidy(target, newline), problem.pid, problem.image)
+    prompt, target = question + given + cue, _target(problem, prompt_format, newline)
+    texts = _tidy(prompt, newline), _tidy(target, newline)
+    return Example(*texts, problem.pid, problem.images, question.rstrip(), rationale if given else None)
 
 
 def build_examples(

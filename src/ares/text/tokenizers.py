@@ -14,18 +14,17 @@ SPACE = "▁"
 ALPHABET = string.digits + string.ascii_letters + string.punctuation + "\n" + SPACE
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int, path: Path) -> PreTrainedTokenizerFast:
-    """Trains a tokenizer with T5's conventions, saves it in the folder `path` and returns it.
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> PreTrainedTokenizerFast:
+    """Trains a tokenizer with T5's conventions.
 
     Byte-pair encoding of words with the space before them, so that frequent words become one token, and so does
     the letter of a choice, as in "(B)"; digits and other punctuation marks are always tokens of their own. `</s>`
     (1) is appended to every encoded text, padding is 0, characters neither in ASCII nor in `texts` become `<unk>` (2).
-    Decoding returns every other text exactly, white space included. The same texts give the same files.
+    Decoding returns every other text exactly, white space included. The same texts give the same tokenizer.
 
     Args:
         texts: iterated over once.
         vocab_size: an upper bound; short texts give fewer entries.
-        path: created if missing; `AutoTokenizer.from_pretrained` opens it, also among the files of a model.
 
     Raises:
         AresError: `vocab_size` is too small for the special tokens and the characters.
@@ -47,11 +46,9 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, path: Path) -> Pre
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {EOS}", pair=f"$A {EOS} $B {EOS}", special_tokens=[(EOS, tokenizer.token_to_id(EOS))]
     )
-    fast = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNKNOWN, padding_side="right"
     )
-    fast.save_pretrained(path)
-    return fast
 
 
 def _untrained() -> Tokenizer:

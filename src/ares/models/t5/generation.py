@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from ares.models.policy import Sampling
+from ares.models.inputs import Sampling
 
 # Finished rows are removed from a batch once they are this share of it.
 _COMPACT_AT = 0.25

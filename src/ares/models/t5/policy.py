@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.models.t5.modeling_t5 import T5Block
 
-from ares.models.policy import ModelSize, Policy, Sampling, ValueModel
+from ares.models.adapters import add_adapter, save_adapter
+from ares.models.inputs import Sampling
+from ares.models.policy import ModelSize, Policy, ValueModel
 from ares.models.t5.generation import generate, most_likely, sampler
 from ares.models.t5.loading import build_model, load_model, load_value_model, save_model, value_from_model
 from ares.models.t5.lora import lora_targets
@@ -20,7 +22,7 @@ from ares.models.t5.names import checkpoint_patch_dim
 from ares.models.t5.size import t5_size
 from ares.models.t5.value import T5SharedValue, T5Value
 from ares.rl.masked import pad_right
-from ares.text.tokenizers import load_tokenizer
+from ares.text.tokenizers import load_tokenizer, train_tokenizer
 from ares.types import Example
 
 
@@ -93,23 +95,31 @@ class T5Policy(Policy):
         features: Features | None = None,
         max_input_tokens: int = 512,
         newline: str = "space",
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.tokenizer, self.features = model, tokenizer, features
         self.max_input_tokens, self.newline = max_input_tokens, newline
+        if checkpointing:
+            model.activation_checkpointing_enable()
 
     @classmethod
     def start(
         cls,
         settings: Mapping[str, Any],
-        tokenizer: PreTrainedTokenizerBase,
+        texts: Sequence[str],
         *,
+        tokenizer: Mapping[str, Any],
         seed: int,
         dropout: float = 0.0,
         features: Features | None = None,
         **reading: Any,
     ) -> Self:
         """The checkpoint in `settings["init"]` or, without one, a model of the given sizes drawn from `seed`."""
+        source = tokenizer["path"] or settings["init"]
+        known = (
+            load_tokenizer(source) if source else train_tokenizer(texts, vocab_size=tokenizer["vocab_size"])
+        )
         sizes = {key: value for key, value in settings.items() if key not in ("name", "_target_", "init")}
         seen = features is not None
         if settings["init"]:
@@ -117,7 +127,7 @@ class T5Policy(Policy):
         else:
             patches, dim = features.shape if features is not None else (1, 8)
             model = build_model(
-                tokenizer,
+                known,
                 patch_num=patches,
                 patch_dim=dim,
                 dropout=dropout,
@@ -125,7 +135,7 @@ class T5Policy(Policy):
                 features=seen,
                 **sizes,
             )
-        return cls(model, tokenizer, features=features, **reading)
+        return cls(model, known, features=features, **reading)
 
     @classmethod
     def load(
@@ -149,6 +159,21 @@ class T5Policy(Policy):
         """Writes an ordinary transformers folder: weights, configuration, tokenizer."""
         self.model.config.dropout_rate = 0.0
         save_model(self.model, self.tokenizer, folder)
+
+    def sibling(self, folder: Path) -> Policy:
+        """The policy in another folder, on a network of its own."""
+        reading = {"max_input_tokens": self.max_input_tokens, "newline": self.newline}
+        return self.load(folder, dropout=0.0, features=self.features, **reading).to(self.device)
+
+    def adapt(self, *, r: int, alpha: int, dropout: float, targets: str, seed: int) -> None:
+        """Wraps the network in a fresh adapter; only the adapter is trained."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            add_adapter(self, r=r, alpha=alpha, dropout=dropout, targets=targets)
+
+    def save_adapter(self, folder: Path) -> None:
+        """Writes the adapter in PEFT's format."""
+        save_adapter(self, folder)
 
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:
         """A value model that predicts 0: on a copy of this policy's body, or on the body itself (`shared`)."""

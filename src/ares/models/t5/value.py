@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5Block
 
 from ares.models.heads import SharedBackboneValue, values_of_states
-from ares.models.policy import Inputs, ValueModel
+from ares.models.inputs import Inputs
+from ares.models.policy import ValueModel
 from ares.models.t5.loading import value_from_model
 from ares.models.t5.lora import lora_targets
 from ares.models.t5.model import T5ForMultimodalValue, response_states

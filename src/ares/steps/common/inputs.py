@@ -14,7 +14,7 @@ from ares.ranks import is_first
 from ares.steps.common.contract import StepContext
 from ares.steps.prepare import read_problems, source_hash
 from ares.storage.files import hash_of
-from ares.text.prompts import build_examples
+from ares.text.prompts import LETTERS, answer_sentence, build_examples
 from ares.types import AresError, Example, Problem
 from ares.vision.features import FeatureStore
 
@@ -58,6 +58,12 @@ def examples_of(
     return build_examples(problems, pids, prompt_format, rationales=rationales, **text_of(config))
 
 
+def texts_of(train: Mapping[str, Example]) -> list[str]:
+    """The texts that a new tokenizer is trained on, once for all steps: training examples, and the words of answers."""
+    texts = [text for example in train.values() for text in (example.prompt, example.target)]
+    return texts + [f"Answer: {answer_sentence(letter)}" for letter in LETTERS]
+
+
 def text_of(config: Config) -> dict[str, Any]:
     """The settings of `build_example`."""
     return {"use_caption": config.text.use_caption, "newline": config.text.newline}
@@ -80,12 +86,13 @@ def policy_of(config: Config, context: StepContext, folder: Path, *, dropout: fl
 
 
 def reading_of(config: Config, context: StepContext) -> dict[str, Any]:
-    """A policy's settings for its inputs and texts: image features, the longest prompt, the newline rule."""
+    """A policy's settings for inputs, texts and memory: image features, the longest prompt, the newline rule."""
     features = context.inputs.get("features")
     return {
         "features": FeatureStore(features) if features else None,
         "max_input_tokens": config.text.max_input_tokens,
         "newline": config.text.newline,
+        "checkpointing": config.trainer.activation_checkpointing,
     }
 
 

@@ -1,0 +1,39 @@
+"""What a policy is given: encoded prompts, and the filters of sampling."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import torch
+
+
+class Inputs(Protocol):
+    """Encoded prompts with their images, opaque outside the policy that made them."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """The number of tokens of each prompt."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def select(self, rows: Sequence[int]) -> Self:
+        """The prompts of the given rows, in their order."""
+        ...
+
+    def repeat(self, k: int) -> Self:
+        """Each prompt k times in succession."""
+        ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same prompts on a device."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Filters of sampling; the defaults sample from the policy itself."""
+
+    top_k: int = 0
+    top_p: float = 1.0
+    temperature: float = 1.0

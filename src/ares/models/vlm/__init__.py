@@ -1,0 +1,1 @@
+"""Vision-language models of any family that transformers opens, as policies."""

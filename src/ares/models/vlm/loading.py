@@ -1,0 +1,198 @@
+"""Opens and writes the folders of vision-language policies.
+
+`policy/` holds a LoRA adapter and names its base or, after training of all weights, a complete model; in both cases the
+processor's files and `policy.json` (`VlmSettings`), so that later steps need nothing from conf/model.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from ares.models.vlm.families import (
+    PROJECTORS,
+    TOWERS,
+    UNQUANTIZED,
+    parts_of,
+)
+from ares.models.vlm.messages import Prompts
+from ares.models.vlm.processors import model_type_of, open_processor, reader_of
+from ares.models.vlm.reader import VlmReader
+from ares.models.vlm.tiny import build_tiny
+from ares.models.weights import opening
+from ares.storage.files import hash_of, read_json, sha256_file, write_json
+from ares.types import AresError
+
+_FILE = "policy.json"
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """The adapter of a policy: rank (0: all weights are trained), scale, layers, and whether vision is trained, too.
+
+    `targets` is a regular expression of module names, None for the linear layers of the language model.
+    """
+
+    r: int
+    alpha: int
+    targets: str | None
+    vision: bool
+
+
+@dataclass(frozen=True)
+class VlmSettings:
+    """What a policy's folder records besides weights: `base` (a folder or hub id; None: the folder itself) and reading."""
+
+    base: str | None
+    fingerprint: str | None
+    dtype: str
+    quantization: str
+    max_pixels: int | None
+    prompts: Prompts
+    lora: LoraSettings
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """The settings that conf/model describes."""
+        base = settings["init"]
+        return cls(
+            base=base,
+            fingerprint=fingerprint(base) if base else None,
+            dtype=settings["dtype"],
+            quantization=settings["quantization"],
+            max_pixels=settings["max_pixels"],
+            prompts=Prompts.of(settings["prompts"]),
+            lora=LoraSettings(**settings["lora"]),
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The settings in a policy's folder. Raises AresError where it has none, or its base is another one by now."""
+        if not (folder / _FILE).is_file():
+            raise AresError(
+                f"{folder} holds no policy of a vision-language model (there is no {_FILE}); to start from a "
+                "pretrained model, set model.init to its folder or hub id and begin with stage=rationale."
+            )
+        found = read_json(folder / _FILE)
+        prompts, lora = Prompts(**found.pop("prompts")), LoraSettings(**found.pop("lora"))
+        settings = cls(**found, prompts=prompts, lora=lora)
+        if settings.base and fingerprint(settings.base) != settings.fingerprint:
+            raise AresError(
+                f"{settings.base} is not the model that the adapter in {folder} was trained on: its files have "
+                "changed; put them back, or train afresh."
+            )
+        return settings
+
+    def write(self, folder: Path) -> None:
+        """Writes `policy.json`."""
+        write_json(folder / _FILE, asdict(self))
+
+    def complete(self) -> Self:
+        """The settings of a folder that holds all weights."""
+        return replace(self, base=None, fingerprint=None, quantization="none")
+
+
+def fingerprint(base: str) -> str:
+    """A hash of a model's configuration and of the names and sizes of its weight files, or the hub's commit."""
+    folder = Path(base)
+    if not folder.is_dir():
+        with opening(f"model.init={base} cannot be opened", "give a folder, or the id of a model on the hub"):
+            return str(AutoConfig.from_pretrained(base)._commit_hash)
+    if not (folder / "config.json").is_file():
+        raise AresError(f"model.init={base} is a folder without a config.json; give the folder of a model.")
+    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    return hash_of(
+        [sha256_file(folder / "config.json"), [[file.name, file.stat().st_size] for file in weights]]
+    )
+
+
+def open_network(path: str | Path, settings: VlmSettings, *, dropout: float = 0.0) -> nn.Module:
+    """The network of a folder or hub id, in eval mode; `dropout` of the language model's attention.
+
+    Raises AresError for files that are no vision-language model, and for nf4 without bitsandbytes.
+    """
+    arguments: dict[str, Any] = {
+        "dtype": "auto" if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    }
+    if settings.quantization == "nf4":
+        arguments["quantization_config"] = _nf4(arguments["dtype"])
+    remedy = "give the folder or hub id of a vision-language model (AutoModelForImageTextToText)"
+    with opening(f"{path} cannot be opened", remedy), warnings.catch_warnings():
+        config = AutoConfig.from_pretrained(path)
+        config.get_text_config().attention_dropout = dropout
+        return AutoModelForImageTextToText.from_pretrained(path, config=config, **arguments).eval()
+
+
+def _nf4(dtype: torch.dtype | str) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        raise AresError(
+            "model.quantization=nf4 needs bitsandbytes: pip install 'ares[quantization]', or use "
+            "model.quantization=none."
+        ) from None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if dtype == "auto" else dtype,
+        llm_int8_skip_modules=UNQUANTIZED,
+    )
+
+
+def freeze(network: nn.Module, settings: LoraSettings) -> None:
+    """Freezes all weights of a network that an adapter trains; otherwise the vision tower, unless it is trained, too."""
+    network.requires_grad_(settings.r == 0)
+    if settings.r == 0 and not settings.vision:
+        for tower in parts_of(network, TOWERS):
+            tower.requires_grad_(False)
+
+
+def vision_weights(network: nn.Module) -> list[nn.Parameter]:
+    """The trainable weights that only a batch with an image uses."""
+    return [
+        parameter
+        for module in parts_of(network, (*TOWERS, *PROJECTORS))
+        for parameter in module.parameters()
+        if parameter.requires_grad
+    ]
+
+
+def start_network(
+    own: VlmSettings,
+    settings: Mapping[str, Any],
+    texts: Sequence[str],
+    tokenizer: Mapping[str, Any],
+    *,
+    seed: int,
+    dropout: float = 0.0,
+) -> tuple[Any, Any]:
+    """The network and the processor that conf/model describes: pretrained, or a small one drawn from `seed`."""
+    if own.base is None:
+        return build_tiny(settings, texts, vocab_size=tokenizer["vocab_size"], seed=seed)
+    own_dropout = 0.0 if own.lora.r else dropout
+    return open_network(own.base, own, dropout=own_dropout), open_processor(tokenizer["path"] or own.base)
+
+
+def start_reader(
+    settings: Mapping[str, Any],
+    texts: Sequence[str],
+    tokenizer: Mapping[str, Any],
+    *,
+    max_input_tokens: int,
+) -> VlmReader:
+    """The reader of the model that conf/model describes, without the weights of a pretrained one."""
+    own = VlmSettings.of(settings)
+    if own.base is None:
+        network, processor = start_network(own, settings, texts, tokenizer, seed=0)
+        model_type = network.config.model_type
+    else:
+        processor, model_type = open_processor(tokenizer["path"] or own.base), model_type_of(own.base)
+    return reader_of(processor, model_type, own, max_input_tokens=max_input_tokens)

@@ -1,0 +1,222 @@
+"""Prompts and images as a vision-language model reads them: the chat template, the processor, and batches.
+
+Each example is processed alone, and a batch is put together from the results: families lay out images in different
+ways (a row per prompt, per tile, per patch), but all of them agree when samples are concatenated.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from ares.models.chat import Chat
+from ares.models.vlm.messages import Message, Prompts, messages_of, target_of
+from ares.rl.masked import pad_right
+from ares.types import AresError, Example
+from ares.vision.images import open_image
+
+# One entry per token of the prompt; all other tensors of a processor are images'.
+TOKEN_KEYS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+_CACHE_BYTES = 2**30  # of processed images, in one process
+
+
+class VlmInputs:
+    """Prompts as token ids, with their images, which are read again when a batch needs them and no cache holds them."""
+
+    # No dataclass: Lightning would look into it for tensors to convert.
+    def __init__(
+        self, reader: "VlmReader", samples: Sequence["Sample"], device: torch.device | str = "cpu"
+    ) -> None:
+        self.reader, self.samples, self.device = reader, samples, device
+
+    @property
+    def ids(self) -> list[list[int]]:
+        """The token ids of each prompt."""
+        return [sample.tokens["input_ids"] for sample in self.samples]
+
+    @property
+    def lengths(self) -> list[int]:
+        """The number of tokens of each prompt, those of images included."""
+        return [len(ids) for ids in self.ids]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def select(self, rows: Sequence[int]) -> "VlmInputs":
+        """The prompts of the given rows, in their order."""
+        return VlmInputs(self.reader, [self.samples[row] for row in rows], self.device)
+
+    def repeat(self, k: int) -> "VlmInputs":
+        """Each prompt k times in succession."""
+        return self.select([row for row in range(len(self)) for _ in range(k)])
+
+    def to(self, device: torch.device | str) -> "VlmInputs":
+        """The same prompts on a device."""
+        return VlmInputs(self.reader, self.samples, device)
+
+    def prompts(self) -> dict[str, Tensor]:
+        """A batch to continue: prompts padded on the left, (B, S) per token key, and the images' tensors."""
+        longest = max(self.lengths)
+        tokens = {
+            key: torch.tensor([[0] * (longest - len(row)) + row for row in rows])
+            for key, rows in self._token_rows(self.samples).items()
+        }
+        return self._batch(tokens)
+
+    def followed_by(self, responses: Tensor) -> dict[str, Tensor]:
+        """A batch of prompts, each followed by its row of `responses` (B, T) int64, padded on the right: (B, S + T)."""
+        rows = self._token_rows(self.samples)
+        ids = responses.tolist()
+        rows["input_ids"] = [a + b for a, b in zip(rows["input_ids"], ids, strict=True)]
+        for key in rows.keys() - {"input_ids"}:
+            filler = {"attention_mask": 1, "token_type_ids": self.reader.response_type}.get(key, 0)
+            rows[key] = [row + [filler] * responses.shape[1] for row in rows[key]]
+        return self._batch({key: pad_right(row, 0) for key, row in rows.items()})
+
+    def _token_rows(self, samples: Sequence["Sample"]) -> dict[str, list[list[int]]]:
+        keys = [key for key in TOKEN_KEYS if key in samples[0].tokens]
+        return {key: [sample.tokens[key] for sample in samples] for key in keys}
+
+    def _batch(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
+        images = concatenated([self.reader.images_of(sample) for sample in self.samples])
+        return {key: tensor.to(self.device) for key, tensor in {**tokens, **images}.items()}
+
+
+class Sample:
+    """An example with the token ids of its prompt (`tokens`, a list per key) and, if cached, its images' tensors."""
+
+    def __init__(self, example: Example, tokens: dict[str, list[int]]) -> None:
+        self.example, self.tokens = example, tokens
+        self.images: dict[str, Tensor] | None = None
+
+
+def concatenated(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors of several samples as one batch, by key: other dimensions than the first are padded with zeros."""
+    found = {}
+    for key in dict.fromkeys(key for row in rows for key in row):
+        parts = [row[key] for row in rows if key in row]
+        shape = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+        padded = []
+        for part in parts:
+            missing = [(0, most - size) for most, size in zip(shape, part.shape[1:], strict=True)]
+            padded.append(F.pad(part, [n for pair in reversed(missing) for n in pair]))
+        found[key] = torch.cat(padded)
+    return found
+
+
+class VlmReader:
+    """A processor (tokenizer, chat template, image processor) with the prompts and limits of a policy."""
+
+    def __init__(
+        self,
+        processor: Any,
+        *,
+        prompts: Prompts,
+        response_type: int,
+        needs_image: bool,
+        max_pixels: int | None,
+        max_input_tokens: int,
+    ) -> None:
+        self.processor, self.prompts = processor, prompts
+        self.response_type, self.needs_image = response_type, needs_image
+        self.max_pixels, self.max_input_tokens = max_pixels, max_input_tokens
+        self._cached = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "VlmReader":
+        return self  # holds no weights, and its cache is for all copies of a policy
+
+    @property
+    def tokenizer(self) -> Any:
+        """The processor's tokenizer; its EOS is what ends a turn of the chat."""
+        return self.processor.tokenizer
+
+    @property
+    def special_tokens(self) -> list[str]:
+        """The tokens that texts of the data must not produce."""
+        return list(self.tokenizer.all_special_tokens)
+
+    def messages(self, example: Example) -> list[Message]:
+        """The example's prompt as chat messages."""
+        images = len(example.images) or int(self.needs_image)
+        return messages_of(example, self.prompts, self.special_tokens, images=images)
+
+    def chat(self, example: Example) -> Chat:
+        """The example's prompt as a server takes it."""
+        messages = self.messages(example)
+        ids = self._processed(example)[0]["input_ids"]
+        return Chat(messages, self.pictures(example), ids, add_special_tokens=self._formatted(messages)[1])
+
+    def encode(self, examples: Sequence[Example]) -> VlmInputs:
+        """The prompts of examples.
+
+        Raises AresError for a prompt that is too long (the answer's may be longer, by the rationale in it), and for an
+        image that cannot be read.
+        """
+        return VlmInputs(self, [self._sample(example) for example in examples])
+
+    def encode_targets(self, examples: Sequence[Example], *, max_tokens: int) -> list[list[int]]:
+        """The targets of examples as ids, cut to `max_tokens` with EOS as the last one."""
+        texts = [target_of(example, self.special_tokens) for example in examples]
+        if not texts:
+            return []
+        rows = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return [[*row[: max_tokens - 1], self.tokenizer.eos_token_id] for row in rows]
+
+    def images_of(self, sample: Sample) -> dict[str, Tensor]:
+        """The tensors of a sample's images; empty for a prompt without one."""
+        return self._processed(sample.example)[1] if sample.images is None else sample.images
+
+    def pictures(self, example: Example) -> list[Image.Image]:
+        """The images of an example, none larger than `max_pixels`."""
+        images = [limited(open_image(path), self.max_pixels) for path in example.images]
+        return images or ([Image.new("RGB", (64, 64), "white")] if self.needs_image else [])
+
+    def _sample(self, example: Example) -> Sample:
+        tokens, images = self._processed(example)
+        sample = Sample(example, tokens)
+        length = len(tokens["input_ids"])
+        if length > self.max_input_tokens and example.rationale is None:
+            raise AresError(
+                f"The prompt of problem {example.pid} has {length} tokens, {len(example.images)} images included, more "
+                f"than text.max_input_tokens={self.max_input_tokens}; raise it, or set a lower model.max_pixels."
+            )
+        size = sum(tensor.nbytes for tensor in images.values())
+        if self._cached + size <= _CACHE_BYTES:
+            sample.images = images
+            self._cached += size
+        return sample
+
+    def _processed(self, example: Example) -> tuple[dict[str, list[int]], dict[str, Tensor]]:
+        pictures = self.pictures(example)
+        text, add_special_tokens = self._formatted(self.messages(example))
+        found = self.processor(
+            text=[text],
+            images=[pictures] if pictures else None,
+            return_tensors="pt",
+            add_special_tokens=add_special_tokens,
+        )
+        tokens = {key: found[key][0].tolist() for key in TOKEN_KEYS if key in found}
+        images = {key: value for key, value in found.items() if key not in (*TOKEN_KEYS, "labels")}
+        return tokens, images
+
+    def _formatted(self, messages: list[Message]) -> tuple[str, bool]:
+        """The text of messages, and whether the tokenizer adds its special tokens to it."""
+        text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        # A template that writes BOS itself must not get a second one.
+        return text, self.tokenizer.bos_token is None or not text.startswith(self.tokenizer.bos_token)
+
+    def save(self, folder: Path) -> None:
+        """Writes the processor's files."""
+        self.processor.save_pretrained(folder)
+
+
+def limited(image: Image.Image, max_pixels: int | None) -> Image.Image:
+    """The image, made smaller in proportion if it has more than `max_pixels` pixels."""
+    if max_pixels is None or image.width * image.height <= max_pixels:
+        return image
+    scale = (max_pixels / (image.width * image.height)) ** 0.5
+    return image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))

@@ -1,0 +1,57 @@
+"""Forward passes of a vision-language network: generation, states before response tokens, recomputed activations."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from ares.models.adapters import AdapterSet
+from ares.models.vlm.loading import vision_weights
+
+
+def generate(
+    network: Any, tokenizer: PreTrainedTokenizerBase, batch: dict[str, Tensor], **how: Any
+) -> list[list[int]]:
+    """Responses to a batch of prompts that is padded on the left, each with its EOS if it was written.
+
+    `how` are fields of `GenerationConfig`; the configuration of the checkpoint (its penalties and filters) is not used.
+    """
+    eos = int(tokenizer.eos_token_id)
+    settings = GenerationConfig(
+        eos_token_id=eos,
+        pad_token_id=tokenizer.pad_token_id,
+        # A sampled image token would stand for an image that is not there.
+        suppress_tokens=sorted(set(tokenizer.all_special_ids) - {eos}),
+        **how,
+    )
+    written = network.generate(**batch, generation_config=settings)
+    rows = written[:, batch["input_ids"].shape[1] :].tolist()
+    return [row[: row.index(eos) + 1] if eos in row else row for row in rows]
+
+
+def response_states(network: Any, batch: dict[str, Tensor], prompts: Sequence[int], length: int) -> Tensor:
+    """The last hidden states (B, T, D) before each of `length` response tokens, which follow `prompts` tokens each.
+
+    `batch` is padded on the right. Without an image, trained weights of the vision side still get a gradient, of 0, so
+    that all ranks have one for the same weights.
+    """
+    hidden = network.model(**batch, use_cache=False).last_hidden_state
+    first = torch.tensor(prompts, device=hidden.device) - 1
+    index = first[:, None] + torch.arange(length, device=hidden.device)
+    states = hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))
+    if "pixel_values" in batch or not torch.is_grad_enabled():
+        return states
+    return states + sum(0.0 * weight.sum() for weight in vision_weights(network))
+
+
+def checkpoint_activations(network: Any, adapters: AdapterSet) -> None:
+    """Recomputes each layer in the backward pass, with the adapter that was in force in the forward pass."""
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), adapters.using(adapters.active)
+
+    arguments = {"use_reentrant": False, "context_fn": contexts}
+    network.activation_checkpointing_enable(activation_checkpointing_kwargs=arguments)

@@ -1,0 +1,125 @@
+"""The value model of a vision-language policy: an adapter and a head on the policy's base, or a copy of all weights."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ares.models.heads import SharedBackboneValue, value_head, values_of_states
+from ares.models.inputs import Inputs
+from ares.models.policy import ValueModel
+from ares.models.vlm.families import blocks_of
+from ares.models.weights import opening, read_weights
+from ares.types import AresError
+
+if TYPE_CHECKING:
+    from ares.models.vlm.policy import VlmPolicy
+
+VALUE = "value"
+_HEAD = "value_head.safetensors"
+
+
+class VlmValue(ValueModel):
+    """A head on the states of `backbone`, a policy's view of its network (adapter `value`) or a copy of it."""
+
+    def __init__(self, backbone: "VlmPolicy", head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+        self._backbone = (backbone,)  # on the policy's network no submodule: its weights are the policy's
+        if backbone.adapter is None:
+            self.copy = backbone
+
+    @property
+    def backbone(self) -> "VlmPolicy":
+        """The model whose states are valued."""
+        return self._backbone[0]
+
+    @property
+    def model(self) -> nn.Module:  # type: ignore[override]
+        """The network."""
+        return self.backbone.model
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The layers of a copy; none on the policy's network."""
+        return blocks_of(self.model) if self.backbone.adapter is None else []
+
+    def lora_targets(self, targets: str) -> list[str]:
+        """As the policy's."""
+        return self.backbone.lora_targets(targets)
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The adapter `value` or the copy, and the head."""
+        yield from self.backbone.trained()
+        yield from ((f"head.{name}", parameter) for name, parameter in self.head.named_parameters())
+
+    def values(self, inputs: Inputs, responses: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
+        """Values (B, T) from this model's own states."""
+        own = self.backbone.states(inputs, responses)  # type: ignore[arg-type]
+        return values_of_states(self.head, own, mask)
+
+    def save(self, folder: Path) -> None:
+        """Writes the policy folder of the backbone and the head."""
+        self.backbone.save(folder)
+        _save_head(self.head, folder)
+
+
+class VlmSharedValue(SharedBackboneValue):
+    """A value head on the states of the policy itself."""
+
+    def save(self, folder: Path) -> None:
+        """Writes the policy's folder and the head, as `VlmValue.save` does."""
+        self.policy.save(folder)
+        _save_head(self.head, folder)
+
+
+def new_value(policy: "VlmPolicy", *, seed: int, shared: bool) -> ValueModel:
+    """A value model that predicts 0; its adapter or copy begins as the policy's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = value_head(policy.model.config.get_text_config().hidden_size)
+    for parameter in head[-1].parameters():
+        nn.init.zeros_(parameter)
+    head.to(policy.device)
+    if shared:
+        return VlmSharedValue(policy, head)
+    if policy.adapter is None:
+        return VlmValue(policy.copied(), head)
+    policy.adapters.copy(policy.adapter, VALUE, seed=seed)
+    return VlmValue(_view(policy), head)
+
+
+def load_value(policy: "VlmPolicy", folder: Path, *, shared: bool) -> ValueModel:
+    """The value model in a folder; with `shared` its head on the policy's states. Raises AresError without a head."""
+    if not (folder / _HEAD).is_file():
+        raise AresError(
+            f"{folder} holds no value model (there is no {_HEAD}); give the folder that ppo wrote."
+        )
+    head = value_head(policy.model.config.get_text_config().hidden_size)
+    with opening(
+        f"The value head in {folder} does not fit the policy", "give the one trained with this base"
+    ):
+        head.load_state_dict(read_weights(folder / _HEAD))
+    head.to(policy.device)
+    if shared:
+        return VlmSharedValue(policy, head)
+    if policy.adapter is None:
+        return VlmValue(type(policy).load(folder, dropout=0.0).to(policy.device), head)
+    policy.adapters.load(VALUE, folder)
+    policy.model.to(policy.device)
+    return VlmValue(_view(policy), head)
+
+
+def _view(policy: "VlmPolicy") -> "VlmPolicy":
+    return type(policy)(
+        policy.adapters, policy.reader, policy.settings, adapter=VALUE, newline=policy.newline
+    )
+
+
+def _save_head(head: nn.Module, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
+    save_file(tensors, folder / _HEAD)
