@@ -24,7 +24,7 @@ _BATCH_SETTINGS = {
     "ppo": "rl.micro_batch_size",
     "generate": "generate.batch_size",
 }
-_SHOWN = ("torch", "transformers", "pytorch-lightning", "peft", "timm", "datasets")
+_SHOWN = ("torch", "transformers", "pytorch-lightning", "peft", "timm")
 
 
 def check_environment() -> Iterator[Finding]:

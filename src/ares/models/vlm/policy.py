@@ -103,31 +103,23 @@ class VlmPolicy(ChatPolicy):
 
     def sibling(self, folder: Path) -> Policy:
         """The policy in another folder, frozen; on this policy's network where both are adapters of one base."""
-        settings = VlmSettings.read(folder)
-        if not settings.lora.r or (settings.base, settings.quantization) != (
-            self.settings.base,
-            self.settings.quantization,
-        ):
-            other = type(self).load(
-                folder,
-                dropout=0.0,
-                newline=self.newline,
-                max_input_tokens=self.reader.max_input_tokens,
-            )
-            return other.to(self.device)
+        other, own = VlmSettings.read(folder), self.settings
+        if not self.adapter or (other.base, other.quantization) != (own.base, own.quantization):
+            limit = self.reader.max_input_tokens
+            policy = self.load(folder, dropout=0.0, newline=self.newline, max_input_tokens=limit)
+            return policy.to(self.device)
         self.adapters.load(REFERENCE, folder, trained=False)
+        return self.view(REFERENCE)
+
+    def view(self, adapter: str) -> "VlmPolicy":
+        """Another adapter of the same network as a policy."""
         self.model.to(self.device)
-        return type(self)(self.adapters, self.reader, settings, adapter=REFERENCE, newline=self.newline)
+        return VlmPolicy(self.adapters, self.reader, self.settings, adapter=adapter, newline=self.newline)
 
     @classmethod
     def size(cls, settings: Mapping[str, Any], vocabulary: int) -> ModelSize | None:
         """The size of the model (see `vlm_size`)."""
         return vlm_size(settings, vocabulary)
-
-    @classmethod
-    def feature_dim(cls, path: Path | str, **where: Any) -> int | None:
-        """None: images are read, not features."""
-        return None
 
     @classmethod
     def check_prompts(

@@ -89,7 +89,7 @@ def new_value(policy: "VlmPolicy", *, seed: int, shared: bool) -> ValueModel:
     if policy.adapter is None:
         return VlmValue(policy.copied(), head)
     policy.adapters.copy(policy.adapter, VALUE, seed=seed)
-    return VlmValue(_view(policy), head)
+    return VlmValue(policy.view(VALUE), head)
 
 
 def load_value(policy: "VlmPolicy", folder: Path, *, shared: bool) -> ValueModel:
@@ -109,14 +109,7 @@ def load_value(policy: "VlmPolicy", folder: Path, *, shared: bool) -> ValueModel
     if policy.adapter is None:
         return VlmValue(type(policy).load(folder, dropout=0.0).to(policy.device), head)
     policy.adapters.load(VALUE, folder)
-    policy.model.to(policy.device)
-    return VlmValue(_view(policy), head)
-
-
-def _view(policy: "VlmPolicy") -> "VlmPolicy":
-    return type(policy)(
-        policy.adapters, policy.reader, policy.settings, adapter=VALUE, newline=policy.newline
-    )
+    return VlmValue(policy.view(VALUE), head)
 
 
 def _save_head(head: nn.Module, folder: Path) -> None:
