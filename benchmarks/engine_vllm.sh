@@ -45,12 +45,12 @@ train() {
         { tail -40 "$WORK/log" "$WORK"/runs/*/logs/*/server-0.log; exit 1; }
 }
 adapter() { # run, seed
-    echo model=vlm model.init="$BASE" model.dtype=float32 model.lora.r=8 trainer.precision=32-true seed="$2" run="$1"
+    echo model=vlm model.init="$BASE" model.dtype=float32 model.lora.r=8 model.lora.alpha=16 trainer.precision=32-true seed="$2" run="$1"
 }
 
 train stage=rationale model=tiny_vlm rationale.epochs=6 run=base
 for seed in 1 2; do
-    train stage=rationale $(adapter "adapter-$seed" $seed) rationale.epochs=4 rationale.lr=5e-3
+    train stage=rationale $(adapter "adapter-$seed" $seed) rationale.epochs=4 rationale.lr=1e-3
 done
 
 "$VLLM/bin/vllm" serve "$BASE" --port 8765 $FLAGS >"$WORK/server.log" 2>&1 &
