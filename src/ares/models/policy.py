@@ -151,6 +151,10 @@ class Policy(Trainable):
         """Writes the adapter that `adapt` added: `adapter_config.json` and `adapter_model.safetensors`."""
 
     @abstractmethod
+    def load_adapter(self, folder: Path) -> None:
+        """Puts an adapter that `save_adapter` wrote on the policy, in place, frozen."""
+
+    @abstractmethod
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:
         """A value model that predicts 0: on a copy of this policy's backbone, or on the backbone itself (`shared`)."""
 

@@ -1,6 +1,5 @@
 """A vision-language model as a policy: all its weights, or a LoRA adapter on a base that is never changed."""
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -160,6 +159,11 @@ class VlmPolicy(ChatPolicy):
         """Writes the answer adapter in PEFT's format."""
         self.adapters.save(ANSWER, folder, base=self.settings.base)
 
+    def load_adapter(self, folder: Path) -> None:
+        """Becomes the answer adapter of a folder, frozen."""
+        self.adapters.load(ANSWER, folder, trained=False)
+        self.adapter = ANSWER
+
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:
         """A value model that predicts 0: a second adapter on the same network, or a copy of a policy of all weights."""
         return new_value(self, seed=seed, shared=shared)
@@ -243,8 +247,3 @@ class VlmPolicy(ChatPolicy):
     def lora_targets(self, targets: str) -> list[str]:
         """The linear layers of the language model; none if the policy is an adapter already."""
         return [] if self.adapter else matching(self.model, lora_pattern(self.settings.lora.targets, False))
-
-    def copied(self) -> "VlmPolicy":
-        """A policy of its own network with the same weights, all of them this policy's."""
-        adapters = AdapterSet(copy.deepcopy(self.model))
-        return VlmPolicy(adapters, self.reader, self.settings, adapter=None, newline=self.newline)

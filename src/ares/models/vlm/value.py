@@ -1,5 +1,6 @@
 """The value model of a vision-language policy: an adapter and a head on the policy's base, or a copy of all weights."""
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ares.models.adapters import AdapterSet
 from ares.models.heads import SharedBackboneValue, value_head, values_of_states
 from ares.models.inputs import Inputs
 from ares.models.policy import ValueModel
@@ -87,7 +89,7 @@ def new_value(policy: "VlmPolicy", *, seed: int, shared: bool) -> ValueModel:
     if shared:
         return VlmSharedValue(policy, head)
     if policy.adapter is None:
-        return VlmValue(policy.copied(), head)
+        return VlmValue(_copied(policy), head)
     policy.adapters.copy(policy.adapter, VALUE, seed=seed)
     return VlmValue(policy.view(VALUE), head)
 
@@ -110,6 +112,12 @@ def load_value(policy: "VlmPolicy", folder: Path, *, shared: bool) -> ValueModel
         return VlmValue(type(policy).load(folder, dropout=0.0).to(policy.device), head)
     policy.adapters.load(VALUE, folder)
     return VlmValue(policy.view(VALUE), head)
+
+
+def _copied(policy: "VlmPolicy") -> "VlmPolicy":
+    """A policy of its own network with the same weights, all of them the policy's."""
+    adapters = AdapterSet(copy.deepcopy(policy.model))
+    return type(policy)(adapters, policy.reader, policy.settings, adapter=None, newline=policy.newline)
 
 
 def _save_head(head: nn.Module, folder: Path) -> None:
