@@ -197,3 +197,38 @@ def test_first_step_is_adamw(tmp_path, changes: dict[str, Any], tiny_policy) -> 
         before = step.before[name]
         expected = before * (1 - rate * decay) - rate * gradient / (gradient.abs() + rl.adam_eps)
         torch.testing.assert_close(step.after[name], expected, rtol=1e-5, atol=1e-7, msg=name)
+
+
+# --------------------------------------------------------------------------------------------------
+# Rollouts of another sampler
+# --------------------------------------------------------------------------------------------------
+
+
+class FirstAdvantages(pl.Callback):
+    """Keeps the advantages of the first epoch."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_index):
+        if trainer.global_step == 0:
+            self.advantages = module.advantages.clone()
+
+
+@pytest.mark.parametrize("objective", ["ppo", "rloo"])
+@pytest.mark.parametrize("correct", [True, False])
+def test_sampler_correction_weights_the_advantages(
+    tmp_path, objective: str, correct: bool, tiny_policy
+) -> None:
+    found = []
+    for gap in (None, 0.3, -1.2):
+        buffer, watch = make_buffer(tiny_policy()), FirstAdvantages()
+        buffer.correct_sampler = correct
+        if gap is not None:  # otherwise the policy itself wrote the rollouts
+            buffer.rows = [
+                replace(row, sampler_logprobs=tuple(value + gap for value in row.logprobs))
+                for row in buffer.rows
+            ]
+        rl = replace(NO_WARM_UP, objective=objective, ppo_epochs=1)
+        train(tiny_policy(), buffer, tmp_path / str(gap), rl, callbacks=[watch])
+        found.append(watch.advantages)
+    own, below, above = found
+    torch.testing.assert_close(below, own * (math.exp(-0.3) if correct else 1.0))
+    torch.testing.assert_close(above, own * (2.0 if correct else 1.0))

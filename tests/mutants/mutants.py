@@ -31,6 +31,13 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "sampler weights are not truncated",
+        "rl/losses.py",
+        "difference.exp().clamp(max=SAMPLER_WEIGHT_CAP)",
+        "difference.exp()",
+        "rl/test_losses.py::test_sampler_weights_are_truncated_ratios",
+    ),
+    Mutant(
         "sign of KL (k1)",
         "rl/kl.py",
         "return -ratio",

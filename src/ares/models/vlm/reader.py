@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from ares.models.chat import Chat
 from ares.models.vlm.messages import Message, Prompts, messages_of, special_tokens, target_of
 from ares.rl.masked import pad_right
 from ares.types import AresError, Example
@@ -152,6 +153,12 @@ class VlmReader:
         images = len(example.images) or int(self.needs_image)
         return messages_of(example, self.prompts, self.special, images=images)
 
+    def chat(self, example: Example) -> Chat:
+        """The example's prompt as a server takes it."""
+        messages = self.messages(example)
+        ids = self._processed(example)[0]["input_ids"]
+        return Chat(messages, self.pictures(example), ids, add_special_tokens=self._formatted(messages)[1])
+
     def encode(self, examples: Sequence[Example]) -> VlmInputs:
         """The prompts of examples.
 
@@ -197,19 +204,23 @@ class VlmReader:
         self._cached -= size
 
     def _processed(self, example: Example) -> tuple[dict[str, list[int]], dict[str, Tensor]]:
-        messages, pictures = self.messages(example), self.pictures(example)
-        text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        # A template that writes BOS itself must not get a second one.
-        begins = self.tokenizer.bos_token is not None and text.startswith(self.tokenizer.bos_token)
+        pictures = self.pictures(example)
+        text, add_special_tokens = self._formatted(self.messages(example))
         found = self.processor(
             text=[text],
             images=[pictures] if pictures else None,
             return_tensors="pt",
-            add_special_tokens=not begins,
+            add_special_tokens=add_special_tokens,
         )
         tokens = {key: found[key][0].tolist() for key in TOKEN_KEYS if key in found}
         images = {key: value for key, value in found.items() if key not in (*TOKEN_KEYS, "labels")}
         return tokens, images
+
+    def _formatted(self, messages: list[Message]) -> tuple[str, bool]:
+        """The text of messages, and whether the tokenizer adds its special tokens to it."""
+        text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        # A template that writes BOS itself must not get a second one.
+        return text, self.tokenizer.bos_token is None or not text.startswith(self.tokenizer.bos_token)
 
     def save(self, folder: Path) -> None:
         """Writes the processor's files."""
