@@ -1,6 +1,6 @@
 """Measures what finished runs of experiment=demo learned, by the exact truth of the sample.
 
-    python train.py -m experiment=demo ... (or one run at a time), then
+    python train.py -m experiment=demo ... (or demo_vlm, or one run at a time), then
     python benchmarks/demo.py runs/demo [more run folders] [--further 2000]
 
 For each run: the labels of the sentences of held-out rationales before RL, after it and after SFT, and what RL changed in
@@ -12,6 +12,7 @@ import argparse
 import random
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
@@ -25,7 +26,6 @@ from ares.data.sample.oracle import LABELS, Label
 from ares.engines.hf import greedy_responses
 from ares.evaluation.answers import predict
 from ares.evaluation.statistics import paired_bootstrap
-from ares.models.adapters import load_adapter
 from ares.models.t5.policy import Features
 from ares.pipeline.manifest import read_manifest
 from ares.report.build import policy_name, read_assessments
@@ -37,12 +37,11 @@ from ares.types import Problem, Response
 from ares.vision.features import FeatureStore
 
 
-class Shuffled:
-    """The features of images, each looked up by the problem of another image."""
+class Swapped:
+    """The features of images, each looked up by the problem of another image (`other`, by pid)."""
 
-    def __init__(self, features: Features, pids: list[str], seed: int) -> None:
-        self.features, self.shape = features, features.shape
-        self.other = dict(zip(pids, random.Random(seed).sample(pids, len(pids)), strict=True))
+    def __init__(self, features: Features, other: dict[str, str]) -> None:
+        self.features, self.shape, self.other = features, features.shape, other
 
     def get(self, pids: Any) -> np.ndarray:
         """(len(pids), P, D) float32."""
@@ -109,12 +108,12 @@ def answered(run: Path, count: int) -> list[str]:
         tested = {row["pid"] for row in read_jsonl(run / "final/lora/predictions.jsonl")}
         assert tested == set(splits["test"][:known]), "the run's problems are of another generator"
         asked = {pid: problems[pid] for pid in splits["test"][known:]}
-        features = FeatureStore(made["features"])
         pictured = [pid for pid, problem in asked.items() if problem.image]
+        other = dict(zip(pictured, random.Random(0).sample(pictured, len(pictured)), strict=True))
+        swapped = {pid: replace(asked[pid], image=None, images=asked[other[pid]].images) for pid in pictured}
+        features = FeatureStore(made["features"]) if "features" in made else None
         right = answers(config, run, asked, features)
-        shuffled = answers(
-            config, run, {pid: asked[pid] for pid in pictured}, Shuffled(features, pictured, 0)
-        )
+        shuffled = answers(config, run, swapped, features and Swapped(features, other))
     positions = Counter(problem.answer for problem in asked.values())
     chance = 100 * fmean(1 / len(asked[pid].choices) for pid in pictured)
     return [
@@ -125,7 +124,9 @@ def answered(run: Path, count: int) -> list[str]:
     ]
 
 
-def answers(config: Config, run: Path, problems: dict[str, Problem], features: Features) -> dict[str, bool]:
+def answers(
+    config: Config, run: Path, problems: dict[str, Problem], features: Features | None
+) -> dict[str, bool]:
     """Whether the run's last policy and its adapter answer each problem rightly, given its own rationale."""
     policy = policy_class(config).load(
         run / f"round-{config.rounds}/sft/policy",
@@ -145,7 +146,7 @@ def answers(config: Config, run: Path, problems: dict[str, Problem], features: F
         )
 
     own = {row.pid: row.text for row in written("QCM-E", config.generate.max_new_tokens)}
-    load_adapter(policy, run / "final/lora/adapter")
+    policy.load_adapter(run / "final/lora/adapter")
     outputs = written("QCMG-A", config.lora.max_output_tokens, own)
     return {row.pid: predict(problems[row.pid], own[row.pid], row.text).correct for row in outputs}
 

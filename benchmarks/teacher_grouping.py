@@ -4,7 +4,7 @@
     python benchmarks/teacher_grouping.py --model claude-haiku-5-5            # Claude: costs money
     python benchmarks/teacher_grouping.py --url http://localhost:8000/v1 --model <name>
 
-Each question gets 4 rationales of true and false statements. The baseline is the difference between two
+Each question gets 4 rationales of true and false sentences. The baseline is the difference between two
 runs of asking alone: 0 for a deterministic Teacher. Without `--model`, the Teacher is the loopback server's, which
 moves a score by `--bias` times how much better its rationale is than the others: a check of the measure, not of a
 language model.
@@ -22,11 +22,12 @@ from statistics import fmean
 from typing import Any
 
 from ares.data.sample.generator import generate
-from ares.data.sample.oracle import statements
+from ares.data.sample.kinds import KINDS
 from ares.teachers.parsing import FeedbackError
 from ares.teachers.services.anthropic import AnthropicTeacher
 from ares.teachers.services.chat import ChatTeacher
 from ares.teachers.services.openai import OpenAITeacher
+from ares.text.sentences import sentences_of
 from ares.types import Problem
 
 SERVER = Path(__file__).resolve().parents[1] / "tests" / "support" / "loopback" / "server.py"
@@ -62,12 +63,13 @@ def main() -> None:
 
 
 def make_questions(count: int) -> list[Question]:
-    """Problems of the sample with rationales of 3 statements each."""
+    """Problems of the sample with rationales of 3 sentences each, of its own solution and of another."""
     draw = random.Random(0)
+    problems = [item.problem for item in generate({"train": count + len(KINDS)})]
     found = []
-    for item in generate({"train": count}):
-        texts = [text for text, _ in statements(item)]
-        found.append((item.problem, [draw.sample(texts, min(3, len(texts))) for _ in range(K)]))
+    for problem, other in zip(problems, problems[len(KINDS) :], strict=False):  # another one of the same kind
+        texts = [*sentences_of(problem.solution), *sentences_of(other.solution)]
+        found.append((problem, [draw.sample(texts, 3) for _ in range(K)]))
     return found
 
 

@@ -144,6 +144,15 @@ def test_flags_between_settings_are_refused() -> None:
             assert mistakes_in(arguments) == []
 
 
+def test_unknown_option_hides_only_combinations_that_it_may_change() -> None:
+    two = ["strategy=single", "trainer.devices=2"]
+    assert [text.split(" ")[0] for text in mistakes_in(["teacher=qqqq", *two])] == [
+        "teacher=qqqq:",
+        "strategy=single",
+    ]
+    assert len(mistakes_in(["model=qqqq", *two])) == 1
+
+
 def test_typos_types_ranges_and_combinations_are_reported_at_once() -> None:
     problems = mistakes_in(
         [

@@ -1,4 +1,4 @@
-"""The oracle of the generated data set: labeling sentences, repairing rationales, making up true and false sentences."""
+"""The oracle of the generated data set: labeling sentences and repairing rationales."""
 
 import random
 from collections import Counter
@@ -8,12 +8,12 @@ import pytest
 
 from ares.data.sample import Item, generate, read_sample, write_sample
 from ares.data.sample.kinds import KINDS
-from ares.data.sample.oracle import TRUE, label, label_sentences, parse, repair, statements
+from ares.data.sample.oracle import TRUE, label, label_sentences, parse, repair
 from ares.data.sample.remarks import REMARKS
 from ares.text.sentences import sentences_of, split_sentences
 from ares.types import AresError
+from tests.support.sample import RELATIONS, statements
 
-RELATIONS = {r.name: r for kind in KINDS for r in kind.relations} | {r.name: r for r in REMARKS}
 MAXIMS = [relation for relation in RELATIONS.values() if relation.sole]
 SIZES = {"train": 240, "val": 0, "test": 80}
 
@@ -28,7 +28,7 @@ def of_kind(items: list[Item], kind: str) -> Item:
 
 
 def test_gold_sentences_are_true_and_the_needed_ones_supporting(items: list[Item]) -> None:
-    optional = {name for kind in KINDS for name in kind.optional} | {remark.name for remark in REMARKS}
+    optional = {relation.name for relation in RELATIONS.values() if relation.optional}
     for item in items:
         labels = label_sentences(item.truth, sentences_of(item.problem.solution))
         assert labels == [
@@ -84,7 +84,7 @@ def test_maxims_are_irrelevant_truths_of_their_kind(items: list[Item]) -> None:
 def test_unsaid_optional_facts_are_true_but_irrelevant(
     items: list[Item],
 ) -> None:
-    optional = {name for kind in KINDS for name in kind.optional} | {remark.name for remark in REMARKS}
+    optional = {relation.name for relation in RELATIONS.values() if relation.optional}
     said = [fact for item in items for fact in item.truth.steps if fact.relation in optional]
     unsaid = [(item, fact) for item in items for fact in item.truth.unsaid]
     assert {fact.relation for _, fact in unsaid} == optional

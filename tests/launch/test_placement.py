@@ -28,6 +28,12 @@ def torchrun(monkeypatch, world: int) -> None:
         monkeypatch.setenv(name, str(value))
 
 
+def typing(monkeypatch, *arguments: str) -> Config:
+    """The configuration of a command line, which messages repeat."""
+    monkeypatch.setattr("ares.config.commands.typed", lambda: list(arguments))
+    return composed(*arguments)
+
+
 def refused(chosen: Config) -> str:
     with pytest.raises(AresError) as refusal:
         check_processes(chosen)
@@ -54,9 +60,9 @@ def test_torchrun_may_run_device_steps(monkeypatch, stage: str) -> None:
 
 def test_stage_with_host_steps_is_refused_under_torchrun(monkeypatch) -> None:
     torchrun(monkeypatch, 2)
-    message = refused(composed(*TWO, "stage=rl"))
+    message = refused(typing(monkeypatch, *TWO, "stage=rl"))
     assert "score of stage=rl" in message
-    assert "`python train.py stage=rl " in message
+    assert f"`python train.py {' '.join(TWO)} stage=rl`" in message
     torchrun(monkeypatch, 4)
     assert "launch=srun`" in refused(composed(*FOUR, "stage=rl"))
 
@@ -82,16 +88,13 @@ def test_several_nodes_need_existing_launch_command(monkeypatch, tmp_path) -> No
 
 
 def test_the_command_suggested_for_a_wrong_launch_command_leaves_it_out(monkeypatch) -> None:
-    asked = [*TWO, "launch.command='nowhere {task}'"]
-    monkeypatch.setattr("ares.launch.placement.typed", lambda: asked)
-    command = refused(composed(*asked)).split("`")[1]
+    command = refused(typing(monkeypatch, *TWO, "launch.command='nowhere {task}'")).split("`")[1]
     assert "nowhere" not in command
     check_processes(composed(*shlex.split(command)[2:]))
 
 
-def test_suggested_command_keeps_typed_settings_and_validates() -> None:
-    asked = ["experiment=paper_scienceqa_base", "run=mine", "trainer.devices=4"]
-    chosen = composed(*asked)
+def test_suggested_command_keeps_typed_settings_and_validates(monkeypatch) -> None:
+    chosen = typing(monkeypatch, "experiment=paper_scienceqa_base", "run=mine", "trainer.devices=4")
     words = command_for(chosen, 3).split()
     assert "run=mine" in words
     assert "trainer.devices=2" in words  # three do not divide a batch of 256

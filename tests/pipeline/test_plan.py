@@ -164,6 +164,7 @@ def test_step_of_another_package_is_wired_by_name(filtering: None) -> None:
     [
         ("rolout", r"there is no step 'rolout' \(ares\.steps\.rolout cannot be imported\)"),
         ("mine.absent", r"there is no step 'mine\.absent'"),
+        ("rolout,score,filter", r"(?s)there is no step 'rolout'.*there is no step 'filter'"),
     ],
 )
 def test_unknown_step_is_refused(steps: str, message: str, filtering: None) -> None:

@@ -6,7 +6,6 @@ import pytest
 
 from ares.config.schema import Config
 from ares.data.sample import generate, write_sample
-from ares.data.sample.oracle import statements
 from ares.evaluation.rationales import gold_rationale
 from ares.steps.assess import assess
 from ares.steps.common.contract import StepContext
@@ -14,6 +13,7 @@ from ares.storage.files import read_jsonl
 from ares.storage.tables import write_rationales
 from ares.types import Rationale
 from tests.support.composed import composed
+from tests.support.sample import statements
 
 SIZES = {"train": 0, "val": 6, "test": 0}
 

@@ -67,7 +67,7 @@ def test_recorded_reply_is_not_paid_for_again(path):
         assert asyncio.run(ledger.ask(REQUEST, send)) == REPLY
     with Ledger(path) as ledger:
         again = asyncio.run(ledger.ask(REQUEST, send))
-        assert ledger.find("0" * 64) is None
+        assert ledger.known([REQUEST.hash, "0" * 64]) == {REQUEST.hash}
     assert again == Reply(REPLY.text, 120, 9, 0.0125, cached=True)
     assert send.sent == 1
     (row,) = rows(path)
@@ -84,8 +84,8 @@ def test_unknown_price_stays_unknown(path):
 
     with Ledger(path) as ledger:
         asyncio.run(ledger.ask(REQUEST, send))
-        found = ledger.find(REQUEST.hash)
-    assert found is not None
+        found = asyncio.run(ledger.ask(REQUEST, send))
+    assert found.cached
     assert found.usd is None
 
 

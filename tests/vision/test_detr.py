@@ -72,7 +72,7 @@ def test_detr_features_are_the_last_decoder_states(encoder, images):
 
 
 def test_detr_weights_load_from_a_folder(encoder, images, tmp_path):
-    encoder._load().save_pretrained(tmp_path / "detr")
+    encoder._loaded[0].save_pretrained(tmp_path / "detr")
     again = DetrEncoder(str(tmp_path / "detr"), image_size=64)
     assert np.array_equal(
         again.encode([again.read(images["1"])]), encoder.encode([encoder.read(images["1"])])

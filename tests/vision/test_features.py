@@ -147,7 +147,7 @@ def test_timm_weights_from_a_file(images, tmp_path, ending):
         network.state_dict(), file
     )
     encoder = TimmEncoder("test_vit", checkpoint=file)
-    assert torch.equal(encoder._load().patch_embed.proj.weight.cpu(), network.patch_embed.proj.weight)
+    assert torch.equal(encoder._loaded[0].patch_embed.proj.weight.cpu(), network.patch_embed.proj.weight)
     assert encoder.fingerprint()["checkpoint"] == sha256_file(file)
 
 
@@ -393,7 +393,7 @@ def test_convolutional_maps_are_read_row_by_row(images, model):
     encoder = TimmEncoder(model, pretrained=False, precision="32", model_args=args)
     pixels = encoder.read(images["1"])
     with torch.inference_mode():
-        grid = encoder._load().forward_features(pixels[None])[0].numpy()
+        grid = encoder._loaded[0].forward_features(pixels[None])[0].numpy()
     rows = np.moveaxis(grid, 0, -1) if model == "test_convnext" else grid
     [found] = encoder.encode([pixels])
     width = rows.shape[1]

@@ -20,6 +20,7 @@ from ares.config.suggestions import nearest, suggest
 from ares.config.validation import impossible_combinations, impossible_values
 from ares.config.values import problems_with_value, shown
 
+_COMPARED = {"experiment", "model", "strategy"}  # groups whose files set what combinations compare
 _FLAGS = ("--help", "--cfg", "--multirun", "--info", "--hydra-help", "--config-dir", "--version")
 
 
@@ -87,7 +88,7 @@ class _CommandLine:
         except OmegaConfBaseException as error:
             return [*self.found, _first_line(error)]
         self.found += impossible_values(config)
-        if not self.failed & groups and not self.swept:
+        if not self.failed & _COMPARED and not self.swept:
             # Except those with a setting that is already reported.
             combinations = impossible_combinations(config)
             self.found += [text for text in combinations if not any(key in text for key in self.failed)]

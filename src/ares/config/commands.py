@@ -26,18 +26,26 @@ def is_swept(setting: str) -> bool:
     return OverridesParser.create().parse_override(setting).is_sweep_override()
 
 
-def command(stage: str, **settings: str) -> str:
+def command(stage: str | None = None, **settings: str) -> str:
     """`python train.py stage=<stage> …` with the other settings that were typed, and `settings` replaced.
 
-    Swept settings are left out. If Hydra did not start this process: only the stage and `settings`.
+    Swept settings are left out. Without a stage it is the command that was typed, its sweep included; an option that
+    `settings` choose then replaces the typed settings of its group, too. If Hydra did not start this process: only the
+    stage and `settings`.
     """
-    replaced = {"stage", "doctor.stage", *settings}
-    kept = [override for override in typed() if _key(override) not in replaced]
-    if is_sweep():
-        kept = [o for o in kept if _key(o).split(".")[0] != "sweep" and not is_swept(o)]
-    parts = [f"stage={stage}", *kept, *(f"{key}={value}" for key, value in settings.items())]
-    return " ".join(["python train.py", *map(shlex.quote, parts)])
+    replaced = {"stage", "doctor.stage", *settings} if stage else settings
+    kept = [text for text in typed() if _key(text) not in replaced]
+    if stage is None:
+        kept = [text for text in kept if _group(text) not in replaced]
+    elif is_sweep():
+        kept = [text for text in kept if _group(text) != "sweep" and not is_swept(text)]
+    first = [f"stage={stage}"] if stage else ["-m"] if is_sweep() else []
+    return shlex.join(["python", "train.py", *first, *kept, *(f"{k}={v}" for k, v in settings.items())])
 
 
 def _key(override: str) -> str:
     return override.lstrip("+").split("=", 1)[0]
+
+
+def _group(override: str) -> str:
+    return _key(override).split(".")[0]

@@ -2,7 +2,7 @@
 
 import ast
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ares.storage.files import write_json
 from ares.types import SPLITS, AresError
 
 _HUB_SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
+_BATCH = 64  # rows read at a time
 _COLUMNS = ("question", "choices", "image")
 
 
@@ -29,19 +30,19 @@ def fetch_hub(source: str, root: Path | str) -> None:
     root = Path(root)
     problems: dict[str, Any] = {}
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for split, rows in _splits(source).items():
-        for number, row in enumerate(tqdm(rows, desc=f"{source} {split}", unit="row")):
-            if not row.keys() >= set(_COLUMNS):
-                raise AresError(
-                    f"{source} is neither ScienceQA nor A-OKVQA: it lacks the columns {', '.join(_COLUMNS)}."
-                )
-            pid = row.get("question_id", f"{split}-{number}")
-            problem = _aokvqa(row) if "question_id" in row else _scienceqa(row)
-            for clause in _wrong(pid, problem, problems):
-                raise AresError(f"{source}: row {number} of {split}, {clause}")
-            image = _write_image(root / "images" / pid, row["image"])
-            problems[pid] = {**problem, "image": image, "split": split}
-            splits[split].append(pid)
+    for split, row in tqdm(_rows(source), desc=source, unit="row"):
+        number = len(splits[split])
+        if not row.keys() >= set(_COLUMNS):
+            raise AresError(
+                f"{source} is neither ScienceQA nor A-OKVQA: it lacks the columns {', '.join(_COLUMNS)}."
+            )
+        pid = row.get("question_id", f"{split}-{number}")
+        problem = _aokvqa(row) if "question_id" in row else _scienceqa(row)
+        for clause in _wrong(pid, problem, problems):
+            raise AresError(f"{source}: row {number} of {split}, {clause}")
+        image = _write_image(root / "images" / pid, row["image"])
+        problems[pid] = {**problem, "image": image, "split": split}
+        splits[split].append(pid)
     if not problems:
         raise AresError(
             f"{source} has no rows in a split called {', '.join(_HUB_SPLITS)}; rename its parquet files "
@@ -51,59 +52,25 @@ def fetch_hub(source: str, root: Path | str) -> None:
     write_json(root / "problems.json", problems)
 
 
-def _splits(source: str) -> dict[str, Iterator[Mapping[str, Any]]]:
-    """The rows of each split, images as their bytes."""
-    import datasets
-
-    try:
-        found: Any = _local(Path(source)) or datasets.load_dataset(source)
-        known = {_HUB_SPLITS[name]: _undecoded(found[name]) for name in found if name in _HUB_SPLITS}
-    except Exception as error:  # the library raises whatever the network, the disk or the format raised
-        raise _unreadable(source, error) from error
-    return {split: _read(source, rows) for split, rows in known.items()}
-
-
-def _read(source: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The rows, read lazily."""
-    try:
-        yield from rows
-    except Exception as error:  # as above
-        raise _unreadable(source, error) from error
-
-
-def _unreadable(source: str, error: Exception) -> AresError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return AresError(
-        f"{source} cannot be read ({reason}); check the name and the connection, or download its parquet files and "
-        "give their folder with data.hub=<folder>."
-    )
-
-
-def _local(folder: Path) -> dict[str, Any]:
-    """The parquet files of a folder, read as they are; a download is kept in the hub's cache, which resumes it."""
-    import datasets
+def _rows(source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each row with its split, images as their bytes; a download is kept in the hub's cache, which resumes it."""
     import pyarrow.parquet as pq
+    from huggingface_hub import snapshot_download
 
-    files: dict[str, list[str]] = {}
-    for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else ():
-        paths = files.setdefault(path.name.removesuffix(".parquet").split("-")[0], [])
-        if pq.read_metadata(path).num_rows:  # the library cannot read a file without rows
-            paths.append(str(path))
-    # Split by split: a column that one of them withholds has another type there.
-    return {
-        split: datasets.load_dataset("parquet", data_files=paths, split="train", streaming=True)
-        if paths
-        else ()
-        for split, paths in files.items()
-    }
-
-
-def _undecoded(rows: Any) -> Any:
-    import datasets
-
-    if isinstance((getattr(rows, "features", None) or {}).get("image"), datasets.Image):
-        return rows.cast_column("image", datasets.Image(decode=False))
-    return rows
+    folder = Path(source)
+    try:
+        if not folder.is_dir():
+            folder = Path(snapshot_download(source, repo_type="dataset", allow_patterns="*.parquet"))
+        for path in sorted(folder.rglob("*.parquet")):
+            if split := _HUB_SPLITS.get(path.stem.split("-")[0]):
+                for batch in pq.ParquetFile(path).iter_batches(_BATCH):
+                    yield from ((split, row) for row in batch.to_pylist())
+    except Exception as error:  # the libraries raise whatever the network, the disk or the format raised
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise AresError(
+            f"{source} cannot be read ({reason}); check the name and the connection, or download its parquet files and "
+            "give their folder with data.hub=<folder>."
+        ) from error
 
 
 def _scienceqa(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ares.doctor.teacher import asks_teacher
 from ares.steps.common.asking import teacher_class
 from ares.steps.common.contract import specs_of
 
-_SHOWN = ("torch", "transformers", "pytorch-lightning", "peft", "timm", "datasets")
+_SHOWN = ("torch", "transformers", "pytorch-lightning", "peft", "timm")
 
 
 def check_environment() -> Iterator[Finding]:

@@ -1,13 +1,11 @@
 """Checks that a stage's device steps can run with the available processes, nodes and GPUs; suggests a command if not."""
 
 import os
-import shlex
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ares.config.commands import is_sweep, typed
+from ares.config.commands import command
 from ares.config.schema import Config, LaunchConfig
 from ares.config.validation import validate
 from ares.launch.group import launch_command
@@ -52,20 +50,20 @@ def check_processes(config: Config) -> None:
     elif nodes > 1 and _starts_here(config) and device_steps:
         raise AresError(
             f"trainer.num_nodes={nodes}: launch=local starts ranks on this machine only; run "
-            f"`{command_with(config, launch='srun')}` in a Slurm allocation, or set launch.command."
+            f"`{command(launch='srun')}` in a Slurm allocation, or set launch.command."
         )
     elif devices * nodes > 1 and device_steps:
         program = next(iter(launch_command(config, Path(), nodes, devices)), "")
         if shutil.which(program) is None:
             raise AresError(
                 f"launch.command starts {program!r}, which is not on the PATH; install it, or use one machine: "
-                f"`{command_with(config, launch='local', **{'trainer.num_nodes': '1'})}`."
+                f"`{command(launch='local', **{'trainer.num_nodes': '1'})}`."
             )
 
 
 def _check_started(config: Config, started: int, device_steps: list[str]) -> None:
     devices, nodes = config.trainer.devices, config.trainer.num_nodes
-    works = command_with(config, **({"launch": "srun"} if nodes > 1 else {}))
+    works = command(**({"launch": "srun"} if nodes > 1 else {}))
     if world_size() == 1:
         raise AresError(
             f"srun started {started} processes of train.py, but one process starts the ranks itself; run `{works}` once "
@@ -103,28 +101,9 @@ def command_for(config: Config, gpus: int) -> str:
     """The command that was typed, with as many devices, at most `gpus`, as its batches can be divided between."""
     devices = next((count for count in range(gpus, 1, -1) if _fits(config, count)), 1)
     if devices > 1:
-        return command_with(config, **{"trainer.devices": str(devices)})
+        return command(**{"trainer.devices": str(devices)})
     changes = {"strategy": "single", "trainer.devices": "1"}
-    return command_with(config, **changes, **({} if gpus else {"trainer.accelerator": "cpu"}))
-
-
-def command_with(config: Config, **changes: str) -> str:
-    """The command that was typed, or an equivalent one, with other settings."""
-    settings = typed() or [
-        f"stage={config.stage.name}",
-        f"data={config.data.name}",
-        f"model={config.model.name}",
-        f"teacher={config.teacher.name}",
-        f"run={config.run}",
-    ]
-    kept = [text for text in settings if not _replaces(changes, text.partition("=")[0].lstrip("+"))]
-    flags = ["-m"] if is_sweep() else []
-    return shlex.join(["python", "train.py", *flags, *kept, *(f"{k}={v}" for k, v in changes.items())])
-
-
-def _replaces(changes: Mapping[str, str], key: str) -> bool:
-    """Whether one of the changes sets a key, or chooses another option than the one that has it."""
-    return key in changes or key.split(".")[0] in changes
+    return command(**changes, **({} if gpus else {"trainer.accelerator": "cpu"}))
 
 
 def _fits(config: Config, devices: int) -> bool:

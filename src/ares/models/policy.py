@@ -117,12 +117,12 @@ class Policy(Trainable):
         """The size of the model that `conf/model` describes; None if it would have to be downloaded first."""
 
     @classmethod
-    @abstractmethod
     def feature_dim(cls, path: Path | str, **where: Any) -> int | None:
         """The numbers per patch of the image features that a checkpoint was trained with; None without any.
 
         `where` holds the hub's arguments of `from_pretrained`.
         """
+        return None
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -139,6 +139,10 @@ class Policy(Trainable):
     @abstractmethod
     def save_adapter(self, folder: Path) -> None:
         """Writes the adapter that `adapt` added: `adapter_config.json` and `adapter_model.safetensors`."""
+
+    @abstractmethod
+    def load_adapter(self, folder: Path) -> None:
+        """Puts an adapter that `save_adapter` wrote on the policy, in place, frozen."""
 
     @abstractmethod
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:

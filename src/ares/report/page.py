@@ -12,40 +12,7 @@ from ares.pipeline.manifest import StepEntry
 from ares.storage.files import atomic_path
 from ares.types import Problem
 
-# How a labeled sentence looks (`ares.data.sample.oracle`), and what its label means.
-LABELS = {
-    "supporting": ("high", "true, and needed for the answer"),
-    "irrelevant": ("neutral", "true, but not needed"),
-    "false": ("low", "contradicts the facts"),
-    "invented": ("low", "cannot be known from the question"),
-    "repeated": ("low", "has been said before"),
-}
-CATEGORY_NAMES = {
-    "NAT": "Natural science",
-    "SOC": "Social science",
-    "LAN": "Language science",
-    "TXT": "With a text hint",
-    "IMG": "With an image",
-    "NO": "Without either",
-    "G1-6": "Grades 1–6",
-    "G7-12": "Grades 7–12",
-    "AVG": "All questions",
-}
-METRIC_NAMES = {
-    "bleu1": "BLEU-1",
-    "bleu4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "similarity": "Similarity",
-    "sentences": "sentences each",
-    "tokens": "tokens each",
-}
-_IMAGE_TYPES = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".gif": "image/gif",
-    ".webp": "image/webp",
-}
+_IMAGE_TYPES = ("PNG", "JPEG", "GIF", "WEBP")  # those that browsers show
 
 
 class HeadlineNumber(TypedDict):
@@ -86,14 +53,11 @@ def render_report(data: ReportData, path: Path | str) -> None:
     """Writes the report to `path`, atomically; the same data gives the same bytes."""
     longest = max((step.seconds for step in data["steps"].values()), default=0.0)
     html = _template().render(
-        **{key: value for key, value in data.items() if key not in ("curves", "examples", "steps")},
-        steps=[_step_view(key, step, longest) for key, step in data["steps"].items()],
+        **{key: value for key, value in data.items() if key not in ("curves", "examples")},
+        longest=longest,
         charts=charts_of(data["curves"]),
         examples=[_example_view(*example) for example in data["examples"]],
         measures=list(dict.fromkeys(name for metrics in data["policies"].values() for name in metrics)),
-        labels=LABELS,
-        category_names=CATEGORY_NAMES,
-        metric_names=METRIC_NAMES,
     )
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
@@ -120,15 +84,6 @@ def duration(seconds: float) -> str:
     return f"{hours}\u00a0h {minutes}\u00a0min" if hours else f"{minutes}\u00a0min {rest}\u00a0s"
 
 
-def _step_view(key: str, step: StepEntry, longest: float) -> dict[str, Any]:
-    return {
-        "key": key,
-        "entry": step,
-        "duration": duration(step.seconds),
-        "share": round(100 * step.seconds / longest, 1) if longest > 0 else 0,
-    }
-
-
 def _example_view(problem: Problem, before: Assessment, after: Assessment) -> dict[str, Any]:
     known = before.quality is not None and after.quality is not None
     return {
@@ -141,11 +96,13 @@ def _example_view(problem: Problem, before: Assessment, after: Assessment) -> di
 
 def data_uri(path: Path | str) -> str | None:
     """An image file as a `data:` address; None where it is absent or not png, jpeg, gif or webp."""
+    from PIL import Image
+
     path = Path(path)
-    kind = _IMAGE_TYPES.get(path.suffix.lower())
-    if kind is None or not path.is_file():
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in _IMAGE_TYPES or not path.is_file():
         return None
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    return f"data:{Image.MIME[kind]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
 @cache
@@ -159,5 +116,5 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number
+    environment.filters |= {"number": number, "duration": duration}
     return environment.get_template("template.html.j2")

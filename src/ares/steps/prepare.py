@@ -125,8 +125,9 @@ def _source(config: Config, make: bool) -> Path:
 def _sample_settings(config: Config) -> dict[str, Any]:
     import ares.data.sample
 
-    # The generator's code is an input, too: a change in it may change the data.
-    code = sorted(Path(ares.data.sample.__path__[0]).rglob("*.py"))
+    # The generator's code and words are inputs, too: a change in them may change the data.
+    root = Path(ares.data.sample.__path__[0])
+    code = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".yaml"))
     return {
         "sizes": asdict(config.data.sizes),
         "seed": config.seed,

@@ -64,12 +64,9 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 
 def sha256_file(path: Path | str) -> str:
-    """The sha256 (hex) of a file's bytes, read in blocks of 1 MiB."""
-    digest = hashlib.sha256()
+    """The sha256 (hex) of a file's bytes, which are not held in memory at once."""
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_path(path: Path | str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,7 @@ from ares.storage.files import read_json, sha256_path, write_json
 from ares.types import AresError
 from ares.vision.encoders import chosen_device
 from ares.vision.images import open_image
-from ares.vision.reading import (
-    NO_FILE,
-    Unreadable,
-    image_bar,
-    present_images,
-    read_batches,
-    stamp,
-    unreadable_images,
-)
+from ares.vision.reading import NO_FILE, present_images, read_images, stamp, unreadable_images
 
 DEFAULT_PROMPT = "Write a detailed description."  # for models that require a prompt
 
@@ -33,14 +26,12 @@ class Captioner:
         self, model: str, prompt: str | None = None, max_new_tokens: int = 64, device: str | None = None
     ) -> None:
         self.model, self.prompt, self.max_new_tokens, self.device = model, prompt, max_new_tokens, device
-        self._network: Any = None
-        self._processor: Any = None
 
     def caption(self, images: Sequence[Any]) -> list[str]:
         """Returns one single-line caption per image (PIL, RGB)."""
         import torch
 
-        network, processor = self._load()
+        network, processor = self._loaded
         text = self._text(processor)
         arguments = {} if text is None else {"text": [text] * len(images), "padding": True}
         inputs = processor(images=list(images), return_tensors="pt", **arguments).to(
@@ -77,26 +68,25 @@ class Captioner:
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
 
-    def _load(self) -> tuple[Any, Any]:
-        if self._network is not None:
-            return self._network, self._processor
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        """The network and its processor."""
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         device = chosen_device(self.device)
         dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
         try:
-            self._processor = AutoProcessor.from_pretrained(self.model)
+            processor = AutoProcessor.from_pretrained(self.model)
             network = AutoModelForImageTextToText.from_pretrained(self.model, dtype=dtype)
         except Exception as error:  # a torn or foreign file fails in as many ways as there are formats
             raise AresError(
                 f"data.captioner.model={self.model} cannot be loaded ({str(error).splitlines()[0]}); give the folder "
                 "of an image-to-text model, or the id of one that can be downloaded."
             ) from error
-        if not network.config.is_encoder_decoder and hasattr(self._processor, "tokenizer"):
-            self._processor.tokenizer.padding_side = "left"
-        self._network = network.eval().requires_grad_(False).to(device)
-        return self._network, self._processor
+        if not network.config.is_encoder_decoder and hasattr(processor, "tokenizer"):
+            processor.tokenizer.padding_side = "left"
+        return network.eval().requires_grad_(False).to(device), processor
 
 
 def write_captions(
@@ -164,22 +154,17 @@ def _caption_all(
 ) -> tuple[dict[str, str], dict[Path, str]]:
     """Captions by file, and why files have none; each batch is in the journal before the next starts."""
     found = _resumed(journal, fingerprint)
-    todo = [file for file in files if str(file) not in found]
+    todo = {file: file for file in files if str(file) not in found}
     unreadable: dict[Path, str] = {}
-    batches = read_batches(todo, open_image, batch_size=batch_size, workers=workers)
-    bar = image_bar("captions", done=len(files) - len(todo), total=len(files))
+    sizes = {"total": len(files), "batch_size": batch_size, "workers": workers}
     with journal.open("a", encoding="utf-8") as lines:
-        for start, batch in zip(range(0, len(todo), batch_size), batches, strict=True):
-            read = dict(zip(todo[start : start + batch_size], batch, strict=True))
-            unreadable |= {file: i.reason for file, i in read.items() if isinstance(i, Unreadable)}
-            good = {file: image for file, image in read.items() if file not in unreadable}
+        for good, bad in read_images(todo, open_image, "captions", **sizes):
+            unreadable |= bad
             captions = captioner.caption(list(good.values())) if good else []
             for file, caption in zip(good, captions, strict=True):
                 found[str(file)] = caption
                 lines.write(json.dumps([str(file), stamp(file), caption], ensure_ascii=False) + "\n")
             lines.flush()
-            bar.update(len(read))
-    bar.close()
     return found, unreadable
 
 

@@ -4,6 +4,7 @@ Carion et al. 2020, "End-to-End Object Detection with Transformers"; the last st
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -40,25 +41,24 @@ class DetrEncoder(Encoder):
     ) -> None:
         self.model, self.pretrained, self.image_size, self.seed = model, pretrained, image_size, seed
         self.device, self.model_args, self.precision = device, dict(model_args or {}), precision
-        self._network: Any = None
-        self._processor: Any = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """(P, D): the queries and their width."""
-        config = self._load().config
+        network, _ = self._loaded
+        config = network.config
         return config.num_queries, config.d_model
 
     def read(self, path: Path) -> Any:
         """Returns the preprocessed pixels, (3, H, W) float32."""
-        self._load()
-        return self._processor(images=open_image(path), return_tensors="pt")["pixel_values"][0]
+        _, processor = self._loaded
+        return processor(images=open_image(path), return_tensors="pt")["pixel_values"][0]
 
     def encode(self, images: Sequence[Any]) -> np.ndarray:
         """The features of images, (len(images), P, D) float32."""
         import torch
 
-        network = self._load()
+        network, _ = self._loaded
         found = np.empty((len(images), *self.shape), dtype=np.float32)
         order = sorted(range(len(images)), key=lambda row: tuple(images[row].shape))
         for _, group in groupby(order, key=lambda row: tuple(images[row].shape)):
@@ -86,9 +86,9 @@ class DetrEncoder(Encoder):
             **weights,
         }
 
-    def _load(self) -> Any:
-        if self._network is not None:
-            return self._network
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        """The network and its preprocessing of an image."""
         import torch
         from transformers import DetrConfig, DetrImageProcessor, DetrModel
 
@@ -104,9 +104,8 @@ class DetrEncoder(Encoder):
                     "folder, or the id of one that can be downloaded."
                 ) from error
         size = {"shortest_edge": self.image_size, "longest_edge": max(self.image_size, LONGEST_SIDE)}
-        self._processor = DetrImageProcessor(size=size, do_pad=False)
-        self._network = network.eval().requires_grad_(False).to(chosen_device(self.device))
-        return self._network
+        network = network.eval().requires_grad_(False).to(chosen_device(self.device))
+        return network, DetrImageProcessor(size=size, do_pad=False)
 
     def _pretrained(self) -> Any:
         from transformers import DetrModel

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -104,28 +105,26 @@ class TimmEncoder(Encoder):
         self.checkpoint = Path(checkpoint) if checkpoint else None
         self.device, self.model_args = device, dict(model_args or {})
         self.pooled, self.repeat, self.precision = pooled, repeat, precision
-        self._network: Any = None
-        self._transform: Any = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """(P, D), measured on a blank image."""
         from PIL import Image
 
-        self._load()
-        _, patches, dim = self.encode([self._transform(Image.new("RGB", (8, 8)))]).shape
+        _, transform = self._loaded
+        _, patches, dim = self.encode([transform(Image.new("RGB", (8, 8)))]).shape
         return patches, dim
 
     def read(self, path: Path) -> Any:
         """Returns the preprocessed pixels, (3, H, W) float32."""
-        self._load()
-        return self._transform(open_image(path))
+        _, transform = self._loaded
+        return transform(open_image(path))
 
     def encode(self, images: Sequence[Any]) -> np.ndarray:
         """The features of images, (len(images), P, D) float32."""
         import torch
 
-        network = self._load()
+        network, _ = self._loaded
         device = next(network.parameters()).device
         batch = torch.stack(list(images)).to(device)
         with torch.inference_mode(), half_precision(self.precision, device):
@@ -156,9 +155,9 @@ class TimmEncoder(Encoder):
             **weights,
         }
 
-    def _load(self) -> Any:
-        if self._network is not None:
-            return self._network
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        """The network and its preprocessing of an image."""
         import timm
         import torch
 
@@ -179,13 +178,12 @@ class TimmEncoder(Encoder):
                     f"timm cannot create features.model={self.model} ({str(error).splitlines()[0]}); check the name, "
                     "features.model_args and the connection, or give the weights as a file with features.checkpoint=<path>."
                 ) from error
-        self._network = network.eval().requires_grad_(False).to(chosen_device(self.device))
+        network = network.eval().requires_grad_(False).to(chosen_device(self.device))
         side = self.model_args.get("img_size")
         # timm takes one side under this name and two under another.
         sides = {"input_size": (3, *side)} if isinstance(side, Sequence) else {}
         settings = timm.data.resolve_model_data_config(network, args={**self.model_args, **sides})
-        self._transform = timm.data.create_transform(**settings, is_training=False)
-        return self._network
+        return network, timm.data.create_transform(**settings, is_training=False)
 
 
 def chosen_device(device: str | None) -> str:

@@ -11,7 +11,7 @@ from numpy.lib.format import open_memmap
 from ares.storage.files import hash_of, read_json, sha256_file, write_json
 from ares.vision.encoders import Encoder
 from ares.vision.features import release
-from ares.vision.reading import Unreadable, image_bar, present_images, read_batches, stamp, unreadable_images
+from ares.vision.reading import present_images, read_images, stamp, unreadable_images
 
 
 def extract_features(
@@ -85,22 +85,16 @@ def _write_rows(
         write_json(folder / "progress.json", {"key": key, "done": done, "corrupt": corrupt})
     write_json(folder / "stamps.json", stamps)
     features = _opened(file, (len(paths), *shape))
-    todo = [*sorted(corrupt), *range(done, len(paths))]
-    bar = image_bar("image features", done=len(paths) - len(todo), total=len(paths))
-    batches = read_batches([paths[row] for row in todo], encoder.read, batch_size=batch_size, workers=workers)
-    for start, batch in zip(range(0, len(todo), batch_size), batches, strict=True):
-        found = dict(zip(todo[start : start + batch_size], batch, strict=True))
-        good = {row: image for row, image in found.items() if not isinstance(image, Unreadable)}
+    todo = {row: paths[row] for row in (*sorted(corrupt), *range(done, len(paths)))}
+    sizes = {"total": len(paths), "batch_size": batch_size, "workers": workers}
+    for good, unreadable in read_images(todo, encoder.read, "image features", **sizes):
         if good:
             features[list(good)] = encoder.encode(list(good.values()))
-        corrupt = {row: reason for row, reason in corrupt.items() if row not in found}
-        corrupt |= {row: image.reason for row, image in found.items() if row not in good}
-        done = max(done, *(row + 1 for row in found))
+        corrupt = {row: reason for row, reason in corrupt.items() if row not in good} | unreadable
+        done = max(done, *(row + 1 for row in (*good, *unreadable)))
         features.flush()
         release(features)
         write_json(folder / "progress.json", {"key": key, "done": done, "corrupt": corrupt})
-        bar.update(len(batch))
-    bar.close()
     return corrupt
 
 

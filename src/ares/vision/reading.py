@@ -2,58 +2,57 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ares.types import AresError
 
+Key = TypeVar("Key")
 _SHOWN = 10  # images listed in one message
 NO_FILE = [0, 0]
 
 
-class Unreadable:
-    """A placeholder for an image that could not be read."""
+def read_images(
+    images: Mapping[Key, Path],
+    read: Callable[[Path], Any],
+    label: str,
+    *,
+    total: int,
+    batch_size: int,
+    workers: int,
+) -> Iterator[tuple[dict[Key, Any], dict[Key, str]]]:
+    """Reads images in batches, in order: by key what `read(path)` returned, and why other images cannot be read.
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-
-class _Files:
-    """A torch dataset of image files."""
-
-    def __init__(self, paths: Sequence[Path], read: Callable[[Path], Any]) -> None:
-        self.paths, self.read = paths, read
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Any:
-        path = self.paths[index]
-        try:
-            return self.read(path)
-        except AresError as error:
-            return Unreadable(str(error))
-        except Exception as error:  # the encoder's preprocessing fails on an unusual image
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            return Unreadable(f"{path} cannot be prepared for the encoder ({reason}); replace the file.")
-
-
-def read_batches(
-    paths: Sequence[Path], read: Callable[[Path], Any], *, batch_size: int, workers: int
-) -> Iterator[list[Any]]:
-    """Yields batches of `read(path)` in order, with `Unreadable` for a file that cannot be read."""
+    The bar `label` shows the progress over `total` images, of which those that are not read here are done.
+    """
     from torch.utils.data import DataLoader
-
-    files: Any = _Files(paths, read)
-    workers = min(workers, len(paths), os.cpu_count() or 1)
-    yield from DataLoader(files, batch_size=batch_size, num_workers=workers, collate_fn=list)
-
-
-def image_bar(label: str, *, done: int, total: int) -> Any:
-    """A progress bar over images."""
     from tqdm import tqdm
 
-    return tqdm(desc=label, initial=done, total=total, unit="image", dynamic_ncols=True)
+    items: Any = list(images.items())
+    workers = min(workers, len(items), os.cpu_count() or 1)
+    # Files are read where a batch is put together, which is in the workers.
+    batches = DataLoader(items, batch_size, num_workers=workers, collate_fn=partial(_read_all, read))
+    done = total - len(items)
+    with tqdm(desc=label, initial=done, total=total, unit="image", dynamic_ncols=True) as bar:
+        for good, unreadable in batches:
+            yield good, unreadable
+            bar.update(len(good) + len(unreadable))
+
+
+def _read_all(
+    read: Callable[[Path], Any], items: Sequence[tuple[Key, Path]]
+) -> tuple[dict[Key, Any], dict[Key, str]]:
+    good, unreadable = {}, {}
+    for key, path in items:
+        try:
+            good[key] = read(path)
+        except AresError as error:
+            unreadable[key] = str(error)
+        except Exception as error:  # the encoder's preprocessing fails on an unusual image
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            unreadable[key] = f"{path} cannot be prepared for the encoder ({reason}); replace the file."
+    return good, unreadable
 
 
 def stamp(path: Path) -> list[int]:

@@ -8,11 +8,12 @@ import pytest
 
 from ares.config.command_line import mistakes_in
 from ares.data.sample import Item, generate
-from ares.data.sample.oracle import label_sentences, statements
+from ares.data.sample.oracle import label_sentences
 from ares.teachers.ledger.ledger import Ledger
 from ares.teachers.offline.oracle import SCORES, OracleTeacher
 from ares.text.sentences import sentences_of
 from ares.types import AresError
+from tests.support.sample import statements
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ares.data.checks import TEXT_FIELDS
 from ares.data.sample.drawing import draw
-from ares.data.sample.items import Draft, Fact, Item, Kind, SampleProblem, Truth
+from ares.data.sample.items import Draft, Item, Kind, SampleProblem, Truth
 from ares.data.sample.kinds import KINDS
 from ares.data.sample.remarks import REMARKS, remarks
 from ares.data.scienceqa import read_scienceqa
@@ -124,9 +124,9 @@ def _item(kind: Kind, draft: Draft, answer: int, split: str, index: int, rng: ra
     ]
     right = conclusions.pop(answer)
     asked, home = remarks(right.slots["person"], rng)
-    facts = (asked, *draft.steps, home)
-    optional = (asked.relation, *kind.optional, home.relation)
-    said = [fact.relation not in optional or rng.random() < _SAID for fact in facts]
+    facts = (asked, *kind.maxims, *draft.steps, home)
+    relations = {relation.name: relation for relation in (*kind.relations, *REMARKS)}
+    said = [not relations[fact.relation].optional or rng.random() < _SAID for fact in facts]
     steps = (*(fact for fact, is_said in zip(facts, said, strict=True) if is_said), right)
     unsaid = tuple(fact for fact, is_said in zip(facts, said, strict=True) if not is_said)
     pid = f"{SPLITS.index(split) + 1}{index + 1:05d}"
@@ -138,7 +138,7 @@ def _item(kind: Kind, draft: Draft, answer: int, split: str, index: int, rng: ra
         hint=draft.hint,
         caption=draft.caption,
         lecture=kind.lecture,
-        solution=" ".join(_write(kind, fact, rng) for fact in steps),
+        solution=" ".join(relations[fact.relation].write(fact.slots, rng) for fact in steps),
         image=Path("images", split, pid, "image.png") if draft.grid else None,
         split=split,
         subject=kind.subject,
@@ -151,8 +151,3 @@ def _item(kind: Kind, draft: Draft, answer: int, split: str, index: int, rng: ra
     )
     image = draw(draft.grid, rng) if draft.grid else None
     return Item(problem, image)
-
-
-def _write(kind: Kind, fact: Fact, rng: random.Random) -> str:
-    relation = next(relation for relation in (*kind.relations, *REMARKS) if relation.name == fact.relation)
-    return relation.write(fact.slots, rng)

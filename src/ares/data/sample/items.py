@@ -3,13 +3,21 @@
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
 from PIL.Image import Image
 
 from ares.data.sample.drawing import Grid
-from ares.data.sample.relations import Relation
+from ares.data.sample.relations import Relation, Rule, relations_of, tuples
 from ares.types import Problem
+
+
+def read_yaml(name: str) -> dict[str, Any]:
+    """The contents of `<name>.yaml` in this package."""
+    found: Any = OmegaConf.to_container(OmegaConf.load(Path(__file__).parent / f"{name}.yaml"))
+    return found
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Draft:
     """A question with its truth, before it has a place in the data set.
 
     `conclusions[i]` states choices[i], without its letter. `steps` are the possible statements before the conclusion, in
-    order: with the right conclusion they are all true statements about the question.
+    order: with the right conclusion, the maxims and the remarks they are all true statements about the question.
     """
 
     question: str
@@ -79,8 +87,7 @@ class Kind:
     """A kind of question: its place in the curriculum, what it can say and how a question is drawn.
 
     `draft(rng, answer)` draws a question whose right choice is number `answer`. Every draft has `n_choices` choices,
-    always in the same order (true and false, or numbers by size). All drafts of a kind have a grid, or none has. A
-    solution may leave out statements of the relations listed in `optional`: a rule that helps little, or a detail.
+    always in the same order (true and false, or numbers by size). All drafts of a kind have a grid, or none has.
     """
 
     name: str
@@ -93,7 +100,18 @@ class Kind:
     lecture: str
     relations: tuple[Relation, ...]
     draft: Callable[[random.Random, int], Draft]
-    optional: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, name: str, draft: Callable[[random.Random, int], Draft], **rules: Rule) -> "Kind":
+        """The kind that `kinds/<name>.yaml` describes; `rules` decide the truth of its rules by relation."""
+        values = read_yaml(f"kinds/{name}")
+        relations = relations_of(values.pop("relations"), rules)
+        return cls(name=name, relations=relations, draft=draft, **tuples(values))
+
+    @property
+    def maxims(self) -> Iterator[Fact]:
+        """The true statements that do not depend on the question."""
+        yield from (Fact(relation.name, relation.sole) for relation in self.relations if relation.sole)
 
 
 @dataclass(frozen=True)

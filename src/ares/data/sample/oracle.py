@@ -1,4 +1,4 @@
-"""The truth about the sample: labels the sentences of a rationale, repairs it, and generates true and false sentences.
+"""The truth about the sample: labels the sentences of a rationale, and repairs it.
 
 A sentence is parsed back into a statement by the templates of all kinds. With the problem's `Truth` it is one of
 
@@ -10,18 +10,14 @@ A sentence is parsed back into a statement by the templates of all kinds. With t
 - repeated: restates an earlier sentence of the rationale, in any words.
 """
 
-import random
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Literal, get_args
 
-from ares.data.sample.items import Fact, Item, Truth
+from ares.data.sample.items import Fact, Truth
 from ares.data.sample.kinds import KINDS
-from ares.data.sample.relations import Relation, Templates
 from ares.data.sample.remarks import REMARKS
-from ares.data.sample.words import DOMAINS
 
 Label = Literal["supporting", "irrelevant", "false", "invented", "repeated"]
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -69,21 +65,6 @@ def repair(truth: Truth, sentences: Sequence[str]) -> list[str]:
     return repaired
 
 
-def statements(item: Item, *, templates: Templates = "gold") -> list[tuple[str, bool]]:
-    """A ("...", True) and a ("...", False) sentence for each fact of the item's solution, in its order.
-
-    `templates="paraphrase"` uses no template of the gold solutions. The same item gives the same sentences.
-    """
-    rng = random.Random(f"{item.problem.pid}/{templates}")
-    found = []
-    for fact in item.truth.steps:
-        relation = _RELATIONS[fact.relation]
-        found.append((relation.write(fact.slots, rng, templates), True))
-        lie = _falsify(item.truth, relation, fact, rng)
-        found.append((_RELATIONS[lie.relation].write(lie.slots, rng, templates), False))
-    return found
-
-
 @lru_cache(maxsize=1 << 16)
 def parse(sentence: str) -> Fact | None:
     """The statement of a sentence, None for a text that matches no template."""
@@ -101,13 +82,12 @@ def _tidy(sentence: str) -> str:
 
 
 def _label(truth: Truth, fact: Fact) -> Label:
-    relation, kind = _RELATIONS[fact.relation], _KINDS[truth.kind]
-    needed = relation in kind.relations and relation.name not in kind.optional
+    relation = _RELATIONS[fact.relation]
     if fact in truth.facts:
-        return "supporting" if needed else "irrelevant"
+        return "irrelevant" if relation.optional else "supporting"
     if relation.holds is not None:
         return "irrelevant" if relation.holds(fact.slots) else "false"
-    known = relation in kind.relations and all(
+    known = relation in _KINDS[truth.kind].relations and all(
         truth.mentions(slot, fact.slots[slot]) for slot in relation.key
     )
     return "false" if known else "invented"
@@ -121,19 +101,3 @@ def _true_instead(truth: Truth, sentence: str) -> Fact | None:
     found = [fact for fact in truth.facts if fact.relation == false.relation]
     same = [fact for fact in found if all(fact.slots[slot] == false.slots[slot] for slot in key)]
     return next(iter(same or found), None)
-
-
-def _falsify(truth: Truth, relation: Relation, fact: Fact, rng: random.Random) -> Fact:
-    """An untrue variant of `fact`: another choice's conclusion, or one word changed, if possible to one of ours."""
-    if "letter" in fact.slots and rng.random() < 2 / 3:
-        return rng.choice(truth.wrong)
-    slots = ("letter",) if "letter" in fact.slots else [s for s in relation.slots if s not in relation.key]
-    lies = [
-        replace(fact, slots={**fact.slots, slot: word})
-        for slot in slots
-        for word in DOMAINS[slot]
-        if word != fact.slots[slot]
-    ]
-    lies = [lie for lie in lies if _label(truth, lie) not in TRUE]
-    near = [lie for lie in lies if all(truth.mentions(s, word) for s, word in lie.slots.items())]
-    return rng.choice(near or lies)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.models.t5.modeling_t5 import T5Block
 
-from ares.models.adapters import add_adapter, save_adapter
+from ares.models.adapters import add_adapter, load_adapter, save_adapter
 from ares.models.inputs import Sampling
 from ares.models.policy import ModelSize, Policy, ValueModel
 from ares.models.t5.generation import generate, most_likely, sampler
@@ -174,6 +174,10 @@ class T5Policy(Policy):
     def save_adapter(self, folder: Path) -> None:
         """Writes the adapter in PEFT's format."""
         save_adapter(self, folder)
+
+    def load_adapter(self, folder: Path) -> None:
+        """Wraps the network in the adapter of a folder."""
+        load_adapter(self, folder)
 
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:
         """A value model that predicts 0: on a copy of this policy's body, or on the body itself (`shared`)."""

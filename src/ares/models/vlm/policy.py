@@ -1,6 +1,5 @@
 """A vision-language model as a policy: all its weights, or a LoRA adapter on a base that is never changed."""
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -103,31 +102,23 @@ class VlmPolicy(Policy):
 
     def sibling(self, folder: Path) -> Policy:
         """The policy in another folder, frozen; on this policy's network where both are adapters of one base."""
-        settings = VlmSettings.read(folder)
-        if not settings.lora.r or (settings.base, settings.quantization) != (
-            self.settings.base,
-            self.settings.quantization,
-        ):
-            other = type(self).load(
-                folder,
-                dropout=0.0,
-                newline=self.newline,
-                max_input_tokens=self.reader.max_input_tokens,
-            )
-            return other.to(self.device)
+        other, own = VlmSettings.read(folder), self.settings
+        if not self.adapter or (other.base, other.quantization) != (own.base, own.quantization):
+            limit = self.reader.max_input_tokens
+            policy = self.load(folder, dropout=0.0, newline=self.newline, max_input_tokens=limit)
+            return policy.to(self.device)
         self.adapters.load(REFERENCE, folder, trained=False)
+        return self.view(REFERENCE)
+
+    def view(self, adapter: str) -> "VlmPolicy":
+        """Another adapter of the same network as a policy."""
         self.model.to(self.device)
-        return type(self)(self.adapters, self.reader, settings, adapter=REFERENCE, newline=self.newline)
+        return VlmPolicy(self.adapters, self.reader, self.settings, adapter=adapter, newline=self.newline)
 
     @classmethod
     def size(cls, settings: Mapping[str, Any], vocabulary: int) -> ModelSize | None:
         """The size of the model (see `vlm_size`)."""
         return vlm_size(settings, vocabulary)
-
-    @classmethod
-    def feature_dim(cls, path: Path | str, **where: Any) -> int | None:
-        """None: images are read, not features."""
-        return None
 
     @classmethod
     def check_prompts(
@@ -167,6 +158,11 @@ class VlmPolicy(Policy):
     def save_adapter(self, folder: Path) -> None:
         """Writes the answer adapter in PEFT's format."""
         self.adapters.save(ANSWER, folder, base=self.settings.base)
+
+    def load_adapter(self, folder: Path) -> None:
+        """Becomes the answer adapter of a folder, frozen."""
+        self.adapters.load(ANSWER, folder, trained=False)
+        self.adapter = ANSWER
 
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:
         """A value model that predicts 0: a second adapter on the same network, or a copy of a policy of all weights."""
@@ -251,8 +247,3 @@ class VlmPolicy(Policy):
     def lora_targets(self, targets: str) -> list[str]:
         """The linear layers of the language model; none if the policy is an adapter already."""
         return [] if self.adapter else matching(self.model, lora_pattern(self.settings.lora.targets, False))
-
-    def copied(self) -> "VlmPolicy":
-        """A policy of its own network with the same weights, all of them this policy's."""
-        adapters = AdapterSet(copy.deepcopy(self.model))
-        return VlmPolicy(adapters, self.reader, self.settings, adapter=None, newline=self.newline)

@@ -1,5 +1,6 @@
 """The value model of a vision-language policy: an adapter and a head on the policy's base, or a copy of all weights."""
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ares.models.adapters import AdapterSet
 from ares.models.heads import SharedBackboneValue, value_head, values_of_states
 from ares.models.inputs import Inputs
 from ares.models.policy import ValueModel
@@ -87,9 +89,9 @@ def new_value(policy: "VlmPolicy", *, seed: int, shared: bool) -> ValueModel:
     if shared:
         return VlmSharedValue(policy, head)
     if policy.adapter is None:
-        return VlmValue(policy.copied(), head)
+        return VlmValue(_copied(policy), head)
     policy.adapters.copy(policy.adapter, VALUE, seed=seed)
-    return VlmValue(_view(policy), head)
+    return VlmValue(policy.view(VALUE), head)
 
 
 def load_value(policy: "VlmPolicy", folder: Path, *, shared: bool) -> ValueModel:
@@ -111,14 +113,13 @@ def load_value(policy: "VlmPolicy", folder: Path, *, shared: bool) -> ValueModel
         copy = type(policy).load(folder, dropout=0.0, checkpointing=checkpointing)
         return VlmValue(copy.to(policy.device), head)
     policy.adapters.load(VALUE, folder)
-    policy.model.to(policy.device)
-    return VlmValue(_view(policy), head)
+    return VlmValue(policy.view(VALUE), head)
 
 
-def _view(policy: "VlmPolicy") -> "VlmPolicy":
-    return type(policy)(
-        policy.adapters, policy.reader, policy.settings, adapter=VALUE, newline=policy.newline
-    )
+def _copied(policy: "VlmPolicy") -> "VlmPolicy":
+    """A policy of its own network with the same weights, all of them the policy's."""
+    adapters = AdapterSet(copy.deepcopy(policy.model))
+    return type(policy)(adapters, policy.reader, policy.settings, adapter=None, newline=policy.newline)
 
 
 def _save_head(head: nn.Module, folder: Path) -> None:

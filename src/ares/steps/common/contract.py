@@ -99,9 +99,16 @@ def keys_of(block: str, names: str) -> tuple[str, ...]:
 
 
 def specs_of(listed: Iterable[str]) -> dict[str, StepSpec]:
-    """The specs, by name, of the steps in a stage's list."""
-    names = [text.rpartition("/")[2] for text in listed if text not in _NOT_STEPS]
-    return {name: spec_of(name) for name in names}
+    """The specs, by name, of the steps in a stage's list. Raises AresError with all unknown steps."""
+    specs, mistakes = {}, []
+    for name in [text.rpartition("/")[2] for text in listed if text not in _NOT_STEPS]:
+        try:
+            specs[name] = spec_of(name)
+        except AresError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise AresError("\n".join(mistakes))
+    return specs
 
 
 def spec_of(name: str) -> StepSpec:

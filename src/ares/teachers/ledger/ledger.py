@@ -70,10 +70,6 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def find(self, request_hash: str) -> Reply | None:
-        """The recorded reply to a request, None if there is none (yet)."""
-        return self._db.now(partial(find, request_hash=request_hash))
-
     def known(self, hashes: Iterable[str]) -> set[str]:
         """Those of the requests that have a reply."""
         return self._db.now(lambda db: {item for item in hashes if find(db, item)})

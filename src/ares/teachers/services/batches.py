@@ -221,10 +221,8 @@ class Batches:
         if timeout:
             policy = replace(policy, timeout=timeout, deadline=max(policy.deadline, 2 * timeout))
 
-        async def nothing() -> None: ...
-
         try:
-            return await self.client.retried(call, nothing, policy)
+            return await self.client.retried(call, None, policy)
         except Unanswered as error:
             # Not an error of the requests, which would be quarantined.
             raise AresError(

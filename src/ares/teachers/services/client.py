@@ -82,7 +82,7 @@ class ServiceClient(ABC):
     async def retried(
         self,
         call: Callable[[], Awaitable[T]],
-        before_repeat: Callable[[], Awaitable[None]],
+        before_repeat: Callable[[], Awaitable[None]] | None,
         policy: RetryPolicy | None = None,
     ) -> T:
         """The result of a call of the SDK, tried until it succeeds (`retry.call_with_retries`)."""

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from ares.types import AresError
 
+Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 _SLACK = 600  # tokens that a service may add to a request: roles, the schema's instructions
 
 
@@ -14,8 +17,8 @@ _SLACK = 600  # tokens that a service may add to a request: roles, the schema's 
 class Price:
     """US dollars per million tokens."""
 
-    input: float
-    output: float
+    input: Amount
+    output: Amount
 
     def usd(self, input_tokens: int, output_tokens: int) -> float:
         """The price of this many tokens, US dollars."""
@@ -30,16 +33,14 @@ def price_of(prices: Mapping[str, Any] | None, model: str, discount: float = 1.0
     entry = (prices or {}).get(model)
     if entry is None:
         return None
-    values: list[Any] = (
-        [entry.get(key) for key in ("input", "output")] if isinstance(entry, Mapping) else [None]
-    )
-    if not all(map(_is_amount, values)):
-        shown = dict(entry) if isinstance(entry, Mapping) else entry
+    try:
+        price = TypeAdapter(Price).validate_python(entry)
+    except ValidationError:
         raise AresError(
-            f"conf/prices.yaml (teacher.prices): the price of {model} is {shown}; give `{{input: 1.00, output: 5.00}}`, "
+            f"conf/prices.yaml (teacher.prices): the price of {model} is {entry}; give `{{input: 1.00, output: 5.00}}`, "
             "US dollars per million tokens, or null if it is unknown."
-        )
-    return Price(*(discount * float(value) for value in values))
+        ) from None
+    return Price(discount * price.input, discount * price.output)
 
 
 def most_tokens(payload: Mapping[str, Any]) -> tuple[int, int]:
@@ -53,7 +54,3 @@ def image_tokens(payload: Mapping[str, Any]) -> int:
     """The input tokens of a request's image: 750 pixels per token."""
     image = payload["image"]
     return math.ceil(image["size"][0] * image["size"][1] / 750) if image else 0
-
-
-def _is_amount(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

@@ -81,7 +81,7 @@ def failure_of(error: Exception, sdk: ModuleType) -> Failure:
 async def call_with_retries(
     call: Callable[[], Awaitable[T]],
     failure: Callable[[Exception], Failure],
-    before_repeat: Callable[[], Awaitable[None]],
+    before_repeat: Callable[[], Awaitable[None]] | None,
     policy: RetryPolicy,
     gate: RateLimitGate,
 ) -> T:
@@ -109,7 +109,7 @@ async def call_with_retries(
         late = time.monotonic() + pause > deadline
         if not found.temporary or failures >= policy.attempts or late:
             break
-        if found.paid:
+        if found.paid and before_repeat:
             await before_repeat()
         if found.wait:
             gate.hold(max(found.wait, policy.first), found.reason)

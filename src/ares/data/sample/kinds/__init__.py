@@ -1,4 +1,7 @@
-"""The kinds of question, one file each; pictures and words alternate, so that any prefix is half and half."""
+"""The kinds of question, one file each, with its texts and sentence templates in YAML.
+
+Pictures and words alternate, so that any prefix is half and half.
+"""
 
 from ares.data.sample.items import Kind
 from ares.data.sample.kinds import flags, grammar, magnets, maps, resources, states, tenses, thermometer

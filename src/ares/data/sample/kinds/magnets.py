@@ -4,56 +4,11 @@ import random
 
 from ares.data.sample.drawing import freeze, pale
 from ares.data.sample.items import Draft, Fact, Kind
-from ares.data.sample.relations import Relation
 from ares.data.sample.words import DOMAINS, PERSONS
 
 COLORS = ("red", "blue")
 ACTION = {"alike": "repel", "different": "attract"}
 LIKENESS = {action: likeness for likeness, action in ACTION.items()}
-
-RELATIONS = (
-    Relation(
-        "magnet_end",
-        ("person", "side"),
-        (
-            "The {side} magnet of {person} shows its {color} end.",
-            "The {side} magnet of {person} turns a {color} end inward.",
-        ),
-        (
-            "In the picture of {person} a {color} end faces us from the {side} magnet.",
-            "A {color} end points inward on the {side} magnet of {person}.",
-        ),
-    ),
-    Relation(
-        "end_pair",
-        ("person",),
-        ("The two ends of {person} are {likeness}.", "So {person} has ends that are {likeness}."),
-        ("For {person} we find {likeness} ends at the gap.", "Two {likeness} ends meet for {person}."),
-    ),
-    Relation(
-        "magnet_rule",
-        ("likeness",),
-        (
-            "Ends that are {likeness} {action} each other.",
-            "By the rule, ends that are {likeness} {action}.",
-            "Two ends that are {likeness} always {action}.",
-        ),
-        ("Magnets {action} when the ends are {likeness}.", "As we know, {likeness} ends {action}."),
-        lambda slots: ACTION[slots["likeness"]] == slots["action"],
-    ),
-    Relation(
-        "magnet_answer",
-        ("person",),
-        (
-            "So the magnets of {person} {action}, choice ({letter}).",
-            "Thus the two magnets of {person} {action}, choice ({letter}).",
-        ),
-        (
-            "Choice ({letter}) is correct since the magnets of {person} {action}.",
-            "That makes it ({letter}), for {person} has magnets that {action}.",
-        ),
-    ),
-)
 
 
 def _grid(inner: list[str], rng: random.Random) -> list[list[str]]:
@@ -87,16 +42,4 @@ def _draft(rng: random.Random, answer: int) -> Draft:
     )
 
 
-KIND = Kind(
-    name="magnets",
-    subject="natural science",
-    topic="physics",
-    category="Magnets",
-    skill="Decide whether two magnets attract or repel",
-    grades=("grade3", "grade4", "grade5"),
-    n_choices=2,
-    lecture="Every magnet has a red north end and a blue south end. Ends that are different attract each other. "
-    "Ends that are alike repel each other.",
-    relations=RELATIONS,
-    draft=_draft,
-)
+KIND = Kind.read("magnets", _draft, magnet_rule=lambda slots: ACTION[slots["likeness"]] == slots["action"])
