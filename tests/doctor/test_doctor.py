@@ -393,11 +393,10 @@ def test_remedies_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_policy_that_is_an_adapter(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = tmp_path / "runs/rl-scienceqa-vlm/rationale/policy"
-    policy.mkdir(parents=True)
-    save_file({"a.lora_A.weight": torch.ones(2, 3)}, policy / "adapter_model.safetensors")
-    config = on(data, "model=vlm", "run=rl-scienceqa-vlm", "doctor.stage=rl")
-    assert found(config, "policy") == [("ok", f"policy={policy} is readable; it reads images itself")]
+    save_file({"a.lora_A.weight": torch.ones(2, 3)}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    config = on(data, "model=vlm", f"policy={tmp_path}", "doctor.stage=rl")
+    assert found(config, "policy") == [("ok", f"policy={tmp_path} is readable; it reads images itself")]
     monkeypatch.setattr("ares.doctor.artefacts.find_spec", lambda name: None)
     [(status, text)] = found(on(data, "model=vlm", "model.quantization=nf4", "doctor.stage=rl"), "model")
     assert (status, text) == ("problem", "model.quantization=nf4 needs bitsandbytes")

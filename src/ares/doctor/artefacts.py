@@ -91,7 +91,8 @@ def check_features(
 ) -> tuple[list[Finding], int | None]:
     """The findings on the image features, and the numbers per patch if there are features."""
     if config.features._target_ is None:
-        return [Finding("ok", "features", "none: the model reads text only")], None
+        reads = "images itself" if config.model.reads_images else "text only"
+        return [Finding("ok", "features", f"none: the model reads {reads}")], None
     if config.data.name == "sample":
         return [Finding("ok", "features", "generated with the sample")], None
     folder = _existing(config)

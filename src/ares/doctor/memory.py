@@ -11,6 +11,7 @@ from ares.config.compose import folder, options, to_config, to_plain
 from ares.config.schema import Config
 from ares.doctor.findings import Finding
 from ares.doctor.requirements import GIB, memory_of, model_of
+from ares.steps.common.contract import specs_of
 
 if TYPE_CHECKING:
     from ares.models.memory import ModelSize
@@ -32,6 +33,7 @@ def check_memory(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
         return
     found = gpus() if config.trainer.accelerator != "cpu" else []
     where, limit = ("a GPU", min(m for _, m in found)) if found else ("this machine", machine_memory())
+    steps = list(specs_of(steps))
     needs = _needs(config, model, steps)
     if not needs:
         return
@@ -58,38 +60,39 @@ def _needs(config: Config, model: "ModelSize", steps: Sequence[str]) -> dict[str
 def _remedy(config: Config, needs: Mapping[str, float], limit: float) -> str:
     """The settings that reduce memory, from the one that costs least, up to the first with which all steps fit."""
     tried: list[str] = []
-    most = max(needs.values())
-    for setting, other in _savings(config, [step for step, gib in needs.items() if gib > limit]):
+    for key, value in _savings(config, [step for step, gib in needs.items() if gib > limit]):
+        other = _changed(config, key, value)
         model = model_of(other)
         assert model is not None
-        less = max(_needs(other, model, list(needs)).values())
-        if less < most:
-            tried, most = [*tried, setting], less
-        if most <= limit:
-            return f"set {' '.join(tried)}, which needs {most:.1f} GiB (docs/memory.md)"
-    with_all = f"even with {' '.join(tried)} it needs {most:.1f} GiB" if tried else "no setting reduces it"
-    return f"use larger devices or a smaller model: {with_all} (docs/memory.md)"
+        less = _needs(other, model, list(needs))
+        if any(less[step] < gib for step, gib in needs.items() if gib > limit):
+            config, needs, tried = other, less, [*tried, f"{key.removesuffix('.name')}={value}".lower()]
+        if max(needs.values()) <= limit:
+            return f"set {' '.join(tried)}, which needs {max(needs.values()):.1f} GiB (docs/memory.md)"
+    least = f"even with {' '.join(tried)} it needs {max(needs.values()):.1f} GiB"
+    return f"use larger devices or a smaller model: {least if tried else 'no setting helps'} (docs/memory.md)"
 
 
-def _savings(config: Config, over: Sequence[str]) -> Iterator[tuple[str, Config]]:
-    """Settings that need less memory, each in addition to those before it, with the configuration that has them all."""
-    config = copy.deepcopy(config)
-    config.trainer.activation_checkpointing = True
-    yield "trainer.activation_checkpointing=true", config
-    for key in dict.fromkeys(_BATCH_SETTINGS.get(step, f"{step}.micro_batch_size") for step in over):
-        block, name = key.split(".")
-        config = copy.deepcopy(config)
-        setattr(getattr(config, block), name, 1)
-        yield f"{key}=1", config
-    arguments: dict[str, Any] = config.model.arguments
+def _savings(config: Config, over: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Settings that need less memory and their values, for steps that need too much."""
+    yield "trainer.activation_checkpointing", True
+    for step in over:
+        yield _BATCH_SETTINGS.get(step, f"{step}.micro_batch_size"), 1
+    arguments = config.model.arguments
     if arguments.get("quantization") == "none" and arguments["lora"]["r"]:
-        config = copy.deepcopy(config)
-        config.model.arguments["quantization"] = "nf4"
-        yield "model.quantization=nf4", config
+        yield "model.quantization", "nf4"
     if config.strategy.name == "ddp":
-        config = copy.deepcopy(config)
-        config.strategy.name = "fsdp"
-        yield "strategy=fsdp", config
+        yield "strategy.name", "fsdp"
+
+
+def _changed(config: Config, key: str, value: Any) -> Config:
+    config = copy.deepcopy(config)
+    block, name = key.split(".")
+    if block == "model":
+        config.model.arguments[name] = value
+    else:
+        setattr(getattr(config, block), name, value)
+    return config
 
 
 def _alternatives(config: Config, steps: Sequence[str]) -> Iterator[str]:

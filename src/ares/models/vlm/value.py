@@ -110,8 +110,8 @@ def load_value(policy: "VlmPolicy", folder: Path, *, shared: bool) -> ValueModel
         return VlmSharedValue(policy, head)
     if policy.adapter is None:
         checkpointing = policy.model.is_activation_checkpointing
-        copy = type(policy).load(folder, dropout=0.0, checkpointing=checkpointing)
-        return VlmValue(copy.to(policy.device), head)
+        own = type(policy).load(folder, dropout=0.0, checkpointing=checkpointing)
+        return VlmValue(own.to(policy.device), head)
     policy.adapters.load(VALUE, folder)
     return VlmValue(policy.view(VALUE), head)
 
