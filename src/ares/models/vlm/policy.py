@@ -223,7 +223,7 @@ class VlmPolicy(Policy):
 
     def _generate(self, inputs: VlmInputs, **how: Any) -> list[list[int]]:
         with self.frozen(), self.adapters.using(self.adapter):
-            return generate(self.model, self.tokenizer, inputs.to(self.device).prompts(), **how)
+            return generate(self.model, self.reader, inputs.to(self.device).prompts(), **how)
 
     # -------------------------------------------------------------------------------- probabilities
 
@@ -231,7 +231,7 @@ class VlmPolicy(Policy):
         """The last hidden states (B, T, D) before each response token, teacher-forced."""
         batch = inputs.to(responses.device).followed_by(responses)
         with self.adapters.using(self.adapter):
-            return response_states(self.model, batch, inputs.lengths, responses.shape[1])
+            return response_states(self.model, batch, inputs.lengths, responses.shape[1], self.trained())
 
     def logits(self, states: Tensor) -> Tensor:
         """Next-token logits (..., V) from states (..., D), with the family's soft cap."""
