@@ -110,7 +110,9 @@ def load_value(policy: "VlmPolicy", folder: Path, *, shared: bool) -> ValueModel
     if shared:
         return VlmSharedValue(policy, head)
     if policy.adapter is None:
-        return VlmValue(type(policy).load(folder, dropout=0.0).to(policy.device), head)
+        checkpointing = policy.model.is_activation_checkpointing
+        own = type(policy).load(folder, dropout=0.0, checkpointing=checkpointing)
+        return VlmValue(own.to(policy.device), head)
     policy.adapters.load(VALUE, folder)
     return VlmValue(policy.view(VALUE), head)
 
