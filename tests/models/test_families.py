@@ -133,7 +133,8 @@ def test_left_and_right_padding_agree(policy: VlmPolicy, examples: dict[str, Exa
     with policy.adapters.using(policy.adapter):
         left = policy.model(**inputs.prompts()).logits[:, -1]
     right = policy.logits(policy.states(inputs, batched(RESPONSES)[0]))[:, 0]
-    torch.testing.assert_close(right.log_softmax(-1), left.log_softmax(-1), **EXACT)
+    # Unlikely tokens have log-probabilities of -20, of which float32 keeps five decimals.
+    torch.testing.assert_close(right.log_softmax(-1), left.log_softmax(-1), atol=1e-5, rtol=2e-6)
 
 
 def test_image_changes_the_output(policy: VlmPolicy, examples: dict[str, Example]) -> None:

@@ -157,3 +157,11 @@ def test_decode_and_sentences_return_the_same_text(t5_tokenizer) -> None:
     assert policy.decode(ids) == text == "Solution: Ice is cold.\nSteam is hot."
     assert len(spans) == 2
     assert text == sentence_spans(t5_tokenizer, ids, newline="escape")[0]
+
+
+def test_cache_of_images_counts_only_prompts_in_use() -> None:
+    policy = number_vlm()
+    inputs = policy.encode(EXAMPLES)
+    assert policy.reader._cached == sum(t.nbytes for sample in inputs.samples for t in sample.images.values())
+    del inputs
+    assert policy.reader._cached == 0
