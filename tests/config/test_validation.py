@@ -50,6 +50,8 @@ SHIPPED = [(group, option) for group in groups() if group != "stage" for option 
 @pytest.mark.parametrize(("group", "option"), SHIPPED)
 def test_every_shipped_file_composes_and_validates(group: str, option: str) -> None:
     config = composed(f"{group}={option}")
+    if config.model.name == "vlm":  # any model, which has to be given
+        config.model.init = "some/model"
     validate(config)
     if group in OPTIONS:
         assert getattr(config, group).name or getattr(config, group)._target_
@@ -97,6 +99,20 @@ def test_demo_needs_nothing_but_the_package() -> None:
         ("features.pretrained=null", "must be true or false"),
         ("engine=server engine.urls=http://a", "must be a list"),
         ("engine.urls=[http://a]", "engine=hf has no key 'urls'"),
+        ("model=smolvlm model.prompts.rationale=null", "model.prompts.rationale=null: it must be text"),
+        ("model=smolvlm model.prompts.rationale=Why?", "model.prompts.rationale: it must contain {question}"),
+        ("model=smolvlm model.prompts.answer=x", "contain {question} and {rationale}"),
+        ("model=smolvlm model.lora.r=few", "model.lora.r=few: it must be a whole number of at least 0"),
+        ("model=smolvlm model.lora.r=-1", "model.lora.r=-1: it must be a whole number of at least 0"),
+        ("model=smolvlm model.quantization=int8", "choose from none, nf4"),
+        ("model=vlm", "set model.init=<folder or hub id"),
+        ("model=tiny_vlm model.lora.r=8", "set model.init, or model.lora.r=0"),
+        ("model=smolvlm rl.lora.r=8", "use rl.lora.r=0"),
+        ("model=smolvlm strategy=fsdp", "use strategy=ddp"),
+        (
+            "model=smolvlm model.lora.r=0 model.quantization=nf4",
+            "set model.lora.r, or model.quantization=none",
+        ),
         ("features.precision=33", "choose from auto, 32, bf16"),
         ("teacher.options=4", "must be a mapping"),
         ("data=sample data.sizes=null", "must be a mapping"),
@@ -134,6 +150,10 @@ def test_mistake_is_one_sentence_with_a_suggestion(settings: str, message: str) 
         "+teacher.options.temperature=0.5",
         "data.root=${paths.runs}/x",
         "~experiment",
+        "model=vlm model.init=x",
+        "model=smolvlm model.quantization=nf4",
+        "model=smolvlm model.lora.r=0 rl.lora.r=8",
+        "model=smolvlm model.lora.r=0 strategy=fsdp",
     ],
 )
 def test_correct_command_line_has_no_mistakes(settings: str) -> None:

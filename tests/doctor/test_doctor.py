@@ -124,6 +124,15 @@ def test_missing_images_and_unextracted_features(data: Path) -> None:
     assert found(on(data, "features=none"), "images")[0][0] == "note"
 
 
+def test_images_beyond_the_first_are_checked(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    row = {"pid": "1", "split": "train", "question": "?", "choices": ["a"], "images": ["a.png", "b.png"]}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row))
+    settings = ["data=custom", f"data.root={tmp_path / 'mine.jsonl'}", f"paths.runs={tmp_path / 'runs'}"]
+    [(status, text)] = found(composed("stage=doctor", "features=none", *settings), "images")
+    assert (status, text) == ("note", f"1 of 2 found; missing: {tmp_path / 'b.png'} (problem 1)")
+
+
 def test_split_without_answers_is_a_problem_of_stages_that_evaluate_it(data: Path) -> None:
     assert found(on(data), "data")[1] == (
         "problem",

@@ -171,6 +171,20 @@ def test_page_shows_every_section(data: ReportData, tmp_path: Path) -> None:
     assert f'content="{HASH}"' in html
 
 
+def test_all_images_of_a_problem_are_shown(data: ReportData, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths[:2]):
+        Image.new("RGB", (number + 1, 1)).save(path)
+    problem, before, after = data["examples"][0]
+    data["examples"] = [(replace(problem, image=None, images=tuple(paths)), before, after)]
+    page = Checker(render(data, tmp_path))
+    shown = [(a["src"], a["alt"]) for tag, a in page.tags if tag == "img"]
+    assert shown == [
+        (data_uri(path), f"Image {number} of problem {problem.pid}")
+        for number, path in enumerate(paths[:2], start=1)
+    ]
+
+
 def test_no_network_access(data: ReportData, tmp_path: Path) -> None:
     page = Checker(render(data, tmp_path))
     assert not any(tag == "script" for tag, _ in page.tags)
@@ -194,7 +208,13 @@ def poisoned(value: Any, poison: str) -> Any:
         return type(value)(poisoned(item, poison) for item in value)
     if isinstance(value, Problem):
         return replace(
-            value, pid=poison, question=poison, hint=poison, choices=(poison,) * 3, image=Path(poison)
+            value,
+            pid=poison,
+            question=poison,
+            hint=poison,
+            choices=(poison,) * 3,
+            image=Path(poison),
+            images=(),
         )
     if isinstance(value, Assessment):
         return replace(value, sentences=[poison] * len(value.sentences))

@@ -14,7 +14,7 @@ from PIL import Image
 from ares.config.compose import folder, register_schema, to_config
 from ares.pipeline.plan import steps_of
 from ares.pipeline.stale import Fingerprint, Run
-from ares.steps.prepare import prepare_alone, prepared, source_hash
+from ares.steps.prepare import images_hash, prepare_alone, prepared, source_hash
 from ares.storage.files import write_json
 from ares.types import AresError
 from ares.vision.features import FeatureStore
@@ -284,3 +284,15 @@ def test_fingerprint_of_policy_that_reads_images_has_their_contents(hub: Path, t
     Image.new("RGB", (64, 64), (0, 99, 0)).save(image)
     assert fingerprint(True).hash != before.hash
     assert fingerprint(False).inputs == {n: a for n, a in before.inputs.items() if n != "images"}
+
+
+def test_hash_of_images_covers_all_of_a_problem(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (8, 8), (40 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    row = {"pid": "1", "split": "train", "question": "?", "choices": ["a"], "images": ["0.png", "1.png"]}
+    settings = ("data=custom", f"data.root={tmp_path / 'mine.jsonl'}", "features=none")
+    hashes = []
+    for images in (["0.png", "1.png"], ["0.png"], ["1.png", "0.png"], ["0.png", "2.png"]):
+        (tmp_path / "mine.jsonl").write_text(json.dumps({**row, "images": images}))
+        hashes.append(images_hash(composed(tmp_path / "runs", *settings), tmp_path / "mine.jsonl"))
+    assert len(set(hashes)) == 4

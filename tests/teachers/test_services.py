@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import io
 import json
 import re
@@ -451,6 +452,38 @@ def test_every_request_has_the_image(prompt, problem, tmp_path, monkeypatch):
         assert base64.b64decode(image["source"]["data"]) == path.read_bytes()
     without = teacher.score_payload(problem(image=tmp_path / "absent.png"), RATIONALES[:1])
     assert without["image"] is None
+
+
+@pytest.mark.parametrize("teacher", [AnthropicTeacher, OpenAITeacher])
+def test_requests_have_all_images_in_order(teacher, problem, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    paths = [tmp_path / f"{name}.png" for name in ("a", "absent", "b", "c")]
+    for path, size in zip(paths, [(750, 2), None, (750, 3), (750, 4)], strict=True):
+        if size:
+            Image.new("RGB", size, "red").save(path)
+    asked = teacher(model="some-model", prices=PRICES)
+    several = asked.score_payload(problem(images=tuple(paths)), RATIONALES[:1])
+    *images, text = asked.client.arguments(several)["messages"][0]["content"]
+    data = [
+        image["source"]["data"] if "source" in image else image["image_url"]["url"].split(",")[1]
+        for image in images
+    ]
+    assert [base64.b64decode(one) for one in data] == [paths[at].read_bytes() for at in (0, 2, 3)]
+    assert text["text"] == several["text"]
+    one = asked.score_payload(problem(image=paths[0]), RATIONALES[:1])
+    assert most_tokens(several)[0] - most_tokens(one)[0] == 3 + 4
+    assert several.keys() - one.keys() == {"more_images"}
+    assert {key: value for key, value in several.items() if key != "more_images"} == one
+
+
+def test_payload_of_one_image_is_the_one_that_ledgers_hold(problem, tmp_path):
+    Image.new("RGB", (30, 25), "red").save(tmp_path / "image.png")
+    teacher = AnthropicTeacher(model="claude-haiku-5-5")
+    payload = teacher.score_payload(problem(image=tmp_path / "image.png"), RATIONALES[:1])
+    assert list(payload) == ["model", "max_tokens", "text", "schema", "options", "image"]
+    sha256 = hashlib.sha256((tmp_path / "image.png").read_bytes()).hexdigest()
+    assert payload["image"] == {"sha256": sha256, "media_type": "image/png", "size": [30, 25]}
 
 
 def test_large_images_and_other_formats_are_converted(problem, tmp_path):

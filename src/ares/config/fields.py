@@ -1,4 +1,4 @@
-"""Field metadata of the schema: ranges of numbers and choices of words."""
+"""Field metadata of the schema: ranges of numbers, choices of words, placeholders of texts."""
 
 import math
 from collections.abc import Iterator
@@ -51,6 +51,11 @@ def bounded(default: float | None, **limits: float) -> Any:
 def choice(*choices: str, default: str | None = None, note: str = "") -> Any:
     """A dataclass field for one of several words, the first by default; `note` is added to the error message."""
     return field(default=default or choices[0], metadata={"choices": choices, "note": note})
+
+
+def text_with(*placeholders: str, default: str = "") -> Any:
+    """A dataclass field for a text that has each of the placeholders."""
+    return field(default=default, metadata={"placeholders": placeholders})
 
 
 def file_of(group: str, default: str) -> Any:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ares.config.fields import bounded, choice
+from ares.config.fields import bounded, choice, text_with
 from ares.types import AresError
 
 
@@ -94,8 +94,8 @@ class PromptsArguments:
     """Texts of chat messages, with {question} and {rationale} where these belong."""
 
     system: str | None = None
-    rationale: str = ""
-    answer: str = ""
+    rationale: str = text_with("{question}")
+    answer: str = text_with("{question}", "{rationale}")
 
 
 @dataclass

@@ -29,8 +29,11 @@ def impossible_combinations(config: Config) -> Iterator[str]:
             yield from _batches(name, block.global_batch_size, block.micro_batch_size, devices)
     if config.strategy.name == "single" and devices > 1:
         yield f"strategy=single runs on one device, not {devices}; use strategy=ddp or trainer.devices=1."
-    if config.strategy.name == "fsdp" and (config.rl.lora.r or config.rl.share_trunk):
-        yield "strategy=fsdp shards full models: with rl.lora.r or rl.share_trunk use strategy=ddp."
+    adapted = config.rl.lora.r or config.model.arguments.get("lora", {}).get("r")
+    if config.strategy.name == "fsdp" and (adapted or config.rl.share_trunk):
+        yield "strategy=fsdp shards full models: with model.lora.r, rl.lora.r or rl.share_trunk use strategy=ddp."
+    if config.model.is_own and config.model.reads_images:
+        yield from _vision_language(config)
     asked = config.doctor.stage if config.stage.name == "doctor" else config.stage.name
     if config.evaluate.predictions and asked != "evaluate":
         yield f"evaluate.predictions scores published answers without a model; use it with stage=evaluate, not {asked}."
@@ -38,6 +41,25 @@ def impossible_combinations(config: Config) -> Iterator[str]:
         yield (
             "evaluate.split=test: A-OKVQA withholds the answers of its test split; use evaluate.split=val, and "
             "final/lora/leaderboard.json for the test split."
+        )
+
+
+def _vision_language(config: Config) -> Iterator[str]:
+    model, arguments = config.model, config.model.arguments
+    r, quantization = arguments.get("lora", {}).get("r"), arguments.get("quantization", "none")
+    if model.init is None and "d_model" not in arguments:
+        yield f"model={model.name} needs a model: set model.init=<folder or hub id of a vision-language model>."
+    elif model.init is None and r:
+        yield f"model.lora.r={r} adapts a pretrained model: set model.init, or model.lora.r=0 to train all weights."
+    if r and config.rl.lora.r:
+        yield (
+            f"rl.lora.r={config.rl.lora.r}: with model.lora.r={r} the policy is an adapter already, which RL trains; "
+            "use rl.lora.r=0."
+        )
+    if quantization != "none" and not r:
+        yield (
+            f"model.quantization={quantization}: quantized weights cannot be trained; set model.lora.r, or "
+            "model.quantization=none."
         )
 
 

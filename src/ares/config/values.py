@@ -19,9 +19,13 @@ def refusal(key: str, item: Field[Any], value: Any) -> str | None:
     group = item.metadata.get("group")
     choices = options(group) if group else item.metadata.get("choices", ())
     bounds = item.metadata.get("bounds")
+    placeholders = item.metadata.get("placeholders", ())
     right = value in bounds if bounds else not choices or value in choices
+    right &= all(part in str(value) for part in placeholders)
     if right or (value is None and is_optional(item)):
         return None
+    if placeholders:
+        return f"{key}: it must contain {' and '.join(placeholders)}, where that text belongs."
     if group:
         return f"{key}={shown(value)}: there is no such {group}.{suggest(str(value), choices)}"
     if choices:
@@ -56,16 +60,15 @@ def problems_with_value(cfg: DictConfig, key: str, value: Any) -> Iterator[str]:
 def _owner(cfg: DictConfig, key: str) -> tuple[type | None, Field[Any] | None]:
     """The block of a key's field, and the field; None for a key that is not in the schema."""
     block: type | None = Config
-    *parts, last = key.split(".")
-    for part in parts:
-        item = _field(block, part)
+    first, *rest = key.split(".")
+    item = _field(block, first)
+    for name in rest:
         block = block_of(item) if item else None
-    item = _field(block, last)
-    if item is None and block in OPTIONS.values():
-        group = cfg[parts[0]]
-        if block(_target_=group.get("_target_")).is_own:  # type: ignore[misc]
-            block = known_arguments(block)  # type: ignore[arg-type]
-            item = _field(block, last)
+        item = _field(block, name)
+        if item is None and block in OPTIONS.values():
+            target = cfg[first].get("_target_")
+            block = known_arguments(block) if block(_target_=target).is_own else None  # type: ignore[misc, arg-type]
+            item = _field(block, name)
     return block, item
 
 

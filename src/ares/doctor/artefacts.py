@@ -57,7 +57,7 @@ def _fetched(root: Path, hub: str) -> Finding:
 
 
 def _images(config: Config, problems: Mapping[str, Problem]) -> Iterator[Finding]:
-    images = {problem.image: pid for pid, problem in problems.items() if problem.image is not None}
+    images = {image: pid for pid, problem in problems.items() for image in problem.images}
     missing = [image for image in images if not image.is_file()]
     text = f"{len(images) - len(missing):,} of {len(images):,} found"
     if not missing:

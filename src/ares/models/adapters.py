@@ -208,6 +208,16 @@ class AdapterSet:
         tensors = {_PREFIX + key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
+    def merge(self, name: str) -> None:
+        """Adds an adapter to the weights of the network, which is a plain one afterwards, without any adapter."""
+        for path, layer in list(self.network.named_modules()):
+            if layer in self._layers:
+                layer.merge(adapter_names=[name])
+                parent, _, child = path.rpartition(".")
+                setattr(self.network.get_submodule(parent), child, layer.get_base_layer())
+        del self.network.peft_config
+        self._layers, self.active = [], None
+
     def weights(self, name: str) -> list[tuple[str, nn.Parameter]]:
         """The weights of an adapter, by their names in the network."""
         return [

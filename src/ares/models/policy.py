@@ -4,6 +4,7 @@ B prompts, T response tokens, D the model's width, V its vocabulary; responses a
 EOS if one was written and no padding; one without EOS was truncated.
 """
 
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,6 +72,9 @@ class Policy(Trainable):
     tokenizer: PreTrainedTokenizerBase
     newline: str
     task_type: ClassVar[str]  # PEFT's name for the kind of network
+    original: ClassVar[bool] = (
+        False  # whether the original ARES has such models, whose layout `ares.original` writes
+    )
 
     @classmethod
     @abstractmethod
@@ -123,6 +127,11 @@ class Policy(Trainable):
         `where` holds the hub's arguments of `from_pretrained`.
         """
         return None
+
+    @staticmethod
+    def export(folder: Path, target: Path) -> None:
+        """Writes the policy in a folder as a model that is opened without this package; by default, a copy."""
+        shutil.copytree(folder, target, dirs_exist_ok=True)
 
     @abstractmethod
     def save(self, folder: Path) -> None:

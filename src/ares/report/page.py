@@ -88,7 +88,7 @@ def _example_view(problem: Problem, before: Assessment, after: Assessment) -> di
     known = before.quality is not None and after.quality is not None
     return {
         "problem": problem,
-        "image": None if problem.image is None else data_uri(problem.image),
+        "images": [address for path in problem.images if (address := data_uri(path))],
         "sides": [("Before", before), ("After", after)],
         "gain": after.quality - before.quality if known else None,  # type: ignore[operator]
     }

@@ -1,5 +1,6 @@
-"""export: writes a run's last models and texts in the layout of the original ARES, for its scripts."""
+"""export: writes a run's last models and texts for use outside of this package: T5 and texts as the original ARES does."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,9 +9,9 @@ from ares.config.schema import Config
 from ares.evaluation.answers import accuracy_table, failed_extractions
 from ares.original.checkpoints import export_policy, export_value
 from ares.original.predictions import write_published
-from ares.steps.common.inputs import examples_of, require_own_data
+from ares.steps.common.inputs import examples_of, policy_class, require_own_data
 from ares.steps.prepare import prepared, read_problems
-from ares.storage.files import read_json
+from ares.storage.files import atomic_folder, read_json
 from ares.storage.tables import read_predictions, read_rationales
 from ares.types import AresError
 
@@ -18,8 +19,8 @@ from ares.types import AresError
 def export(config: Config) -> list[str]:
     """Writes `export/` in the run's folder; returns one line for each artefact in it.
 
-    `policy/` and, after RL, `policy/value_function.pth`; `rationales/predictions_ans_{train,eval,test}.json`;
-    `answers/predictions_ans_<split>.json`. Raises AresError for a run without a policy, and for a run on other data
+    `policy/` and, after RL, the value model, in the original's layout where it has such models (`Policy.original`);
+    `rationales/predictions_ans_{train,eval,test}.json`; `answers/predictions_ans_<split>.json`. Raises AresError for a run without a policy, and for a run on other data
     than the configuration's.
     """
     root = (Path(config.paths.runs) / config.run).resolve()
@@ -35,12 +36,26 @@ def export(config: Config) -> list[str]:
     inputs = {key: entry["inputs"] for key, entry in steps.items()}
     require_own_data(config, root, {k: own["data"]["sha256"] for k, own in inputs.items() if "data" in own})
     folder = root / "export"
-    export_policy(latest["policy"], folder / "policy", dropout=config.sft.dropout)
-    lines = [f"policy: {folder / 'policy'}"]
-    if "value" in latest:
-        export_value(latest["value"], latest["policy"], folder / "policy/value_function.pth")
-        lines.append(f"value: {folder / 'policy/value_function.pth'}")
-    return lines + _texts(config, latest, folder)
+    return _models(config, latest, folder) + _texts(config, latest, folder)
+
+
+def _models(config: Config, latest: Mapping[str, Path], folder: Path) -> list[str]:
+    policy, value = folder / "policy", folder / "value"
+    cls = policy_class(config)
+    if cls.original:
+        export_policy(latest["policy"], policy, dropout=config.sft.dropout)
+    else:
+        cls.export(latest["policy"], policy)
+    lines = [f"policy: {policy}"]
+    if "value" not in latest:
+        return lines
+    if cls.original:
+        value = policy / "value_function.pth"
+        export_value(latest["value"], latest["policy"], value)
+    else:
+        with atomic_folder(value) as temporary:
+            shutil.copytree(latest["value"], temporary, dirs_exist_ok=True)
+    return [*lines, f"value: {value}"]
 
 
 def _texts(config: Config, latest: Mapping[str, Path], folder: Path) -> list[str]:

@@ -76,10 +76,11 @@ def prepare_alone(config: Config) -> list[str]:
     check_prompts(config, found)
     problems, splits = read_problems(config.data, found["data"])
     images = {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
+    shown = len({image for problem in problems.values() for image in problem.images})
     captions = sum(bool(problem.caption) for problem in problems.values())
     sizes = ", ".join(f"{split} {len(pids):,}" for split, pids in splits.items())
     lines = [
-        f"problems: {len(problems):,} ({sizes}), {len(set(images.values())):,} images, {captions:,} captions in {found['data']}"
+        f"problems: {len(problems):,} ({sizes}), {shown:,} images, {captions:,} captions in {found['data']}"
     ]
     if "features" in found:
         store = FeatureStore(found["features"])
@@ -147,14 +148,20 @@ def _sample(config: Config, shared: Path, make: bool) -> Path:
 
 
 def _images(config: Config, data: Path) -> dict[str, Path]:
-    # Without captions, which may not be written yet; the images do not depend on them.
-    problems, _ = read_problems(replace(config.data, captions=None), data)
+    """The first image of each problem, which features are extracted from and captions are written for."""
+    problems = _uncaptioned(config, data)
     return {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
+
+
+def _uncaptioned(config: Config, data: Path) -> dict[str, Problem]:
+    # Captions may not be written yet; the images do not depend on them.
+    return read_problems(replace(config.data, captions=None), data)[0]
 
 
 def images_hash(config: Config, data: Path) -> str:
     """The hash of the contents of all problems' images; computed again when a file's size or time changes."""
-    images = sorted(_images(config, data).items())
+    problems = _uncaptioned(config, data)
+    images = [(pid, image) for pid, problem in sorted(problems.items()) for image in problem.images]
     key = hash_of([[pid, str(path), *stamp(path)] for pid, path in images])
     known = Path(config.paths.runs).resolve() / "shared" / f"images-{key[:16]}.json"
     if not known.exists():

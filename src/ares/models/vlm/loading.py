@@ -16,11 +16,11 @@ from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConf
 
 from ares.models.vlm.families import (
     TOWERS,
-    UNQUANTIZED,
     parts_of,
 )
 from ares.models.vlm.messages import Prompts
 from ares.models.vlm.processors import model_type_of, open_processor, reader_of
+from ares.models.vlm.quantization import keep_differentiable, nf4
 from ares.models.vlm.reader import VlmReader
 from ares.models.vlm.tiny import build_tiny
 from ares.models.weights import opening
@@ -119,7 +119,7 @@ def open_network(path: str | Path, settings: VlmSettings, *, dropout: float = 0.
         "dtype": "auto" if settings.dtype == "auto" else getattr(torch, settings.dtype)
     }
     if settings.quantization == "nf4":
-        arguments["quantization_config"] = _nf4(arguments["dtype"])
+        arguments["quantization_config"] = nf4(arguments["dtype"])
     remedy = "give the folder or hub id of a vision-language model (AutoModelForImageTextToText)"
     with opening(f"{path} cannot be opened", remedy), warnings.catch_warnings():
         config = AutoConfig.from_pretrained(path)
@@ -130,26 +130,8 @@ def open_network(path: str | Path, settings: VlmSettings, *, dropout: float = 0.
     network.generation_config = GenerationConfig(
         bos_token_id=known.bos_token_id, eos_token_id=known.eos_token_id, pad_token_id=known.pad_token_id
     )
+    keep_differentiable(network)
     return network
-
-
-def _nf4(dtype: torch.dtype | str) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError:
-        raise AresError(
-            "model.quantization=nf4 needs bitsandbytes: pip install 'ares[quantization]', or use "
-            "model.quantization=none."
-        ) from None
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if dtype == "auto" else dtype,
-        llm_int8_skip_modules=UNQUANTIZED,
-    )
 
 
 def freeze(network: nn.Module, settings: LoraSettings) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ares.text.prompts import SOLUTION
-from ares.types import AresError, Example
+from ares.types import Example
 
 # {"role": ..., "content": [{"type": "image"} or {"type": "text", "text": ...}, ...]}
 Message = dict[str, Any]
@@ -14,19 +14,14 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Prompts:
-    """The texts of messages: `{question}` stands for question, context and options, `{rationale}` for the rationale."""
+    """The texts of messages: `{question}` stands for question, context and options, `{rationale}` for the rationale.
+
+    `rationale` has the first, `answer` both (`ares.config.options.PromptsArguments`).
+    """
 
     system: str | None
     rationale: str
     answer: str
-
-    def __post_init__(self) -> None:
-        needed = {"rationale": ["{question}"], "answer": ["{question}", "{rationale}"]}
-        for name, parts in needed.items():
-            if missing := [part for part in parts if part not in getattr(self, name)]:
-                raise AresError(
-                    f"model.prompts.{name} has no {missing[0]}; write it where that text belongs."
-                )
 
     @classmethod
     def of(cls, settings: Mapping[str, str | None]) -> "Prompts":

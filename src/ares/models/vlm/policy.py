@@ -11,6 +11,7 @@ from ares.models.adapters import AdapterSet
 from ares.models.chat import Chat, ChatPolicy
 from ares.models.inputs import Sampling
 from ares.models.policy import ModelSize, Policy, ValueModel
+from ares.models.vlm.export import export_policy
 from ares.models.vlm.families import blocks_of, lora_pattern, matching, soft_cap
 from ares.models.vlm.loading import VlmSettings, freeze, open_network, start_network, start_reader
 from ares.models.vlm.processors import open_processor, reader_of
@@ -30,6 +31,7 @@ class VlmPolicy(ChatPolicy):
     """
 
     task_type = "CAUSAL_LM"
+    export = staticmethod(export_policy)
 
     def __init__(
         self,
@@ -93,12 +95,10 @@ class VlmPolicy(ChatPolicy):
     @classmethod
     def load(cls, folder: Path | str, *, dropout: float, **reading: Any) -> Self:
         """The policy in a folder: an adapter with its base, or a complete model (see `ares.models.vlm.loading`)."""
-        folder = Path(folder)
-        settings = VlmSettings.read(folder)
+        settings = VlmSettings.read(folder := Path(folder))
         own_dropout = 0.0 if settings.lora.r else dropout
         network = open_network(settings.base or folder, settings, dropout=own_dropout)
-        processor = open_processor(folder)
-        return cls._of(network, processor, settings, folder=folder, dropout=dropout, **reading)
+        return cls._of(network, open_processor(folder), settings, folder=folder, dropout=dropout, **reading)
 
     def sibling(self, folder: Path) -> Policy:
         """The policy in another folder, frozen; on this policy's network where both are adapters of one base."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ares.teachers.messages import Reply
 from ares.teachers.services.client import ServiceClient
+from ares.teachers.services.request_images import images_of
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -47,10 +48,8 @@ class AnthropicClient(ServiceClient):
     def arguments(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of `messages.create`."""
         content: Any = payload["text"]
-        if image := payload["image"]:
-            data = self.images[image["sha256"]].base64()
-            source = {"type": "base64", "media_type": image["media_type"], "data": data}
-            content = [{"type": "image", "source": source}, {"type": "text", "text": content}]
+        if images := images_of(payload):
+            content = [*map(self._image, images), {"type": "text", "text": content}]
         messages = [{"role": "user", "content": content}]
         if "replied" in payload:
             replied = payload["replied"].strip() or "(nothing)"  # an empty message is refused
@@ -63,6 +62,11 @@ class AnthropicClient(ServiceClient):
             # Not keyword arguments: the SDK has dropped some that older models still accept (temperature).
             found["extra_body"] = payload["options"]
         return found
+
+    def _image(self, image: Mapping[str, Any]) -> dict[str, Any]:
+        data = self.images[image["sha256"]].base64()
+        source = {"type": "base64", "media_type": image["media_type"], "data": data}
+        return {"type": "image", "source": source}
 
     def batch_params(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The `params` of a request in a Message Batch."""

@@ -1,6 +1,7 @@
 """Teachers that are chat models: prompts, images, and one objection to an unusable reply."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from ares.teachers.prompts import paper
 from ares.teachers.prompts.default import Prompt
 from ares.teachers.services.client import ServiceClient
 from ares.teachers.services.prices import image_tokens, most_tokens, price_of
-from ares.teachers.services.request_images import request_image
+from ares.teachers.services.request_images import image_entries, request_image
 from ares.teachers.services.retry import RetryPolicy
 from ares.types import AresError, Problem
 
@@ -76,16 +77,16 @@ class ChatTeacher(Teacher, Generic[C]):
     # Requests
 
     def score_payload(self, problem: Problem, rationales: Sequence[Sequence[str]]) -> dict[str, Any]:
-        """The prompt with the question's image, if it has one."""
-        return self._payload(problem, self.prompt.score(problem, rationales, _has_image(problem)))
+        """The prompt with the question's images, if it has any."""
+        return self._payload(problem, self.prompt.score(problem, rationales, bool(_images(problem))))
 
     def correct_payload(self, problem: Problem, rationale: str, sentences: Sequence[str]) -> dict[str, Any]:
-        """The prompt with the question's image, if it has one."""
-        return self._payload(problem, self.prompt.correct(problem, rationale, _has_image(problem)))
+        """The prompt with the question's images, if it has any."""
+        return self._payload(problem, self.prompt.correct(problem, rationale, bool(_images(problem))))
 
     def judge_payload(self, problem: Problem, first: str, second: str) -> dict[str, Any]:
-        """The prompt with the question's image, if it has one."""
-        return self._payload(problem, self.prompt.judge(problem, first, second, _has_image(problem)))
+        """The prompt with the question's images, if it has any."""
+        return self._payload(problem, self.prompt.judge(problem, first, second, bool(_images(problem))))
 
     def repair_payload(self, payload: Mapping[str, Any], reply: Reply, reason: str) -> dict[str, Any] | None:
         """The question with the unusable reply and an objection; with a higher limit if the reply was cut off."""
@@ -116,24 +117,16 @@ class ChatTeacher(Teacher, Generic[C]):
         }
 
     def _payload(self, problem: Problem, prompt: Prompt) -> dict[str, Any]:
-        payload = {
+        images = [request_image(path) for path in _images(problem)]
+        self.client.images |= {image.sha256: image for image in images}
+        return {
             "model": self.model,
             "max_tokens": self.max_tokens or _SPARE + _ROOM * prompt.answer_tokens,
             "text": prompt.text,
             "schema": prompt.schema if self.structured else None,
             "options": self.options,
-            "image": None,
+            **image_entries(images),
         }
-        if _has_image(problem):
-            assert problem.image is not None
-            image = request_image(problem.image)
-            self.client.images[image.sha256] = image
-            payload["image"] = {
-                "sha256": image.sha256,
-                "media_type": image.media_type,
-                "size": [image.width, image.height],
-            }
-        return payload
 
     # Sending
 
@@ -197,5 +190,5 @@ def _is_url(url: str) -> bool:
         return False
 
 
-def _has_image(problem: Problem) -> bool:
-    return problem.image is not None and problem.image.exists()
+def _images(problem: Problem) -> list[Path]:
+    return [path for path in problem.images if path.exists()]

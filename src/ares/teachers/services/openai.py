@@ -11,6 +11,7 @@ from ares.teachers.prompts.default import Prompt
 from ares.teachers.services.chat import ChatTeacher
 from ares.teachers.services.client import ServiceClient
 from ares.teachers.services.prices import most_tokens
+from ares.teachers.services.request_images import images_of
 from ares.types import AresError, Problem
 
 if TYPE_CHECKING:
@@ -55,10 +56,8 @@ class OpenAIClient(ServiceClient):
     def arguments(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of `chat.completions.create`."""
         content: Any = payload["text"]
-        if image := payload["image"]:
-            data = self.images[image["sha256"]].base64()
-            url = {"url": f"data:{image['media_type']};base64,{data}"}
-            content = [{"type": "image_url", "image_url": url}, {"type": "text", "text": content}]
+        if images := images_of(payload):
+            content = [*map(self._image, images), {"type": "text", "text": content}]
         messages = [{"role": "user", "content": content}]
         if "replied" in payload:
             messages.append({"role": "assistant", "content": payload["replied"]})
@@ -70,6 +69,10 @@ class OpenAIClient(ServiceClient):
         if payload["options"]:
             found["extra_body"] = payload["options"]
         return found
+
+    def _image(self, image: Mapping[str, Any]) -> dict[str, Any]:
+        data = self.images[image["sha256"]].base64()
+        return {"type": "image_url", "image_url": {"url": f"data:{image['media_type']};base64,{data}"}}
 
     def reply(self, completion: Any, payload: Mapping[str, Any]) -> Reply:
         """The text, tokens and price of a completion; raises ValueError if it is malformed."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from ares.teachers.services.request_images import images_of
 from ares.types import AresError
 
 Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
@@ -44,13 +45,13 @@ def price_of(prices: Mapping[str, Any] | None, model: str, discount: float = 1.0
 
 
 def most_tokens(payload: Mapping[str, Any]) -> tuple[int, int]:
-    """Upper bounds on a request's input tokens (one per byte, and the image's) and output tokens (the longest reply)."""
+    """Upper bounds on a request's input tokens (one per byte, and the images') and output tokens (the longest reply)."""
     texts = (payload["text"], payload.get("replied", ""), payload.get("objection", ""))
     text = sum(len(part.encode()) for part in texts) + len(str(payload["schema"] or ""))
     return text + image_tokens(payload) + _SLACK, payload["max_tokens"]
 
 
 def image_tokens(payload: Mapping[str, Any]) -> int:
-    """The input tokens of a request's image: 750 pixels per token."""
-    image = payload["image"]
-    return math.ceil(image["size"][0] * image["size"][1] / 750) if image else 0
+    """The input tokens of a request's images: 750 pixels per token."""
+    sizes = [image["size"] for image in images_of(payload)]
+    return sum(math.ceil(width * height / 750) for width, height in sizes)

@@ -3,9 +3,11 @@
 import base64
 import hashlib
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 from ares.teachers.messages import Unaskable
 from ares.types import AresError
@@ -25,9 +27,27 @@ class RequestImage:
     width: int
     height: int
 
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What a payload says of it."""
+        size = [self.width, self.height]
+        return {"sha256": self.sha256, "media_type": self.media_type, "size": size}
+
     def base64(self) -> str:
         """The bytes that are sent, in base64."""
         return base64.b64encode(_encoded(self.path)[0]).decode()
+
+
+def image_entries(images: Sequence[RequestImage]) -> dict[str, Any]:
+    """A payload's `image`, None without one; several have `more_images`, so that one keeps the hash it always had."""
+    entries = [image.entry for image in images]
+    more = {"more_images": entries[1:]} if entries[1:] else {}
+    return {"image": entries[0] if entries else None, **more}
+
+
+def images_of(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The entries of all images of a payload, in order."""
+    return [payload["image"], *payload.get("more_images", ())] if payload["image"] else []
 
 
 @cache

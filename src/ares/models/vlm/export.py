@@ -1,0 +1,37 @@
+"""A trained policy as a plain transformers model that needs neither PEFT nor this package."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ares.models.adapters import AdapterSet
+from ares.models.vlm.loading import VlmSettings, open_network
+from ares.models.vlm.processors import open_processor
+from ares.storage.files import atomic_folder
+
+
+def export_policy(folder: Path, target: Path) -> None:
+    """Writes the model and the processor of a policy's folder, with the adapter merged into its base.
+
+    An adapter of a quantized base is merged into the base as it was before, with a warning. Raises AresError where the
+    folder holds no policy or its base has changed.
+    """
+    settings = VlmSettings.read(folder)
+    if settings.quantization != "none":
+        warnings.warn(
+            f"{folder} was trained on a base in {settings.quantization}; it is merged into {settings.base} in "
+            f"{settings.dtype}, so that its probabilities differ from those of the trained model.",
+            stacklevel=2,
+        )
+    network: Any = open_network(settings.base or folder, replace(settings, quantization="none"))
+    processor = open_processor(folder)
+    if settings.lora.r:
+        adapters = AdapterSet(network)
+        adapters.load("policy", folder)
+        adapters.merge("policy")
+    # The policy ends its turns with the processor's EOS, which need not be the base's.
+    network.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    with atomic_folder(target) as temporary:
+        network.save_pretrained(temporary)
+        processor.save_pretrained(temporary)
