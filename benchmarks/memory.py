@@ -273,7 +273,7 @@ def vlm_table() -> str:
     for name, init in VLMS.items():
         for option, settings in VLM_OPTIONS.items():
             for count, strategy in DEVICES:
-                if ("ddp" in strategy and "all" in option) or ("fsdp" in strategy and "NF4" in option):
+                if ("ddp" in strategy and "all" in option) or ("fsdp" in strategy and "LoRA" in option):
                     continue
                 found = needs(f"{VLM_RUN} model.init={init} {settings} {strategy}")
                 short = strategy.split()[0].removeprefix("strategy=")
