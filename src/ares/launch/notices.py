@@ -12,6 +12,8 @@ def quieten() -> None:
         "lightning_fabric.utilities.rank_zero",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Which of its kernels are not installed.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     for message in (
         ".*does not have many workers.*",

@@ -36,6 +36,24 @@ def weight_shapes(path: str | Path, **where: Any) -> dict[str, tuple[int, ...]]:
     return {}
 
 
+# In the folder of every policy of a vision-language model, and in no other's.
+POLICY_FILE = "policy.json"
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Hides the progress bars of transformers, those of downloads included."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 @contextmanager
 def opening(problem: str, remedy: str) -> Iterator[None]:
     """Turns any error that a checkpoint raises inside into the AresError `<problem> (<why>); <remedy>.`"""

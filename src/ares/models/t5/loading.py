@@ -1,6 +1,7 @@
 """Loads policies and value models from checkpoints, builds them from scratch, and saves policies."""
 
 import copy
+import json
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import nn
 from ares.models.t5.fusion import FUSION_MODULES, FusionT5Config
 from ares.models.t5.model import T5ForMultimodalGeneration, T5ForMultimodalValue
 from ares.models.t5.names import checkpoint_shapes, our_name
-from ares.models.weights import opening, read_weights
+from ares.models.weights import POLICY_FILE, opening, read_weights
 from ares.types import AresError
 
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
@@ -142,6 +143,7 @@ def _open(cls: Any, path: str | Path, dropout: float, seed: int) -> tuple[Any, d
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with opening(f"The model in {path} cannot be loaded", _REMEDY):
+            _check_kind(Path(path))
             model, info = cls.from_pretrained(
                 str(path), dropout_rate=dropout, dtype=torch.float32, output_loading_info=True
             )
@@ -149,6 +151,17 @@ def _open(cls: Any, path: str | Path, dropout: float, seed: int) -> tuple[Any, d
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
     return model, info
+
+
+def _check_kind(path: Path) -> None:
+    config = path / "config.json"
+    if (path / POLICY_FILE).is_file() or (
+        config.is_file() and "vision_config" in json.loads(config.read_text())
+    ):
+        raise AresError(
+            f"{path} holds a vision-language model, not a T5; use the model option that it belongs to, such as model=vlm "
+            "model.init=<its base>."
+        )
 
 
 def _open_old_value(file: Path, dropout: float) -> tuple[T5ForMultimodalValue, set[str]]:

@@ -64,12 +64,12 @@ class T5Policy(Policy):
         known = (
             load_tokenizer(source) if source else train_tokenizer(texts, vocab_size=tokenizer["vocab_size"])
         )
-        sizes = {key: value for key, value in settings.items() if key not in ("name", "_target_", "init")}
         seen = features is not None
         if settings["init"]:
-            model = load_model(settings["init"], dropout=dropout, features=seen, seed=seed, **sizes)
+            model = load_model(settings["init"], dropout=dropout, features=seen, seed=seed)
         else:
             patches, dim = features.shape if features is not None else (1, 8)
+            sizes = {key: value for key, value in settings.items() if key not in ("name", "_target_", "init")}
             model = build_model(
                 known,
                 patch_num=patches,

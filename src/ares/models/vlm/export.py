@@ -8,6 +8,7 @@ from typing import Any
 from ares.models.adapters import AdapterSet
 from ares.models.vlm.loading import VlmSettings, open_network
 from ares.models.vlm.processors import open_processor
+from ares.models.weights import without_bars
 from ares.storage.files import atomic_folder
 
 
@@ -32,6 +33,6 @@ def export_policy(folder: Path, target: Path) -> None:
         adapters.merge("policy")
     # The policy ends its turns with the processor's EOS, which need not be the base's.
     network.generation_config.eos_token_id = processor.tokenizer.eos_token_id
-    with atomic_folder(target) as temporary:
+    with atomic_folder(target) as temporary, without_bars():
         network.save_pretrained(temporary)
         processor.save_pretrained(temporary)

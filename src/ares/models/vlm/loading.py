@@ -6,6 +6,7 @@ processor's files and `policy.json` (`VlmSettings`), so that later steps need no
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -23,11 +24,9 @@ from ares.models.vlm.processors import model_type_of, open_processor, reader_of
 from ares.models.vlm.quantization import keep_differentiable, nf4
 from ares.models.vlm.reader import VlmReader
 from ares.models.vlm.tiny import build_tiny
-from ares.models.weights import opening
+from ares.models.weights import POLICY_FILE, opening, without_bars
 from ares.storage.files import hash_of, read_json, sha256_file, write_json
 from ares.types import AresError
-
-_FILE = "policy.json"
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,18 @@ class VlmSettings:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """The settings in a policy's folder. Raises AresError where it has none, or its base is another one by now."""
-        if not (folder / _FILE).is_file():
+        if not (folder / POLICY_FILE).is_file():
+            config = folder / "config.json"
+            if config.is_file() and "vision_config" not in (found := read_json(config)):
+                raise AresError(
+                    f"{folder} holds no vision-language model (its model_type is {found.get('model_type')}); use the "
+                    "model option that it belongs to, such as model=base."
+                )
             raise AresError(
-                f"{folder} holds no policy of a vision-language model (there is no {_FILE}); to start from a "
+                f"{folder} holds no policy of a vision-language model (there is no {POLICY_FILE}); to start from a "
                 "pretrained model, set model.init to its folder or hub id and begin with stage=rationale."
             )
-        found = read_json(folder / _FILE)
+        found = read_json(folder / POLICY_FILE)
         prompts, lora = Prompts(**found.pop("prompts")), LoraSettings(**found.pop("lora"))
         settings = cls(**found, prompts=prompts, lora=lora)
         if settings.base and fingerprint(settings.base) != settings.fingerprint:
@@ -89,7 +94,7 @@ class VlmSettings:
 
     def write(self, folder: Path) -> None:
         """Writes `policy.json`."""
-        write_json(folder / _FILE, asdict(self))
+        write_json(folder / POLICY_FILE, asdict(self))
 
     def complete(self) -> Self:
         """The settings of a folder that holds all weights."""
@@ -111,7 +116,7 @@ def fingerprint(base: str) -> str:
 
 
 def open_network(path: str | Path, settings: VlmSettings, *, dropout: float = 0.0) -> nn.Module:
-    """The network of a folder or hub id, in eval mode; `dropout` of the language model's attention.
+    """The network of a folder or hub id, in eval mode; `dropout` is its attention's where no adapter is trained instead.
 
     Raises AresError for files that are no vision-language model, and for nf4 without bitsandbytes.
     """
@@ -121,9 +126,10 @@ def open_network(path: str | Path, settings: VlmSettings, *, dropout: float = 0.
     if settings.quantization == "nf4":
         arguments["quantization_config"] = nf4(arguments["dtype"])
     remedy = "give the folder or hub id of a vision-language model (AutoModelForImageTextToText)"
-    with opening(f"{path} cannot be opened", remedy), warnings.catch_warnings():
+    bars = without_bars() if Path(path).is_dir() else nullcontext()  # but those of a download
+    with opening(f"{path} cannot be opened", remedy), warnings.catch_warnings(), bars:
         config = AutoConfig.from_pretrained(path)
-        config.get_text_config().attention_dropout = dropout
+        config.get_text_config().attention_dropout = 0.0 if settings.lora.r else dropout
         network = AutoModelForImageTextToText.from_pretrained(path, config=config, **arguments).eval()
     # Without the checkpoint's filters, such as Qwen's repetition penalty: generate adds them to ours.
     known = network.generation_config
@@ -154,8 +160,7 @@ def start_network(
     """The network and the processor that conf/model describes: pretrained, or a small one drawn from `seed`."""
     if own.base is None:
         return build_tiny(settings, texts, vocab_size=tokenizer["vocab_size"], seed=seed)
-    own_dropout = 0.0 if own.lora.r else dropout
-    return open_network(own.base, own, dropout=own_dropout), open_processor(tokenizer["path"] or own.base)
+    return open_network(own.base, own, dropout=dropout), open_processor(tokenizer["path"] or own.base)
 
 
 def start_reader(

@@ -19,6 +19,7 @@ from ares.models.vlm.reader import VlmInputs, VlmReader
 from ares.models.vlm.running import checkpoint_activations, generate, response_states
 from ares.models.vlm.size import vlm_size
 from ares.models.vlm.value import load_value, new_value
+from ares.models.weights import without_bars
 from ares.types import Example
 
 POLICY, REFERENCE, ANSWER = "policy", "reference", "answer"
@@ -96,8 +97,7 @@ class VlmPolicy(ChatPolicy):
     def load(cls, folder: Path | str, *, dropout: float, **reading: Any) -> Self:
         """The policy in a folder: an adapter with its base, or a complete model (see `ares.models.vlm.loading`)."""
         settings = VlmSettings.read(folder := Path(folder))
-        own_dropout = 0.0 if settings.lora.r else dropout
-        network = open_network(settings.base or folder, settings, dropout=own_dropout)
+        network = open_network(settings.base or folder, settings, dropout=dropout)
         return cls._of(network, open_processor(folder), settings, folder=folder, dropout=dropout, **reading)
 
     def sibling(self, folder: Path) -> Policy:
@@ -135,6 +135,7 @@ class VlmPolicy(ChatPolicy):
         for example in examples:
             reader.encode([example])
 
+    @without_bars()
     def save(self, folder: Path) -> None:
         """Writes the adapter or, if all weights are trained, the complete model; the processor; `policy.json`."""
         self.reader.save(folder)

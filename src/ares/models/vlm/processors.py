@@ -24,7 +24,10 @@ def open_processor(path: str | Path) -> Any:
     """The processor of a folder or hub id. Raises AresError where there is none."""
     remedy = "give the folder or hub id of a vision-language model with its processor"
     with opening(f"The processor of {path} cannot be opened", remedy):
-        return AutoProcessor.from_pretrained(path)
+        processor = AutoProcessor.from_pretrained(path)
+        if not hasattr(processor, "image_processor"):
+            raise ValueError("it reads no images")
+        return processor
 
 
 def reader_of(
