@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from ares.text.sentences import (
@@ -14,23 +14,12 @@ from ares.text.sentences import (
     sentence_token_ends,
     split_sentences,
 )
-from ares.types import AresError, Span
+from ares.types import AresError
+from tests.support.sentences import check_alignment, check_spans
 
 
 def sentences(text: str) -> list[str]:
     return [text[span.start : span.end] for span in split_sentences(text)]
-
-
-def check_spans(text: str, spans: list[Span]) -> None:
-    """Disjoint, in order, no white space at either end, every other character covered."""
-    end = 0
-    for span in spans:
-        assert not text[end : span.start].strip()
-        assert span.end > span.start >= end
-        sentence = text[span.start : span.end]
-        assert sentence == sentence.strip()
-        end = span.end
-    assert not text[end:].strip()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -165,57 +154,6 @@ def test_spans_cover_any_text(text: str) -> None:
 # --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def bytes_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE: most characters beyond ASCII take several tokens, and random ids are not UTF-8."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=420,
-        special_tokens=["<pad>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    corpus = [
-        "The magnet attracts iron. It is strong.\nThe U.S. is large... Is it? It is 3.5 m.",
-        'He said "no." Yes.',
-    ]
-    tokenizer.train_from_iterator(corpus * 5, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
-
-
-def check_alignment(tokenizer, ids: list[int], newline: str) -> None:
-    """The contract, with every prefix decoded."""
-    text, spans, ends = sentence_spans(tokenizer, ids, newline=newline)
-    check_spans(text, spans)
-    outside = {tokenizer.eos_token_id, tokenizer.pad_token_id}
-    inside = [index for index, token in enumerate(ids) if token not in outside]
-    assert len(spans) == len(ends)
-    assert bool(spans) == bool(text.strip())
-    assert ends == sorted(set(ends))
-    assert set(ends) <= set(inside)
-    assert ends[-1:] == (inside[-1:] if spans else [])
-    assert ends == sentence_token_ends(tokenizer, ids, newline=newline)
-    sentences = split_sentences(text)
-    assert {span.end for span in spans} <= {span.end for span in sentences}
-    assert {span.start for span in spans} <= {span.start for span in sentences}
-
-    if newline == "space":
-        assert text == tokenizer.decode(ids, skip_special_tokens=True)
-        prefixes = [tokenizer.decode(ids[: index + 1], skip_special_tokens=True) for index in inside]
-    else:
-        prefixes = [sentence_spans(tokenizer, ids[: index + 1], newline=newline)[0] for index in inside]
-
-    def first_token(end: int) -> int:
-        return next(i for i, prefix in zip(inside, prefixes, strict=True) if prefix.startswith(text[:end]))
-
-    assert ends[:-1] == [first_token(span.end) for span in spans[:-1]]
-    # Sentences become one only where one token ends them.
-    tokens = {*(first_token(span.end) for span in sentences[:-1]), *inside[-1:]}
-    assert len(spans) == (len(tokens) if sentences else 0)
-
-
 SENTENCE_IDS = [5, 58, 55, 2, 29, 634, 94, 535, 3, 6, 10, 1, 0, 505, 1300, 32099, 31, 121, 411, 7]
 
 
@@ -243,20 +181,6 @@ def test_search_finds_the_first_index_from_any_guess(low: int, extra: int, guess
     high = low + extra
     found = _first(lambda index: index >= turn or index == high, guess, low, high)
     assert found == next(i for i in range(low, high + 1) if i >= turn or i == high)
-
-
-@settings(max_examples=120, deadline=None)
-@given(data=st.data(), newline=st.sampled_from(["space", "escape"]))
-def test_token_ends_of_random_bytes(bytes_tokenizer, data: st.DataObject, newline: str) -> None:
-    frequent = st.sampled_from(bytes_tokenizer('. "\\n It? é…。🧲', add_special_tokens=False).input_ids)
-    ids = data.draw(st.lists(st.one_of(frequent, st.integers(0, len(bytes_tokenizer) - 1)), max_size=40))
-    check_alignment(bytes_tokenizer, ids, newline)
-
-
-def test_token_ends_of_multibyte_text(bytes_tokenizer) -> None:
-    ids = bytes_tokenizer("L’aimant attire. Där är den – été… Où? 磁石。 Fin 🧲 là. End").input_ids
-    check_alignment(bytes_tokenizer, ids, "space")
-    assert len(sentence_token_ends(bytes_tokenizer, ids)) == 5
 
 
 def test_token_ends_of_long_responses(t5_tokenizer) -> None:
@@ -293,13 +217,12 @@ def test_blank_responses_have_no_sentence(t5_tokenizer) -> None:
         assert (text.strip(), spans, ends) == ("", [], [])
 
 
-def test_escaped_line_breaks(t5_tokenizer, bytes_tokenizer) -> None:
+def test_escaped_line_breaks(t5_tokenizer) -> None:
     escaped = "It has: \\n- iron\\nneon glows \\n\\nEnd."
-    for tokenizer in (t5_tokenizer, bytes_tokenizer):
-        ids = tokenizer(escaped).input_ids
-        text, spans, _ = sentence_spans(tokenizer, ids, newline="escape")
-        assert [text[span.start : span.end] for span in spans] == ["It has:", "- iron\nneon glows", "End."]
-    text, spans, _ = sentence_spans(t5_tokenizer, t5_tokenizer(escaped).input_ids)
+    ids = t5_tokenizer(escaped).input_ids
+    text, spans, _ = sentence_spans(t5_tokenizer, ids, newline="escape")
+    assert [text[span.start : span.end] for span in spans] == ["It has:", "- iron\nneon glows", "End."]
+    text, spans, _ = sentence_spans(t5_tokenizer, ids)
     assert text == "It has: n- ironnneon glows nnEnd."
     assert len(spans) == 1
 

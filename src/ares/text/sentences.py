@@ -94,7 +94,11 @@ def _last_tokens(
     """
 
     def covers(index: int, end: int) -> bool:
-        return decode(ids[: index + 1]).startswith(text[:end])
+        prefixes = [decode(ids[: index + 1])]
+        if prefixes[0].endswith("\ufffd"):
+            # With byte fallback, up to three bytes of an incomplete character make those before it unreadable too.
+            prefixes += [decode(ids[:stop]) for stop in range(max(index - 2, 0), index + 1)]
+        return any(prefix.startswith(text[:end]) for prefix in prefixes)
 
     special = set(tokenizer.all_special_ids)
     pieces = tokenizer.convert_ids_to_tokens(ids)

@@ -17,7 +17,7 @@ from ares.models.policy import ModelSize, Policy, ValueModel
 from ares.models.t5.generation import generate, most_likely, sampler
 from ares.models.t5.loading import build_model, load_model, load_value_model, save_model, value_from_model
 from ares.models.t5.lora import lora_targets
-from ares.models.t5.model import T5ForMultimodalGeneration, response_states
+from ares.models.t5.model import T5ForMultimodalGeneration, T5ForMultimodalValue, response_states
 from ares.models.t5.names import checkpoint_patch_dim
 from ares.models.t5.size import t5_size
 from ares.models.t5.value import T5SharedValue, T5Value
@@ -181,13 +181,18 @@ class T5Policy(Policy):
 
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:
         """A value model that predicts 0: on a copy of this policy's body, or on the body itself (`shared`)."""
-        value = value_from_model(self.model, seed=seed)
-        return T5SharedValue(self, value.v_head) if shared else T5Value(value, self.features is not None)
+        return self._value(value_from_model(self.model, seed=seed), shared)
 
     def load_value(self, folder: Path, *, shared: bool) -> ValueModel:
         """The value model in a folder; with `shared` its head on this policy's body."""
-        value = load_value_model(folder, dropout=0.0, features=self.features is not None)
-        return T5SharedValue(self, value.v_head) if shared else T5Value(value, self.features is not None)
+        return self._value(load_value_model(folder, dropout=0.0, features=self.features is not None), shared)
+
+    def _value(self, value: T5ForMultimodalValue, shared: bool) -> ValueModel:
+        if shared:
+            return T5SharedValue(self, value.v_head)
+        if self.model.is_activation_checkpointing:
+            value.activation_checkpointing_enable()
+        return T5Value(value, self.features is not None)
 
     # ----------------------------------------------------------------------------------- text
 
