@@ -26,7 +26,7 @@ from ares.data.sample.oracle import LABELS, Label
 from ares.engines.hf import greedy_responses
 from ares.evaluation.answers import predict
 from ares.evaluation.statistics import paired_bootstrap
-from ares.models.t5.policy import Features
+from ares.models.t5.inputs import Features
 from ares.pipeline.manifest import read_manifest
 from ares.report.build import policy_name, read_assessments
 from ares.steps.common.inputs import examples_of, policy_class

@@ -72,7 +72,7 @@ def work(folder: Path) -> None:
     from ares.datamodules.supervised import Encoded, SupervisedData
     from ares.models.t5 import T5ForMultimodalGeneration
     from ares.models.t5.fusion import FusionT5Config
-    from ares.models.t5.policy import T5Inputs
+    from ares.models.t5.inputs import T5Inputs
     from ares.vision.features import FeatureStore
 
     pids = list(json.loads((folder / "index.json").read_text())["rows"])

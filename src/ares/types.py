@@ -93,8 +93,9 @@ class Rationale(Response):
 class Rollout:
     """A sampled rationale, its sentences and the log-probabilities (nats) of its tokens.
 
-    `token_ids`, `logprobs` and `ref_logprobs` have one entry per response token, EOS included; `spans` are
-    characters of `text`, `token_ends[i]` is the index of the last token of sentence i.
+    `token_ids`, `logprobs` and `ref_logprobs` have one entry per response token, EOS included; so has
+    `sampler_logprobs`, what a server that wrote it says, None if the policy itself did. `spans` are characters of
+    `text`, `token_ends[i]` is the index of the last token of sentence i.
     """
 
     row_id: str
@@ -107,6 +108,7 @@ class Rollout:
     token_ends: tuple[int, ...]
     logprobs: tuple[float, ...]
     ref_logprobs: tuple[float, ...]
+    sampler_logprobs: tuple[float, ...] | None = None
 
     @property
     def sentences(self) -> list[str]:

@@ -136,3 +136,16 @@ def test_missing_and_misplaced_files(tmp_path: Path) -> None:
         read_aokvqa(write(tmp_path, train=[without]))
     with pytest.raises(AresError, match="it must be a list of questions"):
         read_aokvqa(write(tmp_path, train={"a": 1}))
+
+
+def test_blank_rationales_are_left_out_and_joined_ones_end_as_sentences(tmp_path: Path) -> None:
+    rows = [{**QUESTION, "rationales": ["", "  ", " One", "Two!", "He said 'no.'"]}]
+    root = write(tmp_path, train=[*rows, {**QUESTION, "question_id": "blank", "rationales": [" ", ""]}])
+    for rationale, expected in (("first", "One"), ("all", "One. Two! He said 'no.'")):
+        problems, _ = read_aokvqa(root, rationale=rationale)
+        assert [problem.solution for problem in problems.values()] == [expected, ""]
+    drawn = {
+        read_aokvqa(root, rationale="sample", seed=seed)[0][QUESTION["question_id"]].solution
+        for seed in range(20)
+    }
+    assert drawn == {"One", "Two!", "He said 'no.'"}

@@ -1,6 +1,7 @@
 """Data sets of one's own, from JSONL and parquet, and the messages about their mistakes."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,19 @@ def test_file_with_byte_order_mark_and_carriage_returns(tmp_path: Path) -> None:
     expected = read_custom(path)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     assert read_custom(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "clause"),
+    [
+        ('{"pid": "1", "pid": "2"}', "field 'pid' is there twice"),
+        ("[" * 100_000, "it cannot be read"),
+        ('{"pid": ' + "9" * 5000 + "}", "it cannot be read (Exceeds the limit"),
+    ],
+)
+def test_lines_that_python_cannot_read_are_mistakes(tmp_path: Path, line: str, clause: str) -> None:
+    (tmp_path / "problems.jsonl").write_text(line)
+    with pytest.raises(AresError, match=re.escape(clause)) as caught:
+        read_custom(tmp_path)
+    assert "row 1" in str(caught.value)
+    assert len(str(caught.value)) < 300

@@ -241,3 +241,21 @@ def test_files_with_byte_order_mark_and_carriage_returns(tmp_path: Path) -> None
         text = json.dumps(json.loads(path.read_text()), indent=1)
         path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
     assert read_scienceqa(root) == expected
+
+
+@pytest.mark.parametrize("name", ["validation", "valid", "dev"])
+def test_val_by_another_name(tmp_path: Path, name: str) -> None:
+    root = write(tmp_path, two(), {"train": ["1"], name: ["2"]})
+    problems, splits = read_scienceqa(root)
+    assert splits == {"train": ["1"], "val": ["2"], "test": []}
+    assert problems["2"].split == "val"
+    write(root, two(), {"train": ["1"], "val": ["2"], name: ["2"]})
+    with pytest.raises(AresError, match=f"a split val and a split {name}; keep one"):
+        read_scienceqa(root)
+
+
+def test_problem_that_occurs_twice_is_refused(tmp_path: Path) -> None:
+    root = write(tmp_path, two())
+    (root / "problems.json").write_text(f'{{"1": {json.dumps(PROBLEM)}, "1": {json.dumps(PROBLEM)}}}')
+    with pytest.raises(AresError, match=r"problems.json has the key '1' twice in one object; keep one\."):
+        read_scienceqa(root)

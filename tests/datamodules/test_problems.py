@@ -15,6 +15,7 @@ from ares.data.scienceqa import read_scienceqa
 from ares.datamodules.problems import AnswerData, CorrectionData, RationaleData
 from ares.models.t5.policy import T5Policy
 from ares.text.tokenizers import train_tokenizer
+from ares.types import AresError
 from tests.support.policies import number_policy
 
 TEXT = dict.fromkeys(("hint", "task", "grade", "subject", "topic", "category", "skill", "lecture"), "")
@@ -161,3 +162,29 @@ def test_trainer_fits_on_problem_data(tmp_path: Path, policy) -> None:
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
     assert module.seen == {"train": 14, "val": 4}
+
+
+def test_blank_solutions_are_reported_and_left_out(tmp_path: Path, policy, capsys) -> None:
+    problems, splits = custom(tmp_path)
+    problems["train1"] = replace(problems["train1"], solution=" \n")
+    data = RationaleData(problems, splits, policy, **SETTINGS)
+    assert list(data.examples("train")) == [pid for pid in splits["train"] if pid != "train1"]
+    assert "warning: 1 of 7 train problems have no solution and are left out." in capsys.readouterr().err
+    # What the Teacher wrote for it is a target.
+    data = CorrectionData(problems, splits, policy, corrected={"train1": "It is odd."}, **SETTINGS)
+    assert [example.target for example in data.examples("train").values()] == ["Solution: It is odd."]
+    blank = {pid: replace(problem, solution="") for pid, problem in problems.items()}
+    with pytest.raises(AresError, match="No problem of the train split has a solution"):
+        RationaleData(blank, splits, policy, **SETTINGS).setup()
+
+
+def test_targets_that_the_tokenizer_cannot_represent(tmp_path: Path, policy, capsys) -> None:
+    problems, splits = custom(tmp_path)
+    problems["train1"] = replace(problems["train1"], solution="So 冰.")
+    RationaleData(problems, splits, policy, **SETTINGS).setup()
+    assert "warning: 1 of 7 target texts have characters that the tokenizer" in capsys.readouterr().err
+    lost = {
+        pid: replace(problem, solution="冰是固体。水是液体。所以选。") for pid, problem in problems.items()
+    }
+    with pytest.raises(AresError, match="7 of 7 target texts have characters"):
+        RationaleData(lost, splits, policy, **SETTINGS).setup()

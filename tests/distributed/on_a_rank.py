@@ -11,9 +11,10 @@ import pytorch_lightning as pl
 import torch
 
 from ares.config.schema import RlConfig
+from ares.models.policy import Policy
 from ares.modules.ppo import run_ppo
 from ares.modules.sharding import full
-from tests.support.ppo import QUIET, TinyFeatures, make_buffer, new_value, tiny_policy
+from tests.support.ppo import QUIET, make_buffer, new_value
 
 # Processes are forked from a server that has imported everything: a group starts in a second.
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -87,14 +88,15 @@ def train_ppo(
     folder: Path,
     cases: dict[str, RlConfig],
     questions: int,
-    with_features: bool = True,
+    build: Callable[..., Policy],
     sharded: bool = False,
 ) -> None:
-    """PPO in float64 over the same buffer whatever the world; each rank saves its record by case."""
+    """PPO in float64 over the same buffer whatever the world; each rank saves its record by case.
+
+    `build` makes a policy from a seed.
+    """
     for name, rl in cases.items():
-        features = TinyFeatures() if with_features else None
-        policy = tiny_policy(features=features).double()
-        reference = tiny_policy(seed=9, features=features).double()
+        policy, reference = build(seed=0).double(), build(seed=9).double()
         buffer = make_buffer(policy, questions=questions, k=3, reference=reference)
         record = Record()
         strategy: Any = pl.strategies.DDPStrategy(timeout=timedelta(seconds=120)) if world > 1 else "auto"
@@ -112,8 +114,8 @@ def train_ppo(
                 "callbacks": [record],
                 "devices": world,
                 "strategy": strategy,
-                # The sharding strategy knows no 64-true; without features nothing is left to convert.
-                "precision": "64-true" if with_features else "32-true",
+                # Converts image features, the only inputs that are float32; the sharding strategy does not know it.
+                "precision": "64-true" if getattr(policy, "features", None) else "32-true",
                 "default_root_dir": folder,
             },
         )

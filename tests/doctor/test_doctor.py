@@ -7,18 +7,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
+from safetensors.torch import save_file
 
 from ares.config.compose import folder, register_schema, to_config
 from ares.doctor import doctor, examine
+from ares.doctor.memory import check_memory
 from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
 from ares.doctor.teacher import teacher_cost
 from ares.steps.common.asking import make_teacher
 from ares.steps.common.dry_run import Estimate
 from ares.steps.prepare import prepare_alone
 from ares.types import AresError, Problem
-from benchmarks.ppo_memory import options
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXT = dict.fromkeys(
@@ -296,7 +298,7 @@ def test_memory_and_disk_are_compared_with_the_machine(data: Path, monkeypatch: 
     huge = on(data, "model=large", "generate.batch_size=100000")
     status, text = found(huge, "memory")[0]
     assert (status, "790 M weights" in text) == ("problem", True)
-    assert "large ddp" in found(huge, "memory")[1][1]
+    assert ", large " in found(huge, "memory")[1][1]
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
     assert found(on(data), "disk")[0][0] == "problem"
 
@@ -331,38 +333,82 @@ def test_sizes_of_models(shared: Path) -> None:
     read = model_of(composed("model=base", f"model.init={golden}"))
     opened = load_model(golden, dropout=0.0, features=True)
     assert read.parameters == sum(p.numel() for p in opened.parameters())
-    assert (read.width, read.layers, read.vocabulary) == (64, 4, 32128)
+    assert (read.decoder.width, read.encoder.layers, read.vocabulary) == (64, 2, 32128)
     assert model_of(composed("model=large")).parameters == 790_496_256
 
 
-def test_training_holds_four_copies_of_the_weights_and_ddp_five() -> None:
-    single, ddp = composed("model=large", "strategy=single"), composed("model=large")
+def test_disk_and_precision() -> None:
+    single = composed("model=large", "strategy=single")
     model = model_of(single)
-    weights = model.parameters * 4 / GIB
-    assert memory_of(ddp, model)["ppo"] - memory_of(single, model)["ppo"] == pytest.approx(2 * weights)
-    assert memory_of(single, model)["ppo"] > 8 * weights
+    assert disk_of(single, model, ["rationale", "ppo"]) == pytest.approx(9 * model.parameters * 4 / GIB)
     half = composed("model=large", "strategy=single", "trainer.precision=bf16-true")
-    assert memory_of(half, model)["rationale"] < 0.7 * memory_of(single, model)["rationale"]
-    assert disk_of(single, model, ["rationale", "ppo"]) == pytest.approx(9 * weights)
+    assert memory_of(half, model)["rationale"].total < 0.7 * memory_of(single, model)["rationale"].total
 
 
 @pytest.mark.parametrize(
-    ("option", "overrides"),
+    ("overrides", "weights", "gradients"),
     [
-        ("defaults", []),
-        ("rl.objective=rloo or grpo", ["rl.objective=grpo"]),
-        ("rl.share_trunk=true", ["rl.share_trunk=true"]),
-        ("rl.lora.r=64", ["rl.lora.r=64"]),
-        ("rl.share_trunk=true rl.lora.r=64", ["rl.share_trunk=true", "rl.lora.r=64"]),
-        ("strategy=fsdp trainer.devices=4", ["strategy=fsdp", "trainer.devices=4"]),
+        (["strategy=single"], 2, 2),
+        (["strategy=ddp"], 2, 4),
+        (["strategy=fsdp", "trainer.devices=4"], 1 / 2, 1 / 2),
+        (["strategy=single", "rl.objective=grpo"], 1, 1),
+        (["strategy=single", "rl.share_trunk=true"], 1, 1),
+        (["strategy=single", "rl.lora.r=64"], 2.15, 0.2),
+        (["strategy=single", "rl.lora.r=64", "rl.share_trunk=true"], 1.1, 0.1),
     ],
 )
-@pytest.mark.parametrize("size", ["base", "large"])
-def test_memory_of_ppo_agrees_with_the_models(size: str, option: str, overrides: list[str]) -> None:
-    single = [] if option.startswith("strategy") else ["strategy=single"]
-    config = composed(f"model={size}", *single, *overrides, "rl.micro_batch_size=0")
-    counted = options(size)[option]
-    assert memory_of(config, model_of(config))["ppo"] == pytest.approx(counted, rel=0.1)
+def test_models_that_ppo_holds_and_trains(overrides: list[str], weights: float, gradients: float) -> None:
+    config = composed("model=large", *overrides)
+    model = model_of(config)
+    found, copy = memory_of(config, model)["ppo"], model.parameters * 4 / GIB
+    assert found.weights == pytest.approx(weights * copy, rel=0.1)
+    assert found.gradients == pytest.approx(gradients * copy, rel=0.1)
+
+
+VLM = ["model=qwen2_5_vl_7b", "trainer.precision=bf16-mixed", "strategy=single", "rounds=2"]
+
+
+def test_vision_language_model_holds_one_base_and_trains_adapters() -> None:
+    config = composed(*VLM)
+    model = model_of(config)
+    found, base, adapter = memory_of(config, model), 2 * model.parameters / GIB, 64 * model.adapted / GIB
+    head = model.value_head / GIB
+    assert found["ppo"].weights == pytest.approx(base + 6 * (2 * adapter + head))  # float32 and a copy
+    assert found["ppo"].gradients == pytest.approx(4 * (2 * adapter + head))
+    assert found["rationale"].weights == pytest.approx(base + 6 * adapter)
+    assert found["rollout"].weights == pytest.approx(base + 2 * 4 * adapter)  # its own and the reference's
+    assert found["lora"].weights == pytest.approx(base + 6 * adapter + 4 * adapter)  # the policy's own
+    full = composed(*VLM, "model.lora.r=0", "model.dtype=float32", "rl.objective=grpo")
+    all_weights = model.parameters - model.frozen
+    assert memory_of(full, model_of(full))["ppo"].gradients == pytest.approx(4 * all_weights / GIB)
+
+
+def test_remedies_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = composed(*VLM, "text.max_input_tokens=1024", "trainer.accelerator=cpu")
+    config.trainer.activation_checkpointing = False
+
+    def remedy(gib: float) -> str:
+        monkeypatch.setattr("ares.doctor.memory.machine_memory", lambda: gib * GIB)
+        return next(check_memory(config, ["rationale", "ppo"])).remedy
+
+    assert remedy(500) == ""
+    assert remedy(60).startswith("set trainer.activation_checkpointing=true, which needs 2")
+    assert remedy(25).startswith("set trainer.activation_checkpointing=true rl.micro_batch_size=1, which")
+    assert "model.quantization=nf4, which" in remedy(19)
+    assert remedy(10).startswith("use larger devices or a smaller model: even with trainer.")
+    _, others = check_memory(config, ["rationale", "ppo"])
+    assert ", qwen2_5_vl_7b " in others.text
+    assert "base " not in others.text  # another kind of model
+
+
+def test_policy_that_is_an_adapter(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_file({"a.lora_A.weight": torch.ones(2, 3)}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    config = on(data, "model=vlm", f"policy={tmp_path}", "doctor.stage=rl")
+    assert found(config, "policy") == [("ok", f"policy={tmp_path} is readable; it reads images itself")]
+    monkeypatch.setattr("ares.doctor.artefacts.find_spec", lambda name: None)
+    [(status, text)] = found(on(data, "model=vlm", "model.quantization=nf4", "doctor.stage=rl"), "model")
+    assert (status, text) == ("problem", "model.quantization=nf4 needs bitsandbytes")
 
 
 def test_path_of_the_ledger(data: Path, tmp_path: Path) -> None:

@@ -132,3 +132,17 @@ def test_missing_encoder_names_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(rationales, "find_spec", lambda name: None)
     with pytest.raises(AresError, match=r"\[similarity\]"):
         similarity(["a"], ["b"])
+
+
+def test_scripts_without_spaces_are_compared_by_character():
+    gold, close, far = "冰是固体。水是液体。", "冰是固体。水是气体。", "铁会生锈。"
+    assert rouge_l([gold], [gold]) == pytest.approx(1, abs=1e-6)
+    assert 0.8 < rouge_l([gold], [close]) < 1
+    assert rouge_l([gold], [far]) < 0.3
+    assert bleu([gold], [gold])["bleu4"] == pytest.approx(1)
+    assert 0.5 < bleu([gold], [close])["bleu4"] < bleu([gold], [close])["bleu1"] < 1
+
+
+def test_latin_text_keeps_its_words():
+    text = "Ice is H2O at 3.5 °C. So B."
+    assert rouge.spaced(text) == text

@@ -1,6 +1,7 @@
 """What the rest of the suite relies on in a policy."""
 
 import hashlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,9 +13,14 @@ from ares.models.t5.policy import T5Policy
 from ares.rl.masked import pad_right
 from ares.text.sentences import sentence_spans
 from ares.types import Example
+from tests.support.number_vlm import number_vlm, picture
 from tests.support.policies import EOS, number_policy
 
-EXAMPLES = [Example("5 6 7", "8 9", "a"), Example("3", "4", "b"), Example("9 9 4 3 3", "", "c")]
+EXAMPLES = [
+    Example("5 6 7", "8 9", "a", question="5 6 7"),
+    Example("3", "4", "b", (picture(0),), "3"),
+    Example("9 9 4 3 3", "", "c", (picture(1), picture(2)), "9 9 4 3 3"),
+]
 
 
 class Images:
@@ -27,8 +33,20 @@ class Images:
         return np.stack([np.random.default_rng(s).normal(size=(2, 3)).astype(np.float32) for s in seeds])
 
 
+KINDS = {
+    "t5": partial(number_policy, features=Images()),
+    "vlm": number_vlm,
+    "vlm-all-weights": partial(number_vlm, r=0),
+}
+
+
+@pytest.fixture(params=KINDS)
+def policy(request: pytest.FixtureRequest) -> Policy:
+    return KINDS[request.param]()
+
+
 @pytest.fixture
-def policy() -> T5Policy:
+def t5() -> T5Policy:
     return number_policy(features=Images())
 
 
@@ -43,14 +61,15 @@ def batched(responses: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
 def test_encoded_prompts_can_be_selected_and_repeated(policy: Policy) -> None:
     inputs = policy.encode(EXAMPLES)
     assert len(inputs) == 3
-    assert list(inputs.lengths) == [4, 2, 6]
-    assert list(inputs.select([2, 0]).lengths) == [6, 4]
-    assert list(inputs.repeat(2).lengths) == [4, 4, 2, 2, 6, 6]
+    a, b, c = inputs.lengths
+    assert len({a, b, c}) == 3
+    assert list(inputs.select([2, 0]).lengths) == [c, a]
+    assert list(inputs.repeat(2).lengths) == [a, a, b, b, c, c]
 
 
-def test_prompts_keep_eos_when_they_are_cut(policy: T5Policy) -> None:
-    policy.max_input_tokens = 3
-    inputs = policy.encode(EXAMPLES)
+def test_prompts_keep_eos_when_they_are_cut(t5: T5Policy) -> None:
+    t5.max_input_tokens = 3
+    inputs = t5.encode(EXAMPLES)
     assert list(inputs.lengths) == [3, 2, 3]
     assert all(ids[-1] == EOS for ids in inputs.ids)
 
@@ -60,8 +79,8 @@ def test_targets_end_with_eos_within_the_limit(policy: Policy) -> None:
     assert policy.encode_targets([], max_tokens=2) == []
 
 
-def test_a_padding_id_inside_a_prompt_is_part_of_it(policy: T5Policy) -> None:
-    inputs = policy.encode([Example("5 0 6", "", "a"), Example("7", "", "b")])
+def test_a_padding_id_inside_a_prompt_is_part_of_it(t5: T5Policy) -> None:
+    inputs = t5.encode([Example("5 0 6", "", "a"), Example("7", "", "b")])
     ids, mask, images = inputs.tensors
     assert ids.tolist() == [[5, 0, 6, EOS], [7, EOS, 0, 0]]
     assert mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
@@ -85,10 +104,10 @@ def test_logprobs_equal_the_full_softmax_and_ignore_other_rows(policy: Policy) -
 
 
 @torch.no_grad()
-def test_images_change_the_logprobs(policy: T5Policy) -> None:
+def test_images_change_the_logprobs(t5: T5Policy) -> None:
     ids, mask = batched([[5, 6]])
-    own = policy.token_logprobs(policy.encode([Example("5", "", "a")]), ids, mask)
-    other = policy.token_logprobs(policy.encode([Example("5", "", "b")]), ids, mask)
+    own = t5.token_logprobs(t5.encode([Example("5", "", "a")]), ids, mask)
+    other = t5.token_logprobs(t5.encode([Example("5", "", "b")]), ids, mask)
     assert not torch.allclose(own, other)
 
 
@@ -138,3 +157,11 @@ def test_decode_and_sentences_return_the_same_text(t5_tokenizer) -> None:
     assert policy.decode(ids) == text == "Solution: Ice is cold.\nSteam is hot."
     assert len(spans) == 2
     assert text == sentence_spans(t5_tokenizer, ids, newline="escape")[0]
+
+
+def test_cache_of_images_counts_only_prompts_in_use() -> None:
+    policy = number_vlm()
+    inputs = policy.encode(EXAMPLES)
+    assert policy.reader._cached == sum(t.nbytes for sample in inputs.samples for t in sample.images.values())
+    del inputs
+    assert policy.reader._cached == 0

@@ -8,6 +8,8 @@ import torch
 from ares.config.schema import RlLoraConfig
 from ares.models.adapters import merged_adapters
 from ares.models.heads import SharedBackboneValue
+from tests.support.number_vlm import number_vlm
+from tests.support.policies import number_policy
 from tests.support.ppo import (
     RL,
     TinyFeatures,
@@ -17,7 +19,6 @@ from tests.support.ppo import (
     make_buffer,
     new_value,
     same,
-    tiny_policy,
     train,
     weights,
 )
@@ -28,8 +29,8 @@ ADAPTER = RlLoraConfig(r=4, alpha=8)
 @torch.no_grad()
 @pytest.mark.parametrize("features", [None, TinyFeatures()])
 def test_a_merged_adapter_changes_the_policy_as_the_adapter_did(features) -> None:
-    policy = tiny_policy(features=features)
-    buffer, plain = make_buffer(policy), weights(policy)
+    policy = number_policy(features=features)
+    buffer, plain = make_buffer(policy), list(policy.state_dict())
     batch = buffer.batch(range(len(buffer)))
     expected = logprobs_of(policy, batch)
     torch.testing.assert_close(buffer.ref_logprobs, expected, atol=1e-5, rtol=1e-5)
@@ -41,14 +42,14 @@ def test_a_merged_adapter_changes_the_policy_as_the_adapter_did(features) -> Non
                 parameter.normal_(std=0.1)
         adapted = logprobs_of(policy, batch)
         assert (adapted - expected).abs().max() > 1e-3
-    assert policy.state_dict().keys() == plain.keys()
+    assert list(policy.state_dict()) == plain
     torch.testing.assert_close(logprobs_of(policy, batch), adapted, atol=1e-4, rtol=1e-4)
     fusion = [n for n, p in policy.named_parameters() if not p.requires_grad]
     assert not fusion
 
 
 def test_rl_lora_trains_only_adapters_and_learns(tmp_path):
-    policy, watch = tiny_policy(), Watch()
+    policy, watch = number_policy(), Watch()
     value = new_value(policy)
     before, buffer = weights(policy), make_buffer(policy, questions=16)
     start = good_probability(policy, buffer)
@@ -67,7 +68,7 @@ def test_rl_lora_trains_only_adapters_and_learns(tmp_path):
     assert metrics["train/explained_variance"] > 0
 
 
-def test_shared_backbone_learns_policy_and_value(tmp_path):
+def test_shared_backbone_learns_policy_and_value(tmp_path, tiny_policy):
     policy = tiny_policy()
     head = new_value(policy, shared=True)
     assert isinstance(head, SharedBackboneValue)
@@ -78,21 +79,41 @@ def test_shared_backbone_learns_policy_and_value(tmp_path):
     assert same(weights(policy), before)
     metrics = train(policy, buffer, tmp_path / "value", replace(rl, ppo_epochs=1, lr=1e-2), value=head)
     assert metrics["train/explained_variance"] > 0.02
-    policy.load_state_dict(before)
+    with torch.no_grad():
+        for name, weight in policy.trained():
+            weight.copy_(before[name])
     start = good_probability(policy, buffer)
     train(policy, buffer, tmp_path / "ppo", replace(RL, ppo_epochs=4, share_trunk=True), value=head)
     assert good_probability(policy, buffer) > start
 
 
-@pytest.mark.parametrize("choice", [{"lora": ADAPTER}, {"share_trunk": True}])
-def test_memory_saving_fits_resume(tmp_path, choice):
+@pytest.mark.parametrize(
+    ("build", "choice"),
+    [
+        (number_policy, {"lora": ADAPTER}),
+        (number_policy, {"share_trunk": True}),
+        (number_vlm, {"share_trunk": True}),
+    ],
+)
+def test_memory_saving_fits_resume(tmp_path, build, choice):
     def run(folder, epochs):
-        policy = tiny_policy()
+        policy = build()
         head = new_value(policy, shared="share_trunk" in choice)
         rl = replace(RL, ppo_epochs=epochs, decay="constant", **choice)
-        train(policy, make_buffer(tiny_policy()), folder, rl, value=head)
+        train(policy, make_buffer(build()), folder, rl, value=head)
         return weights(policy)
 
     complete = run(tmp_path / "complete", 3)
     run(tmp_path / "cut", 2)
     assert same(run(tmp_path / "cut", 3), complete)
+
+
+def test_checkpoints_hold_only_what_is_trained(tmp_path):
+    policy = number_vlm()
+    value = new_value(policy)
+    train(policy, make_buffer(policy), tmp_path, value=value)
+    (path,) = tmp_path.rglob("last.ckpt")
+    saved = torch.load(path, weights_only=False)["state_dict"]
+    trained = [*policy.trained(), *value.trained()]
+    assert len(saved) == len(trained)
+    assert sum(tensor.numel() for tensor in saved.values()) == sum(weight.numel() for _, weight in trained)

@@ -9,7 +9,9 @@ import pytorch_lightning as pl
 import torch
 
 from ares.config.schema import RlConfig
+from ares.modules.ppo_module import PPOModule
 from ares.rl.objectives import load_objective
+from tests.support.policies import number_policy
 from tests.support.ppo import (
     NO_WARM_UP,
     RL,
@@ -17,7 +19,6 @@ from tests.support.ppo import (
     make_buffer,
     module_and_batch,
     new_value,
-    tiny_policy,
     train,
 )
 
@@ -68,10 +69,10 @@ def expected_losses(tokens: list[tuple[float, ...]], rl: RlConfig) -> dict[str, 
     ],
     ids=str,
 )
-def test_loss_of_a_policy_away_from_the_rollouts(changes: dict[str, Any]) -> None:
+def test_loss_of_a_policy_away_from_the_rollouts(changes: dict[str, Any], tiny_policy) -> None:
     rl = replace(NO_WARM_UP, kl_coef=0.0, log_ratio_clamp=1.0)
     rl = replace(rl, **changes)
-    module, batch = module_and_batch(rl, current_epoch=1)
+    module, batch = module_and_batch(tiny_policy, rl, current_epoch=1)
     generator = torch.Generator().manual_seed(1)
     mask = batch["response_mask"].bool()
     noise = torch.randn(mask.shape, generator=generator)
@@ -112,7 +113,7 @@ def advantage(rewards: list[float], values: list[float], t: int, gamma: float, l
 )
 def test_epoch_advantages_and_returns_follow_the_formulas(changes: dict[str, Any]) -> None:
     rl = replace(RL, **changes)
-    buffer = make_buffer(tiny_policy(), questions=3)
+    buffer = make_buffer(number_policy(), questions=3)
     values = torch.randn(buffer.mask.shape, generator=torch.Generator().manual_seed(2)) * buffer.mask
     advantages, returns = load_objective("ppo").advantages(buffer.as_rollouts(buffer.rewards), values, rl)
     real = buffer.mask.bool()
@@ -143,13 +144,23 @@ class FirstStep(pl.Callback):
         self.gradients: dict[str, torch.Tensor] = {}
 
     def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
-        self.before = {name: p.detach().clone() for name, p in module.named_parameters()}
-        self.gradients = {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
+        self.before = {name: weight.detach().clone() for name, weight in _trained(module)}
+        self.gradients = {n: weight.grad.clone() for n, weight in _trained(module) if weight.grad is not None}
 
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        self.after = {name: p.detach().clone() for name, p in module.named_parameters()}
+        self.after = {name: weight.detach().clone() for name, weight in _trained(module)}
+
+
+def _trained(module: PPOModule) -> list[tuple[str, torch.nn.Parameter]]:
+    models = {"policy": module.policy, "value": module.value}
+    return [
+        (f"{part}.{name}", weight)
+        for part, model in models.items()
+        if model is not None
+        for name, weight in model.trained()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +175,7 @@ class FirstStep(pl.Callback):
     ],
     ids=str,
 )
-def test_first_step_is_adamw(tmp_path, changes: dict[str, Any]) -> None:
+def test_first_step_is_adamw(tmp_path, changes: dict[str, Any], tiny_policy) -> None:
     """p − lr·w·p − lr·g/(|g| + eps): Adam's first moments, corrected, are the gradient itself."""
     settings = replace(NO_WARM_UP, ppo_epochs=1, global_batch_size=64, gradient_clip=None)
     rl = replace(settings, **changes)
@@ -186,3 +197,38 @@ def test_first_step_is_adamw(tmp_path, changes: dict[str, Any]) -> None:
         before = step.before[name]
         expected = before * (1 - rate * decay) - rate * gradient / (gradient.abs() + rl.adam_eps)
         torch.testing.assert_close(step.after[name], expected, rtol=1e-5, atol=1e-7, msg=name)
+
+
+# --------------------------------------------------------------------------------------------------
+# Rollouts of another sampler
+# --------------------------------------------------------------------------------------------------
+
+
+class FirstAdvantages(pl.Callback):
+    """Keeps the advantages of the first epoch."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_index):
+        if trainer.global_step == 0:
+            self.advantages = module.advantages.clone()
+
+
+@pytest.mark.parametrize("objective", ["ppo", "rloo"])
+@pytest.mark.parametrize("correct", [True, False])
+def test_sampler_correction_weights_the_advantages(
+    tmp_path, objective: str, correct: bool, tiny_policy
+) -> None:
+    found = []
+    for gap in (None, 0.3, -1.2):
+        buffer, watch = make_buffer(tiny_policy()), FirstAdvantages()
+        buffer.correct_sampler = correct
+        if gap is not None:  # otherwise the policy itself wrote the rollouts
+            buffer.rows = [
+                replace(row, sampler_logprobs=tuple(value + gap for value in row.logprobs))
+                for row in buffer.rows
+            ]
+        rl = replace(NO_WARM_UP, objective=objective, ppo_epochs=1)
+        train(tiny_policy(), buffer, tmp_path / str(gap), rl, callbacks=[watch])
+        found.append(watch.advantages)
+    own, below, above = found
+    torch.testing.assert_close(below, own * (math.exp(-0.3) if correct else 1.0))
+    torch.testing.assert_close(above, own * (2.0 if correct else 1.0))

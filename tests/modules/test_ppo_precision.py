@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.support.ppo import RL, good_probability, make_buffer, tiny_policy, train
+from tests.support.ppo import RL, good_probability, make_buffer, train
 
 DEVICES = [
     "cpu",
@@ -15,7 +15,7 @@ DEVICES = [
 
 
 @pytest.mark.parametrize("accelerator", DEVICES)
-def test_bf16_mixed_learns_with_float32_weights(tmp_path, accelerator):
+def test_bf16_mixed_learns_with_float32_weights(tmp_path, accelerator, tiny_policy):
     policy = tiny_policy().to("cuda" if accelerator == "gpu" else "cpu")
     buffer = make_buffer(tiny_policy(), questions=16)
     before = good_probability(tiny_policy(), buffer)

@@ -1,5 +1,6 @@
 """Supervised fine-tuning: its loss and dropout, the weights that are kept, and resuming."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,38 +10,49 @@ from torch.nn import functional as F
 
 from ares.config.schema import FitConfig
 from ares.datamodules.supervised import SupervisedData, encode
-from ares.models.t5.policy import T5Policy
+from ares.models.policy import Policy
 from ares.modules.supervised import fit_supervised
 from ares.types import Example
+from tests.support.number_vlm import number_vlm, picture
 from tests.support.policies import number_policy
 
 
-def model(dropout: float = 0.0) -> T5Policy:
+def t5(dropout: float = 0.0) -> Policy:
     return number_policy(
         dropout=dropout, vocabulary=12, width=32, feed_forward_proj="relu", initializer_factor=1.0
     )
 
 
+def vlm(dropout: float = 0.0) -> Policy:
+    return number_vlm(dropout=dropout, vocabulary=12, width=32, r=8)
+
+
+@pytest.fixture(params=[t5, vlm])
+def model(request: pytest.FixtureRequest) -> Callable[..., Policy]:
+    """Builds a policy with a dropout rate."""
+    return request.param
+
+
 def rows(count: int) -> list[Example]:
-    """Prompts of up to 4 numbers; the target is the first two."""
+    """Prompts of up to 4 numbers, half of them with an image; the target is the first two."""
     generator = torch.Generator().manual_seed(1)
     found = []
     for number in range(count):
         ids = torch.randint(3, 12, (1 + number % 4,), generator=generator).tolist()
-        found.append(Example(" ".join(map(str, ids)), " ".join(map(str, ids[:2])), str(number)))
+        prompt, target = " ".join(map(str, ids)), " ".join(map(str, ids[:2]))
+        images = (picture(number),) if number % 2 == 0 else ()
+        found.append(Example(prompt, target, str(number), images, prompt))
     return found
 
 
-def mean_cross_entropy(network: T5Policy, examples: list[Example]) -> torch.Tensor:
+def mean_cross_entropy(policy: Policy, examples: list[Example]) -> torch.Tensor:
     """The loss of an optimizer batch, one example at a time."""
     total, tokens = torch.zeros(()), 0
     for example in examples:
-        [target] = network.encode_targets([example], max_tokens=8)
-        labels = torch.tensor([target])
-        input_ids, mask, _ = network.encode([example]).tensors
-        logits = network.model(input_ids=input_ids, attention_mask=mask, labels=labels).logits
-        total = total + F.cross_entropy(logits[0], labels[0], reduction="sum")
-        tokens += labels.numel()
+        targets = torch.tensor(policy.encode_targets([example], max_tokens=8))
+        logits = policy.logits(policy.states(policy.encode([example]), targets))
+        total = total + F.cross_entropy(logits[0], targets[0], reduction="sum")
+        tokens += targets.numel()
     return total / tokens
 
 
@@ -89,14 +101,14 @@ class Watch(Callback):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_dropout_is_on_although_model_came_in_eval_mode(tmp_path) -> None:
+def test_dropout_is_on_although_model_came_in_eval_mode(tmp_path, model) -> None:
     watch = Watch()
     fit(model(dropout=0.1), tmp_path, epochs=2, callbacks=[watch])
     assert watch.training == {True}
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_step_follows_the_mean_loss_over_real_tokens_of_optimizer_batch(tmp_path) -> None:
+def test_step_follows_the_mean_loss_over_real_tokens_of_optimizer_batch(tmp_path, model) -> None:
     train = rows(8)
     split, full = model(), model()
     reference = model()
@@ -118,12 +130,10 @@ def test_step_follows_the_mean_loss_over_real_tokens_of_optimizer_batch(tmp_path
         gradient_clip=None,
         weight_decay=0.0,
     )
-    optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-2, weight_decay=0.0)
+    optimizer = torch.optim.AdamW([weight for _, weight in reference.trained()], lr=1e-2, weight_decay=0.0)
     mean_cross_entropy(reference, train).backward()
     optimizer.step()
-    for (name, a), b, c in zip(
-        reference.named_parameters(), split.parameters(), full.parameters(), strict=True
-    ):
+    for (name, a), (_, b), (_, c) in zip(reference.trained(), split.trained(), full.trained(), strict=True):
         # Adam's first step is the sign of the gradient; near 0 rounding decides the sign.
         certain = a.grad.abs() > 1e-6 if a.grad is not None else torch.zeros_like(a, dtype=torch.bool)
         torch.testing.assert_close(b[certain], a[certain], atol=2e-5, rtol=0, msg=name)
@@ -131,7 +141,7 @@ def test_step_follows_the_mean_loss_over_real_tokens_of_optimizer_batch(tmp_path
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_fit_memorizes_a_few_rows(tmp_path) -> None:
+def test_fit_memorizes_a_few_rows(tmp_path, model) -> None:
     network, train = model(), rows(8)
     before = mean_cross_entropy(network, train)
     metrics = fit(network, tmp_path, epochs=40, train=train, eval_every_epochs=40)
@@ -147,7 +157,7 @@ def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_weights_of_best_validation_are_kept(tmp_path) -> None:
+def test_weights_of_best_validation_are_kept(tmp_path, model) -> None:
     network, scores = model(), iter([0.2, 0.9, 0.1])
     metrics = fit(network, tmp_path, epochs=3, score=lambda references, hypotheses: next(scores))
     best, last, left = weights(tmp_path, "best"), weights(tmp_path, "last"), network.state_dict()
@@ -157,7 +167,7 @@ def test_weights_of_best_validation_are_kept(tmp_path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_without_validation_latest_weights_are_kept(tmp_path) -> None:
+def test_without_validation_latest_weights_are_kept(tmp_path, model) -> None:
     network = model()
     metrics = fit(network, tmp_path, epochs=2, val=0)
     last, left = weights(tmp_path, "last"), network.state_dict()
@@ -166,7 +176,7 @@ def test_without_validation_latest_weights_are_kept(tmp_path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_resumed_fit_ends_in_the_same_weights(tmp_path) -> None:
+def test_resumed_fit_ends_in_the_same_weights(tmp_path, model) -> None:
     fit(model(0.1), tmp_path / "complete", epochs=3)
     with pytest.raises(SystemExit):
         fit(model(0.1), tmp_path / "parts", epochs=3, callbacks=[Watch(stop_after=1)])

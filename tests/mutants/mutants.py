@@ -31,6 +31,13 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "sampler weights are not truncated",
+        "rl/losses.py",
+        "difference.exp().clamp(max=SAMPLER_WEIGHT_CAP)",
+        "difference.exp()",
+        "rl/test_losses.py::test_sampler_weights_are_truncated_ratios",
+    ),
+    Mutant(
         "sign of KL (k1)",
         "rl/kl.py",
         "return -ratio",
@@ -309,6 +316,55 @@ MUTANTS = (
         'f"{seed}/{round_number}/{part}"',
         'f"{seed}/{part}"',
         "steps/test_rollout.py::test_part_seed_is_pinned",
+    ),
+    Mutant(
+        "PaliGemma's response in its prefix",
+        "models/vlm/families.py",
+        '{"paligemma": 1}',
+        '{"paligemma": 0}',
+        "models/test_families.py::test_samples_equal_teacher_forcing",
+    ),
+    Mutant(
+        "logits without the soft cap",
+        "models/vlm/policy.py",
+        "return logits if cap is None else",
+        "return logits if True else",
+        "models/test_families.py::test_left_and_right_padding_agree",
+    ),
+    Mutant(
+        "state after the token",
+        "models/vlm/running.py",
+        "device=hidden.device) - 1",
+        "device=hidden.device)",
+        "models/test_families.py::test_samples_equal_teacher_forcing",
+    ),
+    Mutant(
+        "vision tokens suppressed only at first",
+        "models/vlm/running.py",
+        " suppress_tokens=",
+        " begin_suppress_tokens=",
+        "models/test_families.py::test_no_vision_token_is_sampled",
+    ),
+    Mutant(
+        "named special tokens alone",
+        "models/vlm/messages.py",
+        "added.union(tokenizer.all_special_ids)",
+        "tokenizer.all_special_ids",
+        "models/test_families.py::test_special_tokens_in_texts_are_escaped",
+    ),
+    Mutant(
+        "a checkpoint's penalties kept",
+        "models/vlm/loading.py",
+        "    network.generation_config = GenerationConfig(",
+        "    GenerationConfig(",
+        "models/test_families.py::test_sampling_ignores_the_checkpoints_own_filters",
+    ),
+    Mutant(
+        "no gradient without an image",
+        "models/vlm/running.py",
+        "if not torch.is_grad_enabled():",
+        "if True:",
+        "models/test_families.py::test_every_trained_weight_has_a_gradient",
     ),
 )
 

@@ -22,6 +22,7 @@ from tests.support.recording import RecordedDict, recorded, settings
 NOT_HASHED = (
     *("paths", "run", "on_change", "rounds", "policy", "stage", "doctor", "report", "logger", "sweep"),
     *("strategy", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.threads"),
+    "engine.arguments",  # where servers are and how often they are asked
     "trainer.activation_checkpointing",
     *("generate.predictions", "evaluate.predictions", "judge.against"),
 )

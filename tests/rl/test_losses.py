@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ares.rl.losses import explained_variance, ppo_loss
+from ares.rl.losses import explained_variance, ppo_loss, sampler_weights
 
 NAMES = ("logprobs", "values", "old_logprobs", "old_values", "advantages", "returns")
 
@@ -203,3 +203,23 @@ def test_explained_variance():
     assert explained_variance(torch.zeros(1, 4), returns, mask) == 0
     assert explained_variance(-returns, returns, mask).item() == pytest.approx(-3)
     assert explained_variance(returns, torch.ones(1, 4), mask) == 0
+
+
+def test_sampler_weights_are_truncated_ratios():
+    nan = float("nan")
+    own = torch.tensor([[-1.0, -2.0, -0.5, nan]], dtype=torch.float64)
+    sampler = torch.tensor([[-1.0, -1.5, -3.0, nan]], dtype=torch.float64)
+    weights = sampler_weights(own, sampler, torch.tensor([[1.0, 1.0, 1.0, 0.0]]))
+    assert weights.tolist() == [pytest.approx([1.0, math.exp(-0.5), 2.0, 1.0])]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_weighted_advantages_weight_the_policy_loss(seed):
+    tensors, mask = case(seed)
+    weights = sampler_weights(tensors["old_logprobs"], tensors["logprobs"].roll(1, 0), mask)
+    real = mask.bool()
+    ratio = (tensors["logprobs"] - tensors["old_logprobs"]).exp()
+    plain = torch.maximum(-tensors["advantages"] * ratio, -tensors["advantages"] * ratio.clamp(0.8, 1.2))
+    _, metrics = loss_of({**tensors, "advantages": weights * tensors["advantages"]}, mask)
+    torch.testing.assert_close(metrics["policy_loss"], (weights * plain)[real].mean())

@@ -111,3 +111,17 @@ def test_reward_is_score_minus_neutral(policies, tmp_path, monkeypatch, neutral:
     buffer = ppo._buffer(config, PROBLEMS, T5Policy.load(policies / "first", dropout=0.0), rows, feedback)
     sentences = torch.tensor([float(len(row.spans)) for row in buffer.rows])
     torch.testing.assert_close(buffer.rewards.sum(1), (0.9 - neutral) * sentences)
+
+
+@pytest.mark.parametrize(("correction", "weight"), [("token", 2.0), ("none", 1.0)])
+def test_sampler_correction_reaches_the_buffer(
+    policies, tmp_path, monkeypatch, correction: str, weight: float
+) -> None:
+    rows = [
+        replace(row, sampler_logprobs=tuple(value - 1 for value in row.logprobs))
+        for row in sampled(policies, tmp_path, monkeypatch)
+    ]
+    feedback = [Feedback(row.row_id, tuple(0.9 for _ in row.spans), "ok") for row in rows if row.spans]
+    config = configured(sampler_correction=correction, holdout=0.0)
+    buffer = ppo._buffer(config, PROBLEMS, T5Policy.load(policies / "first", dropout=0.0), rows, feedback)
+    assert set(buffer.sampler_weights[buffer.mask.bool()].tolist()) == {weight}

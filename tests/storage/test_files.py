@@ -1,5 +1,7 @@
 """Files are complete or absent, and read back as written."""
 
+import re
+
 import pytest
 
 from ares.storage.files import (
@@ -8,6 +10,7 @@ from ares.storage.files import (
     hash_of,
     read_json,
     read_jsonl,
+    read_object,
     sha256_path,
     write_json,
     write_jsonl,
@@ -101,3 +104,40 @@ def test_jsonl_lines_end_only_at_newlines(tmp_path) -> None:
     rows = [{"text": "a\u2028b\u2029c\u0085d\re"}, {"text": "f"}]
     write_jsonl(tmp_path / "rows.jsonl", rows)
     assert read_jsonl(tmp_path / "rows.jsonl") == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "clause"),
+    [
+        ('{"a": NaN}', "holds NaN, which is no JSON number"),
+        ("[-Infinity]", "holds -Infinity"),
+        ('[{"a": 1, "a": 2}]', "has the key 'a' twice"),
+        ("[" * 100_000, "nested too deeply"),
+        ("9" * 5000, "too many digits"),
+        ("{", "is not valid JSON (line 1"),
+    ],
+)
+def test_json_is_strict(tmp_path, text: str, clause: str) -> None:
+    for name, read in (("a.json", read_json), ("a.jsonl", read_jsonl)):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(AresError, match=re.escape(clause)) as caught:
+            read(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+        assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_not_written(tmp_path, number: float) -> None:
+    write_json(tmp_path / "a.json", {"a": 1})
+    for write, value in ((write_json, {"a": number}), (write_jsonl, [{"a": number}])):
+        with pytest.raises(AresError, match=r"a\.json cannot be written: a number in it is NaN or infinite"):
+            write(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "1"])
+def test_other_json_is_no_object(tmp_path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(AresError, match="does not hold a JSON object"):
+        read_object(tmp_path / "a.json")

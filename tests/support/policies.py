@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from ares.models.t5 import FusionT5Config, T5ForMultimodalGeneration
-from ares.models.t5.policy import Features, T5Policy
+from ares.models.t5.inputs import Features
+from ares.models.t5.policy import T5Policy
 
 PAD, EOS, UNKNOWN = 0, 1, 2
 

@@ -1,7 +1,7 @@
 """A policy of a few thousand weights, scored rollouts of it, and a PPO fit on them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import nn
 
 from ares.config.schema import RlConfig
 from ares.datamodules.buffer import RolloutBatch, RolloutBuffer
 from ares.datamodules.rollouts import RolloutData
 from ares.models.inputs import Sampling
-from ares.models.policy import ValueModel
-from ares.models.t5.policy import T5Policy
+from ares.models.policy import Policy, Trainable, ValueModel
 from ares.modules.ppo import run_ppo
 from ares.modules.ppo_module import PPOModule
 from ares.rl.objectives import load_objective
 from ares.types import Example, Rollout, Span
+from tests.support.number_vlm import number_vlm, picture
 from tests.support.policies import EOS, number_policy
 
 GOOD, VOCABULARY = range(2, 9), 16
@@ -55,29 +54,42 @@ class TinyFeatures:
         return np.stack([np.random.default_rng(s).normal(size=(2, 3)).astype(np.float32) for s in seeds])
 
 
-def tiny_policy(seed: int = 0, dropout: float = 0.0, features: TinyFeatures | None = None) -> T5Policy:
-    """An untrained policy with a vocabulary of 16 tokens, in eval mode."""
+def tiny_policy(
+    seed: int = 0, dropout: float = 0.0, features: TinyFeatures | None = None, *, kind: str = "t5"
+) -> Policy:
+    """An untrained policy with a vocabulary of 16 tokens, in eval mode: a T5 or, of `kind` "vlm", an adapter on a LLaVA.
+
+    `features` are what a T5 sees of images.
+    """
+    if kind == "vlm":
+        return number_vlm(seed, dropout=dropout)
     return number_policy(seed, dropout=dropout, features=features)
 
 
-def new_value(policy: T5Policy, *, shared: bool = False) -> ValueModel:
+def new_value(policy: Policy, *, shared: bool = False) -> ValueModel:
     """A fresh value model of the policy."""
     return policy.new_value(seed=0, shared=shared)
 
 
 @torch.no_grad()
 def make_buffer(
-    policy: T5Policy,
+    policy: Policy,
     *,
     questions: int = 4,
     k: int = 4,
     seed: int = 0,
     holdout: float = 0.0,
-    reference: T5Policy | None = None,
+    reference: Policy | None = None,
 ) -> RolloutBuffer:
-    """Rollouts of `policy` in which every token but EOS is a sentence, scored 1.0 if it is GOOD and else 0.0."""
+    """Rollouts of `policy` in which every token but EOS is a sentence, scored 1.0 if it is GOOD and else 0.0.
+
+    Every other question has an image.
+    """
     prompts = {f"q{i}": " ".join(str(2 + (i + j) % 13) for j in range(3 + i % 3)) for i in range(questions)}
-    examples = {pid: Example(prompt, "", pid) for pid, prompt in prompts.items()}
+    examples = {
+        pid: Example(prompt, "", pid, (picture(i),) if i % 2 == 0 else (), prompt)
+        for i, (pid, prompt) in enumerate(prompts.items())
+    }
     generator = torch.Generator().manual_seed(seed)
     rows, scores = [], {}
     for pid, example in examples.items():
@@ -102,7 +114,7 @@ def make_buffer(
     return RolloutBuffer(policy, examples, rows, scores, neutral=0.5, holdout=holdout)
 
 
-def good_probability(policy: T5Policy, buffer: RolloutBuffer) -> float:
+def good_probability(policy: Policy, buffer: RolloutBuffer) -> float:
     """The mean probability of a GOOD token among tokens that are sentences, after each prefix in the buffer."""
     batch = buffer.batch(range(len(buffer)))
     with torch.no_grad():
@@ -111,7 +123,7 @@ def good_probability(policy: T5Policy, buffer: RolloutBuffer) -> float:
     return (probabilities[:, list(GOOD)].sum(-1) / probabilities[:, 2:].sum(-1)).mean().item()
 
 
-def logprobs_of(policy: T5Policy, batch: RolloutBatch) -> torch.Tensor:
+def logprobs_of(policy: Policy, batch: RolloutBatch) -> torch.Tensor:
     """The policy's log-probabilities (B, T) of a batch's responses."""
     return policy.token_logprobs(batch["inputs"], batch["response_ids"], batch["response_mask"])
 
@@ -131,7 +143,7 @@ class Watch(pl.Callback):
 
 
 def train(
-    policy: T5Policy,
+    policy: Policy,
     buffer: RolloutBuffer,
     folder: Path,
     rl: RlConfig = RL,
@@ -157,10 +169,15 @@ def train(
     )
 
 
-def module_and_batch(rl: RlConfig = NO_WARM_UP, **trainer: Any) -> tuple[PPOModule, dict[str, Any]]:
-    """A module in its first epoch with random advantages and returns, and all rows as one batch; in float64."""
-    policy = tiny_policy().double()
-    buffer = make_buffer(policy, reference=tiny_policy(seed=9).double())
+def module_and_batch(
+    build: Callable[..., Policy], rl: RlConfig = NO_WARM_UP, **trainer: Any
+) -> tuple[PPOModule, dict[str, Any]]:
+    """A module in its first epoch with random advantages and returns, and all rows as one batch; in float64.
+
+    `build` is `tiny_policy` of some kind.
+    """
+    policy = build().double()
+    buffer = make_buffer(policy, reference=build(seed=9).double())
     data = RolloutData(buffer, global_batch=len(buffer), micro=len(buffer), world=1, seed=0)
     objective = load_objective(rl.objective)
     module = PPOModule(
@@ -178,9 +195,9 @@ def module_and_batch(rl: RlConfig = NO_WARM_UP, **trainer: Any) -> tuple[PPOModu
     return module, data.train_dataloader().dataset[0]
 
 
-def weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A copy of a model's tensors by name."""
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+def weights(model: Trainable) -> dict[str, torch.Tensor]:
+    """A copy of the weights that training a model changes, by name."""
+    return {name: weight.detach().clone() for name, weight in model.trained()}
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

@@ -170,7 +170,7 @@ def idefics3() -> Built:
     """Idefics3: SigLIP and Llama, four patches in one token."""
     tokenizer, reading = _idefics_tokenizer(), _idefics_reading()
     config = hf.Idefics3Config(**_idefics_config(tokenizer))
-    images = hf.Idefics3ImageProcessor(**reading, do_image_splitting=False)
+    images = hf.Idefics3ImageProcessor(**reading)
     processor = hf.Idefics3Processor(
         images, tokenizer, image_seq_len=4, chat_template=chat_template("<image>")
     )
@@ -182,7 +182,7 @@ def smolvlm() -> Built:
     tokenizer, reading = _idefics_tokenizer(), _idefics_reading()
     config = hf.SmolVLMConfig(**_idefics_config(tokenizer))
     processor = hf.SmolVLMProcessor(
-        hf.SmolVLMImageProcessor(**reading, do_image_splitting=False),
+        hf.SmolVLMImageProcessor(**reading),
         tokenizer,
         hf.SmolVLMVideoProcessor(**reading, num_frames=2, fps=1),
         image_seq_len=4,
@@ -202,7 +202,8 @@ def _idefics_tokenizer() -> hf.PreTrainedTokenizerFast:
 
 
 def _idefics_reading() -> dict[str, Any]:
-    return {"size": {"longest_edge": SIDE}, "max_image_size": {"longest_edge": SIDE}}
+    # An overview, and tiles of the image at twice that size.
+    return {"size": {"longest_edge": 2 * SIDE}, "max_image_size": {"longest_edge": SIDE}}
 
 
 def _idefics_config(tokenizer: hf.PreTrainedTokenizerFast) -> dict[str, Any]:

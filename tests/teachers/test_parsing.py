@@ -353,6 +353,148 @@ def test_text_after_a_json_correction_is_ignored(after):
         assert parse_correction(before + said + after) == 'Ice "melts" {so}.'
 
 
+FINAL = "Ice is solid. So B."
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        # Remarks after the repair, which mention it.
+        "final_rationale: {%s}\n\nNote: the final rationale: was shortened.",
+        "final_rationale: {%s}\nI changed the final_rationale: {the second step}.",
+        "final_rationale: {%s}\n\n**Changes to the final rationale:** dropped one step.",
+        "Final Rationale: %s\n\nI removed the wrong step.",
+        "Final Rationale: %s\n---\nLet me know.",
+        "Final Rationale: %s\n**Explanation of the changes:** I removed it.",
+        "final_rationale:\n```\n%s\n```\nI dropped a step.",
+        # Markup.
+        "## Final Rationale\n\n%s\n\n## Changes\n- dropped a step",
+        "**Final Rationale**\n%s",
+        "**Final Rationale:**\n\n%s",
+        "__Final Rationale:__ %s",
+        "**Final Rationale**: **%s**",
+        "**Final Rationale: %s**",
+        "**`final_rationale`**: {%s}",
+        "<answer>final_rationale: %s</answer>",
+        "<final_rationale>%s</final_rationale>",
+        # Keys that follow, and objects that are almost JSON.
+        '"final_rationale": "%s",\n"changes": ["Dropped one step."]',
+        '{"final_rationale": "%s", "changes": "x",}',
+        "{'final_rationale': '%s', 'changes': 'x'}",
+        'final_rationale: "%s", "confidence": 0.9',
+        'final_rationale: "%s"\nI dropped a step.',
+        "“final_rationale”: “%s”",
+        # Quotes inside braces.
+        'final_rationale: {"%s"}',
+        "final_rationale: {'%s'}",
+        # Reasoning.
+        "<think>\nfinal_rationale: {Bad.}\n</think>\n\nfinal_rationale: {%s}",
+        '<thinking>{"final_rationale": "Bad."}</thinking>final_rationale: {%s}',
+        "Hm, final_rationale: {Bad.} </think> final_rationale: {%s}",
+        "final_rationale: {%s}\n<think>final_rationale: {Bad.}",
+        "[THINK]<think>a</think>final_rationale: {Bad.}[/THINK]final_rationale: {%s}",
+        # Several keys.
+        "final_rationale: {Draft.}\n\nfinal_rationale: {%s}",
+        "original: {Bad.}, final_rationale: {%s}",
+        "Here is the final rationale:\n\n%s",
+    ],
+)
+def test_only_the_repair_is_taken(form):
+    assert parse_correction(form.replace("%s", FINAL)) == FINAL
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ('final_rationale: {\n"One.",\n"Two."\n}', "One. Two."),
+        ('final_rationale: {"Stop," he said. "Go."}', '"Stop," he said. "Go."'),
+        ('final_rationale: {"He said \\"no\\". So B."}', 'He said "no". So B.'),
+        ("Final rationale: Look at both:\n\n- 5 mL\n- 3 mL", "Look at both: 5 mL 3 mL"),
+        ("Final rationale:\n\n1. Ice is solid.\n\n2. So B.", "1. Ice is solid. 2. So B."),
+        ("final_rationale: {The set **A** is *it*.}", "The set **A** is *it*."),
+    ],
+)
+def test_lists_quotes_and_emphasis_inside_a_repair_are_kept(reply, expected):
+    assert parse_correction(reply) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I cannot swim is a complete sentence.",
+        "I do not have a dog uses do not.",
+        "Sorry is an adjective. So A.",
+        "I am sorry I am late is an apology.",
+        "I am afraid of the dark. So B.",
+        "I am not able to fly because I have no wings. So B.",
+        "I won't help you is in the future tense.",
+        "There is no text on the sign, so it is blank.",
+        "There is no image of a bird on the map. So A.",
+        "The image is given in the problem. So B.",
+        "Unfortunately, the image shows only one magnet. So B.",
+        "As an assistant, the nurse helps. So B.",
+        "None of the magnets attract. So A.",
+    ],
+)
+def test_sound_sentences_that_begin_like_a_refusal_are_kept(text):
+    assert parse_correction(f"final_rationale: {{{text}}}") == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry. I can't help with that.",
+        "I apologize, but I cannot see the image.",
+        "Unfortunately, I can't view the image.",
+        "Unfortunately, no image was provided.",
+        "The image is missing.",
+        "As an AI language model, I can't see images.",
+        "I'm not comfortable with this.",
+        "I need the image to answer.",
+        "I can’t.",
+    ],
+)
+def test_refusals_in_place_of_a_repair(text):
+    assert reason(lambda: parse_correction(f"final_rationale: {{{text}}}")) == "the Teacher refused"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"1.1": 0.1, "1.2": 0.2, "2.1": 0.3,\n}',
+        '```json\n{"1.1": 0.1, "1.2": 0.2, "2.1": 0.3,}\n```',
+        '{"rationale_1": {"1.1": 0.1, "1.2": 0.2,}, "rationale_2": {"2.1": 0.3,},}',
+        '[{"id": "1.1", "score": 0.1,}, {"id": "1.2", "score": 0.2}, {"id": "2.1", "score": 0.3},]',
+        "[[0.1, 0.2,], [0.3],]",
+        '{"1.1 A list, {a,}": 0.1, "1.2": 0.2, "2.1": 0.3,}',
+        '{"1.1": 0.9}</think>{"1.1": 0.1, "1.2": 0.2, "2.1": 0.3}',
+    ],
+)
+def test_extra_commas_and_reasoning_lose_no_score(text):
+    assert parse_grouped_scores(text, [2, 1]) == [[0.1, 0.2], [0.3]]
+
+
+def test_reasoning_that_was_cut_off_is_no_answer():
+    assert kinds(parse_grouped_scores('<think>maybe {"1.1": 0.5}', [1])) == ["error"]
+    reason(lambda: parse_scores('<think>maybe {"a": 0.5}', 1))
+    reason(lambda: parse_correction("<think>final_rationale: {Ice is solid.}"))
+    reason(lambda: parse_verdict("<think>winner: first"))
+    assert parse_verdict("<think>winner: first</think>winner: second") == "second"
+
+
+PARTS = st.sampled_from(["final_rationale", ":", "{", "}", '"', "'", "**", "\n", "<think>", "</think>", "Ice.", "```", ",", " ", "\\"])  # fmt: skip
+
+
+@given(st.one_of(st.text(), st.lists(PARTS).map("".join)))
+def test_any_text_gives_a_correction_or_feedback_error(text):
+    try:
+        found = parse_correction(text)
+    except FeedbackError:
+        return
+    assert found == " ".join(found.split())
+    assert "<think>" not in found
+
+
 @pytest.mark.parametrize("value", ['["One.", "Two."]', "null", '{"text": "One."}', r'"Ice \ud83d melts."'])
 def test_correction_must_be_a_valid_string(value):
     reason(lambda: parse_correction(f'{{"final_rationale": {value}}}'))

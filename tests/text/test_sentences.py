@@ -69,6 +69,52 @@ def test_token_ends_of_sampled_ids(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        # Units and symbols.
+        "It takes 5 min.|Then we stop.|The mass is 3 kg.|Block B is lighter.|It moves at 5 m/s.|Car A is faster.",
+        "The density is 2 g/cm³.|Iron sinks.|It is −10 °C.|Ice forms.|The resistance is 5 kΩ.|Current flows.",
+        "It is 80%.|Water is the rest.|Ann is 5 ft. 3 in. tall.|He is 6 yrs. old.|In 1990 J. Smith won.|He left.",
+        "The acid lowers the pH.|Litmus turns red.|The variable is x.|Solving gives 3.|The genotype is Ff.|Rex is black.",
+        # Letters: labels and choices, but no initials.
+        "We choose B.|Texas is south.|Compare A and B.|Sample B is hotter.|It flows from A to B.|Heat follows.",
+        "It is warmer than beaker C.|Heat flows.|The allele is F.|Rex has it.|So do I.|Rex barks.",
+        "He met J. K. Rowling and Susan B. Anthony.|The book by C. Darwin is old.|Brown v. Board mattered.",
+        "The options are A. Ohio and B. Texas.|E. coli cells grow.",
+        # Abbreviations that announce a number.
+        "See Chap. IV for more.|See Vol. 2, No. 3 and pp. 4-5.|See Art. 5 and Par. 6.|He came on Jan. 5 to stay.|He left.",
+        "The answer is no.|Iron sinks.|Is it no. 5?|See Eqs. 3 and 4.|It is so.",
+        # Closing brackets and footnotes.
+        'It sinks [iron is dense.]|Wood floats.|It sinks (is it?)|It sinks ("it is.")|Wood floats.',
+        "Ice floats.[1][2]|Iron sinks.[1, 2]|Wood floats.¹|Ice floats [1].|Iron sinks (see A).|So it is.",
+        "Fruit (apples, etc.) is sweet.|The army (U.S.) Army is large.",
+        # Formulas.
+        "It is $\\frac{1}{2}$.|Iron sinks.|So \\(x = 2\\).|Iron sinks.|It is \\[ x \\].|It is x^{2}.|We have V = B.|Mass is.",
+    ],
+)
+def test_units_letters_brackets_and_formulas(text: str) -> None:
+    assert sentences(text.replace("|", " ")) == text.split("|")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "冰是固体！|水是液体？|是的。",
+        "他说：“冰是固体。”|水是液体。",
+        "「氷です。」と言った。|水は液体です。",
+        "ہے یہ برف۔|پانی مائع ہے۔",
+        "हाँ।|नहीं॥|ठीक है।",
+        "هل الجليد صلب؟ |نعم هو صلب.",
+        "الجليد صلب. |الماء سائل.",
+        "얼음은 고체입니다. |물은 액체입니다.",
+        "Лёд твёрдый. |Вода жидкая.",
+    ],
+)
+def test_scripts_without_spaces_or_capitals(text: str) -> None:
+    assert sentences(text.replace("|", "")) == [part.strip() for part in text.split("|")]
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("", []),

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ares.text.sentences import sentence_token_ends
-from ares.text.tokenizers import load_tokenizer, train_tokenizer
+from ares.text.tokenizers import check_represented, load_tokenizer, train_tokenizer, unrepresented
 from ares.types import AresError
 
 TEXTS = [
@@ -91,3 +92,35 @@ def test_bad_vocabularies_and_folders_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "small").exists()
     with pytest.raises(AresError, match=r"No tokenizer can be loaded from .*nowhere"):
         load_tokenizer(tmp_path / "nowhere")
+
+
+def test_share_of_text_that_cannot_be_represented(t5_tokenizer) -> None:
+    assert unrepresented(t5_tokenizer, ["Ice is solid.", "Das war müde."]) == (0, 0.0)
+    affected, share = unrepresented(t5_tokenizer, ["Ice is solid.", "冰 是固体。"])
+    assert (affected, share) == (1, pytest.approx(5 / 16))
+    assert check_represented(t5_tokenizer, ["Ice is solid."]) is None
+    note = check_represented(t5_tokenizer, ["Ice is solid.", "So 冰."])
+    assert note is not None
+    assert note.startswith(
+        "1 of 2 target texts have characters that the tokenizer cannot represent, 6.7% of all"
+    )
+    with pytest.raises(AresError, match=r"1 of 2 target texts .* choose a model whose tokenizer knows"):
+        check_represented(t5_tokenizer, ["Ice.", "冰是固体。水是液体。"])
+
+
+def test_bytes_represent_everything() -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    assert unrepresented(PreTrainedTokenizerFast(tokenizer_object=tokenizer), ["冰是固体。"]) == (0, 0.0)
+
+
+def test_folder_without_a_vocabulary_is_refused(trained: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    with pytest.raises(AresError, match="has no tokenizer"):
+        load_tokenizer(tmp_path)
+    trained.save_pretrained(tmp_path)
+    load_tokenizer(tmp_path)
+    for text in ("{}", "[]", "null", '{"version'):
+        (tmp_path / "tokenizer.json").write_text(text)
+        with pytest.raises(AresError, match="No tokenizer can be loaded"):
+            load_tokenizer(tmp_path)

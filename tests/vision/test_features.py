@@ -425,3 +425,39 @@ def test_feature_store_survives_pickling_and_forking(images, tmp_path, method):
     process.start()
     assert queue.get(timeout=60) == expected
     process.join()
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (flipped, "the contents of features.npy have changed"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-100]),
+            "the contents of features.npy have changed",
+        ),
+        (lambda path: path.write_bytes(b""), "the contents of features.npy have changed"),
+        (Path.unlink, "features.npy is missing"),
+    ],
+)
+def test_damaged_features_are_refused(images, tmp_path, damage, reason):
+    folder = tmp_path / "features"
+    extract_features(images, PatchEncoder(), folder, batch_size=4, workers=0)
+    FeatureStore(folder).get(["1"])
+    damage(folder / "features.npy")
+    with pytest.raises(AresError, match=reason):
+        FeatureStore(folder).get(["1"])
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "null", '{"shape": 3}', '{"shape": []}', "nan", ""])
+def test_damaged_index_is_refused(images, tmp_path, text):
+    folder = tmp_path / "features"
+    extract_features(images, PatchEncoder(), folder, batch_size=4, workers=0)
+    (folder / "index.json").write_text(text)
+    with pytest.raises(AresError, match=r"index\.json"):
+        FeatureStore(folder)

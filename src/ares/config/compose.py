@@ -29,6 +29,7 @@ class _Composed(Config):
     model: Any = None
     features: Any = None
     teacher: Any = None
+    engine: Any = None
     strategy: Any = None
 
 

@@ -6,7 +6,13 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_origin
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    list: "a list, [a, b, ...]",
+}
 MAPPING = "a mapping, {key: value, ...}"
 
 
@@ -64,8 +70,10 @@ def block_of(item: Field[Any]) -> type | None:
 
 def requirement(item: Field[Any]) -> str:
     """A description of a field's possible values, such as "a whole number of at least 1, or null"."""
-    kinds = [kind for kind in get_args(item.type) if kind is not NoneType] or [item.type]
-    kind = get_origin(kinds[0]) or kinds[0]
+    kinds = (
+        [kind for kind in get_args(item.type) if kind is not NoneType] if is_optional(item) else [item.type]
+    )
+    kind: Any = get_origin(kinds[0]) or kinds[0]
     bounds = item.metadata.get("bounds")
     words = " ".join([_KINDS.get(kind, MAPPING), *([str(bounds)] if bounds else [])])
     return f"{words}, or null" if is_optional(item) else words

@@ -1,4 +1,4 @@
-"""The groups whose files may have further keys: data, model, features, teacher and strategy."""
+"""The groups of files; those of data, model, features, teacher, engine and strategy may have further keys."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -179,6 +179,25 @@ class TeacherConfig(Option):
 
 
 @dataclass
+class EngineArguments:
+    """Checked arguments of the engines."""
+
+    urls: list[str] = field(default_factory=list)
+    command: str | None = None
+    concurrency: int = bounded(64, at_least=1)
+    timeout: float = bounded(600, above=0)
+    deadline: float = bounded(1800, above=0)
+    startup: float = bounded(1800, above=0)
+
+
+@dataclass
+class EngineConfig(Option):
+    """What writes the text of rollouts and greedy rationales; `_target_` enters their hashes, the arguments do not."""
+
+    arguments: dict[str, Any] = field(default_factory=dict, metadata={"known": EngineArguments})
+
+
+@dataclass
 class TimeoutConfig:
     seconds: float = bounded(1800, above=0)
 
@@ -188,3 +207,19 @@ class StrategyConfig(Option):
     """Lightning's strategy; `timeout` applies to collectives, in which no rank ever waits for the Teacher."""
 
     timeout: TimeoutConfig = field(default_factory=TimeoutConfig)
+
+
+@dataclass
+class LaunchConfig:
+    """`command` starts the ranks of a device step, without a shell; placeholders: {python}, {task}, {nodes}, {devices}."""
+
+    name: str = "local"
+    command: str = "{python} -m ares.launch.node {task}"
+
+
+@dataclass
+class LoggerConfig:
+    name: str = choice("csv", "wandb")
+    project: str = "ares"
+    entity: str | None = None
+    group: str | None = None

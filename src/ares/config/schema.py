@@ -3,7 +3,16 @@
 from dataclasses import dataclass, field
 
 from ares.config.fields import bounded, choice, file_of
-from ares.config.options import DataConfig, FeaturesConfig, ModelConfig, StrategyConfig, TeacherConfig
+from ares.config.options import (
+    DataConfig,
+    EngineConfig,
+    FeaturesConfig,
+    LaunchConfig,
+    LoggerConfig,
+    ModelConfig,
+    StrategyConfig,
+    TeacherConfig,
+)
 
 
 @dataclass
@@ -92,6 +101,7 @@ class RlConfig:
     vf_coef: float = bounded(1.0, at_least=0)
     log_ratio_clamp: float | None = bounded(20.0, above=0)
     target_kl: float | None = bounded(None, above=0)
+    sampler_correction: str = choice("none", "token")
     ppo_epochs: int = bounded(4, at_least=1)
     recompute: bool = True
     value_warmup_epochs: int = bounded(1, at_least=0)
@@ -177,22 +187,6 @@ class TrainerConfig:
 
 
 @dataclass
-class LaunchConfig:
-    """`command` starts the ranks of a device step, without a shell; placeholders: {python}, {task}, {nodes}, {devices}."""
-
-    name: str = "local"
-    command: str = "{python} -m ares.launch.node {task}"
-
-
-@dataclass
-class LoggerConfig:
-    name: str = choice("csv", "wandb")
-    project: str = "ares"
-    entity: str | None = None
-    group: str | None = None
-
-
-@dataclass
 class SweepConfig:
     """`params`: swept settings in addition to the command line's, in Hydra's syntax; `of`: the sweep of a job.
 
@@ -230,6 +224,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     rationale: FitConfig = field(default_factory=FitConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)

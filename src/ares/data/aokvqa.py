@@ -5,6 +5,7 @@ Schwenk et al. 2022, "A-OKVQA: A Benchmark for Visual Question Answering using W
 """
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from ares.data.scienceqa import read_conversion
 from ares.storage.files import hash_of, read_json
 from ares.types import SPLITS, AresError, Problem
 
+_ENDED = re.compile(r"[.!?…。！？।؟]['\"”’)\]]*$")
 Rationale = Literal["first", "all", "sample"]
 
 
@@ -38,7 +40,7 @@ def read_aokvqa(
     From the official files (those of `root`; a split without one is empty) the pid is the `question_id`, the
     image is `<coco>/<split>2017/<image_id, 12 digits>.jpg`, `coco` being `<root>/coco` unless given, and what
     the test split withholds is None or empty. A folder with a `problems.json` is read as ScienceQA is.
-    `solution` is the first of the rationales, all of them, or one drawn by `seed` and pid. `captions` as in
+    `solution` is the first of the rationales that are not blank, all of them as sentences, or one drawn by `seed` and pid. `captions` as in
     `read_scienceqa`.
 
     Raises AresError where a file is missing or wrong, naming the file, the question and the field.
@@ -102,11 +104,12 @@ def _renamed(value: Any) -> Any:
 
 
 def _with_solution(problem: Problem, rationale: Rationale, seed: int) -> Problem:
-    if not problem.rationales:  # the test split, or a conversion that kept only one
+    written = [text.strip() for text in problem.rationales if text.strip()]
+    if not written:  # the test split, or a conversion that kept only one
         return problem
     chosen = {
-        "first": problem.rationales[0],
-        "all": " ".join(problem.rationales),
-        "sample": problem.rationales[int(hash_of([seed, problem.pid]), 16) % len(problem.rationales)],
+        "first": written[0],
+        "all": " ".join(text if _ENDED.search(text) else f"{text}." for text in written),
+        "sample": written[int(hash_of([seed, problem.pid]), 16) % len(written)],
     }
     return dataclasses.replace(problem, solution=chosen[rationale])

@@ -104,11 +104,20 @@ class _Torn(str):
 
 def _parsed(line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8-sig"))
+        return json.loads(line.decode("utf-8-sig"), object_pairs_hook=_unique)
     except UnicodeDecodeError:
         return _Torn("it is not UTF-8; save the file as UTF-8.")
     except json.JSONDecodeError as error:
         return _Torn(f"it is not valid JSON ({error.msg}); write one object per line.")
+    except (ValueError, RecursionError) as error:
+        return _Torn(f"it cannot be read ({str(error).split(';')[0]}); write one object per line.")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return dict(pairs)
 
 
 def _table(path: Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from ares.data.checks import HALF, TEXT_FIELDS, checked_root, has_half_character
 from ares.data.rows import Row, parse_row
 from ares.types import SPLITS, AresError, Problem
 
+_VALIDATION = ("validation", "valid", "dev")  # other names of val
 _REQUIRED = (*TEXT_FIELDS, "choices", "answer", "image")
 _REQUIRED_OF_CONVERSIONS = ("question", "choices", "answer")
 
@@ -22,7 +23,7 @@ def read_scienceqa(
     """The problems by pid, in the file's order, and the pids of train, val and test, in the split's order.
 
     `root` holds `problems.json` (pid -> problem) and `pid_splits.json` (split -> pids; a split that is not
-    there is empty, further ones such as `minitrain` are ignored). `captions` is a file that maps pids to
+    there is empty, `validation` is val, further ones such as `minitrain` are ignored). `captions` is a file that maps pids to
     captions; None means `captions.json` in `root`, if there is one. Texts are kept as they are.
 
     Raises AresError where a file is missing or wrong, naming the file, the problem and the field.
@@ -65,6 +66,11 @@ def _read_layout(
 
 def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]:
     content = read_mapping(path, "splits to lists of problem ids")
+    for name in _VALIDATION:
+        if name in content:
+            if "val" in content:
+                raise AresError(f"{path} has a split val and a split {name}; keep one.")
+            content = {**content, "val": content[name]}
     if not any(split in content for split in SPLITS):
         raise AresError(f"{path} has none of the splits {', '.join(SPLITS)}; rename them.")
     seen: dict[str, str] = {}

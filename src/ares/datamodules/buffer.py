@@ -5,6 +5,7 @@ Rows are rationales that the Teacher scored; those of held-out questions are eva
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TypedDict
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from ares.models.inputs import Inputs
 from ares.models.policy import Policy
 from ares.rl.kl import kl_penalty
+from ares.rl.losses import sampler_weights
 from ares.rl.masked import pad_right
 from ares.rl.objectives import Rollouts
 from ares.rl.rewards import sentence_rewards
@@ -50,13 +52,15 @@ class RolloutBuffer:
         *,
         neutral: float,
         holdout: float,
+        correct_sampler: bool = False,
     ) -> None:
         """`examples` by pid; `scores` by row_id, one number in [0, 1] per sentence: a row without is left out.
 
-        `holdout`: the share of questions that is held out. Raises AresError where rows do not match one another
-        or nothing is left to train on.
+        `holdout`: the share of questions that is held out; `correct_sampler`: see `sampler_weights`. Raises AresError
+        where rows do not match one another or nothing is left to train on.
         """
-        self.rollouts, self.rows = rollouts, [row for row in rollouts if row.row_id in scores]
+        self.rollouts, self.correct_sampler = rollouts, correct_sampler
+        self.rows = [row for row in rollouts if row.row_id in scores]
         for row in self.rows:
             _check(row, scores[row.row_id], examples)
         self.heldout = [i for i, row in enumerate(self.rows) if is_held_out(row.pid, holdout)]
@@ -70,16 +74,11 @@ class RolloutBuffer:
         self._question = {pid: number for number, pid in enumerate(questions)}
         self.inputs = policy.encode([examples[pid] for pid in questions])
         self.lengths = [len(row.token_ids) for row in self.rows]
-        responses = [row.token_ids for row in self.rows]
-        self.response_ids = pad_right(responses, policy.pad_id, dtype=torch.int32)
+        self.response_ids = pad_right([row.token_ids for row in self.rows], policy.pad_id, dtype=torch.int32)
         self.mask = pad_right([[1.0] * length for length in self.lengths], 0.0)
         self.logprobs = pad_right([row.logprobs for row in self.rows], 0.0)
         self.ref_logprobs = pad_right([row.ref_logprobs for row in self.rows], 0.0)
-        rewards = [
-            sentence_rewards(scores[r.row_id], r.token_ends, len(r.token_ids), neutral=neutral).tolist()
-            for r in self.rows
-        ]
-        self.rewards = pad_right(rewards, 0.0)
+        self.rewards = _rewards(self.rows, scores, neutral)
         self.scores = [float(score) for row in self.rows for score in scores[row.row_id]]
 
     def __len__(self) -> int:
@@ -97,6 +96,12 @@ class RolloutBuffer:
         """`rewards` − kl_coef · (stored log-probability − the reference's): (N, T) float32, 0 on padding."""
         penalty = kl_penalty(self.logprobs, self.ref_logprobs, self.mask, estimator="k1")
         return self.rewards - kl_coef * penalty
+
+    @cached_property
+    def sampler_weights(self) -> Tensor:
+        """What advantages are multiplied by: (N, T) float32, 1 unless another sampler is corrected for."""
+        used = [(self.correct_sampler and row.sampler_logprobs) or row.logprobs for row in self.rows]
+        return sampler_weights(self.logprobs, pad_right(used, 0.0), self.mask)
 
     def groups(self) -> list[list[int]]:
         """The rows of each question, in order."""
@@ -159,13 +164,21 @@ def is_held_out(pid: str, share: float) -> bool:
     return int.from_bytes(hashlib.sha256(pid.encode()).digest()[:8], "big") < share * 2**64
 
 
+def _rewards(rows: Sequence[Rollout], scores: Mapping[str, Sequence[float]], neutral: float) -> Tensor:
+    found = [
+        sentence_rewards(scores[r.row_id], r.token_ends, len(r.token_ids), neutral=neutral) for r in rows
+    ]
+    return pad_right([row.tolist() for row in found], 0.0)
+
+
 def _check(row: Rollout, scores: Sequence[float], examples: Mapping[str, Example]) -> None:
     tokens = len(row.token_ids)
     if row.pid not in examples:
         raise AresError(
             f"Rollout {row.row_id} belongs to a problem that is not in the data; roll out afresh."
         )
-    if len(row.logprobs) != tokens or len(row.ref_logprobs) != tokens:
+    stored = (row.logprobs, row.ref_logprobs, row.sampler_logprobs or row.logprobs)
+    if any(len(logprobs) != tokens for logprobs in stored):
         raise AresError(f"Rollout {row.row_id} does not have one log-probability per token; roll out afresh.")
     if len(scores) != len(row.token_ends):
         raise AresError(

@@ -1,5 +1,6 @@
 """The training data of each supervised step, as LightningDataModules."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,8 +8,10 @@ from typing import Any
 
 from ares.datamodules.supervised import SupervisedData, encode
 from ares.models.policy import Policy
+from ares.ranks import is_first
 from ares.text.prompts import build_examples, rationale_target
-from ares.types import Example, Problem
+from ares.text.tokenizers import check_represented
+from ares.types import AresError, Example, Problem
 
 
 class ProblemData(SupervisedData, ABC):
@@ -42,16 +45,35 @@ class ProblemData(SupervisedData, ABC):
         if not hasattr(self, "train"):
             val = list(self.examples("val").values())[: self.eval_questions]
             train = list(self.examples("train").values())
+            # A line break is written as a backslash and an "n", which T5 does not know and need not know.
+            targets = [example.target.replace("\\n", " ") for example in train]
+            _warn(check_represented(self.policy.tokenizer, targets))
             self.train = encode(self.policy, train, max_output_tokens=self.max_output_tokens)
             self.val = encode(self.policy, val, max_output_tokens=self.max_output_tokens)
+
+
+def _warn(note: str | None) -> None:
+    if note and is_first():
+        print(f"warning: {note}", file=sys.stderr)
 
 
 class RationaleData(ProblemData):
     """rationale: the question, and the gold rationale as the target."""
 
     def examples(self, split: str) -> dict[str, Example]:
-        """All problems of the split."""
-        return build_examples(self.problems, self.splits[split], "QCM-E", **self.text)
+        """The problems of the split that have a solution; reports how many do not.
+
+        Raises AresError if none of train has one.
+        """
+        pids = self.splits[split]
+        known = [pid for pid in pids if self.problems[pid].solution.strip()]
+        if split == "train" and pids and not known:
+            raise AresError(
+                "No problem of the train split has a solution to learn from; use data with solutions."
+            )
+        if missing := len(pids) - len(known):
+            _warn(f"{missing:,} of {len(pids):,} {split} problems have no solution and are left out.")
+        return build_examples(self.problems, known, "QCM-E", **self.text)
 
 
 class CorrectionData(RationaleData):
@@ -63,14 +85,13 @@ class CorrectionData(RationaleData):
 
     def examples(self, split: str) -> dict[str, Example]:
         """Of train, the problems that have a repaired rationale."""
-        gold = super().examples(split)
         if split != "train":
-            return gold
+            return super().examples(split)
         newline = self.text["newline"]
+        repaired = [pid for pid in self.splits[split] if pid in self.corrected]
         return {
             pid: replace(example, target=rationale_target(self.corrected[pid], newline))
-            for pid, example in gold.items()
-            if pid in self.corrected
+            for pid, example in build_examples(self.problems, repaired, "QCM-E", **self.text).items()
         }
 
 

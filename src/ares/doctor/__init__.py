@@ -9,8 +9,8 @@ from ares.doctor.machine import (
     check_environment,
     check_keys,
     check_ledger,
-    check_memory,
 )
+from ares.doctor.memory import check_memory
 from ares.doctor.requirements import disk_of_features
 from ares.doctor.teacher import check_teacher
 from ares.doctor.upstream import check_inputs

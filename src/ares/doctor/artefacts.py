@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ def check_features(
 ) -> tuple[list[Finding], int | None]:
     """The findings on the image features, and the numbers per patch if there are features."""
     if config.features._target_ is None:
-        return [Finding("ok", "features", "none: the model reads text only")], None
+        reads = "images itself" if config.model.reads_images else "text only"
+        return [Finding("ok", "features", f"none: the model reads {reads}")], None
     if config.data.name == "sample":
         return [Finding("ok", "features", "generated with the sample")], None
     folder = _existing(config)
@@ -126,6 +128,9 @@ def _makeable(config: Config) -> Iterator[Finding]:
 
 def check_checkpoints(config: Config, steps: Sequence[str], patch_dim: int | None) -> Iterator[Finding]:
     """Whether the initial model or the policy is readable and matches the features' width."""
+    if config.model.arguments.get("quantization") == "nf4" and find_spec("bitsandbytes") is None:
+        remedy = "pip install 'ares[quantization]', or model.quantization=none"
+        yield Finding("problem", "model", "model.quantization=nf4 needs bitsandbytes", remedy)
     if "rationale" in steps and not config.policy:
         init = config.model.init
         if init is None:
@@ -173,10 +178,12 @@ def _checkpoint(
         yield Finding("problem", subject, f"{name} has no weights here", remedy)
     else:
         own = policy_class(config).feature_dim(path, **where)
-        yield _fitting(subject, name, own, patch_dim)
+        yield _fitting(subject, name, own, patch_dim, config.model.reads_images)
 
 
-def _fitting(subject: str, name: str, own: int | None, patch_dim: int | None) -> Finding:
+def _fitting(subject: str, name: str, own: int | None, patch_dim: int | None, reads_images: bool) -> Finding:
+    if reads_images:
+        return Finding("ok", subject, f"{name} is readable; it reads images itself")
     if own is None:
         return Finding("ok", subject, f"{name} is readable; its image fusion is newly initialized")
     if patch_dim is not None and own != patch_dim:

@@ -7,23 +7,15 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from ares.config.commands import command
-from ares.config.compose import folder, options, to_config, to_plain
 from ares.config.schema import Config
 from ares.doctor.findings import Finding
-from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
+from ares.doctor.memory import gpus, machine_memory
+from ares.doctor.requirements import GIB, disk_of, model_of
 from ares.doctor.teacher import asks_teacher
 from ares.steps.common.asking import teacher_class
 from ares.steps.common.contract import specs_of
 
-# The setting that limits a step's memory; micro_batch_size of its own block for the others.
-_BATCH_SETTINGS = {
-    "rollout": "rl.generation_batch",
-    "ppo": "rl.micro_batch_size",
-    "generate": "generate.batch_size",
-}
 _SHOWN = ("torch", "transformers", "pytorch-lightning", "peft", "timm")
 
 
@@ -52,8 +44,10 @@ def check_environment() -> Iterator[Finding]:
 
 def check_devices(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
     """The visible GPUs against the requested ones."""
-    names = [f"{name} ({memory / GIB:.0f} GiB)" for name, memory in _gpus()]
-    seen = ", ".join(names) or f"none; {os.cpu_count()} processors, {_memory() / GIB:.0f} GiB of memory"
+    names = [f"{name} ({memory / GIB:.0f} GiB)" for name, memory in gpus()]
+    seen = (
+        ", ".join(names) or f"none; {os.cpu_count()} processors, {machine_memory() / GIB:.0f} GiB of memory"
+    )
     asked = config.trainer.devices
     device_steps = [name for name, spec in specs_of(steps).items() if spec.runs_on == "device"]
     usable = 0 if config.trainer.accelerator == "cpu" else len(names)
@@ -61,7 +55,7 @@ def check_devices(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
         fewer = {"strategy": "single"} | ({} if usable else {"trainer.accelerator": "cpu"})
         text = f"{seen}; trainer.devices={asked} asks for {asked}"
         yield Finding("problem", "GPUs", text, command(config.doctor.stage, **fewer))
-    elif device_steps and not usable and config.model.name != "tiny":
+    elif device_steps and not usable and config.model.init is not None:
         text = f"{seen}; {', '.join(device_steps)} on processors take days"
         yield Finding("note", "GPUs", text, "use a machine with a GPU")
     else:
@@ -77,51 +71,6 @@ def check_keys(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
     if config.logger.name == "wandb" and not os.environ.get("WANDB_API_KEY"):
         text = "logger=wandb logs offline without WANDB_API_KEY"
         yield Finding("note", "keys", text, "`wandb sync` later, or export the key")
-
-
-def check_memory(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
-    """The memory that each device step needs against that of the smallest device."""
-    model = model_of(config)
-    if model is None:
-        text = "the model's size is unknown until it is downloaded"
-        yield Finding("note", "memory", text, "give a folder: model.init=<folder>")
-        return
-    gpus = [] if config.trainer.accelerator == "cpu" else _gpus()
-    where, limit = ("a GPU", min(m for _, m in gpus)) if gpus else ("this machine", _memory())
-    needs = {step: gib for step, gib in memory_of(config, model).items() if step in steps}
-    if not needs:
-        return
-    listed = ", ".join(f"{step} {gib:.1f}" for step, gib in needs.items())
-    text = (
-        f"about GiB per device, {model.parameters / 1e6:.0f} M weights, strategy={config.strategy.name}, "
-        f"{config.trainer.precision}: {listed}; {where} has {limit / GIB:.0f}"
-    )
-    over = [step for step, gib in needs.items() if gib > limit / GIB]
-    if over:
-        keys = ", ".join(_BATCH_SETTINGS.get(step, f"{step}.micro_batch_size") for step in over)
-        remedy = f"reduce {keys} or the model, or set trainer.precision=bf16-true; for ppo see docs/memory.md"
-        yield Finding("problem", "memory", text, remedy)
-    else:
-        yield Finding("ok", "memory", text)
-    others = ", ".join(_alternatives(config, steps))
-    yield Finding("ok", "memory", f"of other runs, the largest step: {others}")
-
-
-def _alternatives(config: Config, steps: Sequence[str]) -> Iterator[str]:
-    """GiB per device by model and strategy, with the models' own batch sizes."""
-    for name in options("model"):
-        settings = OmegaConf.load(folder() / "model" / f"{name}.yaml")
-        if "defaults" in settings:
-            continue
-        other = to_config(OmegaConf.merge(to_plain(config), settings))
-        model = model_of(other)
-        if model is None:
-            continue
-        for strategy in options("strategy"):
-            group = OmegaConf.load(folder() / "strategy" / f"{strategy}.yaml")
-            other.strategy.name, other.trainer.devices = strategy, group.trainer.devices
-            most = max(gib for step, gib in memory_of(other, model).items() if step in steps)
-            yield f"{name} {strategy} {most:.1f}"
 
 
 def check_disk(config: Config, steps: Sequence[str], features: float = 0.0) -> Iterator[Finding]:
@@ -155,16 +104,3 @@ def check_ledger(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
         yield Finding("problem", "ledger", f"{there} cannot be written", remedy)
     else:
         yield Finding("ok", "ledger", str(ledger))
-
-
-def _gpus() -> list[tuple[str, int]]:
-    import torch
-
-    if not torch.cuda.is_available():
-        return []
-    found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
-    return [(properties.name, properties.total_memory) for properties in found]
-
-
-def _memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

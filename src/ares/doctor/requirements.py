@@ -4,18 +4,17 @@ They distinguish what cannot work from what can; a run near a limit may go eithe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ares.config.schema import Config
+from ares.config.schema import Config, FitConfig
 from ares.steps.common.inputs import model_settings, policy_class
 from ares.types import Problem
 
 if TYPE_CHECKING:
-    from ares.models.policy import ModelSize
+    from ares.models.memory import Memory, ModelSize, Setup
 
 GIB = 2**30
-_ADAPTER_OF_RANK_1 = 0.1 / 64  # of the weights: rank 64 on all linear layers adds a tenth
 _PUBLISHED_IMAGES = {"scienceqa": 10_332, "aokvqa": 24_903}  # A-OKVQA's hub copy: one per question
 # By option of conf/features; for timm its default model.
 _NUMBERS_PER_IMAGE = {
@@ -33,86 +32,82 @@ def model_of(config: Config) -> "ModelSize | None":
     return policy_class(config).size(model_settings(config), config.tokenizer.vocab_size)
 
 
-@dataclass(frozen=True)
-class _Passes:
-    """Bytes held by a pass over `rows` prompts of `read` tokens and responses of `written` tokens.
+def memory_of(config: Config, model: "ModelSize") -> "dict[str, Memory]":
+    """GiB per device, by step: prompts as long as `text.max_input_tokens` allows, and the longest responses."""
+    from ares.models.memory import Batch, generation_memory
 
-    Activations by Korthikanti et al. 2022: 34 numbers of the model's width per token and layer.
-    """
-
-    model: "ModelSize"
-    read: int
-    number: int  # bytes per number
-
-    def activations(self, rows: int, written: int) -> int:
-        # Encoder layers see the prompt, decoder layers the response.
-        tokens = rows * (self.read + written) / 2
-        return int(tokens * self.model.layers * 34 * self.model.width * self.number)
-
-    def logits(self, rows: int, written: int) -> int:
-        return 3 * rows * written * self.model.vocabulary * 4
-
-    def cache(self, rows: int, written: int) -> int:
-        return rows * (self.read + written) * self.model.layers * self.model.width * self.number
-
-
-def memory_of(config: Config, model: "ModelSize") -> dict[str, float]:
-    """GiB per device, by step.
-
-    Training holds the weights; for trained weights also gradients, AdamW's two moments and, with more than one
-    device, a copy of the gradients; plus activations and three times the logits.
-    """
-    number = 2 if config.trainer.precision == "bf16-true" else 4
-    weights = model.parameters * number
-    # fsdp shards only ppo; the steps that train one model use ddp then.
-    copies = 4 if config.strategy.name == "single" else 5
-    passes = _Passes(model, config.text.max_input_tokens, number)
-
-    def fit(trained: float, rows: int, written: int) -> float:
-        held = weights + (copies - 1) * trained
-        return held + passes.activations(rows, written) + passes.logits(rows, written)
-
-    rl, sft, lora, first = config.rl, config.sft, config.lora, config.rationale
+    prompt, rl, generate = config.text.max_input_tokens, config.rl, config.generate
+    # The policy that writes the rollouts, and the reference where it is another one.
+    held = 2 if config.rounds > 1 and rl.reference == "initial" else 1
+    rollouts = Batch(rl.generation_batch * rl.k, prompt, rl.max_new_tokens)
+    written = Batch(generate.batch_size, prompt, generate.max_new_tokens)
     found = {
-        "rationale": fit(weights, first.micro_batch_size, first.max_output_tokens),
-        "rollout": (2 if config.rounds > 1 else 1) * weights
-        + passes.cache(rl.generation_batch * rl.k, rl.max_new_tokens),
-        "ppo": _ppo(config, passes, weights, copies),
-        "sft": fit(weights, sft.micro_batch_size, sft.max_output_tokens),
-        "generate": weights + passes.cache(config.generate.batch_size, config.generate.max_new_tokens),
-        # All weights of an adapter are trained.
-        "lora": _adapter(weights, lora.r)
-        + fit(_adapter(weights, lora.r), lora.micro_batch_size, lora.max_output_tokens),
+        "rationale": _fit(config, model, config.rationale, model.rank),
+        "rollout": generation_memory(
+            model, rollouts, networks=1 if model.rank else held, adapters=held if model.rank else 0
+        ),
+        "ppo": _ppo(config, model),
+        "sft": _fit(config, model, config.sft, model.rank),
+        "generate": generation_memory(model, written, adapters=int(model.rank > 0)),
+        "lora": _fit(config, model, config.lora, config.lora.r, idle=model.rank * model.adapted),
     }
-    return {step: value / GIB for step, value in found.items()}
+    return {step: memory.divided(GIB) for step, memory in found.items()}
 
 
-def _adapter(weights: int, rank: int) -> float:
-    """Bytes of an adapter on all linear layers."""
-    return _ADAPTER_OF_RANK_1 * rank * weights
+def _fit(config: Config, model: "ModelSize", fit: FitConfig, rank: int, *, idle: int = 0) -> "Memory":
+    """Bytes of supervised fine-tuning. fsdp shards only ppo; the steps that train one model use ddp then."""
+    from ares.models.memory import Batch, training_memory
+
+    loaded, setup = _trained(config, model, rank)
+    batch = Batch(fit.micro_batch_size, config.text.max_input_tokens, fit.max_output_tokens)
+    return training_memory(loaded, setup, batch, idle=idle)
 
 
-def _ppo(config: Config, passes: _Passes, weights: int, copies: int) -> float:
-    """Bytes per device in ppo, by the options in docs/memory.md."""
+def _ppo(config: Config, model: "ModelSize") -> "Memory":
+    """Bytes of ppo, by the options in docs/memory.md."""
+    from ares.models.memory import Batch, training_memory
+
     rl = config.rl
-    # rloo and grpo train no value model; a shared one is a head on the policy. It has no logits.
-    models = 1 if rl.share_trunk or rl.objective != "ppo" else 2
-    adapter, devices = _adapter(weights, rl.lora.r), 1
+    loaded, setup = _trained(config, model, model.rank or rl.lora.r)
     if config.strategy.name == "fsdp":
-        copies, devices = 4, config.trainer.devices * config.trainer.num_nodes
-    each = weights + copies * adapter if rl.lora.r else copies * weights
-    rows, written = rl.micro_batch_size, rl.max_new_tokens
-    return models * (each / devices + passes.activations(rows, written)) + passes.logits(rows, written)
+        setup = replace(setup, shards=config.trainer.devices * config.trainer.num_nodes, replicas=False)
+    # rloo and grpo train no value model; a shared one is a head on the policy.
+    own_value = rl.objective == "ppo" and not rl.share_trunk
+    return training_memory(
+        loaded,
+        setup,
+        Batch(rl.micro_batch_size, config.text.max_input_tokens, rl.max_new_tokens),
+        networks=2 if own_value and not model.rank else 1,
+        trained=2 if own_value else 1,
+        heads=int(rl.objective == "ppo"),
+    )
+
+
+def _trained(config: Config, model: "ModelSize", rank: int) -> "tuple[ModelSize, Setup]":
+    """The model as a fit holds it, and how it is trained."""
+    from ares.models.memory import Setup
+
+    trainer, half = config.trainer, config.trainer.precision == "bf16-true"
+    loaded = replace(model, weight=2) if half else model
+    setup = Setup(
+        rank=rank,
+        trained=2 if half else 4 if rank else model.weight,
+        mixed=trainer.precision == "bf16-mixed",
+        checkpointing=trainer.activation_checkpointing,
+        replicas=trainer.devices * trainer.num_nodes > 1,
+    )
+    return loaded, setup
 
 
 def disk_of(config: Config, model: "ModelSize", steps: Sequence[str]) -> float:
     """GiB of the policies that a run keeps and, during a fit, its checkpoints of weights and two moments."""
-    weights = model.parameters * 4 / GIB
+    weights = model.rank * model.adapted * 4 if model.rank else model.parameters * model.weight
     kept = {"rationale": 1, "ppo": 2 * config.rounds, "sft": config.rounds}
     checkpoint = {"ppo": 6, "rationale": 4, "sft": 4}  # the best weights and the last state
-    return weights * (
-        sum(kept.get(step, 0) for step in steps) + max([checkpoint.get(step, 0) for step in steps], default=0)
+    copies = sum(kept.get(step, 0) for step in steps) + max(
+        [checkpoint.get(step, 0) for step in steps], default=0
     )
+    return weights * copies / GIB
 
 
 def disk_of_features(config: Config, problems: Mapping[str, Problem]) -> float:

@@ -1,1 +1,1 @@
-"""Who writes text: a policy in this process."""
+"""Who writes text: the policy in this process, or servers."""

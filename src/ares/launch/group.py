@@ -15,6 +15,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
+from ares.config.placeholders import filled
 from ares.config.schema import Config
 from ares.launch.task import Task, leave_group, load, run_task, save
 from ares.ranks import gather, world_size
@@ -75,14 +76,7 @@ def run_in_group(config: Config, context: StepContext, step: str, *, alone: bool
 def launch_command(config: Config, folder: Path, nodes: int, devices: int) -> list[str]:
     """`launch.command` with its placeholders filled in. Raises AresError for an unknown placeholder."""
     values = {"python": sys.executable, "task": folder, "nodes": nodes, "devices": devices}
-    try:
-        return [word.format(**values) for word in shlex.split(config.launch.command)]
-    except (KeyError, ValueError, IndexError, AttributeError) as error:
-        # A KeyError is the unknown name in quotes.
-        wrong = f"{error} is not a placeholder" if isinstance(error, KeyError) else str(error)
-        raise AresError(
-            f"launch.command={config.launch.command}: {wrong}; use {', '.join(f'{{{name}}}' for name in values)}."
-        ) from None
+    return filled("launch.command", config.launch.command, values)
 
 
 def _run_command(command: list[str], folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ares.models.logprobs import at_least_float32
 from ares.models.policy import Policy, Trainable
 from ares.models.weights import opening, read_weights
 from ares.types import AresError
@@ -155,7 +156,7 @@ class AdapterSet:
         self._inject(name, settings, seed=seed)
 
     def _inject(self, name: str, settings: Any, *, seed: int, trained: bool = True) -> None:
-        """Adds an adapter with float32 weights."""
+        """Adds an adapter with weights in float32, whatever those of the network."""
         from peft import inject_adapter_in_model
         from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -166,7 +167,7 @@ class AdapterSet:
         for parameter in self.network.parameters():
             parameter.requires_grad_(flags.get(id(parameter), trained))
         for _, parameter in self.weights(name):
-            parameter.data = parameter.data.float()
+            parameter.data = at_least_float32(parameter.data)
         self._layers = [module for module in self.network.modules() if isinstance(module, BaseTunerLayer)]
         self._switch(self.active)
 

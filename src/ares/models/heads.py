@@ -14,6 +14,7 @@ def value_head(width: int) -> nn.Sequential:
 
 def values_of_states(head: nn.Module, states: Tensor, mask: Tensor) -> Tensor:
     """Values (B, T), at least float32 and 0 on padding, from states (B, T, D) and `mask` (B, T)."""
+    states = states.to(next(head.parameters()).dtype)
     return at_least_float32(head(states).squeeze(-1)).masked_fill(~mask.bool(), 0.0)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-_MOST_LOGITS = 2**26  # computed at a time: 256 MiB in float32
+from ares.models.memory import MOST_LOGITS
 
 
 def logprobs_of(
@@ -26,7 +26,7 @@ def logprobs_of(
     """
     real = mask.bool()
     known, tokens = states[real], responses[real]
-    rows = max(1, _MOST_LOGITS // vocabulary)
+    rows = max(1, MOST_LOGITS // vocabulary)
     if len(tokens) <= rows:
         parts = [_of_tokens(logits, known, tokens, entropy)]
     else:

@@ -8,7 +8,6 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,19 +17,10 @@ from transformers import PreTrainedTokenizerBase
 
 from ares.models.inputs import Inputs, Sampling
 from ares.models.logprobs import logprobs_of
+from ares.models.memory import ModelSize
 from ares.text.decoding import decode_ids
 from ares.text.sentences import sentence_spans
 from ares.types import Example, Span
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """A model's size: number of weights, width, layers (encoder and decoder together) and vocabulary."""
-
-    parameters: int
-    width: int
-    layers: int
-    vocabulary: int
 
 
 class Trainable(nn.Module, ABC):

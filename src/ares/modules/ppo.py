@@ -20,7 +20,7 @@ from ares.models.policy import Policy, ValueModel
 from ares.modules.batching import print_batches
 from ares.modules.ppo_module import PPOModule
 from ares.modules.sharding import gathered_again
-from ares.rl.objectives import load_objective
+from ares.rl.objectives import Objective, load_objective
 from ares.types import AresError
 
 
@@ -59,8 +59,17 @@ def run_ppo(
     batch, world, rows = data.global_batch, data.world, len(buffer.train)
     print_batches(label, data, rows=rows, global_batch=batch, world=world, epochs=epochs)
     last = checkpoints / "last.ckpt"
-    module = PPOModule(policy, value if objective.needs_value else None, data, rl, objective)
+    module = PPOModule(policy, _needed(value, objective), data, rl, objective)
     return _fit(module, trainer, str(last) if last.exists() else None)
+
+
+def _needed(value: ValueModel, objective: Objective) -> ValueModel | None:
+    """The value model if the objective needs one; otherwise None, and its weights are frozen."""
+    if objective.needs_value:
+        return value
+    for _, weight in list(value.trained()):  # on the policy's network, ranks would wait for their gradients
+        weight.requires_grad_(False)
+    return None
 
 
 def _refuse_dropout(policy: nn.Module, value: nn.Module) -> None:

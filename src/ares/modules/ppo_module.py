@@ -80,15 +80,15 @@ class PPOModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Sets this epoch's advantages and returns; values are recomputed or, without `recompute`, kept."""
-        self._steps = []
+        self._steps, buffer = [], self.data.buffer
         rewards = self.rewards.to(self.device)
-        buffer = self.data.buffer
         if self.warming_up:
             self.returns = monte_carlo_returns(rewards, buffer.mask.to(self.device), gamma=self.rl.gamma)
         else:
             values = torch.zeros_like(rewards) if self.value is None else self._update_values(rewards)
             rollouts = buffer.as_rollouts(rewards)
-            self.advantages, self.returns = self.objective.advantages(rollouts, values, self.rl)
+            advantages, self.returns = self.objective.advantages(rollouts, values, self.rl)
+            self.advantages = advantages * buffer.sampler_weights.to(self.device)
         self._clock = time.perf_counter()
 
     def _update_values(self, rewards: Tensor) -> Tensor:

@@ -109,14 +109,14 @@ def named_policy(config: Config) -> Path:
     """The folder of `policy=<run or folder>`; of a run, its last policy. Raises AresError if there is none."""
     assert config.policy is not None
     folder = Path(config.policy)
-    if any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
+    if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
         return folder
     other = Path(config.paths.runs) / config.policy
     found = [entry.outputs["policy"] for entry in read_manifest(other).values() if "policy" in entry.outputs]
     policies = [other / output.path for output in found if (other / output.path).exists()]
     if not policies:
         raise AresError(
-            f"policy={config.policy} is neither a folder with a config.json or adapter_config.json nor a run with a policy in "
+            f"policy={config.policy} is neither a folder of a model or adapter nor a run with a policy in "
             f"{config.paths.runs}; give one of them."
         )
     return policies[-1]

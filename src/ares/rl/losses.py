@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ares.rl.masked import masked_mean, masked_sum
 
+SAMPLER_WEIGHT_CAP = 2.0
+
 
 def ppo_loss(
     logprobs: Tensor,
@@ -69,6 +71,16 @@ def _metrics(
         "ratio_mean": masked_mean(ratio, mask),
         "explained_variance": explained_variance(values, returns, mask),
     }
+
+
+def sampler_weights(logprobs: Tensor, sampler_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """min(exp(log π_old − log π_sampler), 2) at each token, 1 on padding: (B, T), all arguments (B, T).
+
+    Truncated importance weights of tokens that were sampled with other numerics than the policy's; they multiply the
+    advantages. Source: Ionides 2008, "Truncated Importance Sampling".
+    """
+    difference = (logprobs - sampler_logprobs).masked_fill(mask == 0, 0)
+    return difference.exp().clamp(max=SAMPLER_WEIGHT_CAP)
 
 
 def value_squares(

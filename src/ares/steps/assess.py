@@ -11,7 +11,7 @@ from ares.evaluation.assessment import assess_rationale, summarize
 from ares.evaluation.rationales import gold_rationale, similarity
 from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
-from ares.steps.common.generation import greedy_rationales
+from ares.steps.common.generation import check_engine, engine_of, greedy_rationales
 from ares.steps.common.inputs import load_problems, policy_of
 from ares.storage.files import write_jsonl
 from ares.storage.tables import read_rationales
@@ -24,11 +24,12 @@ SPEC = StepSpec(
     ),
     writes=("assessment",),
     settings=(
-        *("text", "model._target_", "rl.eval_questions", "evaluate.similarity_model"),
+        *("text", "model._target_", "engine._target_", "rl.eval_questions", "evaluate.similarity_model"),
         *keys_of("generate", "max_new_tokens batch_size"),
     ),
     runs_on="device",
     shared=True,
+    check=lambda config, source: check_engine(config),
     headline=(
         *("supporting", "irrelevant", "false", "invented", "repeated"),
         *("rouge_l", "similarity", "repetition"),
@@ -59,4 +60,5 @@ def _rationales(config: Config, context: StepContext, questions: list[Problem]) 
         written = {row.pid: row for row in read_rationales(context.inputs["rationales-val"])}
         return [written[problem.pid] for problem in questions]
     policy = policy_of(config, context, context.inputs["policy"])
-    return greedy_rationales(config, context, policy, questions, "val")
+    with engine_of(config, context, policy, batch_size=config.generate.batch_size) as engine:
+        return greedy_rationales(config, context, engine, questions, "val")

@@ -3,14 +3,15 @@
 The policy writes them; with `generate.predictions` they are read from the files of the original ARES.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TypeAlias
 
 from ares.config.schema import Config
 from ares.original.predictions import published_files, read_published_rationales
 from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
-from ares.steps.common.generation import greedy_rationales
+from ares.steps.common.generation import check_engine, engine_of, greedy_rationales
 from ares.steps.common.inputs import load_problems, policy_of
 from ares.storage.tables import write_rationales
 from ares.text.sentences import repetition_rate
@@ -23,9 +24,10 @@ SPEC = StepSpec(
     ),
     # In a round `rationales` (of the train split), at the end one file per split.
     writes=("rationales", "rationales-train", "rationales-val", "rationales-test"),
-    settings=("text", "model._target_", "generate.max_new_tokens", "generate.batch_size"),
+    settings=("text", "model._target_", "engine._target_", "generate.max_new_tokens", "generate.batch_size"),
     runs_on="device",
     files=lambda config: published_files(config.generate.predictions),
+    check=lambda config, source: check_engine(config),
 )
 
 
@@ -36,10 +38,14 @@ Source: TypeAlias = Callable[[str, list[Problem]], list[Rationale]]
 def generate(config: Config, context: StepContext) -> StepResult:
     """Writes `rationales-<split>.parquet`, in a round for train, at the end for every split."""
     problems, splits = load_problems(config, context)
-    rationales_of = _reader(context) if "published" in context.inputs else _writer(config, context)
+    published = "published" in context.inputs
     files, metrics = {}, {}
-    for split in ("train",) if context.round else ("train", "val", "test"):
-        rationales = rationales_of(split, [problems[pid] for pid in splits[split]])
+    with nullcontext(_reader(context)) if published else _writer(config, context) as rationales_of:
+        written = {
+            split: rationales_of(split, [problems[pid] for pid in splits[split]])
+            for split in (("train",) if context.round else ("train", "val", "test"))
+        }
+    for split, rationales in written.items():
         if not is_first():
             continue
         path = context.folder / f"rationales-{split}.parquet"
@@ -52,10 +58,12 @@ def generate(config: Config, context: StepContext) -> StepResult:
     return StepResult(files, metrics)
 
 
-def _writer(config: Config, context: StepContext) -> Source:
+@contextmanager
+def _writer(config: Config, context: StepContext) -> Iterator[Source]:
     """Generates the rationales of a split with the policy."""
     policy = policy_of(config, context, context.inputs["policy"])
-    return lambda split, problems: greedy_rationales(config, context, policy, problems, split)
+    with engine_of(config, context, policy, batch_size=config.generate.batch_size) as engine:
+        yield lambda split, problems: greedy_rationales(config, context, engine, problems, split)
 
 
 def _reader(context: StepContext) -> Source:

@@ -29,9 +29,9 @@ SPEC = StepSpec(
         *keys_of(
             "rl", "neutral kl_in kl_coef objective gamma lam whiten clip_range value_clip_range vf_coef"
         ),
-        *keys_of("rl", "log_ratio_clamp target_kl ppo_epochs recompute value_warmup_epochs value_lr lr"),
-        *keys_of("rl", "warmup_fraction decay weight_decay adam_eps gradient_clip global_batch_size"),
-        *keys_of("rl", "micro_batch_size holdout share_trunk lora"),
+        *keys_of("rl", "log_ratio_clamp target_kl sampler_correction ppo_epochs recompute"),
+        *keys_of("rl", "value_warmup_epochs value_lr lr warmup_fraction decay weight_decay adam_eps"),
+        *keys_of("rl", "gradient_clip global_batch_size micro_batch_size holdout share_trunk lora"),
     ),
     runs_on="device",
     place="round",
@@ -118,4 +118,5 @@ def _buffer(
         {row.row_id: row.scores for row in feedback if row.status == "ok" and row.scores is not None},
         neutral=config.rl.neutral,
         holdout=config.rl.holdout,
+        correct_sampler=config.rl.sampler_correction == "token",
     )

@@ -82,6 +82,8 @@ def prepare_alone(config: Config) -> list[str]:
     lines = [
         f"problems: {len(problems):,} ({sizes}), {shown:,} images, {captions:,} captions in {found['data']}"
     ]
+    if blank := sum(not problem.solution.strip() for problem in problems.values()):
+        lines.append(f"without a solution, left out of fine-tuning: {blank:,} problems")
     if "features" in found:
         store = FeatureStore(found["features"])
         known = sum(pid in store for pid in problems)

@@ -1,7 +1,7 @@
 """rollout: samples k rationales per question, with sentences and log-probabilities, part by part."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,14 @@ from tqdm import tqdm
 from ares.config.schema import Config, RlConfig
 from ares.ranks import barrier, is_first, shard
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
+from ares.steps.common.generation import check_engine, engine_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
 from ares.storage.tables import read_rollouts, write_rollouts
 from ares.text.sentences import repetition_rate
 from ares.types import Example, Rollout
 
 if TYPE_CHECKING:
+    from ares.engines.base import Engine, Sample
     from ares.models.policy import Policy
 
 
@@ -27,6 +29,7 @@ SPEC = StepSpec(
         "seed",
         "text",
         "model._target_",
+        "engine._target_",
         *keys_of("rl", "questions k top_k top_p temperature max_new_tokens questions_per_part"),
         *keys_of("rl", "generation_batch reference"),
     ),
@@ -34,6 +37,7 @@ SPEC = StepSpec(
     place="round",
     folder="rollouts",
     shared=True,
+    check=lambda config, source: check_engine(config),
 )
 
 
@@ -45,23 +49,33 @@ def rollout(config: Config, context: StepContext) -> StepResult:
     problems, splits = load_problems(config, context)
     pids = splits["train"][: config.rl.questions]
     examples = examples_of(problems, pids, "QCM-E", config)
-    policy = policy_of(config, context, context.inputs["policy"])
-    reference = _reference(config, context, policy)
     size = config.rl.questions_per_part
     parts = [pids[start : start + size] for start in range(0, len(pids), size)]
     paths = [context.folder / f"part-{number}.parquet" for number in range(len(parts))]
     missing = [number for number, path in enumerate(paths) if not _is_written(path, context.hash)]
     barrier()  # every rank has listed the missing parts before one writes
-    for number in tqdm(shard(missing), desc=context.key, dynamic_ncols=True):
-        seed = part_seed(config.seed, context.round, number)
-        rows = _part(config.rl, seed, [examples[pid] for pid in parts[number]], policy, reference)
-        write_rollouts(paths[number], rows, context.provenance)
+    if missing:
+        wanted = {number: [examples[pid] for pid in parts[number]] for number in shard(missing)}
+        for number, rows in _sampled(config, context, wanted):
+            write_rollouts(paths[number], rows, context.provenance)
     barrier()
     if not is_first():
         return StepResult({})
     for stale in set(context.folder.glob("part-*.parquet")) - set(paths):
         stale.unlink()
     return StepResult({"rollouts": context.folder}, _metrics(read_rollouts(context.folder)))
+
+
+def _sampled(
+    config: Config, context: StepContext, parts: Mapping[int, Sequence[Example]]
+) -> Iterator[tuple[int, list[Rollout]]]:
+    """The rows of each part, part by part."""
+    policy = policy_of(config, context, context.inputs["policy"])
+    reference = _reference(config, context, policy)
+    with engine_of(config, context, policy, batch_size=config.rl.generation_batch) as engine:
+        for number, examples in tqdm(parts.items(), desc=context.key, dynamic_ncols=True):
+            seed = part_seed(config.seed, context.round, number)
+            yield number, _part(config.rl, seed, examples, engine, policy, reference)
 
 
 def _reference(config: Config, context: StepContext, policy: "Policy") -> "Policy | None":
@@ -85,26 +99,26 @@ def part_seed(seed: int, round_number: int, part: int) -> int:
 
 
 def _part(
-    rl: RlConfig, seed: int, examples: Sequence[Example], policy: "Policy", reference: "Policy | None"
+    rl: RlConfig,
+    seed: int,
+    examples: Sequence[Example],
+    engine: "Engine",
+    policy: "Policy",
+    reference: "Policy | None",
 ) -> list[Rollout]:
-    import torch
-
     from ares.models.inputs import Sampling
 
-    generator = torch.Generator(policy.device)
-    generator.manual_seed(seed % 2**63)
-    sampling = Sampling(rl.top_k, rl.top_p, rl.temperature)
+    samples = engine.sample(
+        examples,
+        k=rl.k,
+        seed=seed % 2**63,
+        sampling=Sampling(rl.top_k, rl.top_p, rl.temperature),
+        max_new_tokens=rl.max_new_tokens,
+    )
     rows: list[Rollout] = []
     for start in range(0, len(examples), rl.generation_batch):
-        batch = examples[start : start + rl.generation_batch]
-        responses = policy.sample(
-            policy.encode(batch),
-            k=rl.k,
-            max_new_tokens=rl.max_new_tokens,
-            generator=generator,
-            sampling=sampling,
-        )
-        rows += _rows(policy, reference, batch, responses, rl.k)
+        end = start + rl.generation_batch
+        rows += _rows(policy, reference, examples[start:end], samples[start * rl.k : end * rl.k], rl.k)
     return rows
 
 
@@ -112,15 +126,15 @@ def _rows(
     policy: "Policy",
     reference: "Policy | None",
     examples: Sequence[Example],
-    responses: list[list[int]],
+    samples: Sequence["Sample"],
     k: int,
 ) -> list[Rollout]:
-    """The responses, k for each example, with their sentences and log-probabilities."""
+    """The samples, k for each example, with their sentences and log-probabilities."""
     import torch
 
     from ares.rl.masked import pad_right
 
-    device = policy.device
+    device, responses = policy.device, [sample.ids for sample in samples]
     inputs = policy.encode(examples).repeat(k).to(device)
     ids = pad_right(responses, policy.pad_id).to(device)
     mask = pad_right([[1.0] * len(response) for response in responses], 0.0).to(device)
@@ -128,8 +142,8 @@ def _rows(
         logprobs = policy.token_logprobs(inputs, ids, mask).cpu()
         ref_logprobs = logprobs if reference is None else reference.token_logprobs(inputs, ids, mask).cpu()
     rows = []
-    for row, response in enumerate(responses):
-        pid, length = examples[row // k].pid, len(response)
+    for row, (sample, response) in enumerate(zip(samples, responses, strict=True)):
+        pid, own = examples[row // k].pid, tuple(logprobs[row, : len(response)].tolist())
         text, spans, ends = policy.sentences(response)
         rows.append(
             Rollout(
@@ -141,11 +155,18 @@ def _rows(
                 truncated=policy.is_truncated(response),
                 spans=tuple(spans),
                 token_ends=tuple(ends),
-                logprobs=tuple(logprobs[row, :length].tolist()),
-                ref_logprobs=tuple(ref_logprobs[row, :length].tolist()),
+                logprobs=own,
+                ref_logprobs=tuple(ref_logprobs[row, : len(response)].tolist()),
+                sampler_logprobs=_of_sampler(sample, own),
             )
         )
     return rows
+
+
+def _of_sampler(sample: "Sample", own: tuple[float, ...]) -> tuple[float, ...] | None:
+    """A server's log-probabilities; where it left EOS out, the policy's `own`."""
+    found = sample.logprobs
+    return None if found is None else (*found, *own[len(found) :])
 
 
 def _metrics(rollouts: list[Rollout]) -> dict[str, float]:
@@ -156,4 +177,15 @@ def _metrics(rollouts: list[Rollout]) -> dict[str, float]:
         "tokens": sum(len(r.token_ids) for r in rollouts) / count,
         "truncated": sum(r.truncated for r in rollouts) / count,
         "repetition": sum(repetition_rate(r.text) for r in rollouts) / count,
+        "sampler_gap": _sampler_gap(rollouts),
     }
+
+
+def _sampler_gap(rollouts: list[Rollout]) -> float:
+    """The mean difference, per token, between the log-probabilities of sampler and policy; 0 if they are the same."""
+    found = [
+        abs(own - other)
+        for row in rollouts
+        for own, other in zip(row.logprobs, row.sampler_logprobs or row.logprobs, strict=True)
+    ]
+    return sum(found) / max(1, len(found))

@@ -90,30 +90,77 @@ def hash_of(value: Any) -> str:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Writes a value as indented JSON, atomically."""
+    """Writes a value as indented JSON, atomically. Raises AresError for NaN and infinity, which JSON does not have."""
+    text = _dumped(path, value, indent=2)
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path | str) -> Any:
-    """Reads a JSON file. Raises AresError with file and line if it is invalid."""
+    """Reads a JSON file. Raises AresError with file and line if it is invalid, has NaN or infinity, or a key twice."""
+    return parse_json(_text(path), str(path))
+
+
+def read_object(path: Path | str) -> dict[str, Any]:
+    """Reads a JSON file that holds an object. Raises AresError where it is invalid or holds something else."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise AresError(
+            f"{path} does not hold a JSON object; it is damaged: remove it and run the command again."
+        )
+    return value
+
+
+def parse_json(text: str, place: str) -> Any:
+    """The value of strict JSON. Raises AresError with its `place` and the line."""
+
+    def refuse(constant: str) -> None:
+        raise AresError(f"{place} holds {constant}, which is no JSON number; repair or remove it.")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise AresError(f"{place} has the key {twice!r} twice in one object; keep one.")
+        return found
+
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows writes a byte order mark
+        return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise AresError(
-            f"{path} is not valid JSON (line {error.lineno}: {error.msg}); repair or remove it."
+            f"{place} is not valid JSON (line {error.lineno}: {error.msg}); repair or remove it."
         ) from None
+    except RecursionError:
+        raise AresError(f"{place} is nested too deeply to be read; repair or remove it.") from None
+    except ValueError:  # more digits than Python converts
+        raise AresError(f"{place} holds a number with too many digits; repair or remove it.") from None
+
+
+def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes one JSON object per line, atomically. Raises AresError for NaN and infinity."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(_dumped(path, row) + "\n")
+
+
+def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
+    """Reads one JSON object per line. Raises AresError with file and line where one is invalid."""
+    lines = enumerate(_text(path).split("\n"), start=1)
+    return [parse_json(line, f"{path}: line {number}") for number, line in lines if line]
+
+
+def _text(path: Path | str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")  # Windows writes a byte order mark
     except UnicodeDecodeError as error:
         raise AresError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from None
 
 
-def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes one JSON object per line, atomically."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
-    """Reads one JSON object per line."""
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line]
+def _dumped(path: Path | str, value: Any, indent: int | None = None) -> str:
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        if "Out of range float" not in str(error):
+            raise
+        raise AresError(f"{path} cannot be written: a number in it is NaN or infinite.") from None

@@ -22,6 +22,7 @@ _ROLLOUT_COLUMNS = {
     "token_end": tuple[int, ...],
     "logprobs": tuple[float, ...],
     "ref_logprobs": tuple[float, ...],
+    "sampler_logprobs": tuple[float, ...] | None,
 }
 
 

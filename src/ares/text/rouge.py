@@ -1,12 +1,29 @@
 """ROUGE-L of two texts, as the ScienceQA evaluation computes it."""
 
+import re
+
+# Scripts that write no spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, kana and Chinese characters.
+_UNSPACED = re.compile(
+    "([\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff])"
+)
+_FULL_STOPS = str.maketrans(dict.fromkeys("。｡।॥۔።។", "."))
+
+
+def spaced(text: str) -> str:
+    """`text` with every character of a script without spaces as a word, and the full stops of all scripts as periods.
+
+    Text in Latin script is returned as it is.
+    """
+    return _UNSPACED.sub(r" \1 ", text).translate(_FULL_STOPS)
+
 
 def rouge_l_f(reference: str, hypothesis: str) -> float:
     """The summary-level ROUGE-L F score in [0, 1] (Lin 2004, section 3.2), over distinct words; 0 for a blank text.
 
     Sentences are what lies between full stops. P and R are the distinct words that are in a longest common
     subsequence of any sentence of one text with any sentence of the other, over the distinct words of the
-    hypothesis and of the reference; F = 2 P R / (P + R + 1e-8), as in the package `rouge`.
+    hypothesis and of the reference, characters in scripts without spaces (see `spaced`); F = 2 P R / (P + R + 1e-8), as in the package `rouge`.
     """
     gold, own = _sentences(reference), _sentences(hypothesis)
     if not gold or not own or not hypothesis.strip():
@@ -23,7 +40,7 @@ def rouge_l_f(reference: str, hypothesis: str) -> float:
 
 def _sentences(text: str) -> list[list[str]]:
     # A blank sentence is one empty word, which counts like any other: so it is in the package `rouge`.
-    return [" ".join(part.split()).split(" ") for part in text.split(".") if part]
+    return [" ".join(part.split()).split(" ") for part in spaced(text).split(".") if part]
 
 
 def _common_subsequence(x: list[str], y: list[str]) -> set[str]:

@@ -1,60 +1,20 @@
 """The sentences of a text, and the token that each of them ends on.
 
 The Teacher scores sentences and RL rewards them, so their bounds must agree between the text and its tokens.
-syntok proposes where sentences begin; the rules of this module reject some of its proposals and add others,
-each for a kind of text that is common in rationales.
 """
 
-import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from syntok import segmenter
-
+from ares.text.boundaries import PREFIX, TERMINATED, boundaries
 from ares.text.decoding import decoder, written_positions
-from ares.text.prompts import SOLUTION
 from ares.types import Span
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-# Where a sentence may begin: after white space that follows a terminator or a closing mark, and on a new line.
-_GAP = re.compile(r"(?<=[.!?…‽。！？'\"”’»)\]}])\s+|[\r\n]\s*")
-_TERMINATED = re.compile(r"[.!?…‽。！？]['\"”’»)\]}]*$")
-# Three dots; a fourth is the sentence's period.
-_ELLIPSIS = re.compile(r"(?:(?<!\.)\.\.\.|(?<!\. )\. \. \.|…)['\"”’»)\]}]*$")
-
-_PREFIX = re.compile(rf"^\s*{SOLUTION}\s*", re.IGNORECASE)
-# After a prefix, a bullet or a number such as "1.", "(b)" or "Solution: 2)." the sentence has yet to begin.
-_UNBEGUN = re.compile(rf"(?:{_PREFIX.pattern})?(?:\(?(?:\d{{1,2}}|[A-Za-z])[.)]+|[-*•–])?", re.IGNORECASE)
-# Abbreviations that introduce what follows: they never end a sentence.
-_ANNOUNCES = re.compile(
-    r"(?<![\w.])(?:Drs?|Mrs?|Ms|Mx|Messrs|Mt|Prof|Gen|Sen|Rep|Gov|Capt|Lt|Col|Sgt|Maj|Rev|Hon|Pres"
-    r"|[Ff]igs?|[Ee]qs?|Eds?|[Ee]\.g|[Ii]\.e|[Cc]f|[Cc]a|[Aa]pprox|[Vv]s|[Vv]iz|[Vv]ol|[Pp]p?)\.$"
-)
-# These, and letters with periods between them, end a sentence only before a word that rarely occurs inside one.
-_ABBREVIATION = re.compile(
-    r"(?<![\w.])(?:Jr|Sr|Ste?|Ave|Blvd|Inc|Ltd|Co|Corp|Dept|Univ|Ph\.D|etc|al|(?:[A-Za-z]\.)+[A-Za-z])\.$"
-)
-_STARTER = re.compile(
-    r"(?:The|This|That|These|Those|It|Its|He|She|They|We|You|His|Her|Their|There|Here|So|But|And|If|When|While"
-    r"|Because|However|Therefore|Then|Thus|Since|As|In|On|At|For|To|What|Some|Many|Most|Both|Each|All|An?)\b"
-)
-# A period after these ends a sentence even if syntok disagrees: an ordinary word ("art" and "Sun" are on its
-# list of abbreviations; it never lets a sentence begin in lower case), a number (before a capital), a letter
-# that is not an initial.
-_WORD = re.compile(r"(?<![\w.])(?:[a-z]+[-'’])*(?:[a-z]{3,}|Sun|May)\.$")
-_NUMBER = re.compile(r"\d\.$")
-_SHORTENED = re.compile(r"\b(?:etc|vol|figs?|dept|est|max|min|temp|avg|incl|tel|gal|sec|deg|www)\.$")
-_LETTER = re.compile(
-    r"\b(?i:(?:answer|option|choice)(?: is)?|labell?ed|vitamin|magnet|model|solution) [A-Z]\.$"
-)
-
-_CONTINUES = "|.,;:!?)]}”’»"  # no sentence begins with one of these; "|" separates the cells of a table
-_TAIL = 32  # characters before a boundary that the rules inspect
 
 
 def split_sentences(text: str) -> list[Span]:
@@ -65,7 +25,7 @@ def split_sentences(text: str) -> list[Span]:
     line continues in lower case. A bullet, a number such as "1." and `Solution:` belong to the sentence they precede.
     """
     spans = []
-    for start, end in pairwise([0, *_boundaries(text), len(text)]):
+    for start, end in pairwise([0, *boundaries(text), len(text)]):
         sentence = text[start:end].strip()
         if sentence:
             start = text.index(sentence[0], start)
@@ -76,36 +36,6 @@ def split_sentences(text: str) -> list[Span]:
 def sentences_of(text: str) -> list[str]:
     """The sentences of `text` as texts, in order, as a Teacher scores them and an evaluation counts them."""
     return [text[span.start : span.end] for span in split_sentences(text)]
-
-
-def _boundaries(text: str) -> Iterator[int]:
-    """Positions, strictly increasing, at which a sentence other than the first begins."""
-    proposed = {tokens[0].offset for paragraph in segmenter.analyze(text) for tokens in paragraph}
-    start = 0
-    for position in sorted(proposed | {match.end() for match in _GAP.finditer(text)}):
-        before = text[start:position].rstrip()
-        gap = text[start + len(before) : position]
-        after = text[position : position + _TAIL]
-        if before and after and _is_boundary(before, gap, after, position in proposed):
-            yield position
-            start = position
-
-
-def _is_boundary(before: str, gap: str, after: str, proposed: bool) -> bool:
-    """Whether the sentence `before` is complete; `gap` is the white space between it and `after`."""
-    tail = before[-_TAIL:]
-    if len(before) < _TAIL and _UNBEGUN.fullmatch(before):
-        return False
-    terminated = _TERMINATED.search(tail) is not None
-    if "\n" in gap or "\r" in gap:
-        return terminated or not after[0].islower()
-    if not terminated or after[0] in _CONTINUES or _ELLIPSIS.search(tail) or _ANNOUNCES.search(tail):
-        return False
-    if _ABBREVIATION.search(tail):
-        return bool(_STARTER.match(after))
-    if proposed or _LETTER.search(tail) or (_NUMBER.search(tail) and after[0].isupper()):
-        return True
-    return bool(_WORD.search(tail)) and not _SHORTENED.search(tail)
 
 
 def sentence_spans(
@@ -233,8 +163,8 @@ def _repetitions(text: str) -> Iterator[tuple[Span, bool]]:
     seen: set[str] = set()
     previous, repeated = "", False
     for span in split_sentences(text):
-        sentence = " ".join(_PREFIX.sub("", text[span.start : span.end]).split()).casefold()
-        complete = _TERMINATED.search(sentence) is not None
+        sentence = " ".join(PREFIX.sub("", text[span.start : span.end]).split()).casefold()
+        complete = TERMINATED.search(sentence) is not None
         repeated = sentence in seen and (complete or repeated or sentence == previous)
         yield span, repeated
         seen.add(sentence)

@@ -1,7 +1,7 @@
 """Loads a tokenizer, or trains one on the texts of a data set for a model that is trained from scratch."""
 
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -11,6 +11,15 @@ from ares.types import AresError
 
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2 as T5 has them
 SPACE = "▁"
+MOST = 0.5  # share of unknown characters from which texts are refused
+_FILES = (
+    "tokenizer.json",
+    "spiece.model",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
 ALPHABET = string.digits + string.ascii_letters + string.punctuation + "\n" + SPACE
 
 
@@ -65,18 +74,70 @@ def _untrained() -> Tokenizer:
     return tokenizer
 
 
+def unrepresented(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[int, float]:
+    """How many of the texts have characters that become the unknown token, and the share of all characters that do.
+
+    White space does not count.
+    """
+    unknown = tokenizer.unk_token_id
+    if (
+        unknown is None or not tokenizer.is_fast
+    ):  # bytes represent everything; slow tokenizers have no offsets
+        return 0, 0.0
+    affected = lost = total = 0
+    for text in texts:
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        spans = [
+            span
+            for token, span in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+            if token == unknown
+        ]
+        missing = sum(len("".join(text[start:end].split())) for start, end in spans)
+        affected += missing > 0
+        lost += missing
+        total += len("".join(text.split()))
+    return affected, lost / max(total, 1)
+
+
+def check_represented(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> str | None:
+    """A warning about the share of the texts' characters that the tokenizer cannot represent, None without any.
+
+    Raises AresError where most are lost: a model would be trained on unknown tokens.
+    """
+    affected, share = unrepresented(tokenizer, texts)
+    if not affected:
+        return None
+    found = (
+        f"{affected:,} of {len(texts):,} target texts have characters that the tokenizer cannot represent, {share:.1%} of "
+        "all characters"
+    )
+    if share > MOST:
+        raise AresError(
+            f"{found}; choose a model whose tokenizer knows their language, or set tokenizer.path."
+        )
+    return f"{found}; they become {tokenizer.unk_token}."
+
+
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Loads the tokenizer in the folder `path`, or that of the model with this hub id.
 
     Raises:
-        AresError: there is none, or it has no padding or no end-of-sequence token.
+        AresError: there is none, it knows no text, or it has no padding or no end-of-sequence token.
     """
+    unusable = f"No tokenizer can be loaded from {path}: set tokenizer.path to a folder with one."
+    if Path(path).is_dir() and not any((Path(path) / name).is_file() for name in _FILES):
+        # transformers would make up an empty vocabulary from config.json.
+        raise AresError(
+            f"{path} has no tokenizer ({', '.join(_FILES[:2])}, ...): set tokenizer.path to a folder with one."
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the libraries raise whatever a broken file leads to
+        raise AresError(unusable) from error
+    if unrepresented(tokenizer, ["The answer is (A)."])[1] > MOST:
         raise AresError(
-            f"No tokenizer can be loaded from {path}: set tokenizer.path to a folder with one."
-        ) from error
+            f"The tokenizer in {path} has no vocabulary: copy its files again, or set tokenizer.path."
+        )
     if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
         raise AresError(
             f"The tokenizer in {path} has no pad or no end-of-sequence token: use one of a T5 model."

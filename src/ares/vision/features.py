@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ares.storage.files import read_json
+from ares.storage.files import read_object, sha256_file
 from ares.types import AresError
 
 
@@ -25,8 +25,8 @@ def release(array: np.ndarray) -> None:
 class FeatureStore:
     """The features in a folder written by `extract_features`, read from disk on demand.
 
-    Each process opens the file at its first `get`, so that a store can be pickled and forked.
-    Raises AresError if the folder holds no features.
+    Each process opens the file at its first `get`, so that a store can be pickled and forked; the first one compares
+    its contents with their hash. Raises AresError if the folder holds no features.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -35,13 +35,18 @@ class FeatureStore:
             raise AresError(
                 f"There are no image features in {self.folder}; extract them with stage=prepare, or use features=none."
             )
-        index = read_json(self.folder / "index.json")
-        self.repeat: int = index.get("repeat", 1)
-        self.shape: tuple[int, int] = (index["shape"][0] * self.repeat, index["shape"][1])
-        self.sha256: str = index["sha256"]
-        self.encoder: dict[str, Any] = index["encoder"]
-        self.skipped: dict[str, str] = index.get("skipped", {})
-        self._rows: dict[str, int] = index["rows"]
+        index = read_object(self.folder / "index.json")
+        try:
+            self.repeat: int = index.get("repeat", 1)
+            self.shape: tuple[int, int] = (index["shape"][0] * self.repeat, index["shape"][1])
+            self.sha256: str = index["sha256"]
+            self.encoder: dict[str, Any] = dict(index["encoder"])
+            self.skipped: dict[str, str] = dict(index.get("skipped", {}))
+            self._rows: dict[str, int] = dict(index["rows"])
+            self._contents: str = index["features_sha256"]
+        except (KeyError, TypeError, ValueError, IndexError):
+            raise self._damaged("index.json lacks what ares writes") from None
+        self._verified = False
         self._features: np.ndarray | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -70,8 +75,7 @@ class FeatureStore:
         rows = [self._rows.get(pid) for pid in pids]
         found = np.zeros((len(rows), *self.shape), dtype=np.float32)
         if self._features is None and any(row is not None for row in rows):
-            # Each process maps the file itself; forked workers use the same read-only pages.
-            self._features = np.load(self.folder / "features.npy", mmap_mode="r", allow_pickle=False)
+            self._features = self._opened()
         for index, row in enumerate(rows):
             if row is not None:
                 assert self._features is not None
@@ -79,3 +83,23 @@ class FeatureStore:
         if self._features is not None:
             release(self._features)
         return found
+
+    def verify(self) -> None:
+        """Raises AresError if the contents of `features.npy` are not those that were written; reads the file once."""
+        path = self.folder / "features.npy"
+        if not self._verified:
+            if not path.is_file():
+                raise self._damaged("features.npy is missing")
+            if sha256_file(path) != self._contents:
+                raise self._damaged("the contents of features.npy have changed since they were written")
+            self._verified = True
+
+    def _opened(self) -> np.ndarray:
+        # Each process maps the file itself; forked workers use the same read-only pages.
+        self.verify()
+        return np.load(self.folder / "features.npy", mmap_mode="r", allow_pickle=False)
+
+    def _damaged(self, reason: str) -> AresError:
+        return AresError(
+            f"The image features in {self.folder} are damaged: {reason}; remove the folder and run stage=prepare again."
+        )

@@ -1,11 +1,9 @@
 """T5 with image fusion as a policy."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -15,70 +13,15 @@ from ares.models.adapters import add_adapter, load_adapter, save_adapter
 from ares.models.inputs import Sampling
 from ares.models.policy import ModelSize, Policy, ValueModel
 from ares.models.t5.generation import generate, most_likely, sampler
+from ares.models.t5.inputs import Features, T5Inputs
 from ares.models.t5.loading import build_model, load_model, load_value_model, save_model, value_from_model
 from ares.models.t5.lora import lora_targets
-from ares.models.t5.model import T5ForMultimodalGeneration, response_states
+from ares.models.t5.model import T5ForMultimodalGeneration, T5ForMultimodalValue, response_states
 from ares.models.t5.names import checkpoint_patch_dim
 from ares.models.t5.size import t5_size
 from ares.models.t5.value import T5SharedValue, T5Value
-from ares.rl.masked import pad_right
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
 from ares.types import Example
-
-
-class Features(Protocol):
-    """Looks up image features by problem; `shape` is (P, D)."""
-
-    shape: tuple[int, int]
-
-    def get(self, pids: Sequence[str]) -> np.ndarray:
-        """(len(pids), P, D) float32."""
-        ...
-
-
-class T5Inputs:
-    """Prompts as token ids, with the image features of their problems looked up when a model needs them."""
-
-    # No dataclass: Lightning would look into it for tensors to convert.
-    def __init__(
-        self,
-        ids: Sequence[Sequence[int]],
-        pids: Sequence[str],
-        features: Features | None,
-        pad_id: int,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.ids, self.pids, self.features, self.pad_id, self.device = ids, pids, features, pad_id, device
-
-    @property
-    def lengths(self) -> list[int]:
-        """The number of tokens of each prompt."""
-        return [len(ids) for ids in self.ids]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def select(self, rows: Sequence[int]) -> "T5Inputs":
-        """The prompts of the given rows, in their order."""
-        ids, pids = [self.ids[row] for row in rows], [self.pids[row] for row in rows]
-        return T5Inputs(ids, pids, self.features, self.pad_id, self.device)
-
-    def repeat(self, k: int) -> "T5Inputs":
-        """Each prompt k times in succession."""
-        return self.select([row for row in range(len(self)) for _ in range(k)])
-
-    def to(self, device: torch.device | str) -> "T5Inputs":
-        """The same prompts on a device."""
-        return T5Inputs(self.ids, self.pids, self.features, self.pad_id, device)
-
-    @cached_property
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """`(input_ids (B, S) int64, attention_mask (B, S) int64, image_features (B, P, D) float32 or None)`."""
-        images = None
-        if self.features is not None:
-            images = torch.as_tensor(self.features.get(self.pids), dtype=torch.float32).to(self.device)
-        mask = pad_right([[1] * len(ids) for ids in self.ids], 0)
-        return pad_right(self.ids, self.pad_id).to(self.device), mask.to(self.device), images
 
 
 class T5Policy(Policy):
@@ -182,13 +125,18 @@ class T5Policy(Policy):
 
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:
         """A value model that predicts 0: on a copy of this policy's body, or on the body itself (`shared`)."""
-        value = value_from_model(self.model, seed=seed)
-        return T5SharedValue(self, value.v_head) if shared else T5Value(value, self.features is not None)
+        return self._value(value_from_model(self.model, seed=seed), shared)
 
     def load_value(self, folder: Path, *, shared: bool) -> ValueModel:
         """The value model in a folder; with `shared` its head on this policy's body."""
-        value = load_value_model(folder, dropout=0.0, features=self.features is not None)
-        return T5SharedValue(self, value.v_head) if shared else T5Value(value, self.features is not None)
+        return self._value(load_value_model(folder, dropout=0.0, features=self.features is not None), shared)
+
+    def _value(self, value: T5ForMultimodalValue, shared: bool) -> ValueModel:
+        if shared:
+            return T5SharedValue(self, value.v_head)
+        if self.model.is_activation_checkpointing:
+            value.activation_checkpointing_enable()
+        return T5Value(value, self.features is not None)
 
     # ----------------------------------------------------------------------------------- text
 

@@ -1,6 +1,7 @@
 """Facts about families of vision-language models, read off the network and its configuration where possible."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -83,3 +84,9 @@ def limit_pixels(image_processor: Any, max_pixels: int) -> None:
     elif hasattr(image_processor, "max_patches"):  # InternVL: tiles of `size`
         tiles = max_pixels // (size["height"] * size["width"])
         image_processor.max_patches = max(1, min(tiles, image_processor.max_patches))
+
+
+def vision_weights(weights: Iterable[tuple[str, nn.Parameter]]) -> list[nn.Parameter]:
+    """The weights that a batch without an image does not use: those outside of the language model and its output layer."""
+    language = (*LANGUAGE_MODELS, "lm_head")
+    return [weight for name, weight in weights if not any(part in name.split(".") for part in language)]

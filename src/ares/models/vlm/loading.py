@@ -13,10 +13,9 @@ from typing import Any, Self
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
 from ares.models.vlm.families import (
-    PROJECTORS,
     TOWERS,
     parts_of,
 )
@@ -132,6 +131,11 @@ def open_network(path: str | Path, settings: VlmSettings, *, dropout: float = 0.
         config = AutoConfig.from_pretrained(path)
         config.get_text_config().attention_dropout = 0.0 if settings.lora.r else dropout
         network = AutoModelForImageTextToText.from_pretrained(path, config=config, **arguments).eval()
+    # Without the checkpoint's filters, such as Qwen's repetition penalty: generate adds them to ours.
+    known = network.generation_config
+    network.generation_config = GenerationConfig(
+        bos_token_id=known.bos_token_id, eos_token_id=known.eos_token_id, pad_token_id=known.pad_token_id
+    )
     keep_differentiable(network)
     return network
 
@@ -142,16 +146,6 @@ def freeze(network: nn.Module, settings: LoraSettings) -> None:
     if settings.r == 0 and not settings.vision:
         for tower in parts_of(network, TOWERS):
             tower.requires_grad_(False)
-
-
-def vision_weights(network: nn.Module) -> list[nn.Parameter]:
-    """The trainable weights that only a batch with an image uses."""
-    return [
-        parameter
-        for module in parts_of(network, (*TOWERS, *PROJECTORS))
-        for parameter in module.parameters()
-        if parameter.requires_grad
-    ]
 
 
 def start_network(

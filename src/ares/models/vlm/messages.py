@@ -1,15 +1,15 @@
 """The chat messages of an example: the one place that knows what a chat model is asked."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ares.text.prompts import SOLUTION
 from ares.types import Example
 
-Message = dict[
-    str, Any
-]  # {"role": ..., "content": [{"type": "image"} or {"type": "text", "text": ...}, ...]}
+# {"role": ..., "content": [{"type": "image"} or {"type": "text", "text": ...}, ...]}
+Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,13 @@ class Prompts:
         return cls(settings["system"], settings["rationale"] or "", settings["answer"] or "")
 
 
-def messages_of(example: Example, prompts: Prompts, special: Iterable[str], *, images: int) -> list[Message]:
+def messages_of(
+    example: Example, prompts: Prompts, special: re.Pattern[str], *, images: int
+) -> list[Message]:
     """The messages that ask for the example's rationale or, where it has one, for the answer; the images come first.
 
-    `special` are the tokenizer's special tokens, which texts of the data must not produce (see `escaped`).
+    `special` finds the special tokens, which texts of the data must not produce (see `escaped`).
     """
-    special = list(special)
     question = escaped(example.question, special)
     if example.rationale is None:
         text = prompts.rationale.replace("{question}", question)
@@ -48,7 +49,7 @@ def messages_of(example: Example, prompts: Prompts, special: Iterable[str], *, i
     return [{"role": "system", "content": [{"type": "text", "text": prompts.system}]}, user]
 
 
-def target_of(example: Example, special: Iterable[str]) -> str:
+def target_of(example: Example, special: re.Pattern[str]) -> str:
     """What the model is trained to reply: the example's target without T5's `Solution:`."""
     return escaped(without_cue(example.target), special)
 
@@ -58,12 +59,18 @@ def without_cue(text: str) -> str:
     return text.removeprefix(SOLUTION).lstrip()
 
 
-def escaped(text: str, special: Iterable[str]) -> str:
+def escaped(text: str, special: re.Pattern[str]) -> str:
     """The text with a space after the first character of every special token that is written out in it.
 
     A tokenizer reads "<image>" in a question as an image that is not there. "< image>" is ordinary text.
     """
-    while found := [token for token in special if token in text]:
-        longest = max(found, key=len)
-        text = text.replace(longest, f"{longest[0]} {longest[1:]}")
+    while special.search(text):
+        text = special.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text)
     return text
+
+
+def special_tokens(tokenizer: Any) -> dict[int, str]:
+    """The tokens that are no text, by id: of images and turns, padding; also those that have no name as an attribute."""
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids = sorted(added.union(tokenizer.all_special_ids))
+    return dict(zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True))

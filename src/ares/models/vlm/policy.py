@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ares.models.adapters import AdapterSet
+from ares.models.chat import Chat, ChatPolicy
 from ares.models.inputs import Sampling
 from ares.models.policy import ModelSize, Policy, ValueModel
 from ares.models.vlm.export import export_policy
 from ares.models.vlm.families import blocks_of, lora_pattern, matching, soft_cap
 from ares.models.vlm.loading import VlmSettings, freeze, open_network, start_network, start_reader
-from ares.models.vlm.messages import Message
 from ares.models.vlm.processors import open_processor, reader_of
 from ares.models.vlm.reader import VlmInputs, VlmReader
 from ares.models.vlm.running import checkpoint_activations, generate, response_states
@@ -25,7 +25,7 @@ from ares.types import Example
 POLICY, REFERENCE, ANSWER = "policy", "reference", "answer"
 
 
-class VlmPolicy(Policy):
+class VlmPolicy(ChatPolicy):
     """A network, the adapter that is this policy (None: the network itself), and the reader of its inputs.
 
     Several policies may share one network and differ in the adapter.
@@ -182,9 +182,9 @@ class VlmPolicy(Policy):
 
     # ----------------------------------------------------------------------------------------- text
 
-    def messages(self, example: Example) -> list[Message]:
-        """The example's prompt as chat messages."""
-        return self.reader.messages(example)
+    def chat(self, example: Example) -> Chat:
+        """The example's prompt as chat messages, with the images that the policy sees."""
+        return self.reader.chat(example)
 
     def encode(self, examples: Sequence[Example]) -> VlmInputs:
         """The prompts of examples with their images. Raises AresError for one that is too long."""
@@ -224,7 +224,7 @@ class VlmPolicy(Policy):
 
     def _generate(self, inputs: VlmInputs, **how: Any) -> list[list[int]]:
         with self.frozen(), self.adapters.using(self.adapter):
-            return generate(self.model, self.tokenizer, inputs.to(self.device).prompts(), **how)
+            return generate(self.model, self.reader, inputs.to(self.device).prompts(), **how)
 
     # -------------------------------------------------------------------------------- probabilities
 
@@ -232,7 +232,7 @@ class VlmPolicy(Policy):
         """The last hidden states (B, T, D) before each response token, teacher-forced."""
         batch = inputs.to(responses.device).followed_by(responses)
         with self.adapters.using(self.adapter):
-            return response_states(self.model, batch, inputs.lengths, responses.shape[1])
+            return response_states(self.model, batch, inputs.lengths, responses.shape[1], self.trained())
 
     def logits(self, states: Tensor) -> Tensor:
         """Next-token logits (..., V) from states (..., D), with the family's soft cap."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import AutoConfig, AutoProcessor
 
 from ares.models.vlm.families import limit_pixels, needs_image, response_type
+from ares.models.vlm.messages import special_tokens
 from ares.models.vlm.reader import VlmReader
 from ares.models.weights import opening
 
@@ -64,5 +65,5 @@ def _end_of_turn(processor: Any) -> str:
     reply = {"role": "assistant", "content": [{"type": "text", "text": "the-reply"}]}
     text = processor.apply_chat_template([turn, reply], tokenize=False)
     after = text.split("the-reply", 1)[-1]
-    found = [token for token in processor.tokenizer.all_special_tokens if token in after]
+    found = [token for token in special_tokens(processor.tokenizer).values() if token in after]
     return min(found, key=after.index, default=processor.tokenizer.eos_token)

@@ -4,7 +4,10 @@ Each example is processed alone, and a batch is put together from the results: f
 ways (a row per prompt, per tile, per patch), but all of them agree when samples are concatenated.
 """
 
+import re
+import weakref
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ares.models.vlm.messages import Message, Prompts, messages_of, target_of
+from ares.models.chat import Chat
+from ares.models.vlm.messages import Message, Prompts, messages_of, special_tokens, target_of
 from ares.rl.masked import pad_right
 from ares.types import AresError, Example
 from ares.vision.images import open_image
@@ -133,15 +137,27 @@ class VlmReader:
         """The processor's tokenizer; its EOS is what ends a turn of the chat."""
         return self.processor.tokenizer
 
-    @property
-    def special_tokens(self) -> list[str]:
-        """The tokens that texts of the data must not produce."""
-        return list(self.tokenizer.all_special_tokens)
+    @cached_property
+    def special_ids(self) -> list[int]:
+        """The ids of the tokens that are no text."""
+        return list(special_tokens(self.tokenizer))
+
+    @cached_property
+    def special(self) -> re.Pattern[str]:
+        """Finds the tokens that texts of the data must not produce."""
+        tokens = sorted(special_tokens(self.tokenizer).values(), key=len, reverse=True)
+        return re.compile("|".join(re.escape(token) for token in tokens if len(token) > 1))
 
     def messages(self, example: Example) -> list[Message]:
         """The example's prompt as chat messages."""
         images = len(example.images) or int(self.needs_image)
-        return messages_of(example, self.prompts, self.special_tokens, images=images)
+        return messages_of(example, self.prompts, self.special, images=images)
+
+    def chat(self, example: Example) -> Chat:
+        """The example's prompt as a server takes it."""
+        messages = self.messages(example)
+        ids = self._processed(example)[0]["input_ids"]
+        return Chat(messages, self.pictures(example), ids, add_special_tokens=self._formatted(messages)[1])
 
     def encode(self, examples: Sequence[Example]) -> VlmInputs:
         """The prompts of examples.
@@ -153,7 +169,7 @@ class VlmReader:
 
     def encode_targets(self, examples: Sequence[Example], *, max_tokens: int) -> list[list[int]]:
         """The targets of examples as ids, cut to `max_tokens` with EOS as the last one."""
-        texts = [target_of(example, self.special_tokens) for example in examples]
+        texts = [target_of(example, self.special) for example in examples]
         if not texts:
             return []
         rows = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -181,22 +197,30 @@ class VlmReader:
         if self._cached + size <= _CACHE_BYTES:
             sample.images = images
             self._cached += size
+            weakref.finalize(sample, self._forget, size)
         return sample
 
+    def _forget(self, size: int) -> None:
+        self._cached -= size
+
     def _processed(self, example: Example) -> tuple[dict[str, list[int]], dict[str, Tensor]]:
-        messages, pictures = self.messages(example), self.pictures(example)
-        text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        # A template that writes BOS itself must not get a second one.
-        begins = self.tokenizer.bos_token is not None and text.startswith(self.tokenizer.bos_token)
+        pictures = self.pictures(example)
+        text, add_special_tokens = self._formatted(self.messages(example))
         found = self.processor(
             text=[text],
             images=[pictures] if pictures else None,
             return_tensors="pt",
-            add_special_tokens=not begins,
+            add_special_tokens=add_special_tokens,
         )
         tokens = {key: found[key][0].tolist() for key in TOKEN_KEYS if key in found}
         images = {key: value for key, value in found.items() if key not in (*TOKEN_KEYS, "labels")}
         return tokens, images
+
+    def _formatted(self, messages: list[Message]) -> tuple[str, bool]:
+        """The text of messages, and whether the tokenizer adds its special tokens to it."""
+        text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        # A template that writes BOS itself must not get a second one.
+        return text, self.tokenizer.bos_token is None or not text.startswith(self.tokenizer.bos_token)
 
     def save(self, folder: Path) -> None:
         """Writes the processor's files."""

@@ -1,30 +1,29 @@
 """Forward passes of a vision-language network: generation, states before response tokens, recomputed activations."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from torch import Tensor, nn
+from transformers import GenerationConfig
 
 from ares.models.adapters import AdapterSet
-from ares.models.vlm.loading import vision_weights
+from ares.models.vlm.families import vision_weights
+from ares.models.vlm.reader import VlmReader
 
 
-def generate(
-    network: Any, tokenizer: PreTrainedTokenizerBase, batch: dict[str, Tensor], **how: Any
-) -> list[list[int]]:
+def generate(network: Any, reader: VlmReader, batch: dict[str, Tensor], **how: Any) -> list[list[int]]:
     """Responses to a batch of prompts that is padded on the left, each with its EOS if it was written.
 
-    `how` are fields of `GenerationConfig`; the configuration of the checkpoint (its penalties and filters) is not used.
+    `how` are fields of `GenerationConfig`.
     """
-    eos = int(tokenizer.eos_token_id)
+    eos = int(reader.tokenizer.eos_token_id)
     settings = GenerationConfig(
         eos_token_id=eos,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=reader.tokenizer.pad_token_id,
         # A sampled image token would stand for an image that is not there.
-        suppress_tokens=sorted(set(tokenizer.all_special_ids) - {eos}),
+        suppress_tokens=[token for token in reader.special_ids if token != eos],
         **how,
     )
     written = network.generate(**batch, generation_config=settings)
@@ -32,19 +31,25 @@ def generate(
     return [row[: row.index(eos) + 1] if eos in row else row for row in rows]
 
 
-def response_states(network: Any, batch: dict[str, Tensor], prompts: Sequence[int], length: int) -> Tensor:
+def response_states(
+    network: Any,
+    batch: dict[str, Tensor],
+    prompts: Sequence[int],
+    length: int,
+    trained: Iterable[tuple[str, nn.Parameter]],
+) -> Tensor:
     """The last hidden states (B, T, D) before each of `length` response tokens, which follow `prompts` tokens each.
 
-    `batch` is padded on the right. Without an image, trained weights of the vision side still get a gradient, of 0, so
-    that all ranks have one for the same weights.
+    `batch` is padded on the right. Of the `trained` weights those of vision get a gradient in any case, of 0 where no
+    image or no layer uses them, so that all ranks have one for the same weights.
     """
     hidden = network.model(**batch, use_cache=False).last_hidden_state
     first = torch.tensor(prompts, device=hidden.device) - 1
     index = first[:, None] + torch.arange(length, device=hidden.device)
     states = hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))
-    if "pixel_values" in batch or not torch.is_grad_enabled():
+    if not torch.is_grad_enabled():
         return states
-    return states + sum(0.0 * weight.sum() for weight in vision_weights(network))
+    return states + sum(0.0 * weight.sum() for weight in vision_weights(trained))
 
 
 def checkpoint_activations(network: Any, adapters: AdapterSet) -> None:

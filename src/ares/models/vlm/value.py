@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -33,6 +33,7 @@ class VlmValue(ValueModel):
         self._backbone = (backbone,)  # on the policy's network no submodule: its weights are the policy's
         if backbone.adapter is None:
             self.copy = backbone
+            _freeze_output(backbone.model)
 
     @property
     def backbone(self) -> "VlmPolicy":
@@ -85,7 +86,7 @@ def new_value(policy: "VlmPolicy", *, seed: int, shared: bool) -> ValueModel:
         head = value_head(policy.model.config.get_text_config().hidden_size)
     for parameter in head[-1].parameters():
         nn.init.zeros_(parameter)
-    head.to(policy.device)
+    head.to(policy.device, torch.promote_types(policy.model.dtype, torch.float32))
     if shared:
         return VlmSharedValue(policy, head)
     if policy.adapter is None:
@@ -109,9 +110,18 @@ def load_value(policy: "VlmPolicy", folder: Path, *, shared: bool) -> ValueModel
     if shared:
         return VlmSharedValue(policy, head)
     if policy.adapter is None:
-        return VlmValue(type(policy).load(folder, dropout=0.0).to(policy.device), head)
+        checkpointing = policy.model.is_activation_checkpointing
+        own = type(policy).load(folder, dropout=0.0, checkpointing=checkpointing)
+        return VlmValue(own.to(policy.device), head)
     policy.adapters.load(VALUE, folder)
     return VlmValue(policy.view(VALUE), head)
+
+
+def _freeze_output(network: Any) -> None:
+    """Freezes the output layer, which no value depends on, unless it is the input embedding, too."""
+    layer = network.get_output_embeddings()
+    if layer.weight is not network.get_input_embeddings().weight:
+        layer.requires_grad_(False)
 
 
 def _copied(policy: "VlmPolicy") -> "VlmPolicy":

@@ -1,29 +1,52 @@
-"""Greedy rationales of a run's problems, with the settings of `generate`."""
+"""The engine of a step, and the greedy rationales that it writes."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ares.config.schema import Config
 from ares.steps.common.contract import StepContext
-from ares.steps.common.inputs import examples_of
-from ares.types import Problem, Rationale
+from ares.steps.common.inputs import examples_of, logs_folder
+from ares.types import AresError, Problem, Rationale
 
 if TYPE_CHECKING:
+    from ares.engines.base import Engine
     from ares.models.policy import Policy
 
 
-def greedy_rationales(
-    config: Config, context: StepContext, policy: "Policy", problems: Sequence[Problem], label: str
-) -> list[Rationale]:
-    """The policy's greedy rationales of problems, in the same order."""
-    from ares.engines.hf import greedy_responses
+def check_engine(config: Config) -> None:
+    """Raises AresError if the engine has no server, or one that cannot serve the model."""
+    if config.engine.name != "server":
+        return
+    found = []
+    urls, command = (config.engine.arguments.get(name) for name in ("urls", "command"))
+    if bool(urls) == bool(command):
+        found.append(
+            "engine=server: give either engine.urls (of running servers) or engine.command (which starts one)."
+        )
+    if not config.model.reads_images:
+        found.append(
+            f"engine=server serves vision-language models; with model={config.model.name} use engine=hf."
+        )
+    if found:
+        raise AresError("\n".join(found))
 
+
+def engine_of(config: Config, context: StepContext, policy: "Policy", *, batch_size: int) -> "Engine":
+    """The configured engine with the step's policy, `batch_size` prompts at a time; to be used in a `with` block."""
+    from ares.engines.base import EngineJob
+
+    log = logs_folder(context.root, context.key) / "server.log"
+    return config.engine.build(policy, EngineJob(context.key, context.inputs["policy"], batch_size, log))
+
+
+def greedy_rationales(
+    config: Config, context: StepContext, engine: "Engine", problems: Sequence[Problem], label: str
+) -> list[Rationale]:
+    """The engine's greedy rationales of problems, in the same order."""
     by_pid = {problem.pid: problem for problem in problems}
-    responses = greedy_responses(
-        policy,
+    responses = engine.greedy(
         examples_of(by_pid, by_pid, "QCM-E", config),
         max_new_tokens=config.generate.max_new_tokens,
-        batch_size=config.generate.batch_size,
         label=f"{context.key} {label}",
     )
     return [Rationale(**vars(response)) for response in responses]

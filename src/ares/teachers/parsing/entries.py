@@ -12,6 +12,7 @@ Entry = tuple[str, str]
 
 _OBJECT = re.compile(r"{.*?}", re.DOTALL)
 _HEADING = re.compile(r"^[\s#*\"{_-]*rationale[\s_#*]*(\d+)[\"*:.)\s]*", re.IGNORECASE | re.MULTILINE)
+_EXTRA_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])')
 _BLANK_VALUE = re.compile(r"([:\[,]\s*)(xxx|nan)(?=\s*[,}\]])", re.IGNORECASE)
 
 
@@ -50,12 +51,15 @@ def sections(text: str) -> dict[int, str]:
 
 
 def load_json(text: str) -> Any:
-    """The JSON value from the first to the last bracket, objects as Pairs; None if it is not JSON."""
+    """The JSON value from the first to the last bracket, objects as Pairs; None if it is not JSON.
+
+    A comma after the last member does no harm.
+    """
     start = min((at for at in (text.find("{"), text.find("[")) if at >= 0), default=len(text))
     end = max(text.rfind("}"), text.rfind("]")) + 1
     try:
         return json.loads(
-            _BLANK_VALUE.sub(r"\1null", text[start:end]),
+            _BLANK_VALUE.sub(r"\1null", _EXTRA_COMMA.sub(r"\1", text[start:end])),
             strict=False,
             object_pairs_hook=Pairs,
             parse_float=_Number,

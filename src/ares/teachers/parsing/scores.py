@@ -1,6 +1,6 @@
 """Sentence scores from a Teacher's reply.
 
-The form is read leniently (surrounding prose, missing commas, several objects, bullets), the content strictly
+The form is read leniently (surrounding prose, reasoning, missing or extra commas, several objects, bullets), the content strictly
 (count, order, number format). A reply either has exactly the requested scores or raises FeedbackError.
 """
 
@@ -20,6 +20,7 @@ from ares.teachers.parsing.entries import (
     sections,
 )
 from ares.teachers.parsing.errors import FeedbackError
+from ares.teachers.parsing.reasoning import without_reasoning
 
 BLANK = "xxx"
 _SCORE = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -37,7 +38,7 @@ def parse_scores(text: str, n_sentences: int, *, sentences: Sequence[str] | None
     With `sentences`, the keys must be these, in order (up to white space, quotes and bullets). Raises
     FeedbackError.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = without_reasoning(text).replace("\r\n", "\n").replace("\r", "\n")
     found = line_objects(text)
     filled = [entries for entries in found if any(value != BLANK for _, value in entries)]
     attempts = [list(chain.from_iterable(found)), list(chain.from_iterable(filled)), json_entries(text)]
@@ -59,7 +60,7 @@ def parse_grouped_scores(text: str, counts: Sequence[int]) -> list[list[float] |
     are rationales. An unreadable part becomes a FeedbackError in its place and leaves the others alone; if the
     parts cannot be distinguished, or the keys are numbered differently, all are errors.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = without_reasoning(text).replace("\r\n", "\n").replace("\r", "\n")
     numbered = _numbered_entries(text)
     if foreign := [f"{i}.{j}" for i, j, _ in numbered if not (1 <= i <= len(counts) and j >= 1)]:
         return [FeedbackError(f"there is no sentence {foreign[0]}")] * len(counts)

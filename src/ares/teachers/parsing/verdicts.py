@@ -4,6 +4,7 @@ import re
 from typing import Literal
 
 from ares.teachers.parsing.errors import FeedbackError
+from ares.teachers.parsing.reasoning import without_reasoning
 
 Winner = Literal["first", "second", "tie"]
 
@@ -15,7 +16,7 @@ _ALONE = re.compile(rf"{_STATED.pattern}(?:\W+(?:one|rationale))?\W*", re.IGNORE
 
 def parse_verdict(text: str) -> Winner:
     """Which rationale a reply prefers, from `winner: first|second|tie`; raises FeedbackError otherwise."""
-    *before, after = re.split("winner", text, flags=re.IGNORECASE)
+    *before, after = re.split("winner", without_reasoning(text), flags=re.IGNORECASE)
     stated = _STATED.match(after) if before else _ALONE.fullmatch(after)
     if stated is None or len({match.lower() for match in _WINNER.findall(after)}) != 1:
         raise FeedbackError("no single winner in the reply")

@@ -1,0 +1,248 @@
+"""Device memory of training and generation, by arithmetic on a model's shapes; benchmarks/memory.py measures it.
+
+What a layer keeps for its backward pass was counted in transformers' code with fused attention and without dropout; each
+term below names it. All results are bytes per device.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+# Logits that are computed at a time: 256 MiB in float32.
+MOST_LOGITS = 2**26
+# They, their log-softmax and, for the entropy, their softmax and its product with them; in the backward pass the gradient.
+_LOGITS_COPIES = 4
+# NF4 with nested quantization: 4 bits, one byte per 64 weights, and 4 bytes per 64 · 256.
+_NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Equal transformer layers.
+
+    `inner`: attention heads times their width; `kv`: the same of keys and values; `hidden`: the width of the
+    feed-forward, into which lead two matrices if it is `gated`. `kept`: how many tensors of that width it keeps. `cross`:
+    the layers also attend to another stack. `bias`: attention adds a learned matrix per head.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    inner: int
+    kv: int
+    hidden: int
+    gated: bool = True
+    kept: int = 4
+    cross: bool = False
+    bias: bool = False
+
+    @property
+    def linears(self) -> list[tuple[int, int]]:
+        """(inputs, outputs) of the linear layers of one layer."""
+        width, hidden = self.width, self.hidden
+        attention = [(width, self.inner), (width, self.kv), (width, self.kv), (self.inner, width)]
+        return attention * (1 + self.cross) + [(width, hidden)] * (1 + self.gated) + [(hidden, width)]
+
+    @property
+    def weights(self) -> int:
+        """Weights of one layer, without norms and biases."""
+        return sum(inputs * outputs for inputs, outputs in self.linears)
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """The shapes that memory depends on, and how the model is loaded.
+
+    `parameters`: all weights, of `weight` bytes each as loaded, of which `frozen` are never trained. `adapted`: inputs
+    and outputs of the linear layers that an adapter trains, summed: its weights per rank. `rank`: of the adapter that the
+    policy itself is, 0 if it is all weights. `quantized`: how many weights are loaded in NF4. `decoder` writes the
+    response, and reads the prompt unless an `encoder` does; `tower`: the vision tower, if it is trained, with `patches`
+    per token of an image.
+    """
+
+    parameters: int
+    vocabulary: int
+    adapted: int
+    decoder: Stack
+    encoder: Stack | None = None
+    tower: Stack | None = None
+    patches: int = 1
+    frozen: int = 0
+    weight: int = 4
+    rank: int = 0
+    quantized: int = 0
+
+    @property
+    def value_head(self) -> int:
+        """Weights of `ares.models.heads.value_head`."""
+        return 2 * self.decoder.width**2 + 4 * self.decoder.width + 1
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a model is trained.
+
+    `rank`: of the trained adapter, 0 for all weights; `trained`: bytes per trained weight. `mixed`: layers compute in
+    half precision whatever their weights are. `shards`: devices that divide the weights among themselves (fsdp);
+    `replicas`: there are several devices with all of them (ddp, which holds the gradients a second time).
+    """
+
+    rank: int = 0
+    trained: int = 4
+    mixed: bool = False
+    checkpointing: bool = False
+    shards: int = 1
+    replicas: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A micro-batch: prompts of `prompt` tokens, those of images included, and responses of `response` tokens."""
+
+    rows: int
+    prompt: int
+    response: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by purpose; `working` is what exists for a moment at the peak: logits, gradients in one layer, gathered shards."""
+
+    weights: float = 0.0
+    gradients: float = 0.0
+    moments: float = 0.0
+    activations: float = 0.0
+    cache: float = 0.0
+    working: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return sum(getattr(self, field.name) for field in fields(self))
+
+    def divided(self, unit: float) -> Self:
+        """The same in another unit."""
+        return type(self)(**{field.name: getattr(self, field.name) / unit for field in fields(self)})
+
+
+def weight_bytes(size: ModelSize) -> float:
+    """The weights of one network as loaded, without adapters."""
+    return size.quantized * _NF4 + (size.parameters - size.quantized) * size.weight
+
+
+def training_memory(
+    size: ModelSize,
+    setup: Setup,
+    batch: Batch,
+    *,
+    networks: int = 1,
+    trained: int = 1,
+    heads: int = 0,
+    idle: int = 0,
+) -> Memory:
+    """Fine-tuning or RL on micro-batches.
+
+    `networks` are held, and `trained` models: networks or adapters, whose forward passes exist at the same time.
+    `heads` value heads and `idle` weights of other adapters come on top.
+    """
+    own = setup.rank * size.adapted if setup.rank else size.parameters - size.frozen
+    learned = trained * own + heads * size.value_head
+    extra = learned if setup.rank else heads * size.value_head
+    held = networks * weight_bytes(size) + extra * setup.trained + idle * 4
+    # Autocast holds float32 weights in half precision, too, from their first use to the end of the pass: not in shards.
+    casts = 2 * (networks * size.parameters * (size.weight == 4) + extra) if setup.mixed else 0
+    gathered = networks * _gathered(size) if setup.shards > 1 else 0.0
+    return Memory(
+        weights=held / setup.shards + casts,
+        gradients=learned * setup.trained * (1 + setup.replicas) / setup.shards,
+        moments=2 * learned * setup.trained / setup.shards,
+        activations=_activations(size, setup, batch, passes=trained),
+        working=gathered + max(_logits(size, batch), _layer(size, setup, batch)),
+    )
+
+
+def generation_memory(size: ModelSize, batch: Batch, *, networks: int = 1, adapters: int = 0) -> Memory:
+    """Writing the responses of a batch, then computing their log-probabilities, with `adapters` in float32."""
+    decoder, setup = size.decoder, Setup(rank=size.rank)
+    token = batch.rows * decoder.layers * 2 * decoder.kv * size.weight
+    cache = token * (batch.prompt + batch.response)
+    choosing = cache + _LOGITS_COPIES * 4 * batch.rows * size.vocabulary
+    scoring = max(_logits(size, batch), _layer(size, setup, batch))
+    # An encoder reads a prompt once for all its responses, a decoder once for each of them.
+    again = size.encoder is None
+    reading = token * batch.prompt + _layer(size, setup, replace(batch, response=0)) if again else 0.0
+    return Memory(
+        weights=networks * weight_bytes(size) + adapters * size.rank * size.adapted * 4,
+        cache=cache,
+        working=max(reading, choosing, scoring) - cache,
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# What a backward pass needs
+# --------------------------------------------------------------------------------------------------
+
+
+def _stacks(size: ModelSize, batch: Batch) -> list[tuple[Stack, int]]:
+    """The stacks, and the tokens per row that each reads."""
+    if size.encoder is not None:
+        return [(size.encoder, batch.prompt), (size.decoder, batch.response)]
+    text = (size.decoder, batch.prompt + batch.response)
+    return [text] if size.tower is None else [text, (size.tower, batch.prompt * size.patches)]
+
+
+def _activations(size: ModelSize, setup: Setup, batch: Batch, *, passes: int) -> float:
+    """What the layers of all passes keep; with checkpointing their inputs, and all of one layer while it runs again."""
+    kept, again = 0.0, 0.0
+    for stack, tokens in _stacks(size, batch):
+        keys = 0 if stack is size.tower else tokens  # a tower has no mask
+        each = _kept(size, setup, stack, keys=keys, prompt=batch.prompt)
+        least = stack.width * size.weight
+        kept += batch.rows * tokens * stack.layers * (least if setup.checkpointing else each)
+        again = max(again, batch.rows * tokens * each)
+    return passes * kept + (again if setup.checkpointing else 0.0)
+
+
+def _kept(size: ModelSize, setup: Setup, stack: Stack, *, keys: int, prompt: int) -> float:
+    """Bytes per token that one layer keeps, whose tokens attend to `keys` tokens."""
+    number = 2 if setup.mixed else size.weight  # bytes per number of an activation
+    norms = (2 + stack.cross) * stack.width
+    # A norm keeps its input in float32 and, if it is trained, the normalized input.
+    found: float = 4 * norms + (0 if setup.rank else norms * size.weight)
+    # Attention keeps queries, keys and values of every head, its result, and the mask or the bias of each head.
+    attention: float = 4 * stack.inner + keys * (stack.heads if stack.bias else 1)
+    if stack.cross:
+        attention += 2 * stack.inner * (1 + prompt / keys) + prompt
+    found += (attention + (stack.kept - 1) * stack.hidden) * number
+    # A linear layer keeps its input, which layers on the same norm share unless each converts it.
+    converted = setup.mixed and size.weight == 4
+    if setup.rank:
+        converted = setup.mixed or setup.trained != size.weight
+        found += len(stack.linears) * setup.rank * (number if setup.mixed else setup.trained)
+    if not converted:
+        return found + (norms + stack.hidden) * number
+    return found + sum(inputs for inputs, _ in stack.linears) * (2 if setup.mixed else setup.trained)
+
+
+def _layer(size: ModelSize, setup: Setup, batch: Batch) -> float:
+    """What exists for a moment in one layer: its states and its feed-forward or, in the backward pass, their gradients.
+
+    An adapter adds its output to that of the layer in its own precision; NF4 adds the largest matrix as it is computed
+    with.
+    """
+    number, most = 2 if setup.mixed else size.weight, 0.0
+    own = number if setup.mixed else setup.trained
+    for stack, tokens in _stacks(size, batch):
+        hidden = 2 * number + 3 * own if setup.rank else (2 + stack.gated) * number
+        most = max(most, 1.0 * batch.rows * tokens * (4 * stack.width * number + stack.hidden * hidden))
+    return most + (size.decoder.width * size.decoder.hidden * number if size.quantized else 0)
+
+
+def _logits(size: ModelSize, batch: Batch) -> float:
+    return _LOGITS_COPIES * 4 * min(batch.rows * batch.response * size.vocabulary, MOST_LOGITS)
+
+
+def _gathered(size: ModelSize) -> float:
+    """Two layers, one of them fetched in advance, and what is in no layer: embeddings, head and vision tower."""
+    stacks = [stack for stack in (size.encoder, size.decoder) if stack is not None]
+    outside = size.parameters - sum(stack.layers * stack.weights for stack in stacks)
+    return (outside + 2 * max(stack.weights for stack in stacks)) * size.weight

@@ -1,0 +1,66 @@
+"""Prompts as a T5 with image fusion takes them: token ids, and image features by problem."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ares.rl.masked import pad_right
+
+
+class Features(Protocol):
+    """Looks up image features by problem; `shape` is (P, D)."""
+
+    shape: tuple[int, int]
+
+    def get(self, pids: Sequence[str]) -> np.ndarray:
+        """(len(pids), P, D) float32."""
+        ...
+
+
+class T5Inputs:
+    """Prompts as token ids, with the image features of their problems looked up when a model needs them."""
+
+    # No dataclass: Lightning would look into it for tensors to convert.
+    def __init__(
+        self,
+        ids: Sequence[Sequence[int]],
+        pids: Sequence[str],
+        features: Features | None,
+        pad_id: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.ids, self.pids, self.features, self.pad_id, self.device = ids, pids, features, pad_id, device
+
+    @property
+    def lengths(self) -> list[int]:
+        """The number of tokens of each prompt."""
+        return [len(ids) for ids in self.ids]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, rows: Sequence[int]) -> "T5Inputs":
+        """The prompts of the given rows, in their order."""
+        ids, pids = [self.ids[row] for row in rows], [self.pids[row] for row in rows]
+        return T5Inputs(ids, pids, self.features, self.pad_id, self.device)
+
+    def repeat(self, k: int) -> "T5Inputs":
+        """Each prompt k times in succession."""
+        return self.select([row for row in range(len(self)) for _ in range(k)])
+
+    def to(self, device: torch.device | str) -> "T5Inputs":
+        """The same prompts on a device."""
+        return T5Inputs(self.ids, self.pids, self.features, self.pad_id, device)
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """`(input_ids (B, S) int64, attention_mask (B, S) int64, image_features (B, P, D) float32 or None)`."""
+        images = None
+        if self.features is not None:
+            images = torch.as_tensor(self.features.get(self.pids), dtype=torch.float32).to(self.device)
+        mask = pad_right([[1] * len(ids) for ids in self.ids], 0)
+        return pad_right(self.ids, self.pad_id).to(self.device), mask.to(self.device), images
