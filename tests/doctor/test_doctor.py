@@ -131,6 +131,8 @@ def test_images_beyond_the_first_are_checked(tmp_path: Path) -> None:
     settings = ["data=custom", f"data.root={tmp_path / 'mine.jsonl'}", f"paths.runs={tmp_path / 'runs'}"]
     [(status, text)] = found(composed("stage=doctor", "features=none", *settings), "images")
     assert (status, text) == ("note", f"1 of 2 found; missing: {tmp_path / 'b.png'} (problem 1)")
+    [(status, _)] = found(composed("stage=doctor", "model=tiny_vlm", *settings), "images")
+    assert status == "problem"
 
 
 def test_split_without_answers_is_a_problem_of_stages_that_evaluate_it(data: Path) -> None:

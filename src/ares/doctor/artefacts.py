@@ -64,11 +64,13 @@ def _images(config: Config, problems: Mapping[str, Problem]) -> Iterator[Finding
         yield Finding("ok", "images", text)
         return
     example = f"{text}; missing: {missing[0]} (problem {images[missing[0]]})"
-    if config.features._target_ is None:
+    coco = ", or give the folder of COCO: data.coco=<folder>" if "coco" in config.data.arguments else ""
+    if config.model.reads_images:
+        yield Finding("problem", "images", example, f"put them there{coco}; the model reads images itself")
+    elif config.features._target_ is None:
         remedy = "not needed with features=none, but the Teacher gets none either"
         yield Finding("note", "images", example, remedy)
     else:
-        coco = ", or give the folder of COCO: data.coco=<folder>" if "coco" in config.data.arguments else ""
         status = "note" if isinstance(_existing(config), Path) else "problem"
         remedy = (
             f"put them there{coco}, or skip those: features.on_corrupt=skip, or use no images: features=none"

@@ -27,6 +27,11 @@ def check_engine(config: Config) -> None:
         found.append(
             f"engine=server serves vision-language models; with model={config.model.name} use engine=hf."
         )
+    if config.model.arguments.get("quantization", "none") != "none":
+        found.append(
+            "engine=server: the server's model would not be quantized as the policy's; use model.quantization=none, or "
+            "engine=hf."
+        )
     if found:
         raise AresError("\n".join(found))
 
