@@ -188,6 +188,7 @@ class EngineArguments:
     timeout: float = bounded(600, above=0)
     deadline: float = bounded(1800, above=0)
     startup: float = bounded(1800, above=0)
+    seeded: bool = True
 
 
 @dataclass

@@ -49,6 +49,7 @@ class ServerEngine(Engine):
         timeout: float,
         deadline: float,
         startup: float,
+        seeded: bool = True,
     ) -> None:
         if not isinstance(policy, ChatPolicy):
             raise AresError("engine=server serves vision-language models only; use engine=hf.")
@@ -58,7 +59,7 @@ class ServerEngine(Engine):
         self.adapter = read_json(adapter) if adapter.exists() else None
         # Names the weights, so that a server never answers with others.
         self.name = f"ares-{sha256_path(job.policy)[:8]}"
-        self._checked = False
+        self._checked, self.seeded = False, seeded
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -110,9 +111,8 @@ class ServerEngine(Engine):
     ) -> list[Sample]:
         """k samples per example, each question in one request with a seed of its own."""
         filters = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
-        bodies = [
-            {**filters, "n": k, "max_tokens": max_new_tokens, "seed": _seed(seed, e.pid)} for e in examples
-        ]
+        body = {**filters, "n": k, "max_tokens": max_new_tokens}
+        bodies = [{**body, **({"seed": _seed(seed, e.pid)} if self.seeded else {})} for e in examples]
         return self._answers(examples, bodies)
 
     def greedy(self, examples: Mapping[str, Example], *, max_new_tokens: int, label: str) -> list[Response]:
