@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ares.config.commands import command
 from ares.config.schema import Config
@@ -10,7 +11,7 @@ from ares.original.checkpoints import export_policy, export_value
 from ares.original.predictions import write_published
 from ares.steps.common.inputs import examples_of, require_own_data
 from ares.steps.prepare import prepared, read_problems
-from ares.storage.files import read_json
+from ares.storage.files import read_object
 from ares.storage.tables import read_predictions, read_rationales
 from ares.types import AresError
 
@@ -23,7 +24,7 @@ def export(config: Config) -> list[str]:
     than the configuration's.
     """
     root = (Path(config.paths.runs) / config.run).resolve()
-    steps = read_json(root / "manifest.json")["steps"] if (root / "manifest.json").exists() else {}
+    steps = _steps(root / "manifest.json")
     # The manifest is in order of time: the last artefact of a name wins.
     latest = {
         name: root / output["path"] for entry in steps.values() for name, output in entry["outputs"].items()
@@ -41,6 +42,14 @@ def export(config: Config) -> list[str]:
         export_value(latest["value"], latest["policy"], folder / "policy/value_function.pth")
         lines.append(f"value: {folder / 'policy/value_function.pth'}")
     return lines + _texts(config, latest, folder)
+
+
+def _steps(manifest: Path) -> dict[str, Any]:
+    """The steps of a manifest that finished, {} without one. Raises AresError for a file that is no manifest."""
+    steps = read_object(manifest).get("steps") if manifest.exists() else {}
+    if not isinstance(steps, dict) or not all(isinstance(step, dict) for step in steps.values()):
+        raise AresError(f"{manifest} is no manifest of a run; give another run=<name>.")
+    return steps
 
 
 def _texts(config: Config, latest: Mapping[str, Path], folder: Path) -> list[str]:
