@@ -445,3 +445,58 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout + done.stderr).count("Retrying.") == 1
+
+
+@pytest.mark.parametrize(
+    "run", [".", "./", "..", "../x", "x/..", "x/../shared", "./shared", "shared/x", "/x", "", "/"]
+)
+def test_run_outside_of_its_folder_is_refused(run: str) -> None:
+    [mistake] = mistakes_in([f"run={run}"])
+    assert mistake.startswith(f"run={run}: ")
+    assert "paths.runs" in mistake
+
+
+@pytest.mark.parametrize("run", ["a" * 300, "x/" + "é" * 150, "a/" * 600, "a\\0b"])
+def test_run_that_no_folder_can_be_called_is_refused(run: str) -> None:
+    [mistake] = mistakes_in([f'run="{run}"'.replace("\\0", "\0")])
+    assert mistake.startswith("run=")
+    assert len(mistake) < 400
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "run=é",
+        "run=实验",
+        "run=a(b)",
+        "run=a=b",
+        "run=a#b",
+        "data.root=/a (1)/ü",
+        "run=a'b",
+        'run=a"b',
+        "run=~/x",
+        "run=a&b",
+    ],
+)
+def test_special_characters_need_quotes(setting: str) -> None:
+    [mistake] = mistakes_in([setting])
+    assert "needs quotes, twice in a shell: " in mistake
+    [quoted] = shlex.split(mistake.split("in a shell: ")[1].removesuffix("."))
+    assert not mistakes_in([quoted])
+    key, _, value = setting.partition("=")
+    assert OmegaConf.select(OmegaConf.structured(composed(quoted)), key) == value
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "seed=" + "9" * 5000,
+        "rl.lr=" + "9" * 5000,
+        "teacher.options=" + "[" * 100_000,
+        "run=" + "[" * 900 + "]" * 900,
+    ],
+)
+def test_values_beyond_all_bounds_are_one_short_sentence(setting: str) -> None:
+    [mistake] = mistakes_in([setting])
+    assert len(mistake) < 400
+    assert "\n" not in mistake

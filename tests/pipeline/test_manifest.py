@@ -14,6 +14,7 @@ from ares.pipeline.manifest import (
     drop_entry,
     is_complete,
     is_unaltered,
+    read_entry,
     read_manifest,
     stamp_of,
     write_entry,
@@ -104,3 +105,19 @@ def test_step_is_complete_while_all_outputs_exist(output: Path) -> None:
 def test_paths_are_relative_only_inside_the_run(output: Path, tmp_path: Path) -> None:
     assert artefact_at(output, tmp_path).path == "policy"
     assert artefact_at(output, tmp_path / "other").path == str(output)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", "null", '{"format": 2, "steps": []}', '{"format": 2, "steps": {"a": null}}']
+)
+def test_file_that_is_no_manifest_is_refused(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(AresError, match=r"manifest\.json was made by another version"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "null", '{"inputs": [], "outputs": {}}'])
+def test_shared_entry_that_is_none_is_refused(tmp_path, text):
+    (tmp_path / "entry.json").write_text(text)
+    with pytest.raises(AresError, match=r"entry\.json"):
+        read_entry(tmp_path / "entry.json")

@@ -25,7 +25,7 @@ def job(root: Path, shared: Path, supporting: float, requests: int) -> None:
 
 def test_table_of_jobs_by_metrics_and_teacher_requests(tmp_path: Path) -> None:
     shared = tmp_path / "shared" / "score-0"
-    write_json(shared / "entry.json", {"requests": 40})
+    write_json(shared / "entry.json", StepEntry("0", {}, {}, {}, requests=40).to_json())
     job(tmp_path / "a", shared, 0.75, 0)
     job(tmp_path / "b", shared, 0.25, 3)
     rows = [job_row(n, {"rl.kl_coef": n}, tmp_path / n, failed=n == "c") for n in ("a", "b", "c")]

@@ -194,6 +194,7 @@ def test_skipped_images_are_listed(hub: Path, tmp_path: Path) -> None:
         prepare_alone(config)
     lines = prepare_alone(composed(runs, f"data.root={root}", "features.on_corrupt=skip"))
     assert "features: 16 x 784 of 1 problems" in lines[1]
+    assert lines[-1] == "without a solution, left out of fine-tuning: 3 problems"
     assert "skipped: problem train-2" in lines[2]
 
 

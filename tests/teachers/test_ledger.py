@@ -429,3 +429,11 @@ def test_unwritable_file_is_reported(path):
         ledger._db.now(lambda db: db.execute("PRAGMA query_only = ON"))
         with pytest.raises(AresError, match=r"cannot be written.*readonly"):
             asyncio.run(ledger.ask(REQUEST, Sender()))
+
+
+def test_only_the_owner_may_read_the_ledger(tmp_path):
+    for path in (tmp_path / "new.sqlite", tmp_path / "older.sqlite"):
+        if path.stem == "older":
+            path.touch(mode=0o644)
+        with Ledger(path):
+            assert path.stat().st_mode & 0o777 == 0o600

@@ -1,5 +1,7 @@
 """Finds all mistakes of a command line at once, each with a suggestion."""
 
+import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +20,10 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from ares.config.compose import OPTIONS, folder, options, register_schema, to_config
 from ares.config.suggestions import nearest, suggest
 from ares.config.validation import impossible_combinations, impossible_values
-from ares.config.values import problems_with_value, shown
+from ares.config.values import problems_with_value, shortened, shown
 
 _COMPARED = {"experiment", "model", "strategy"}  # groups whose files set what combinations compare
+_MANY_DIGITS = re.compile(r"\d{300}")  # Python converts at most 4,300, a float has fewer
 _FLAGS = ("--help", "--cfg", "--multirun", "--info", "--hydra-help", "--config-dir", "--version")
 
 
@@ -97,12 +100,14 @@ class _CommandLine:
     def _parsed(self, settings: Sequence[str]) -> list[Override]:
         found = []
         for text in settings:
-            try:
-                override = OverridesParser.create().parse_override(text)
-            except HydraException:
+            if _MANY_DIGITS.search(text):
                 self.found.append(
-                    f"{text!r} is not of the form key=value.{suggest(text.lstrip('-'), _FLAGS)}"
+                    f"{shortened(text, 60)}: a number has too many digits; write fewer than 300."
                 )
+                continue
+            override = _override(text)
+            if override is None:
+                self.found.append(_malformed(text))
                 continue
             if override.key_or_group == "hydra.searchpath":
                 self.search_path += map(str, override.value())  # type: ignore[arg-type]
@@ -144,6 +149,24 @@ class _CommandLine:
         if problems:
             self.failed.add(key)
             self.found += [text for text in dict.fromkeys(problems) if text not in self.found]
+
+
+def _override(text: str) -> Override | None:
+    """A parsed setting, None if it is malformed."""
+    try:
+        return OverridesParser.create().parse_override(text)
+    except (HydraException, RecursionError):
+        return None
+
+
+def _malformed(text: str) -> str:
+    """What is wrong with a setting that cannot be parsed; a value of special characters needs quotes."""
+    key, equals, value = text.partition("=")
+    quoted = value.replace('"', '\\"')
+    setting = f'{key}="{quoted}"'
+    if equals and len(text) < 1000 and not value.startswith(("[", "{", '"', "'")) and _override(setting):
+        return f"{text!r}: a value with special characters needs quotes, twice in a shell: {shlex.quote(setting)}."
+    return f"{shortened(text)!r} is not of the form key=value.{suggest(shortened(text).lstrip('-'), _FLAGS)}"
 
 
 def _wrong_sign(cfg: DictConfig, override: Override) -> str | None:

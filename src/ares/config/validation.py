@@ -6,18 +6,31 @@ from pathlib import Path
 
 from ares.config.fields import leaves
 from ares.config.schema import Config
-from ares.config.values import refusal
+from ares.config.values import refusal, shown
 from ares.types import AresError
+
+# Temporary files next to a run's folder have longer names than it; file systems allow 255 bytes.
+_LONGEST_NAME, _LONGEST_PATH = 200, 1000
 
 
 def impossible_values(config: Config) -> Iterator[str]:
     """One sentence for each value that is impossible by itself."""
     yield from filter(None, (refusal(*leaf) for leaf in leaves(config)))
-    parts = Path(config.run).parts
-    if not config.run.strip("/") or parts[0] == "shared":
-        yield f"run={config.run}: choose another name; `shared` in paths.runs belongs to all runs."
-    elif ".." in parts or Path(config.run).is_absolute():
-        yield f"run={config.run}: a run is a folder inside paths.runs={config.paths.runs}; give a name, or set paths.runs."
+    yield from filter(None, [_wrong_run(config)])
+
+
+def _wrong_run(config: Config) -> str | None:
+    """Why the run's name is not that of a folder of its own inside `paths.runs`, None if it is."""
+    name, parts = config.run, Path(config.run).parts
+    if not name.strip("/") or parts[:1] == ("shared",):
+        return f"run={name}: choose another name; `shared` in paths.runs belongs to all runs."
+    if not parts or ".." in parts or Path(name).is_absolute():
+        return f"run={name}: a run is a folder inside paths.runs={config.paths.runs}; give a name, or set paths.runs."
+    if len(name) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in parts):
+        return f"run={shown(name)}: the name is too long for a folder; give one of at most {_LONGEST_NAME} bytes."
+    if not name.isprintable():
+        return f"run={name!r}: a name has no line breaks or control characters; choose another."
+    return None
 
 
 def impossible_combinations(config: Config) -> Iterator[str]:

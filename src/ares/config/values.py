@@ -73,8 +73,13 @@ def _owner(cfg: DictConfig, key: str) -> tuple[type | None, Field[Any] | None]:
 
 
 def shown(value: Any) -> str:
-    """A value as it is typed."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    """A value as it is typed, shortened if it is long."""
+    return shortened(json.dumps(value) if value is None or isinstance(value, bool) else str(value))
+
+
+def shortened(text: str, length: int = 200) -> str:
+    """The beginning of a text for a message."""
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def _field(block: type | None, name: str) -> Field[Any] | None:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ares.storage.files import hash_of, read_json, sha256_path, write_json
+from ares.storage.files import hash_of, read_json, read_object, sha256_path, write_json
 from ares.types import AresError
 
 FORMAT = 2  # raised when older run folders can no longer be read
@@ -70,6 +70,16 @@ def read_manifest(root: Path) -> dict[str, StepEntry]:
     except (KeyError, TypeError, AttributeError):
         pass
     raise AresError(f"{path} was made by another version of ares; use another run=<name>, or that version.")
+
+
+def read_entry(path: Path) -> StepEntry:
+    """The entry of a step that the jobs of a sweep share. Raises AresError for a file that holds none."""
+    try:
+        return StepEntry.from_json(read_object(path))
+    except (KeyError, TypeError, AttributeError):
+        raise AresError(
+            f"{path} is not the entry of a step; remove its folder and run the command again."
+        ) from None
 
 
 def write_entry(root: Path, key: str, entry: StepEntry) -> None:

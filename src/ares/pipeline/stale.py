@@ -12,7 +12,7 @@ from ares.pipeline.manifest import Artefact, StepEntry, is_unaltered, read_manif
 from ares.pipeline.plan import PREPARED, Source, Step, full_plan, stage_of, steps_of
 from ares.steps.common.asking import make_teacher
 from ares.steps.prepare import images_hash, source_hash
-from ares.storage.files import hash_of, read_json, sha256_path
+from ares.storage.files import hash_of, read_object, sha256_path
 from ares.types import AresError
 
 
@@ -45,7 +45,7 @@ class Run:
         reads = step.spec.reads_of(self.config, step.place)
         for name in [n for n in PREPARED if n in self.source and n in reads]:
             index = self.source[name] / "index.json"
-            sha256 = source_hash(self.config) if name == "data" else read_json(index)["sha256"]
+            sha256 = source_hash(self.config) if name == "data" else read_object(index).get("sha256", "")
             inputs[name] = Artefact(str(self.source[name]), sha256)
         if "features" in reads and self.config.model.reads_images:
             data = self.source["data"]

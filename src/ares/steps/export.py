@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ares.config.commands import command
 from ares.config.schema import Config
@@ -11,7 +12,7 @@ from ares.original.checkpoints import export_policy, export_value
 from ares.original.predictions import write_published
 from ares.steps.common.inputs import examples_of, policy_class, require_own_data
 from ares.steps.prepare import prepared, read_problems
-from ares.storage.files import atomic_folder, read_json
+from ares.storage.files import atomic_folder, read_object
 from ares.storage.tables import read_predictions, read_rationales
 from ares.types import AresError
 
@@ -24,7 +25,7 @@ def export(config: Config) -> list[str]:
     than the configuration's.
     """
     root = (Path(config.paths.runs) / config.run).resolve()
-    steps = read_json(root / "manifest.json")["steps"] if (root / "manifest.json").exists() else {}
+    steps = _steps(root / "manifest.json")
     # The manifest is in order of time: the last artefact of a name wins.
     latest = {
         name: root / output["path"] for entry in steps.values() for name, output in entry["outputs"].items()
@@ -56,6 +57,14 @@ def _models(config: Config, latest: Mapping[str, Path], folder: Path) -> list[st
         with atomic_folder(value) as temporary:
             shutil.copytree(latest["value"], temporary, dirs_exist_ok=True)
     return [*lines, f"value: {value}"]
+
+
+def _steps(manifest: Path) -> dict[str, Any]:
+    """The steps of a manifest that finished, {} without one. Raises AresError for a file that is no manifest."""
+    steps = read_object(manifest).get("steps") if manifest.exists() else {}
+    if not isinstance(steps, dict) or not all(isinstance(step, dict) for step in steps.values()):
+        raise AresError(f"{manifest} is no manifest of a run; give another run=<name>.")
+    return steps
 
 
 def _texts(config: Config, latest: Mapping[str, Path], folder: Path) -> list[str]:

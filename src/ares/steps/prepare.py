@@ -12,7 +12,7 @@ from ares.config.options import DataConfig
 from ares.config.schema import Config
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.features import features_folder, making
-from ares.storage.files import hash_of, read_json, sha256_file, write_json
+from ares.storage.files import hash_of, read_object, sha256_file, write_json
 from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
 from ares.vision.reading import stamp
@@ -82,8 +82,6 @@ def prepare_alone(config: Config) -> list[str]:
     lines = [
         f"problems: {len(problems):,} ({sizes}), {shown:,} images, {captions:,} captions in {found['data']}"
     ]
-    if blank := sum(not problem.solution.strip() for problem in problems.values()):
-        lines.append(f"without a solution, left out of fine-tuning: {blank:,} problems")
     if "features" in found:
         store = FeatureStore(found["features"])
         known = sum(pid in store for pid in problems)
@@ -91,6 +89,8 @@ def prepare_alone(config: Config) -> list[str]:
             f"features: {store.shape[0]} x {store.shape[1]} of {known:,} problems in {found['features']}"
         )
         lines += [f"skipped: problem {pid}, {reason}" for pid, reason in store.missing(images).items()]
+    if blank := sum(not problem.solution.strip() for problem in problems.values()):
+        lines.append(f"without a solution, left out of fine-tuning: {blank:,} problems")
     return lines
 
 
@@ -166,10 +166,10 @@ def images_hash(config: Config, data: Path) -> str:
     images = [(pid, image) for pid, problem in sorted(problems.items()) for image in problem.images]
     key = hash_of([[pid, str(path), *stamp(path)] for pid, path in images])
     known = Path(config.paths.runs).resolve() / "shared" / f"images-{key[:16]}.json"
-    if not known.exists():
+    if not known.exists() or "sha256" not in read_object(known):
         contents = [[pid, sha256_file(path) if path.is_file() else None] for pid, path in images]
         write_json(known, {"sha256": hash_of(contents)})
-    return read_json(known)["sha256"]
+    return read_object(known)["sha256"]
 
 
 def _captions(config: Config, data: Path) -> None:

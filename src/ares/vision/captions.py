@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ares.storage.files import read_json, sha256_path, write_json
+from ares.storage.files import read_json, read_object, sha256_path, write_json
 from ares.types import AresError
 from ares.vision.encoders import chosen_device
 from ares.vision.images import open_image
@@ -139,7 +139,7 @@ def _known(path: Path, fingerprint: Mapping[str, Any], stamps: Mapping[str, list
             f"{path} holds captions of another model or prompt ({origin.get('model')}); name another file with "
             "data.captions=<file>, or remove it."
         )
-    before = read_json(_stamps(path)) if _stamps(path).exists() else {}
+    before = read_object(_stamps(path)) if _stamps(path).exists() else {}
     replaced = {pid for pid, now in stamps.items() if now != NO_FILE and before.get(pid, now) != now}
     return {pid: caption for pid, caption in content["captions"].items() if pid not in replaced}
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from ares.storage.files import hash_of, read_json, sha256_file, write_json
+from ares.storage.files import hash_of, read_json, read_object, sha256_file, write_json
 from ares.vision.encoders import Encoder
 from ares.vision.features import release
 from ares.vision.reading import present_images, read_images, stamp, unreadable_images
@@ -107,10 +107,12 @@ def _opened(file: Path, shape: tuple[int, ...]) -> np.memmap:
 def _resumed(folder: Path, key: str, stamps: list[list[int]]) -> tuple[Path, int, dict[int, str]]:
     """The file to write to, how many of its rows are done, and which of these are corrupt or were replaced since."""
     partial, complete = folder / "features.partial.npy", folder / "features.npy"
-    state = read_json(folder / "progress.json") if (folder / "progress.json").exists() else {}
+    state = read_object(folder / "progress.json") if (folder / "progress.json").exists() else {}
     file = partial if partial.exists() else complete
     if state.get("key") == key and file.exists():
         before = read_json(folder / "stamps.json") if (folder / "stamps.json").exists() else stamps
+        if not isinstance(before, list) or len(before) != len(stamps):
+            before = [None] * len(stamps)
         replaced = {row: "replaced" for row in range(state["done"]) if before[row] != stamps[row]}
         return file, state["done"], {int(row): why for row, why in state["corrupt"].items()} | replaced
     for old in (partial, complete, folder / "index.json"):

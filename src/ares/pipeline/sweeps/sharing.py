@@ -6,8 +6,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ares.pipeline.manifest import StepEntry, is_complete
-from ares.storage.files import read_json, write_json
+from ares.pipeline.manifest import StepEntry, is_complete, read_entry
+from ares.storage.files import write_json
 
 
 def run_once(folder: Path, key: str, execute: Callable[[], StepEntry]) -> StepEntry:
@@ -18,8 +18,8 @@ def run_once(folder: Path, key: str, execute: Callable[[], StepEntry]) -> StepEn
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         path = folder / "entry.json"
-        if not (path.exists() and is_complete(folder, StepEntry.from_json(read_json(path)))):
+        if not (path.exists() and is_complete(folder, read_entry(path))):
             write_json(path, execute().to_json())
         else:
             print(f"{key}: shared, {folder}")
-        return replace(StepEntry.from_json(read_json(path)), usd=0.0, requests=0, shared=str(folder))
+        return replace(read_entry(path), usd=0.0, requests=0, shared=str(folder))

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ares.charts import bar_chart, number
-from ares.pipeline.manifest import StepEntry, read_manifest
-from ares.storage.files import atomic_path, read_json, write_json
+from ares.pipeline.manifest import StepEntry, read_entry, read_manifest
+from ares.storage.files import atomic_path, write_json
 
 # The metrics of a job by column: the last step whose key matches, the metric's name, and the sign to show it with.
 COLUMNS = {
@@ -42,7 +42,7 @@ def job_row(name: str, setting: Mapping[str, str], root: Path, failed: bool) -> 
 
 
 def _requests(folder: str) -> int:
-    return read_json(Path(folder) / "entry.json")["requests"]
+    return read_entry(Path(folder) / "entry.json").requests
 
 
 def _metric(steps: Mapping[str, StepEntry], pattern: str, name: str, sign: int) -> float | None:

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from ares.config.commands import command
 from ares.config.schema import Config
-from ares.storage.files import hash_of, read_json, write_json
+from ares.storage.files import hash_of, read_object, write_json
 from ares.types import AresError
 from ares.vision.features import FeatureStore
 from ares.vision.reading import stamp, stamps
@@ -90,7 +90,7 @@ def _stamp(config: Config, images: Mapping[str, Path]) -> str:
 def _recorded_stamp(folder: Path) -> str | None:
     """The stamp of the images from which a folder's features were extracted, None without features."""
     path = folder / "prepared.json"
-    return read_json(path).get("images") if path.exists() else None
+    return read_object(path).get("images") if path.exists() else None
 
 
 def _check_complete(store: FeatureStore, images: Mapping[str, Path]) -> None:

@@ -22,9 +22,13 @@ Outcome = tuple[Any, BaseException | None]  # a result, or what went wrong
 
 
 class Database:
-    """The SQLite file at `path`; `prepare` creates its tables. Raises sqlite3.DatabaseError."""
+    """The SQLite file at `path`, with mode 0600; `prepare` creates its tables.
+
+    Raises sqlite3.DatabaseError, and OSError where the file cannot be created.
+    """
 
     def __init__(self, path: Path, prepare: Operation[None]) -> None:
+        _restrict(path)
         self._db = sqlite3.connect(path, timeout=60.0, isolation_level=None, check_same_thread=False)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._lock = threading.Lock()
@@ -87,6 +91,15 @@ class Database:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+
+def _restrict(path: Path) -> None:
+    """Creates the file if it is absent; only its owner may read it, because it holds questions and replies."""
+    if not path.exists():
+        path.touch(mode=0o600)
+    with suppress(PermissionError):  # another user's file
+        if path.is_file():
+            path.chmod(0o600)
 
 
 def _settle(futures: list[asyncio.Future[Any]], outcomes: list[Outcome]) -> None:
