@@ -61,7 +61,16 @@ def equal_share(references, hypotheses) -> float:
 
 
 def fit(
-    network, folder: Path, epochs: int = 1, *, callbacks=(), train=None, val=8, score=equal_share, **changes
+    network,
+    folder: Path,
+    epochs: int = 1,
+    *,
+    callbacks=(),
+    train=None,
+    val=8,
+    score=equal_share,
+    precision="32-true",
+    **changes,
 ) -> dict[str, float]:
     settings = {"lr": 1e-2, "global_batch_size": 4, "micro_batch_size": 4, "max_output_tokens": 4, **changes}
     micro = settings["micro_batch_size"]
@@ -83,6 +92,7 @@ def fit(
             "logger": False,
             "enable_progress_bar": False,
             "callbacks": callbacks,
+            "precision": precision,
         },
     )
 
@@ -187,3 +197,25 @@ def test_resumed_fit_ends_in_the_same_weights(tmp_path, model) -> None:
     )
     assert complete.keys() == resumed.keys()
     assert all(torch.equal(complete[name], resumed[name]) for name in complete)
+
+
+class Norms(Callback):
+    """The gradient norms with which the optimizer stepped."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def on_before_zero_grad(self, trainer, module, optimizer) -> None:
+        gradients = [weight.grad for weight in module.parameters() if weight.grad is not None]
+        if gradients:
+            self.found.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_by_their_norm(tmp_path, precision: str) -> None:
+    free, clipped = Norms(), Norms()
+    fit(t5(), tmp_path / "free", callbacks=[free], gradient_clip=None, precision=precision)
+    fit(t5(), tmp_path / "clipped", callbacks=[clipped], gradient_clip=0.5, precision=precision)
+    assert min(free.found) > 0.5
+    assert clipped.found == pytest.approx([0.5] * len(free.found), rel=1e-4)

@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from torch import Tensor
+from torch import Tensor, nn
 
 from ares.config.schema import FitConfig
 from ares.datamodules.supervised import SupervisedBatch, SupervisedData
@@ -56,6 +56,12 @@ class SupervisedModule(pl.LightningModule):
         self.log("lr", self.lr_schedulers().get_last_lr()[0], batch_size=1)  # type: ignore[union-attr]
         # Lightning divides by the accumulated batches and DDP by the ranks; the denominator counts all of them.
         return total / batch["denominator"] * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+        """Clips by the norm; Lightning's own clipping refuses a fused optimizer in bf16-mixed, although nothing is scaled."""
+        if self.fit.gradient_clip is not None:
+            weights = [weight for _, weight in self.policy.trained()]
+            nn.utils.clip_grad_norm_(weights, self.fit.gradient_clip)
 
     def on_validation_epoch_start(self) -> None:
         """Starts a fresh set of texts."""
@@ -132,7 +138,6 @@ def _trainer(
         **{**arguments, "callbacks": [*checkpoints, *arguments.get("callbacks", ())]},
         max_epochs=fit.epochs,
         accumulate_grad_batches=accumulate,
-        gradient_clip_val=fit.gradient_clip,
         reload_dataloaders_every_n_epochs=1,
         check_val_every_n_epoch=min(fit.eval_every_epochs, fit.epochs),
         num_sanity_val_steps=0,
