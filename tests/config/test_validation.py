@@ -274,6 +274,7 @@ def test_help_and_configuration_are_quick(flag: list[str]) -> None:
         (["trainer.devices=2"], "strategy=ddp"),
         (["strategy=fsdp", "rl.share_trunk=true"], "full models"),
         (["strategy=fsdp", "rl.lora.r=8"], "full models"),
+        (["strategy=fsdp", "model=vlm", "model.init=base"], "full models"),
         (["rl.lora.r=-1"], r"rl\.lora\.r"),
         (["sweep.samples=0"], r"sweep\.samples"),
         (["rl.temperature=0"], "above 0"),

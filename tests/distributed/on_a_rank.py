@@ -2,7 +2,8 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,17 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from ares.config.schema import RlConfig
+from ares.config.schema import FitConfig, RlConfig
+from ares.datamodules.supervised import SupervisedData, encode
 from ares.models.policy import Policy
 from ares.modules.ppo import run_ppo
 from ares.modules.sharding import full
-from tests.support.ppo import QUIET, make_buffer, new_value
+from ares.modules.supervised import fit_supervised
+from ares.types import Example
+from tests.support.number_vlm import picture
+from tests.support.ppo import QUIET, RL, make_buffer, new_value
 
+PPO = replace(RL, lr=1e-3, global_batch_size=16, micro_batch_size=2, kl_coef=0.1, decay="linear")
 # Processes are forked from a server that has imported everything: a group starts in a second.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.distributed.on_a_rank"])
@@ -59,9 +65,15 @@ def _enter(
 
 
 class Record(pl.Callback):
-    """Records the gradients and weights of each optimizer step, and the rows of each batch of this rank."""
+    """Records the gradients and weights of each optimizer step, and of each batch of this rank its rows and images.
 
-    def __init__(self) -> None:
+    `held`: the share of weights and of the optimizer's moments that is on this rank at the end.
+    """
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.stop_after = stop_after
+        self.images: list[int] = []
+        self.held: dict[str, float] = {}
         self.gradients: list[dict[str, torch.Tensor]] = []
         self.weights: list[dict[str, torch.Tensor]] = []
         self.rows: list[list[int]] = []
@@ -69,7 +81,14 @@ class Record(pl.Callback):
 
     def on_train_batch_start(self, trainer, module, batch, batch_index):
         real = batch["response_mask"].any(dim=1)
-        self.rows.append(batch["rows"][real].tolist())
+        if "rows" in batch:
+            self.rows.append(batch["rows"][real].tolist())
+        samples = getattr(batch["inputs"], "samples", ())
+        self.images.append(sum(len(sample.example.images) for sample in samples))
+
+    def on_train_epoch_start(self, trainer, module):
+        if trainer.current_epoch == self.stop_after:
+            raise KeyboardInterrupt
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
         self.gradients.append(
@@ -81,6 +100,13 @@ class Record(pl.Callback):
             self.weights.append({n: full(p.detach()).clone() for n, p in module.named_parameters()})
             self.metrics.append({n: float(v) for n, v in trainer.logged_metrics.items()})
 
+    def on_train_end(self, trainer, module):
+        [optimizer] = trainer.optimizers
+        moments = [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
+        for name, tensors in {"weights": list(module.parameters()), "moments": moments}.items():
+            local = sum(getattr(tensor, "_local_tensor", tensor).numel() for tensor in tensors)
+            self.held[name] = local / sum(tensor.numel() for tensor in tensors)
+
 
 def train_ppo(
     rank: int,
@@ -90,6 +116,7 @@ def train_ppo(
     questions: int,
     build: Callable[..., Policy],
     sharded: bool = False,
+    stop_after: int | None = None,
 ) -> None:
     """PPO in float64 over the same buffer whatever the world; each rank saves its record by case.
 
@@ -98,10 +125,7 @@ def train_ppo(
     for name, rl in cases.items():
         policy, reference = build(seed=0).double(), build(seed=9).double()
         buffer = make_buffer(policy, questions=questions, k=3, reference=reference)
-        record = Record()
-        strategy: Any = pl.strategies.DDPStrategy(timeout=timedelta(seconds=120)) if world > 1 else "auto"
-        if sharded:
-            strategy = pl.strategies.ModelParallelStrategy(world, 1, save_distributed_checkpoint=False)
+        record = Record(stop_after)
         final = run_ppo(
             policy,
             new_value(policy),
@@ -109,17 +133,95 @@ def train_ppo(
             rl,
             seed=0,
             checkpoints=folder / name,
-            trainer_arguments={
-                **QUIET,
-                "callbacks": [record],
-                "devices": world,
-                "strategy": strategy,
-                # Converts image features, the only inputs that are float32; the sharding strategy does not know it.
-                "precision": "64-true" if getattr(policy, "features", None) else "32-true",
-                "default_root_dir": folder,
-            },
+            trainer_arguments=_trainer(policy, world, folder, record, sharded),
         )
         kept = {"gradients": record.gradients, "weights": record.weights, "rows": record.rows}
         kept |= {"metrics": record.metrics, "final": final, "train": buffer.train}
-        kept["policy"] = policy.state_dict()
+        kept |= {"policy": policy.state_dict(), "held": record.held}
         torch.save(kept, folder / f"{name}-{rank}-{world}.pt")
+
+
+def _trainer(policy: Policy, world: int, folder: Path, record: Record, sharded: bool) -> dict[str, Any]:
+    wait = timedelta(seconds=60)  # for the other ranks, before a collective fails
+    strategy: Any = pl.strategies.DDPStrategy(timeout=wait) if world > 1 else "auto"
+    if sharded:
+        strategy = pl.strategies.ModelParallelStrategy(
+            world, 1, save_distributed_checkpoint=False, timeout=wait
+        )
+    # Converts image features, the only inputs that are float32; the sharding strategy does not know it.
+    precision = "64-true" if getattr(policy, "features", None) else "32-true"
+    found = {"callbacks": [record], "devices": world, "strategy": strategy, "precision": precision}
+    return {**QUIET, **found, "default_root_dir": folder}
+
+
+def examples(count: int) -> list[Example]:
+    """Prompts of up to 4 numbers, every fourth with an image; the target is the first two numbers and as many more as
+    the example's number allows, so that texts end at different lengths."""
+    found = []
+    for number in range(count):
+        words = [str(3 + (number + j) % 11) for j in range(1 + number % 4)]
+        images = (picture(number),) if number % 4 == 0 else ()
+        target = " ".join((words * 3)[: 2 + number % 5])
+        found.append(Example(" ".join(words), target, f"q{number}", images, " ".join(words)))
+    return found
+
+
+def exact_share(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """The share of words of the references at the same place of the hypotheses."""
+    pairs = [
+        pair
+        for texts in zip(references, hypotheses, strict=True)
+        for pair in zip(*map(str.split, texts), strict=False)
+    ]
+    return sum(a == b for a, b in pairs) / sum(len(text.split()) for text in references)
+
+
+def train_supervised(
+    rank: int,
+    world: int,
+    folder: Path,
+    name: str,
+    build: Callable[..., Policy],
+    sharded: bool = False,
+    stop_after: int | None = None,
+) -> None:
+    """Two epochs of fine-tuning in float64 on the same rows whatever the world; each rank saves its record."""
+    policy = build(seed=0).double()
+    data = SupervisedData(pad_id=policy.pad_id, micro=2, accumulate=4 // world, eval_batch=2, seed=3)
+    data.train = encode(policy, examples(13), max_output_tokens=8)
+    data.val = encode(policy, examples(5), max_output_tokens=8)
+    record = Record(stop_after)
+    fit = FitConfig(
+        epochs=2,
+        lr=1e-2,
+        global_batch_size=8,
+        micro_batch_size=2,
+        max_output_tokens=8,
+        gradient_clip=0.5,
+        eval_every_epochs=1,
+    )
+    final = fit_supervised(
+        policy,
+        data,
+        fit,
+        score=exact_share,
+        metric="val/exact",
+        devices=world,
+        checkpoints=folder / name,
+        trainer_arguments=_trainer(policy, world, folder, record, sharded),
+    )
+    kept = {"gradients": record.gradients, "weights": record.weights, "images": record.images}
+    kept |= {"held": record.held, "final": final, "policy": policy.state_dict()}
+    torch.save(kept, folder / f"{name}-{rank}-{world}.pt")
+
+
+def assert_same_gradients(together: dict, alone: dict) -> None:
+    """Each optimizer step of two records has the same gradients, up to the order of sums in float64."""
+    for expected, found in zip(alone["gradients"], together["gradients"], strict=True):
+        scale = max(g.abs().max() for g in expected.values())
+        for parameter in expected:
+            torch.testing.assert_close(
+                found[parameter], expected[parameter], rtol=1e-6, atol=1e-9 * scale, msg=parameter
+            )
+        # The warm-up's policy gradients are zeros on several ranks, absent on one; they are dropped either way.
+        assert not any(found[parameter].any() for parameter in found.keys() - expected.keys())

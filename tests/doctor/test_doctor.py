@@ -367,6 +367,21 @@ def test_models_that_ppo_holds_and_trains(overrides: list[str], weights: float, 
     assert found.gradients == pytest.approx(gradients * copy, rel=0.1)
 
 
+def test_fsdp_divides_fine_tuning_but_not_the_texts_of_its_validation() -> None:
+    sharded = composed("model=large", "strategy=fsdp", "trainer.devices=4", "generate.batch_size=1")
+    model = model_of(sharded)
+    copy = model.parameters * 4 / GIB
+    found = memory_of(sharded, model)
+    for step in ("rationale", "sft"):
+        assert found[step].weights == pytest.approx(copy / 4)
+        assert found[step].moments == pytest.approx(2 * copy / 4)
+    assert found["lora"].weights > copy
+    sharded.generate.batch_size = 512
+    validated = memory_of(sharded, model)["sft"]
+    assert validated.weights == pytest.approx(copy + copy / 4)
+    assert validated.cache > 0
+
+
 VLM = ["model=qwen2_5_vl_7b", "trainer.precision=bf16-mixed", "strategy=single", "rounds=2"]
 
 

@@ -78,13 +78,20 @@ def test_stdin_of_command_stays_open(tmp_path: Path) -> None:
     run(code, tmp_path)  # does not raise: nothing to read and no end
 
 
-@pytest.mark.parametrize("name", ["ddp", "fsdp"])
-def test_strategies_for_four_gpus_are_valid_and_constructed(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "key", "expected"),
+    [
+        ("ddp", "round-1/ppo", "DDPStrategy"),
+        *(("fsdp", key, "ModelParallelStrategy") for key in ("rationale", "round-1/ppo", "round-1/sft")),
+        ("fsdp", "final/lora", "DDPStrategy"),
+    ],
+)
+def test_strategies_for_four_gpus_are_valid_and_constructed(name: str, key: str, expected: str) -> None:
     chosen = config(
         f"strategy={name}", "trainer.devices=4", "trainer.accelerator=gpu", "rl.micro_batch_size=8"
     )
     validate(chosen)
     assert chosen.trainer.devices == 4
-    strategy = strategy_of(chosen, StepContext(Path(), "round-1/ppo", Path(), 1, chosen, ""))
-    assert type(strategy).__name__ == {"ddp": "DDPStrategy", "fsdp": "ModelParallelStrategy"}[name]
+    strategy = strategy_of(chosen, StepContext(Path(), key, Path(), 1, chosen, ""))
+    assert type(strategy).__name__ == expected
     assert strategy._timeout.total_seconds() == 1800

@@ -93,7 +93,7 @@ class _Batches(Dataset[SupervisedBatch]):
 
 
 def _own(step: list[list[int]]) -> list[list[int]]:
-    # Every rank takes part in every step equally often; one short of rows with a batch that counts for nothing.
+    # Every rank takes part equally often; one short of rows with a batch that counts for nothing.
     missing = -len(step) % world_size()
     return shard([*step, *([[]] * missing)])
 
@@ -136,10 +136,9 @@ class SupervisedData(pl.LightningDataModule):
         return DataLoader(_Batches(self.train, batches, self.pad_id), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[SupervisedBatch]:
-        """The validation rows, longest prompts last; ranks share the batches, unless one would have none."""
+        """The validation rows, longest prompts last; ranks share the batches, and each has equally many."""
         lengths = self.val.inputs.lengths
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         size = min(self.eval_batch, max(1, len(order) // world_size()))
-        batches = [(order[i : i + size], 0) for i in range(0, len(order), size)]
-        mine = shard(batches) if len(batches) >= world_size() else batches
-        return DataLoader(_Batches(self.val, mine, self.pad_id), batch_size=None)
+        batches = [(rows, 0) for rows in _own([order[i : i + size] for i in range(0, len(order), size)])]
+        return DataLoader(_Batches(self.val, batches, self.pad_id), batch_size=None)

@@ -55,12 +55,18 @@ def memory_of(config: Config, model: "ModelSize") -> "dict[str, Memory]":
 
 
 def _fit(config: Config, model: "ModelSize", fit: FitConfig, rank: int, *, idle: int = 0) -> "Memory":
-    """Bytes of supervised fine-tuning. fsdp shards only ppo; the steps that train one model use ddp then."""
-    from ares.models.memory import Batch, training_memory
+    """Bytes of supervised fine-tuning; validation generates with all weights on each device, also with fsdp."""
+    from ares.models.memory import Batch, generation_memory, training_memory, weight_bytes
 
     loaded, setup = _trained(config, model, rank)
-    batch = Batch(fit.micro_batch_size, config.text.max_input_tokens, fit.max_output_tokens)
-    return training_memory(loaded, setup, batch, idle=idle)
+    prompt, response = config.text.max_input_tokens, fit.max_output_tokens
+    training = training_memory(loaded, setup, Batch(fit.micro_batch_size, prompt, response), idle=idle)
+    if setup.shards == 1:
+        return training
+    writing = generation_memory(loaded, Batch(config.generate.batch_size, prompt, response))
+    own = weight_bytes(loaded) / setup.shards
+    validation = replace(writing, weights=writing.weights + own, moments=training.moments)
+    return max(training, validation, key=lambda memory: memory.total)
 
 
 def _ppo(config: Config, model: "ModelSize") -> "Memory":
@@ -69,8 +75,6 @@ def _ppo(config: Config, model: "ModelSize") -> "Memory":
 
     rl = config.rl
     loaded, setup = _trained(config, model, model.rank or rl.lora.r)
-    if config.strategy.name == "fsdp":
-        setup = replace(setup, shards=config.trainer.devices * config.trainer.num_nodes, replicas=False)
     # rloo and grpo train no value model; a shared one is a head on the policy.
     own_value = rl.objective == "ppo" and not rl.share_trunk
     return training_memory(
@@ -84,9 +88,11 @@ def _ppo(config: Config, model: "ModelSize") -> "Memory":
 
 
 def _trained(config: Config, model: "ModelSize", rank: int) -> "tuple[ModelSize, Setup]":
-    """The model as a fit holds it, and how it is trained."""
+    """The model as a fit holds it, and how it is trained: fsdp shards where all weights are trained."""
     from ares.models.memory import Setup
 
+    devices = config.trainer.devices * config.trainer.num_nodes
+    shards = devices if config.strategy.name == "fsdp" and not rank else 1
     trainer, half = config.trainer, config.trainer.precision == "bf16-true"
     loaded = replace(model, weight=2) if half else model
     setup = Setup(
@@ -94,7 +100,8 @@ def _trained(config: Config, model: "ModelSize", rank: int) -> "tuple[ModelSize,
         trained=2 if half else 4 if rank else model.weight,
         mixed=trainer.precision == "bf16-mixed",
         checkpointing=trainer.activation_checkpointing,
-        replicas=trainer.devices * trainer.num_nodes > 1,
+        shards=shards,
+        replicas=devices > shards,
     )
     return loaded, setup
 

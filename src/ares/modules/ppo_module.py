@@ -1,7 +1,6 @@
 """The LightningModule of RL: value warm-up epochs, then epochs of the clipped objective, over a fixed buffer.
 
-It logs means over an optimizer batch's tokens on all ranks (prefix `train/`) and, at the start of an epoch of the policy,
-the explained variance of Monte-Carlo returns (also `heldout/`); docs/metrics.md explains each.
+It logs means over an optimizer batch's tokens on all ranks; docs/metrics.md explains each metric.
 """
 
 import math
@@ -20,7 +19,7 @@ from ares.models.policy import Policy, Trainable, ValueModel
 from ares.modules.checkpoints import leave_out_frozen
 from ares.modules.checks import check_first_ratio, require_finite
 from ares.modules.optimizer import Part, lr_lambda, scheduled_adamw
-from ares.modules.sharding import full, is_sharded, shard_model
+from ares.modules.sharding import full, shard_models
 from ares.modules.targets import buffer_values, value_fit
 from ares.rl.advantages import monte_carlo_returns
 from ares.rl.kl import kl_penalty
@@ -48,7 +47,7 @@ class PPOModule(pl.LightningModule):
         self.rewards = data.buffer.token_rewards(kl_coef=rl.kl_coef if rl.kl_in == "reward" else 0.0)
         self.advantages = self.returns = torch.zeros_like(self.rewards)
         self.old_values: Tensor | None = None
-        self.stopped = self.sharded = False
+        self.stopped = False
         self.strict_loading = False  # frozen weights are in no checkpoint
         self.metrics: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
@@ -72,6 +71,10 @@ class PPOModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """Logs the metrics of the buffer; a run resumed after early stopping stops again."""
         self.trainer.should_stop = self.stopped
+        if self.current_epoch <= self.warmup_epochs:
+            # A resumed sharded fit: torch has made up moments, one step old, of weights without any.
+            for _, weight in self.policy.trained():
+                self.trainer.optimizers[0].state.pop(weight, None)
         static = {TRAIN + name: value for name, value in self.data.buffer.metrics().items()}
         self.metrics |= static
         if self.global_step == 0:
@@ -226,10 +229,7 @@ class PPOModule(pl.LightningModule):
 
     def configure_model(self) -> None:
         """Shards both models where the strategy does so."""
-        if is_sharded(self.trainer.strategy) and not self.sharded:
-            for model in self.models:
-                shard_model(model, self.device_mesh["data_parallel"])  # type: ignore[index]
-            self.sharded = True
+        shard_models(self.models, self)
 
     def configure_optimizers(self) -> Any:
         """AdamW 0.9/0.999; the policy's schedule starts after the warm-up epochs, the value model's at once."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from ares.models.policy import Trainable
@@ -12,16 +13,47 @@ from ares.models.policy import Trainable
 M = TypeVar("M", bound=nn.Module)
 
 
-def shard_model(model: Trainable, mesh: Any) -> None:
-    """Shards a model over a device mesh, block by block, in place; its methods gather weights as `forward` would."""
+def shard_models(models: Sequence[Trainable], module: pl.LightningModule) -> None:
+    """Shards models in place where the module's strategy leaves that to its `configure_model`, which may be called again."""
+    from torch.distributed.fsdp import FSDPModule
+
+    if is_sharded(module.trainer.strategy):
+        for model in models:
+            if not isinstance(model, FSDPModule):
+                _shard(model, module.device_mesh["data_parallel"])  # type: ignore[index]
+
+
+def _shard(model: Trainable, mesh: Any) -> None:
+    """Shards block by block, and the rest as one unit; the model's methods gather weights as `forward` would."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     for block in model.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    for name in ("states", "logits", "values"):
+    for name in ("states", "logits", "values", "greedy"):
         if hasattr(model, name):
             register_fsdp_forward_method(model, name)
+
+
+@contextmanager
+def unsharded(model: nn.Module) -> Iterator[None]:
+    """Keeps all weights of a sharded model on each rank inside the block, where ranks then run on their own.
+
+    For generation: it would gather the weights for every token, as often on each rank, although texts end at different
+    lengths. Every rank must enter and leave the block; a model that is not sharded stays as it is.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    units = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for unit in units:
+        unit.unshard()
+        unit.set_reshard_after_forward(False, recurse=False)
+    try:
+        yield
+    finally:
+        for unit in units:
+            unit.set_reshard_after_forward(unit is not model, recurse=False)
+            unit.reshard()
 
 
 def full(x: Tensor) -> Tensor:
@@ -47,10 +79,9 @@ def gathered_again(models: Sequence[M], trainer: Any) -> Iterator[list[M]]:
     if not is_sharded(trainer.strategy):
         yield list(models)
         return
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-
     copies = copy.deepcopy([model.cpu() for model in models])
     yield copies
     for model, trained in zip(models, copies, strict=True):
-        full_state = get_model_state_dict(trained, options=StateDictOptions(full_state_dict=True))
-        model.load_state_dict(full_state)
+        # One tensor at a time: no device need hold the full model.
+        for target, source in zip(model.state_dict().values(), trained.state_dict().values(), strict=True):
+            target.copy_(full(source))

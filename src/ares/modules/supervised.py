@@ -15,6 +15,7 @@ from ares.models.policy import Policy
 from ares.modules.batching import print_batches
 from ares.modules.checkpoints import leave_out_frozen
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
+from ares.modules.sharding import gathered_again, shard_models, unsharded
 from ares.ranks import gather
 
 # (references, hypotheses) -> a metric to maximize
@@ -33,6 +34,10 @@ class SupervisedModule(pl.LightningModule):
         self.references: list[str] = []
         self.hypotheses: list[str] = []
         self.strict_loading = False  # frozen weights are in no checkpoint
+
+    def configure_model(self) -> None:
+        """Shards the policy where the strategy does so."""
+        shard_models([self.policy], self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves frozen weights out."""
@@ -68,8 +73,11 @@ class SupervisedModule(pl.LightningModule):
         self.references, self.hypotheses = [], []
 
     def validation_step(self, batch: SupervisedBatch, batch_index: int) -> None:
-        """Generates greedily."""
-        written = self.policy.greedy(batch["inputs"], max_new_tokens=self.fit.max_output_tokens)
+        """Generates greedily, unless the batch is one that counts for nothing."""
+        with unsharded(self.policy):
+            if not batch["response_mask"].any():
+                return
+            written = self.policy.greedy(batch["inputs"], max_new_tokens=self.fit.max_output_tokens)
         self.hypotheses += [self.policy.decode(ids) for ids in written]
         self.references += [self.policy.decode(ids) for ids in batch["response_ids"].tolist()]
 
@@ -103,7 +111,7 @@ def fit_supervised(
     checkpoints: Path,
     trainer_arguments: dict[str, Any],
 ) -> dict[str, float]:
-    """Trains `policy` in place on `data`, with its seed, and leaves the weights of its best validation in it.
+    """Trains `policy` in place (on its device) on `data`, with its seed, and leaves the weights of its best validation in it.
 
     Checkpoints of every epoch go to `checkpoints`; a last one found there is resumed from.
     """
@@ -125,10 +133,14 @@ def fit_supervised(
 def _fit_and_take_best(
     trainer: pl.Trainer, module: SupervisedModule, data: SupervisedData, best: ModelCheckpoint, last: Path
 ) -> None:
-    trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
+    policy, device = module.policy, module.policy.device
+    with gathered_again([policy], trainer) as [module.policy]:
+        trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
+    module.policy = policy
     if best.best_model_path:
         state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state, strict=False)
+    policy.to(device)  # Lightning leaves a model on the CPU
 
 
 def _trainer(

@@ -26,7 +26,8 @@ def generate(network: Any, reader: VlmReader, batch: dict[str, Tensor], **how: A
         suppress_tokens=[token for token in reader.special_ids if token != eos],
         **how,
     )
-    written = network.generate(**batch, generation_config=settings)
+    # A rank never waits for the texts of another, even if it trains a shard of the network.
+    written = network.generate(**batch, generation_config=settings, synced_gpus=False)
     rows = written[:, batch["input_ids"].shape[1] :].tolist()
     return [row[: row.index(eos) + 1] if eos in row else row for row in rows]
 

@@ -122,14 +122,17 @@ def trainer_arguments(config: Config, context: StepContext) -> dict[str, Any]:
 
 
 def strategy_of(config: Config, context: StepContext) -> "Strategy | str":
-    """Lightning's strategy for a step; on one device "auto", whatever strategy is configured."""
+    """Lightning's strategy for a step; on one device "auto", whatever strategy is configured.
+
+    fsdp shards steps that train all weights; `lora` trains a small adapter, with ddp.
+    """
     world = config.trainer.devices * config.trainer.num_nodes
     if world == 1:
         return "auto"
     timeout = timedelta(seconds=config.strategy.timeout.seconds)
     if config.strategy.name != "fsdp":
         return config.strategy.build(timeout=timeout)
-    if context.key.endswith("/ppo"):
+    if not context.key.endswith("/lora"):
         return config.strategy.build(timeout=timeout, data_parallel_size=world)
     from pytorch_lightning.strategies import DDPStrategy
 

@@ -1,0 +1,71 @@
+"""Fine-tuning on 2 processes is the same fine-tuning as on 1, with all weights on each of them or divided between them."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.distributed.on_a_rank import PPO, assert_same_gradients, on_ranks, train_ppo, train_supervised
+from tests.support.number_vlm import number_vlm
+from tests.support.policies import number_policy
+from tests.support.ppo import TinyFeatures
+
+pytestmark = pytest.mark.slow
+
+CASES = {
+    "t5": (partial(number_policy, features=TinyFeatures()), False),
+    "t5-sharded": (number_policy, True),
+    "vlm-adapter": (partial(number_vlm, vision=True), False),
+    "vlm-full": (partial(number_vlm, r=0), False),
+    "vlm-full-sharded": (partial(number_vlm, r=0), True),
+}
+
+
+def record(folder: Path, name: str, rank: int, world: int) -> dict:
+    return torch.load(folder / f"{name}-{rank}-{world}.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_equal_one(tmp_path: Path, name: str) -> None:
+    """Some micro-batches have images on one rank only, and texts end at different lengths."""
+    build, sharded = CASES[name]
+    on_ranks(train_supervised, 1, tmp_path, "one", build)
+    on_ranks(train_supervised, 2, tmp_path, "two", build, sharded)
+    alone = record(tmp_path, "one", 0, 1)
+    ranks = [record(tmp_path, "two", rank, 2) for rank in (0, 1)]
+    assert len(alone["gradients"]) == 4
+    assert alone["final"]["val/exact"] > 0
+    assert_same_gradients(ranks[0], alone)
+    images = list(zip(*(rank["images"] for rank in ranks), strict=True))
+    assert name.startswith("t5") or any(min(pair) == 0 < max(pair) for pair in images)
+    for rank in ranks:
+        assert rank["final"]["val/exact"] == pytest.approx(alone["final"]["val/exact"])
+        assert rank["policy"].keys() == alone["policy"].keys()
+        for parameter, expected in alone["policy"].items():
+            torch.testing.assert_close(rank["policy"][parameter], expected, rtol=0, atol=1e-5)
+        assert all(share < 0.6 if sharded else share == 1 for share in rank["held"].values())
+
+
+@pytest.mark.parametrize("train", ["supervised", "ppo"])
+def test_killed_sharded_fit_resumes(tmp_path: Path, train: str) -> None:
+    build, sharded = CASES["vlm-full-sharded"]
+
+    def fit(name: str, *stop: int) -> None:
+        if train == "ppo":
+            on_ranks(train_ppo, 2, tmp_path, {name: PPO}, 3, build, sharded, *stop)
+        else:
+            on_ranks(train_supervised, 2, tmp_path, name, build, sharded, *stop)
+
+    fit("complete")
+    with pytest.raises(AssertionError):
+        fit("killed", 1)
+    assert not list(tmp_path.glob("killed-*.pt"))
+    fit("killed")
+    for rank in (0, 1):
+        complete, resumed = (record(tmp_path, name, rank, 2) for name in ("complete", "killed"))
+        assert 0 < len(resumed["gradients"]) < len(complete["gradients"])
+        measured = complete["final"].keys() - {"train/tokens_per_second"}
+        assert {n: resumed["final"][n] for n in measured} == {n: complete["final"][n] for n in measured}
+        for parameter, expected in complete["policy"].items():
+            assert torch.equal(resumed["policy"][parameter], expected), parameter
