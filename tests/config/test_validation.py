@@ -109,6 +109,7 @@ def test_demo_needs_nothing_but_the_package() -> None:
         ("model=tiny_vlm model.lora.r=8", "set model.init, or model.lora.r=0"),
         ("model=smolvlm rl.lora.r=8", "use rl.lora.r=0"),
         ("model=smolvlm strategy=fsdp", "use strategy=ddp"),
+        ("model=smolvlm model.lora.r=0", "use model.dtype=float32"),
         (
             "model=smolvlm model.lora.r=0 model.quantization=nf4",
             "set model.lora.r, or model.quantization=none",
@@ -152,8 +153,8 @@ def test_mistake_is_one_sentence_with_a_suggestion(settings: str, message: str) 
         "~experiment",
         "model=vlm model.init=x",
         "model=smolvlm model.quantization=nf4",
-        "model=smolvlm model.lora.r=0 rl.lora.r=8",
-        "model=smolvlm model.lora.r=0 strategy=fsdp",
+        "model=smolvlm model.lora.r=0 model.dtype=float32 rl.lora.r=8",
+        "model=smolvlm model.lora.r=0 model.dtype=float32 strategy=fsdp",
     ],
 )
 def test_correct_command_line_has_no_mistakes(settings: str) -> None:

@@ -69,6 +69,11 @@ def _vision_language(config: Config) -> Iterator[str]:
             f"rl.lora.r={config.rl.lora.r}: with model.lora.r={r} the policy is an adapter already, which RL trains; "
             "use rl.lora.r=0."
         )
+    if arguments.get("dtype", "float32") != "float32" and not r and quantization == "none":
+        yield (
+            f"model.dtype={arguments['dtype']}: small steps are lost in weights of half precision; with model.lora.r=0 use "
+            "model.dtype=float32."
+        )
     if quantization != "none" and not r:
         yield (
             f"model.quantization={quantization}: quantized weights cannot be trained; set model.lora.r, or "
