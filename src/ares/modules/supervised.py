@@ -65,7 +65,8 @@ class SupervisedModule(pl.LightningModule):
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Clips by the norm; Lightning's own clipping refuses a fused optimizer in bf16-mixed, although nothing is scaled."""
         if self.fit.gradient_clip is not None:
-            weights = [weight for _, weight in self.policy.trained()]
+            # In the optimizer's order, as Lightning does: another order rounds the norm in another way.
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             nn.utils.clip_grad_norm_(weights, self.fit.gradient_clip)
 
     def on_validation_epoch_start(self) -> None:
