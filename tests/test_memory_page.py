@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.memory import CASES, arithmetic, steps_of, t5_table, vlm_table
+from benchmarks.memory import arithmetic, t5_table, vlm_table
+from benchmarks.memory_peaks import CASES, steps_of
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "memory.md").read_text(encoding="utf-8")
 

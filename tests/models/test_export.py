@@ -44,7 +44,7 @@ def test_exported_policy_is_a_plain_model_with_the_same_logprobs(family: str, r:
 
 @torch.no_grad()
 def test_quantized_policy_is_merged_into_the_base_with_a_warning(tmp_path: Path) -> None:
-    pytest.importorskip("bitsandbytes")
+    pytest.importorskip("bitsandbytes", reason="needs the extra `quantization`")
     base, examples = save_tiny_vlm("llava", tmp_path / "base"), two_examples(tmp_path)
     policy = started(base, quantization="nf4")
     with torch.enable_grad():

@@ -16,7 +16,7 @@ from ares.models.memory import (
 )
 from ares.models.t5.size import t5_size
 from ares.models.vlm.size import PUBLISHED, as_loaded, published_config, size_of_config
-from benchmarks.memory import CASES, Case, missing, peak, steps_of
+from benchmarks.memory_peaks import CASES, Case, missing, peak, steps_of
 from tests.support.ppo import tiny_policy
 
 MEASURED = [

@@ -28,7 +28,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
 
 
 def quantized(base: Path) -> VlmPolicy:
-    pytest.importorskip("bitsandbytes")
+    pytest.importorskip("bitsandbytes", reason="needs the extra `quantization`")
     return started(base, quantization="nf4")
 
 

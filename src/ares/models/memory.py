@@ -1,4 +1,4 @@
-"""Device memory of training and generation, by arithmetic on a model's shapes; benchmarks/memory.py measures it.
+"""Device memory of training and generation, by arithmetic on a model's shapes; benchmarks/memory_peaks.py measures it.
 
 What a layer keeps for its backward pass was counted in transformers' code with fused attention and without dropout; each
 term below names it. All results are bytes per device.
