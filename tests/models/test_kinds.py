@@ -1,8 +1,10 @@
 """Folders of one kind of model that are opened as another: one sentence each."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from transformers.utils.logging import is_progress_bar_enabled
 
 from ares.models.t5.loading import build_model, save_model
@@ -66,6 +68,17 @@ def test_folder_of_an_adapter_is_a_policy_to_start_from(base: Path, tmp_path: Pa
     started(base).save(tmp_path / "adapter")
     config = composed("experiment=demo_vlm", f"policy={tmp_path / 'adapter'}", f"paths.runs={tmp_path}")
     assert named_policy(config) == tmp_path / "adapter"
+
+
+def test_adapter_of_a_base_that_was_trained_since_is_refused(base: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(base, tmp_path / "base"))
+    started(copy).save(tmp_path / "adapter")
+    VlmPolicy.load(tmp_path / "adapter", dropout=0.0)
+    changed = {name: tensor * 1.01 for name, tensor in load_file(copy / "model.safetensors").items()}
+    save_file(changed, copy / "model.safetensors", metadata={"format": "pt"})
+    assert (copy / "model.safetensors").stat().st_size == (base / "model.safetensors").stat().st_size
+    with pytest.raises(AresError, match="is not the model that the adapter"):
+        VlmPolicy.load(tmp_path / "adapter", dropout=0.0)
 
 
 def test_loading_and_saving_print_nothing(

@@ -11,6 +11,7 @@ from ares.storage.files import (
     read_json,
     read_jsonl,
     read_object,
+    sampled_sha256,
     sha256_path,
     write_json,
     write_jsonl,
@@ -141,3 +142,15 @@ def test_other_json_is_no_object(tmp_path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(AresError, match="does not hold a JSON object"):
         read_object(tmp_path / "a.json")
+
+
+def test_sampled_hash_knows_sizes_and_blocks(tmp_path):
+    data = bytearray(8 << 20)
+    found = set()
+    for change in (None, 0, 4 << 20, (8 << 20) - (8 << 20) // 32):  # bytes that are looked at
+        file = tmp_path / "weights"
+        file.write_bytes(data if change is None else data[:change] + b"x" + data[change + 1 :])
+        assert sampled_sha256(file) == sampled_sha256(file)
+        found.add(sampled_sha256(file))
+    (tmp_path / "weights").write_bytes(data + b"x")
+    assert len(found | {sampled_sha256(tmp_path / "weights")}) == 5

@@ -25,7 +25,7 @@ from ares.models.vlm.quantization import keep_differentiable, nf4
 from ares.models.vlm.reader import VlmReader
 from ares.models.vlm.tiny import build_tiny
 from ares.models.weights import POLICY_FILE, opening, without_bars
-from ares.storage.files import hash_of, read_json, sha256_file, write_json
+from ares.storage.files import hash_of, read_json, sampled_sha256, sha256_file, write_json
 from ares.types import AresError
 
 
@@ -102,7 +102,7 @@ class VlmSettings:
 
 
 def fingerprint(base: str) -> str:
-    """A hash of a model's configuration and of the names and sizes of its weight files, or the hub's commit."""
+    """A hash of a model's configuration and of samples of its weight files, or the hub's commit."""
     folder = Path(base)
     if not folder.is_dir():
         with opening(f"model.init={base} cannot be opened", "give a folder, or the id of a model on the hub"):
@@ -111,7 +111,7 @@ def fingerprint(base: str) -> str:
         raise AresError(f"model.init={base} is a folder without a config.json; give the folder of a model.")
     weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
     return hash_of(
-        [sha256_file(folder / "config.json"), [[file.name, file.stat().st_size] for file in weights]]
+        [sha256_file(folder / "config.json"), [[file.name, sampled_sha256(file)] for file in weights]]
     )
 
 
