@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ares.models.chat import Chat
+from ares.models.vlm.fitting import shortened
 from ares.models.vlm.messages import Message, Prompts, messages_of, special_tokens, target_of
 from ares.rl.masked import pad_right
-from ares.types import AresError, Example
+from ares.types import Example
 from ares.vision.images import open_image
 
 # One entry per token of the prompt; all other tensors of a processor are images'.
@@ -127,6 +128,7 @@ class VlmReader:
         self.processor, self.prompts = processor, prompts
         self.response_type, self.needs_image = response_type, needs_image
         self.max_pixels, self.max_input_tokens = max_pixels, max_input_tokens
+        self.shortened = 0  # prompts whose context had to be shortened so far
         self._cached = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "VlmReader":
@@ -160,10 +162,10 @@ class VlmReader:
         return Chat(messages, self.pictures(example), ids, add_special_tokens=self._formatted(messages)[1])
 
     def encode(self, examples: Sequence[Example]) -> VlmInputs:
-        """The prompts of examples.
+        """The prompts of examples; of one that is too long, the context is shortened.
 
-        Raises AresError for a prompt that is too long (the answer's may be longer, by the rationale in it), and for an
-        image that cannot be read.
+        Raises AresError for a prompt that is too long without it (the answer's may be longer, by the rationale in it), and
+        for an image that cannot be read.
         """
         return VlmInputs(self, [self._sample(example) for example in examples])
 
@@ -186,19 +188,24 @@ class VlmReader:
 
     def _sample(self, example: Example) -> Sample:
         tokens, images = self._processed(example)
+        length, limit = len(tokens["input_ids"]), self.max_input_tokens
+        if length > limit and length > (limit := limit + self._length(example.rationale or "")):
+            example = shortened(example, length, limit, self._text_length)
+            tokens, images = self._processed(example)
+            self.shortened += 1
         sample = Sample(example, tokens)
-        length = len(tokens["input_ids"])
-        if length > self.max_input_tokens and example.rationale is None:
-            raise AresError(
-                f"The prompt of problem {example.pid} has {length} tokens, {len(example.images)} images included, more "
-                f"than text.max_input_tokens={self.max_input_tokens}; raise it, or set a lower model.max_pixels."
-            )
         size = sum(tensor.nbytes for tensor in images.values())
         if self._cached + size <= _CACHE_BYTES:
             sample.images = images
             self._cached += size
             weakref.finalize(sample, self._forget, size)
         return sample
+
+    def _text_length(self, example: Example) -> int:
+        return self._length(self._formatted(self.messages(example))[0])
+
+    def _length(self, text: str) -> int:
+        return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _forget(self, size: int) -> None:
         self._cached -= size
