@@ -1,6 +1,8 @@
-"""Makes the prompt of an example fit: the context is shortened, never options, cue or images."""
+"""Makes a prompt fit: large images become smaller, and a long context shorter, never options or cue."""
 
 from collections.abc import Callable
+
+from PIL import Image
 
 from ares.text.prompts import fitted
 from ares.types import AresError, Example
@@ -21,3 +23,11 @@ def shortened(example: Example, length: int, limit: int, text_length: Callable[[
             f"included, more than text.max_input_tokens={limit}; raise it, or set a lower model.max_pixels."
         )
     return found
+
+
+def limited(image: Image.Image, max_pixels: int | None) -> Image.Image:
+    """The image, made smaller in proportion if it has more than `max_pixels` pixels."""
+    if max_pixels is None or image.width * image.height <= max_pixels:
+        return image
+    scale = (max_pixels / (image.width * image.height)) ** 0.5
+    return image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))

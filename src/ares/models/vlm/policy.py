@@ -105,9 +105,8 @@ class VlmPolicy(ChatPolicy):
         other, own = VlmSettings.read(folder), self.settings
         if not self.adapter or (other.base, other.quantization) != (own.base, own.quantization):
             limit = self.reader.max_input_tokens
-            return self.load(folder, dropout=0.0, newline=self.newline, max_input_tokens=limit).to(
-                self.device
-            )
+            policy = self.load(folder, dropout=0.0, newline=self.newline, max_input_tokens=limit)
+            return policy.to(self.device)
         self.adapters.load(REFERENCE, folder, trained=False)
         return self.view(REFERENCE)
 
@@ -148,8 +147,6 @@ class VlmPolicy(ChatPolicy):
         self.model.config.get_text_config().attention_dropout = 0.0
         self.model.save_pretrained(folder)
         self.settings.complete().write(folder)
-
-    # ------------------------------------------------------------------------------- other adapters
 
     def adapt(self, *, r: int, alpha: int, dropout: float, targets: str, seed: int) -> None:
         """Becomes a fresh adapter for answers on the policy's base, or on the policy itself if that is all weights."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ares.models.chat import Chat
-from ares.models.vlm.fitting import shortened
+from ares.models.vlm.fitting import limited, shortened
 from ares.models.vlm.messages import Message, Prompts, messages_of, special_tokens, target_of
 from ares.rl.masked import pad_right
 from ares.types import Example
@@ -157,9 +157,10 @@ class VlmReader:
 
     def chat(self, example: Example) -> Chat:
         """The example's prompt as a server takes it."""
-        messages = self.messages(example)
-        ids = self._processed(example)[0]["input_ids"]
-        return Chat(messages, self.pictures(example), ids, add_special_tokens=self._formatted(messages)[1])
+        pictures = self.pictures(example)
+        example, tokens, _ = self._fitting(example, pictures)
+        messages, ids = self.messages(example), tokens["input_ids"]
+        return Chat(messages, pictures, ids, self._formatted(messages)[1], self.special_ids)
 
     def encode(self, examples: Sequence[Example]) -> VlmInputs:
         """The prompts of examples; of one that is too long, the context is shortened.
@@ -179,7 +180,9 @@ class VlmReader:
 
     def images_of(self, sample: Sample) -> dict[str, Tensor]:
         """The tensors of a sample's images; empty for a prompt without one."""
-        return self._processed(sample.example)[1] if sample.images is None else sample.images
+        if sample.images is not None:
+            return sample.images
+        return self._processed(sample.example, self.pictures(sample.example))[1]
 
     def pictures(self, example: Example) -> list[Image.Image]:
         """The images of an example, none larger than `max_pixels`."""
@@ -187,13 +190,9 @@ class VlmReader:
         return images or ([Image.new("RGB", (64, 64), "white")] if self.needs_image else [])
 
     def _sample(self, example: Example) -> Sample:
-        tokens, images = self._processed(example)
-        length, limit = len(tokens["input_ids"]), self.max_input_tokens
-        if length > limit and length > (limit := limit + self._length(example.rationale or "")):
-            example = shortened(example, length, limit, self._text_length)
-            tokens, images = self._processed(example)
-            self.shortened += 1
-        sample = Sample(example, tokens)
+        own, tokens, images = self._fitting(example, self.pictures(example))
+        self.shortened += own is not example
+        sample = Sample(own, tokens)
         size = sum(tensor.nbytes for tensor in images.values())
         if self._cached + size <= _CACHE_BYTES:
             sample.images = images
@@ -201,8 +200,18 @@ class VlmReader:
             weakref.finalize(sample, self._forget, size)
         return sample
 
-    def _text_length(self, example: Example) -> int:
-        return self._length(self._formatted(self.messages(example))[0])
+    def _fitting(
+        self, example: Example, pictures: list[Image.Image]
+    ) -> tuple[Example, dict[str, list[int]], dict[str, Tensor]]:
+        """The example, its context shortened if need be, with the ids of its prompt and its images' tensors."""
+        tokens, images = self._processed(example, pictures)
+        length, limit = len(tokens["input_ids"]), self.max_input_tokens
+        if length <= limit or length <= (limit := limit + self._length(example.rationale or "")):
+            return example, tokens, images
+        example = shortened(
+            example, length, limit, lambda shorter: self._length(self._formatted(self.messages(shorter))[0])
+        )
+        return example, *self._processed(example, pictures)
 
     def _length(self, text: str) -> int:
         return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
@@ -210,8 +219,9 @@ class VlmReader:
     def _forget(self, size: int) -> None:
         self._cached -= size
 
-    def _processed(self, example: Example) -> tuple[dict[str, list[int]], dict[str, Tensor]]:
-        pictures = self.pictures(example)
+    def _processed(
+        self, example: Example, pictures: list[Image.Image]
+    ) -> tuple[dict[str, list[int]], dict[str, Tensor]]:
         text, add_special_tokens = self._formatted(self.messages(example))
         found = self.processor(
             text=[text],
@@ -232,11 +242,3 @@ class VlmReader:
     def save(self, folder: Path) -> None:
         """Writes the processor's files."""
         self.processor.save_pretrained(folder)
-
-
-def limited(image: Image.Image, max_pixels: int | None) -> Image.Image:
-    """The image, made smaller in proportion if it has more than `max_pixels` pixels."""
-    if max_pixels is None or image.width * image.height <= max_pixels:
-        return image
-    scale = (max_pixels / (image.width * image.height)) ** 0.5
-    return image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
