@@ -36,7 +36,7 @@ SPEC = StepSpec(
     runs_on="device",
     place="round",
     folder="ppo",
-    check=lambda config, source: check_objective(config),
+    check=lambda config: check_objective(config),
     headline=("train/score", "train/kl_k3"),
 )
 
@@ -63,8 +63,8 @@ def ppo(config: Config, context: StepContext) -> StepResult:
     return StepResult(_write(context.folder, policy, value), metrics)
 
 
-def check_objective(config: Config) -> None:
-    """Raises AresError if the objective is unknown or incompatible with other settings of `rl`."""
+def check_objective(config: Config) -> tuple[str, ...]:
+    """Raises AresError if the objective is unknown or incompatible with other settings of `rl`; no warnings."""
     from ares.rl.objectives import load_objective
 
     name, objective = config.rl.objective, load_objective(config.rl.objective)
@@ -79,6 +79,7 @@ def check_objective(config: Config) -> None:
         )
     if found:
         raise AresError("\n".join(found))
+    return ()
 
 
 def _value_model(config: Config, context: StepContext, policy: "Policy") -> "ValueModel":

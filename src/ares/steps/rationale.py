@@ -35,7 +35,7 @@ SPEC = StepSpec(
     runs_on="device",
     place="start",
     shared=True,
-    check=check_prompts,
+    check_data=check_prompts,
 )
 
 

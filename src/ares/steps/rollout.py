@@ -37,7 +37,7 @@ SPEC = StepSpec(
     place="round",
     folder="rollouts",
     shared=True,
-    check=lambda config, source: check_engine(config),
+    check=check_engine,
 )
 
 

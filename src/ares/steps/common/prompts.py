@@ -15,7 +15,7 @@ def check_prompts(config: Config, source: Mapping[str, Path]) -> None:
 
     A data set that passed is not read again until it, its images or the model's settings change.
     """
-    if "data" not in source or not config.model.reads_images:
+    if not config.model.reads_images:
         return
     limits = [config.text.max_input_tokens, config.text.use_caption, asdict(config.tokenizer)]
     key = hash_of([source_hash(config), images_hash(config, source["data"]), model_settings(config), limits])
