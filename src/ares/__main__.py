@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from ares.config.command_line import mistakes_in
 from ares.config.compose import folder, register_schema, to_config
+from ares.config.schema import Config
 from ares.config.validation import validate, warnings_of
 from ares.types import AresError
 
@@ -49,9 +50,15 @@ def run(cfg: DictConfig) -> None:
         raise SystemExit(2) from None
 
 
+def _refused(config: Config) -> list[str]:
+    from ares.pipeline.checks import mistakes_of
+
+    return mistakes_of(config)
+
+
 def main() -> None:
     """The entry of `train.py`, `python -m ares` and the console script."""
-    if mistakes := mistakes_in(sys.argv[1:]):
+    if mistakes := mistakes_in(sys.argv[1:], _refused):
         print("\n".join(f"error: {mistake}" for mistake in mistakes), file=sys.stderr)
         raise SystemExit(2)
     register_schema()

@@ -399,7 +399,7 @@ def test_missing_upstream_artifact_is_one_sentence_with_the_command(tmp_path) ->
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     # The suggested command has all typed settings but the stage, and works.
-    [typed] = re.findall(r"`python (train\.py .*?)`", done.stderr)
+    typed, *_ = re.findall(r"`python (train\.py .*?)`", done.stderr)
     assert set(shlex.split(typed)[1:]) >= {"stage=rationale", "experiment=demo", f"paths.runs={tmp_path}"}
     assert "stage=ppo" not in typed
     again = train(*shlex.split(typed)[1:], "--cfg", "job")

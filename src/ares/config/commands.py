@@ -1,16 +1,30 @@
 """Suggested commands: what the user typed, with a few settings replaced."""
 
 import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+_assumed: list[str] = []
+
 
 def typed() -> list[str]:
-    """The settings of this process's command line; empty if Hydra did not start it."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    """The settings of this process's command line; `assumed` ones, or none, if Hydra did not start it."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else list(_assumed)
+
+
+@contextmanager
+def assumed(settings: Sequence[str]) -> Iterator[None]:
+    """Suggests commands with these settings, which Hydra has not accepted yet."""
+    _assumed[:] = settings
+    try:
+        yield
+    finally:
+        _assumed.clear()
 
 
 def is_sweep() -> bool:

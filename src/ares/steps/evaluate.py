@@ -34,7 +34,7 @@ SPEC = StepSpec(
     settings=("evaluate.split", "evaluate.similarity_model"),
     headline=("accuracy/AVG", "bleu4", "rouge_l", "failed_extractions"),
     files=lambda config: published_files(config.evaluate.predictions),
-    check=lambda config, source: check_split(config, source["data"]) if source else None,
+    check_data=lambda config, source: check_split(config, source["data"]),
 )
 
 

@@ -27,7 +27,7 @@ SPEC = StepSpec(
     settings=("text", "model._target_", "engine._target_", "generate.max_new_tokens", "generate.batch_size"),
     runs_on="device",
     files=lambda config: published_files(config.generate.predictions),
-    check=lambda config, source: check_engine(config),
+    check=check_engine,
 )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from ares.config.commands import command
 from ares.config.schema import Config
 from ares.evaluation.judge import combine, win_rates
-from ares.steps.common.asking import Reject, ask_teacher, check_teacher
+from ares.steps.common.asking import Reject, ask_teacher, teacher_warnings
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import load_problems
 from ares.storage.files import sha256_file
@@ -21,7 +21,7 @@ SPEC = StepSpec(
     writes=("verdicts",),
     settings=("teacher", "judge.split", "judge.questions"),
     files=lambda config: {"against": (other_rationales(config), sha256_file(other_rationales(config)))},
-    check=lambda config, source: check_teacher(config),
+    check=teacher_warnings,
 )
 
 Pair = tuple[Problem, str, str]

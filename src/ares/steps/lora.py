@@ -36,7 +36,7 @@ SPEC = StepSpec(
     ),
     runs_on="device",
     folder="lora",
-    check=check_answers,
+    check_data=check_answers,
 )
 
 

@@ -97,6 +97,12 @@ def prepare_alone(config: Config) -> list[str]:
     return lines
 
 
+def check_root(config: Config) -> None:
+    """Raises AresError if the data are neither there nor generated nor on a hub; nothing is read or fetched."""
+    if config.data.name != "sample":
+        _source(config, make=False)
+
+
 def _root(data: DataConfig) -> Path:
     if not data.root:
         raise AresError(f"data.root is not set; give the folder or file of data={data.name}.")

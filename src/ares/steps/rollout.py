@@ -38,14 +38,9 @@ SPEC = StepSpec(
     place="round",
     folder="rollouts",
     shared=True,
-    check=lambda config, source: check_rollout(config, source),
+    check=check_engine,
+    check_data=check_questions,
 )
-
-
-def check_rollout(config: Config, source: Mapping[str, Path]) -> None:
-    """Raises AresError for an engine that cannot work, and without train questions."""
-    check_engine(config)
-    check_questions(config, source)
 
 
 def rollout(config: Config, context: StepContext) -> StepResult:

@@ -4,6 +4,7 @@ Every write goes to a temporary file next to its target, is synced, and replaces
 killed process leaves no half-written artefact.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -194,3 +195,11 @@ def _dumped(path: Path | str, value: Any, indent: int | None = None) -> str:
         if "Out of range float" not in str(error):
             raise
         raise AresError(f"{path} cannot be written: a number in it is NaN or infinite.") from None
+
+
+def read_csv(path: Path | str) -> list[dict[str, str]]:
+    """The complete rows of a CSV file with a header (a kill may leave half a row at its end); none without a file."""
+    if not Path(path).exists():
+        return []
+    text = Path(path).read_text(encoding="utf-8")
+    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))

@@ -81,21 +81,24 @@ def unrepresented(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> t
     """
     unknown = tokenizer.unk_token_id
     if (
-        unknown is None or not tokenizer.is_fast
-    ):  # bytes represent everything; slow tokenizers have no offsets
+        unknown is None or not tokenizer.is_fast or not texts
+    ):  # bytes represent everything; slow ones have no offsets
         return 0, 0.0
-    affected = lost = total = 0
-    for text in texts:
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        spans = [
-            span
-            for token, span in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-            if token == unknown
-        ]
-        missing = sum(len("".join(text[start:end].split())) for start, end in spans)
-        affected += missing > 0
-        lost += missing
-        total += len("".join(text.split()))
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
+    affected = lost = 0
+    for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        if unknown in ids:
+            spans = [span for token, span in zip(ids, offsets, strict=True) if token == unknown]
+            missing = sum(len("".join(text[start:end].split())) for start, end in spans)
+            affected += missing > 0
+            lost += missing
+    total = sum(len("".join(text.split())) for text in texts)
     return affected, lost / max(total, 1)
 
 

@@ -1,7 +1,7 @@
 """The contract of a step: the StepSpec at the top of its file, its argument StepContext and its result StepResult."""
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -30,8 +30,9 @@ class StepSpec:
     shared: whether the step runs once for all jobs of a sweep, provided that all its inputs are shared
     headline: metrics that the step's last line prints; the first few if empty
     files: files outside the run that are set in the configuration, as {input name: (path, sha256)}
-    check: raises AresError for impossible settings; called before the first step runs, with the prepared folders by
-        name (empty if preparing failed)
+    check: returns warnings, and raises AresError for impossible settings; called before anything is prepared, so it
+        imports nothing large
+    check_data: raises AresError for impossible data; called with the prepared folders by name before the first step
     """
 
     name: str
@@ -44,7 +45,8 @@ class StepSpec:
     shared: bool = False
     headline: tuple[str, ...] = ()
     files: Callable[[Config], Mapping[str, tuple[Path, str]]] = lambda config: {}
-    check: Callable[[Config, Mapping[str, Path]], None] = lambda config, source: None
+    check: Callable[[Config], Sequence[str]] = lambda config: ()
+    check_data: Callable[[Config, Mapping[str, Path]], None] = lambda config, source: None
 
     @property
     def asks_teacher(self) -> bool:

@@ -1,6 +1,5 @@
 """A step's curves in metrics.csv, which a resumed fit continues."""
 
-import csv
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import CSVLogger
+
+from ares.storage.files import read_csv
 
 
 class CurveLogger(CSVLogger):
@@ -22,7 +23,7 @@ class CurveLogger(CSVLogger):
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:  # type: ignore[override]
         """Adds a row."""
         if self._experiment is None:
-            rows = [] if step is None else rows_of(Path(self.log_dir) / "metrics.csv")
+            rows = [] if step is None else read_csv(Path(self.log_dir) / "metrics.csv")
             kept = [row for row in rows if int(row["step"]) < step]  # type: ignore[operator]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about deleting the file; its rows are written again
@@ -35,11 +36,3 @@ class CurveLogger(CSVLogger):
         """Writes the logged rows; leaves an existing file alone until there are any."""
         if self._experiment is not None:
             super().save()
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """The complete rows of a metrics.csv (a kill may leave half a row at its end); none without a file."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
