@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from ares.config.compose import to_plain
 from ares.config.schema import Config
+from ares.console import progress
 from ares.launch.group import dismiss, follow, run_in_group
 from ares.launch.notices import quieten
 from ares.launch.placement import check_devices, check_processes
@@ -169,7 +170,7 @@ def _run_step(run: Run, step: Step, perform: Perform) -> bool:
     common = Path(config.paths.runs).resolve() / "shared" / f"{step.spec.name}-{now.hash[:16]}"
     folder = common / "made" if shared else root / step.folder
     paths = {name: root / artefact.path for name, artefact in now.inputs.items()}
-    context = StepContext(root, step.key, folder, step.round, config, now.hash, paths)
+    context = StepContext(root, step.key, folder, step.round, config, now.hash, paths, _title(run, step))
     execute = partial(_execute, context, step, now, perform)
     write_entry(root, step.key, run_once(common, step.key, execute) if shared else execute())
     if not shared:
@@ -201,9 +202,14 @@ def _is_done(run: Run, step: Step, now: Fingerprint, changes_nothing: bool) -> b
 
 def _execute(context: StepContext, step: Step, now: Fingerprint, perform: Perform) -> StepEntry:
     context.folder.mkdir(parents=True, exist_ok=True)
-    print(f"{step.key}: started", flush=True)
+    if not sys.stdout.isatty():
+        print(f"{step.key}: started ({context.title.partition(' · ')[0]})", flush=True)
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    result = perform(context.config, context, step.name)
+    progress.begin(context.title, context.key)
+    try:
+        result = perform(context.config, context, step.name)
+    finally:
+        progress.end()
     seconds = time.monotonic() - clock
     print(f"{step.key}: {_headline(step, result)}{seconds:.1f} s", flush=True)
     return StepEntry(
@@ -218,6 +224,12 @@ def _execute(context: StepContext, step: Step, now: Fingerprint, perform: Perfor
         requests=result.requests,
         metrics={name: float(value) for name, value in result.metrics.items()},
     )
+
+
+def _title(run: Run, step: Step) -> str:
+    number = [other.key for other in run.steps].index(step.key) + 1
+    place = f", round {step.round}" if step.round and run.config.rounds > 1 else ""
+    return f"step {number} of {len(run.steps)} · {step.spec.name}{place}"
 
 
 def _headline(step: Step, result: StepResult) -> str:
