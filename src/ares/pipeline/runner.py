@@ -19,7 +19,7 @@ from ares.console import progress
 from ares.launch.group import dismiss, follow, run_in_group
 from ares.launch.notices import quieten
 from ares.launch.placement import check_devices, check_processes
-from ares.pipeline.checks import refuse_mistakes
+from ares.pipeline.checks import refuse_data, refuse_mistakes
 from ares.pipeline.manifest import (
     StepEntry,
     artefact_at,
@@ -37,7 +37,7 @@ from ares.ranks import is_first, world_size
 from ares.steps.common.contract import StepContext, StepResult, function_of, spec_of
 from ares.steps.common.inputs import log_metrics
 from ares.steps.prepare import prepared
-from ares.storage.files import atomic_path
+from ares.storage.files import atomic_path, remove_leftovers
 from ares.types import AresError
 
 # Runs a step by its name, in this process or in a group of ranks.
@@ -63,6 +63,7 @@ def run_stage(config: Config, *, shared_only: bool = False) -> bool:
     refuse_mistakes(Run(root, config, planned, {}), steps)
     root.mkdir(parents=True, exist_ok=True)
     with _lock(root):
+        remove_leftovers(root)
         try:
             ran = _run_steps(root, config, planned, steps)
             if not shared_only and not ran and "report" not in config.stage.steps:
@@ -102,11 +103,8 @@ def _run_steps(root: Path, config: Config, planned: Sequence[Step], steps: Seque
 
     if config.trainer.threads and world == 1:
         _limit_threads(config.trainer.threads)
-    source = _source(root, config, world)
-    run, done = Run(root, config, planned, source), read_manifest(root)
-    for step in steps:
-        if step.key not in done:
-            step.spec.check_data(config, source)
+    run = Run(root, config, planned, _source(root, config, world))
+    refuse_data(run, steps)
     return sum(_run_step(run, step, perform) for step in steps)
 
 

@@ -11,6 +11,7 @@ from ares.ranks import barrier, is_first, shard
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.generation import check_engine, engine_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
+from ares.steps.common.rows import check_questions
 from ares.storage.tables import read_rollouts, write_rollouts
 from ares.text.sentences import repetition_rate
 from ares.types import Example, Rollout
@@ -37,6 +38,7 @@ SPEC = StepSpec(
     folder="rollouts",
     shared=True,
     check=check_engine,
+    check_data=check_questions,
 )
 
 
