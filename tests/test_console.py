@@ -4,9 +4,21 @@ import io
 import sys
 
 import pytest
+from huggingface_hub.utils import are_progress_bars_disabled
+from transformers import T5Config, T5ForConditionalGeneration
 
 from ares import console
 from ares.console import ProgressLine, tqdm
+
+
+def test_loading_and_saving_weights_draws_no_bars(tmp_path, capfd) -> None:
+    import ares.models.policy  # noqa: F401  # which silences transformers
+
+    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "vocab_size": 16}
+    T5ForConditionalGeneration(T5Config(**sizes)).save_pretrained(tmp_path)
+    T5ForConditionalGeneration.from_pretrained(tmp_path)
+    assert capfd.readouterr() == ("", "")
+    assert not are_progress_bars_disabled()  # of downloads
 
 
 class Terminal(io.StringIO):
