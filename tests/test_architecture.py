@@ -10,7 +10,7 @@ SOURCE = REPOSITORY / "src" / "ares"
 # A module may import from its own package and from every layer above its own.
 LAYERS = (
     {"types"},
-    {"config", "storage", "charts"},
+    {"config", "storage", "charts", "console"},
     {"ranks"},
     {"data", "text", "vision", "rl"},
     {"models"},

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from ares.config.command_line import mistakes_in
 from ares.config.compose import folder, register_schema, to_config
+from ares.config.help import information
 from ares.config.schema import Config
 from ares.config.validation import validate, warnings_of
 from ares.types import AresError
@@ -50,6 +51,14 @@ def run(cfg: DictConfig) -> None:
         raise SystemExit(2) from None
 
 
+def _information() -> str | None:
+    try:
+        return information(sys.argv[1:])
+    except AresError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
 def _refused(config: Config) -> list[str]:
     from ares.pipeline.checks import mistakes_of
 
@@ -58,6 +67,9 @@ def _refused(config: Config) -> list[str]:
 
 def main() -> None:
     """The entry of `train.py`, `python -m ares` and the console script."""
+    if text := _information():
+        print(text)
+        return
     if mistakes := mistakes_in(sys.argv[1:], _refused):
         print("\n".join(f"error: {mistake}" for mistake in mistakes), file=sys.stderr)
         raise SystemExit(2)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ares.console import progress
 from ares.launch.notices import quieten
-from ares.ranks import barrier
+from ares.ranks import barrier, is_first
 from ares.steps.common.contract import StepContext, StepResult, function_of
 from ares.storage.files import atomic_path
 
@@ -45,6 +46,8 @@ def run_task(task: Task) -> StepResult:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     step = function_of(task.step)
     barrier()  # imports take seconds, and collectives have a timeout
+    if is_first():
+        progress.begin(task.context.title, task.context.key)
     return step(config, task.context)
 
 

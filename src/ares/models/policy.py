@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from ares.models.inputs import Inputs, Sampling
 from ares.models.logprobs import logprobs_of
@@ -21,6 +23,10 @@ from ares.models.memory import ModelSize
 from ares.text.decoding import decode_ids
 from ares.text.sentences import sentence_spans
 from ares.types import Example, Span
+
+if not are_progress_bars_disabled():
+    disable_progress_bar()  # of loading and saving weights, which are lines among ours
+    enable_progress_bars()  # of downloads
 
 
 class Trainable(nn.Module, ABC):

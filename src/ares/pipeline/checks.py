@@ -29,6 +29,15 @@ def refuse_mistakes(run: Run, steps: Sequence[Step]) -> None:
         raise AresError("\n".join(dict.fromkeys(found)))
 
 
+def refuse_data(run: Run, steps: Sequence[Step]) -> None:
+    """Raises one AresError with all that the unfinished steps refuse in the prepared data."""
+    done = read_manifest(run.root)
+    checks = [step.spec.check_data for step in steps if step.key not in done]
+    found = [text for check in checks for text in _refusals(partial(check, run.config, run.source))]
+    if found:
+        raise AresError("\n".join(dict.fromkeys(found)))
+
+
 def mistakes_of(config: Config) -> list[str]:
     """One sentence for each setting that this machine or a step of the stage refuses."""
     found = [*_refusals(partial(check_processes, config)), *_refusals(partial(check_devices, config))]

@@ -15,10 +15,11 @@ from omegaconf import OmegaConf
 
 from ares.config.compose import to_plain
 from ares.config.schema import Config
+from ares.console import progress
 from ares.launch.group import dismiss, follow, run_in_group
 from ares.launch.notices import quieten
 from ares.launch.placement import check_devices, check_processes
-from ares.pipeline.checks import refuse_mistakes
+from ares.pipeline.checks import refuse_data, refuse_mistakes
 from ares.pipeline.manifest import (
     StepEntry,
     artefact_at,
@@ -102,11 +103,8 @@ def _run_steps(root: Path, config: Config, planned: Sequence[Step], steps: Seque
 
     if config.trainer.threads and world == 1:
         _limit_threads(config.trainer.threads)
-    source = _source(root, config, world)
-    run, done = Run(root, config, planned, source), read_manifest(root)
-    for step in steps:
-        if step.key not in done:
-            step.spec.check_data(config, source)
+    run = Run(root, config, planned, _source(root, config, world))
+    refuse_data(run, steps)
     return sum(_run_step(run, step, perform) for step in steps)
 
 
@@ -170,7 +168,7 @@ def _run_step(run: Run, step: Step, perform: Perform) -> bool:
     common = Path(config.paths.runs).resolve() / "shared" / f"{step.spec.name}-{now.hash[:16]}"
     folder = common / "made" if shared else root / step.folder
     paths = {name: root / artefact.path for name, artefact in now.inputs.items()}
-    context = StepContext(root, step.key, folder, step.round, config, now.hash, paths)
+    context = StepContext(root, step.key, folder, step.round, config, now.hash, paths, _title(run, step))
     execute = partial(_execute, context, step, now, perform)
     write_entry(root, step.key, run_once(common, step.key, execute) if shared else execute())
     if not shared:
@@ -202,9 +200,14 @@ def _is_done(run: Run, step: Step, now: Fingerprint, changes_nothing: bool) -> b
 
 def _execute(context: StepContext, step: Step, now: Fingerprint, perform: Perform) -> StepEntry:
     context.folder.mkdir(parents=True, exist_ok=True)
-    print(f"{step.key}: started", flush=True)
+    if not sys.stdout.isatty():
+        print(f"{step.key}: started ({context.title.partition(' · ')[0]})", flush=True)
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    result = perform(context.config, context, step.name)
+    progress.begin(context.title, context.key)
+    try:
+        result = perform(context.config, context, step.name)
+    finally:
+        progress.end()
     seconds = time.monotonic() - clock
     print(f"{step.key}: {_headline(step, result)}{seconds:.1f} s", flush=True)
     return StepEntry(
@@ -219,6 +222,12 @@ def _execute(context: StepContext, step: Step, now: Fingerprint, perform: Perfor
         requests=result.requests,
         metrics={name: float(value) for name, value in result.metrics.items()},
     )
+
+
+def _title(run: Run, step: Step) -> str:
+    number = [other.key for other in run.steps].index(step.key) + 1
+    place = f", round {step.round}" if step.round and run.config.rounds > 1 else ""
+    return f"step {number} of {len(run.steps)} · {step.spec.name}{place}"
 
 
 def _headline(step: Step, result: StepResult) -> str:

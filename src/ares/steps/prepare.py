@@ -7,7 +7,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from ares.config.commands import command
+from ares.config.commands import call, command
 from ares.config.options import DataConfig
 from ares.config.schema import Config
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
@@ -129,7 +129,7 @@ def _source(config: Config, make: bool) -> Path:
         fetch = f"fetch {hub} with `{command('prepare', data=config.data.name)}`, " if hub else ""
         raise AresError(
             f"There is no data in {root.resolve()} (data.root); put it there, {fetch}or try the built-in problems: "
-            "`python train.py experiment=demo`."
+            f"`{call('experiment=demo')}`."
         )
     return root.resolve()
 

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from ares.config.schema import Config, RlConfig
+from ares.console import tqdm
 from ares.ranks import barrier, is_first, shard
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.generation import check_engine, engine_of

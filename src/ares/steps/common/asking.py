@@ -138,7 +138,7 @@ async def _run_all(teacher: Teacher, jobs: Sequence[Coroutine[Any, Any, Row]], l
 
     After an AresError no further request is sent, open ones are completed and recorded, and the error is raised.
     """
-    from tqdm import tqdm
+    from ares.console import tqdm
 
     failure: AresError | None = None
     tasks = [asyncio.ensure_future(job) for job in jobs]

@@ -63,7 +63,8 @@ class StepContext:
     """One step's view of a run folder.
 
     `key` identifies the step in the manifest ("round-1/ppo"), `folder` is its output folder, `inputs` maps the names
-    of artefacts ("policy", "rollouts", ...) to their paths, `hash` is the hash of settings and inputs.
+    of artefacts ("policy", "rollouts", ...) to their paths, `hash` is the hash of settings and inputs. `title` is what the
+    console calls it ("step 3 of 10 · ppo").
     """
 
     root: Path
@@ -73,6 +74,7 @@ class StepContext:
     config: Config
     hash: str
     inputs: Mapping[str, Path] = field(default_factory=dict)
+    title: str = ""
 
     @property
     def checkpoints(self) -> Path:
