@@ -12,6 +12,7 @@ from ares.config.compose import folder, register_schema, to_config
 from ares.config.help import information
 from ares.config.schema import Config
 from ares.config.validation import validate, warnings_of
+from ares.storage.failures import disk_failure
 from ares.types import AresError
 
 
@@ -44,10 +45,13 @@ def run(cfg: DictConfig) -> None:
             from ares.report.build import report
 
             print(f"report: {report(config, run_folder(config)).resolve()}")
-    except AresError as error:
-        if is_job:  # the sweep continues with the other jobs
+    except Exception as error:
+        mistake = error if isinstance(error, AresError) else disk_failure(error)
+        if mistake is None:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        if is_job:  # the sweep continues with the other jobs
+            raise AresError(str(mistake)) from error
+        print(f"error: {mistake}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

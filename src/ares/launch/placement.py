@@ -97,13 +97,15 @@ def check_devices(config: Config) -> None:
 
     Stages without a device step, and stages whose ranks run on other machines, are not checked.
     """
-    devices = config.trainer.devices
-    if devices == 1 or config.trainer.accelerator == "cpu" or not _starts_here(config):
+    devices, asked = config.trainer.devices, config.trainer.accelerator in ("gpu", "cuda")
+    if not (devices > 1 or asked) or config.trainer.accelerator == "cpu" or not _starts_here(config):
         return
     if _device_steps(config) and (gpus := visible_gpus()) < devices:
+        needs = f"trainer.devices={devices} needs {devices} GPUs"
+        if devices == 1:
+            needs = f"trainer.accelerator={config.trainer.accelerator} needs a GPU"
         raise AresError(
-            f"trainer.devices={devices} needs {devices} GPUs, but {gpus or 'none'} can be seen; run "
-            f"`{command_for(config, gpus)}` on this machine."
+            f"{needs}, but {gpus or 'none'} can be seen; run `{command_for(config, gpus)}` on this machine."
         )
 
 

@@ -10,6 +10,7 @@ from ares.console import progress
 from ares.launch.notices import quieten
 from ares.ranks import barrier, is_first
 from ares.steps.common.contract import StepContext, StepResult, function_of
+from ares.storage.failures import disk_errors
 from ares.storage.files import atomic_path
 
 
@@ -48,7 +49,8 @@ def run_task(task: Task) -> StepResult:
     barrier()  # imports take seconds, and collectives have a timeout
     if is_first():
         progress.begin(task.context.title, task.context.key)
-    return step(config, task.context)
+    with disk_errors():
+        return step(config, task.context)
 
 
 def leave_group() -> None:

@@ -175,7 +175,7 @@ def images_hash(config: Config, data: Path) -> str:
     images = [(pid, image) for pid, problem in sorted(problems.items()) for image in problem.images]
     key = hash_of([[pid, str(path), *stamp(path)] for pid, path in images])
     known = Path(config.paths.runs).resolve() / "shared" / f"images-{key[:16]}.json"
-    if not known.exists() or "sha256" not in read_object(known):
+    if not known.exists() or not isinstance(read_object(known).get("sha256"), str):
         contents = [[pid, sha256_file(path) if path.is_file() else None] for pid, path in images]
         write_json(known, {"sha256": hash_of(contents)})
     return read_object(known)["sha256"]

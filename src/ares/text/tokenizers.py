@@ -135,14 +135,27 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-    except Exception as error:  # the libraries raise whatever a broken file leads to
+        check_vocabulary(tokenizer, path)
+    except AresError:
+        raise
+    except (
+        BaseException
+    ) as error:  # the libraries raise whatever a broken file leads to; Rust's panic is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise AresError(unusable) from error
-    if unrepresented(tokenizer, ["The answer is (A)."])[1] > MOST:
-        raise AresError(
-            f"The tokenizer in {path} has no vocabulary: copy its files again, or set tokenizer.path."
-        )
     if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
         raise AresError(
             f"The tokenizer in {path} has no pad or no end-of-sequence token: use one of a T5 model."
         )
     return tokenizer
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
+    """Raises AresError for a tokenizer that cannot write English: transformers makes up what its files lack."""
+    text = "The answer is (A)."
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not ids or unrepresented(tokenizer, [text])[1] > MOST:
+        raise AresError(
+            f"The tokenizer in {path} has no vocabulary: copy its files again, or set tokenizer.path."
+        )

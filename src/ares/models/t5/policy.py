@@ -22,7 +22,7 @@ from ares.models.t5.prompts import encode_prompts, encode_texts
 from ares.models.t5.size import t5_size
 from ares.models.t5.value import T5SharedValue, T5Value
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
-from ares.types import Example
+from ares.types import AresError, Example
 
 
 class T5Policy(Policy):
@@ -65,6 +65,7 @@ class T5Policy(Policy):
         seen = features is not None
         if settings["init"]:
             model = load_model(settings["init"], dropout=dropout, features=seen, seed=seed)
+            _check_entries(known, model, settings["init"])
         else:
             patches, dim = features.shape if features is not None else (1, 8)
             sizes = {key: value for key, value in settings.items() if key not in ("name", "_target_", "init")}
@@ -85,7 +86,9 @@ class T5Policy(Policy):
     ) -> Self:
         """The policy in a folder: ours, Multimodal-CoT's, the original ARES's, or a plain T5 (see `load_model`)."""
         model = load_model(folder, dropout=dropout, features=features is not None)
-        return cls(model, load_tokenizer(folder), features=features, **reading)
+        known = load_tokenizer(folder)
+        _check_entries(known, model, str(folder))
+        return cls(model, known, features=features, **reading)
 
     @classmethod
     def check_prompts(
@@ -208,3 +211,12 @@ def _tokenizer(
     """The tokenizer that conf/model describes: `tokenizer.path`, the checkpoint's, or one trained on `texts`."""
     source = tokenizer["path"] or settings["init"]
     return load_tokenizer(source) if source else train_tokenizer(texts, vocab_size=tokenizer["vocab_size"])
+
+
+def _check_entries(tokenizer: PreTrainedTokenizerBase, model: T5ForMultimodalGeneration, path: str) -> None:
+    """Raises AresError for a tokenizer of another model, some of whose ids have no embedding."""
+    if len(tokenizer) > model.config.vocab_size:
+        raise AresError(
+            f"The tokenizer has {len(tokenizer):,} entries, and the model in {path} knows {model.config.vocab_size:,}; give "
+            "the tokenizer that belongs to it (tokenizer.path)."
+        )
