@@ -142,11 +142,12 @@ def open_network(path: str | Path, settings: VlmSettings, *, dropout: float = 0.
     return network
 
 
-def save_network(network: Any, folder: Path) -> None:
-    """Writes a complete network, with dropout 0. Raises AresError for weights that are not finite."""
+def save_model(network: Any, settings: VlmSettings, folder: Path) -> None:
+    """Writes a complete model, with dropout 0, and its `policy.json`. Raises AresError for weights that are not finite."""
     check_finite(network.named_parameters(), "The policy")
     network.config.get_text_config().attention_dropout = 0.0
     network.save_pretrained(folder)
+    settings.complete().write(folder)
 
 
 def freeze(network: nn.Module, settings: LoraSettings) -> None:
