@@ -23,7 +23,7 @@ NOT_HASHED = (
     *("paths", "run", "on_change", "rounds", "policy", "stage", "doctor", "report", "logger", "sweep"),
     *("strategy", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.threads"),
     "engine.arguments",  # where servers are and how often they are asked
-    "trainer.activation_checkpointing",
+    *("trainer.activation_checkpointing", "trainer.checkpoint_minutes"),
     *("generate.predictions", "evaluate.predictions", "judge.against"),
 )
 # In the hash as inputs or, of the Teacher, by its fingerprint; the model's name is a label.

@@ -175,7 +175,10 @@ class DoctorConfig:
 
 @dataclass
 class TrainerConfig:
-    """`threads` of torch, null for its default; `activation_checkpointing` computes activations again for less memory."""
+    """`threads` of torch, null for its default; `activation_checkpointing` computes activations again for less memory.
+
+    `checkpoint_minutes`: how often, at least, a fit is saved, between two optimizer steps.
+    """
 
     devices: int = bounded(1, at_least=1)
     num_nodes: int = bounded(1, at_least=1)
@@ -183,6 +186,7 @@ class TrainerConfig:
     precision: str = choice("32-true", "bf16-mixed", "bf16-true", note="float16 overflows in these models.")
     threads: int | None = bounded(None, at_least=1)
     activation_checkpointing: bool = False
+    checkpoint_minutes: float = bounded(10.0, at_least=0)
 
 
 @dataclass

@@ -59,6 +59,7 @@ def ppo(config: Config, context: StepContext) -> StepResult:
         config.rl,
         seed=config.seed,
         checkpoints=context.checkpoints,
+        checkpoint_minutes=config.trainer.checkpoint_minutes,
         trainer_arguments=trainer_arguments(config, context),
     )
     if not is_first():

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
+from ares.models.finite import check_finite
 from ares.models.vlm.families import (
     TOWERS,
     parts_of,
@@ -121,7 +122,7 @@ def fingerprint(base: str) -> str:
 def open_network(path: str | Path, settings: VlmSettings, *, dropout: float = 0.0) -> nn.Module:
     """The network of a folder or hub id, in eval mode; `dropout` is its attention's where no adapter is trained instead.
 
-    Raises AresError for files that are no vision-language model, and for nf4 without bitsandbytes.
+    Raises AresError for files that are no vision-language model, weights that are not finite, and nf4 without bitsandbytes.
     """
     arguments: dict[str, Any] = {
         "dtype": "auto" if settings.dtype == "auto" else getattr(torch, settings.dtype)
@@ -139,8 +140,17 @@ def open_network(path: str | Path, settings: VlmSettings, *, dropout: float = 0.
     network.generation_config = GenerationConfig(
         bos_token_id=known.bos_token_id, eos_token_id=known.eos_token_id, pad_token_id=known.pad_token_id
     )
+    check_finite(network.named_parameters(), f"The model in {path}")
     keep_differentiable(network)
     return network
+
+
+def save_model(network: Any, settings: VlmSettings, folder: Path) -> None:
+    """Writes a complete model, with dropout 0, and its `policy.json`. Raises AresError for weights that are not finite."""
+    check_finite(network.named_parameters(), "The policy")
+    network.config.get_text_config().attention_dropout = 0.0
+    network.save_pretrained(folder)
+    settings.complete().write(folder)
 
 
 def freeze(network: nn.Module, settings: LoraSettings) -> None:

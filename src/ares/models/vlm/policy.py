@@ -13,7 +13,7 @@ from ares.models.inputs import Sampling
 from ares.models.policy import ModelSize, Policy, ValueModel
 from ares.models.vlm.export import export_policy
 from ares.models.vlm.families import blocks_of, lora_pattern, matching, soft_cap
-from ares.models.vlm.loading import VlmSettings, freeze, open_network, start_network, start_reader
+from ares.models.vlm.loading import VlmSettings, freeze, open_network, save_model, start_network, start_reader
 from ares.models.vlm.processors import open_processor, reader_of
 from ares.models.vlm.reader import VlmInputs, VlmReader
 from ares.models.vlm.running import checkpoint_activations, generate, response_states
@@ -144,9 +144,7 @@ class VlmPolicy(ChatPolicy):
             self.adapters.save(self.adapter, folder, base=self.settings.base)
             self.settings.write(folder)
             return
-        self.model.config.get_text_config().attention_dropout = 0.0
-        self.model.save_pretrained(folder)
-        self.settings.complete().write(folder)
+        save_model(self.model, self.settings, folder)
 
     def adapt(self, *, r: int, alpha: int, dropout: float, targets: str, seed: int) -> None:
         """Becomes a fresh adapter for answers on the policy's base, or on the policy itself if that is all weights."""
