@@ -84,6 +84,8 @@ class VlmSettings:
             )
         found = read_json(folder / POLICY_FILE)
         prompts, lora = Prompts(**found.pop("prompts")), LoraSettings(**found.pop("lora"))
+        if found["base"] and (folder / found["base"] / "config.json").is_file():  # see `bundle_policy`
+            found["base"] = str(folder / found["base"])
         settings = cls(**found, prompts=prompts, lora=lora)
         if settings.base and fingerprint(settings.base) != settings.fingerprint:
             raise AresError(
