@@ -51,6 +51,10 @@ def run(cfg: DictConfig) -> None:
 
 def main() -> None:
     """The entry of `train.py`, `python -m ares` and the console script."""
+    if sys.argv[1:2] == ["ask"]:
+        from ares.serve.ask import ask
+
+        raise SystemExit(ask(sys.argv[2:]))
     if mistakes := mistakes_in(sys.argv[1:]):
         print("\n".join(f"error: {mistake}" for mistake in mistakes), file=sys.stderr)
         raise SystemExit(2)
