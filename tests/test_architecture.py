@@ -21,7 +21,7 @@ LAYERS = (
     {"launch"},
     {"pipeline"},
     {"report", "doctor", "serve"},
-    {"__main__"},
+    {"__main__", "__init__"},
 )
 LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -74,6 +74,10 @@ def main() -> None:
     if text := _information():
         print(text)
         return
+    if sys.argv[1:2] == ["ask"]:
+        from ares.serve.ask import ask
+
+        raise SystemExit(ask(sys.argv[2:]))
     if mistakes := mistakes_in(sys.argv[1:], _refused):
         print("\n".join(f"error: {mistake}" for mistake in mistakes), file=sys.stderr)
         raise SystemExit(2)

@@ -145,6 +145,11 @@ class Policy(Trainable):
         shutil.copytree(folder, target, dirs_exist_ok=True)
         return []
 
+    @staticmethod
+    def bundle(folder: Path, target: Path) -> None:
+        """Copies the policy in a folder with all that `load` needs, so that the copy works on another machine."""
+        shutil.copytree(folder, target, dirs_exist_ok=True)
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Writes a folder that `load` opens, with dropout 0."""
@@ -162,8 +167,8 @@ class Policy(Trainable):
         """Writes the adapter that `adapt` added: `adapter_config.json` and `adapter_model.safetensors`."""
 
     @abstractmethod
-    def load_adapter(self, folder: Path) -> None:
-        """Puts an adapter that `save_adapter` wrote on the policy, in place, frozen."""
+    def answerer(self, folder: Path) -> "Policy":
+        """The policy with an adapter that `save_adapter` wrote, frozen; this one stays as it is, for use in turn."""
 
     @abstractmethod
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:

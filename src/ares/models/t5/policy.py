@@ -1,5 +1,6 @@
 """T5 with image fusion as a policy."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -133,9 +134,11 @@ class T5Policy(Policy):
         """Writes the adapter in PEFT's format."""
         save_adapter(self, folder)
 
-    def load_adapter(self, folder: Path) -> None:
-        """Wraps the network in the adapter of a folder."""
-        load_adapter(self, folder)
+    def answerer(self, folder: Path) -> Policy:
+        """The policy with the adapter of a folder, on a network of its own."""
+        policy = copy.deepcopy(self)
+        load_adapter(policy, folder)
+        return policy
 
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:
         """A value model that predicts 0: on a copy of this policy's body, or on the body itself (`shared`)."""

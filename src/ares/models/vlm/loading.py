@@ -89,6 +89,8 @@ class VlmSettings:
         found = read_object(folder / POLICY_FILE)
         with expected(folder / POLICY_FILE, "copy the folder again"):
             settings = TypeAdapter(cls).validate_json(json.dumps(found), strict=True)
+        if settings.base and (folder / settings.base / "config.json").is_file():  # see `bundle_policy`
+            settings = replace(settings, base=str(folder / settings.base))
         if settings.base and fingerprint(settings.base) != settings.fingerprint:
             raise AresError(
                 f"{settings.base} is not the model that the adapter in {folder} was trained on: its files have "
