@@ -34,6 +34,7 @@ SPEC = StepSpec(
     ),
     runs_on="device",
     folder="lora",
+    shared=True,
 )
 
 
