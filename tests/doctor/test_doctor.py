@@ -166,7 +166,7 @@ def test_unusable_features_are_reported_as_a_run_would(data: Path, tmp_path: Pat
         ("score", ["rollouts"]),
         ("sft", ["corrections of round-1/correct", "policy of round-1/ppo"]),
         ("lora", ["policy of round-1/sft", "rationales-test", "rationales-train", "rationales-val"]),
-        ("judge", ["judge.against", "rationales-test"]),
+        ("judge", ["rationales-test of baseline/generate", "rationales-test of final/generate"]),
         ("prepare", []),
     ],
 )

@@ -364,7 +364,7 @@ def test_judge_hashes_the_rationales_that_it_compares_with(loopback, inputs):
     before = step.spec.files(config)
     write_rationales(inputs / "others.parquet", [Rationale("1", "Other.", (1,), False)])
     assert step.spec.files(config) != before
-    config.judge.against = None
+    config.judge.against = "absent"
     with pytest.raises(AresError, match=r"judge\.against"):
         step.spec.files(config)
 

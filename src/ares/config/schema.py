@@ -154,11 +154,14 @@ class EvaluateConfig:
 
 @dataclass
 class JudgeConfig:
-    """`against`: the run, or file of rationales, to compare with; `questions`: how many (null: all)."""
+    """`against`: the run, or file of rationales, to compare with, null for the run's own baseline.
+
+    `questions`: how many, from the first (null: all); a question costs two requests to the Teacher.
+    """
 
     against: str | None = None
     split: str = choice("train", "val", "test", default="test")
-    questions: int | None = bounded(None, at_least=1)
+    questions: int | None = bounded(500, at_least=1)
 
 
 @dataclass
@@ -220,6 +223,7 @@ class Config:
     rounds: int = bounded(1, at_least=1)
     on_change: str = choice("refuse", "rerun", "keep")
     policy: str | None = None
+    baseline: bool = True
     paths: PathsConfig = field(default_factory=PathsConfig)
     text: TextConfig = field(default_factory=TextConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)

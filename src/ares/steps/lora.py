@@ -36,6 +36,7 @@ SPEC = StepSpec(
     ),
     runs_on="device",
     folder="lora",
+    shared=True,
     check_data=check_answers,
 )
 

@@ -10,7 +10,7 @@ from typing import Literal
 from ares.config.schema import Config
 from ares.types import AresError
 
-Place = Literal["start", "round", "final"]
+Place = Literal["start", "baseline", "round", "final"]
 _NOT_STEPS = ("export", "report", "doctor")  # stages may list these, too
 
 
@@ -20,12 +20,14 @@ class StepSpec:
 
     name: of the step and of its function
     reads: names of artefacts; each comes from the latest earlier step that writes it. `data` (the problems) and
-        `features` come from prepare, `initial` is the first policy of the run, and "value?" may be absent.
+        `features` come from prepare, `initial` is the first policy of the run, "value?" may be absent, and
+        "baseline/predictions" comes from the latest step at that place.
         A function of the configuration and the place if these determine what is read.
     writes: names of the artefacts that the step may return in `StepResult.files`
     settings: keys ("rl.k") and blocks ("text") of the configuration that affect the result; they enter its hash
     runs_on: "device" steps run in one process per device, "host" steps in the orchestrator
-    place: where the step runs unless a stage lists it as `<place>/<name>`: at the start, in every round or at the end
+    place: where the step runs unless a stage lists it as `<place>/<name>`: at the start, for the baseline (on the
+        policy before RL), in every round or at the end
     folder: the step's own folder inside its place; without one it writes into the place's folder
     shared: whether the step runs once for all jobs of a sweep, provided that all its inputs are shared
     headline: metrics that the step's last line prints; the first few if empty
