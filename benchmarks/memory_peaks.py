@@ -141,7 +141,7 @@ def merged(models: list[Any], rank: int) -> Any:
     """Adapters of RL on a policy of all weights."""
     from ares.models.adapters import merged_adapters
 
-    return merged_adapters(models, r=rank, alpha=16, targets="all") if rank else nullcontext()
+    return merged_adapters(models, r=rank, alpha=16, targets="all", seed=0) if rank else nullcontext()
 
 
 def build(case: Case, place: Path) -> tuple[Policy, ModelSize]:
