@@ -71,13 +71,13 @@ def _refused(config: Config) -> list[str]:
 
 def main() -> None:
     """The entry of `train.py`, `python -m ares` and the console script."""
-    if text := _information():
-        print(text)
-        return
     if sys.argv[1:2] == ["ask"]:
         from ares.serve.ask import ask
 
         raise SystemExit(ask(sys.argv[2:]))
+    if text := _information():
+        print(text)
+        return
     if mistakes := mistakes_in(sys.argv[1:], _refused):
         print("\n".join(f"error: {mistake}" for mistake in mistakes), file=sys.stderr)
         raise SystemExit(2)
