@@ -26,7 +26,7 @@ test: environment
 
 # The slow tests measure times and start processes of their own: one at a time.
 check: lint test
-	$(BIN)/python -m pytest -n 0 -m 'slow or browser'
+	$(BIN)/python -m pytest -n 0 -m 'slow or browser or reliability'
 
 lint: environment
 	$(BIN)/ruff check .
