@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= demo
 
-.PHONY: demo test check lint mutants environment clean
+.PHONY: demo test check lint kill-test mutants environment clean
 
 environment: $(VENV)/.ready
 
@@ -22,12 +22,17 @@ test: environment
 
 # The slow tests measure times and start processes of their own: one at a time.
 check: lint test
-	$(BIN)/python -m pytest -n 0 -m 'slow or browser'
+	$(BIN)/python -m pytest -n 0 -m 'slow or browser or reliability'
 
 lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Kills runs at random points and prints the seed, which ARES_KILL_SEED repeats.
+kill-test: environment
+	ARES_KILLS=30 ARES_KILL_SEED=$${ARES_KILL_SEED:-$$(od -An -N2 -tu2 /dev/urandom | tr -d ' ')} \
+		$(BIN)/python -m pytest -n 0 -s -m reliability tests/reliability/test_interrupted_runs.py -k test_killed
 
 mutants: environment
 	$(BIN)/python tests/mutants/mutants.py

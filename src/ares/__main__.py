@@ -1,5 +1,6 @@
 """Checks the command line, lets Hydra compose the configuration, and runs the stage."""
 
+import shlex
 import sys
 
 import hydra
@@ -7,12 +8,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from ares import interrupts
 from ares.config.command_line import mistakes_in
 from ares.config.compose import folder, register_schema, to_config
 from ares.config.validation import validate, warnings_of
+from ares.ranks import is_first
 from ares.types import AresError
 
 
+@interrupts.reported()
 def run(cfg: DictConfig) -> None:
     """Runs the configured stage; mistakes are printed without a traceback, with exit code 2."""
     from ares.launch.notices import quieten
@@ -51,11 +55,13 @@ def run(cfg: DictConfig) -> None:
 
 def main() -> None:
     """The entry of `train.py`, `python -m ares` and the console script."""
-    if mistakes := mistakes_in(sys.argv[1:]):
-        print("\n".join(f"error: {mistake}" for mistake in mistakes), file=sys.stderr)
-        raise SystemExit(2)
-    register_schema()
-    hydra.main(version_base="1.3", config_path=str(folder()), config_name="config")(run)()
+    interrupts.install(shlex.join(["python", "train.py", *sys.argv[1:]]) if is_first() else None)
+    with interrupts.reported():
+        if mistakes := mistakes_in(sys.argv[1:]):
+            print("\n".join(f"error: {mistake}" for mistake in mistakes), file=sys.stderr)
+            raise SystemExit(2)
+        register_schema()
+        hydra.main(version_base="1.3", config_path=str(folder()), config_name="config")(run)()
 
 
 if __name__ == "__main__":

@@ -107,6 +107,8 @@ def trainer_arguments(config: Config, context: StepContext) -> dict[str, Any]:
     """The arguments that every Lightning Trainer of a run shares."""
     from pytorch_lightning.callbacks import TQDMProgressBar
 
+    from ares.modules.interruption import StopOnSignal
+
     return {
         "accelerator": config.trainer.accelerator,
         "devices": config.trainer.devices,
@@ -117,7 +119,7 @@ def trainer_arguments(config: Config, context: StepContext) -> dict[str, Any]:
         "default_root_dir": context.folder,
         "enable_model_summary": False,
         "log_every_n_steps": 10,
-        "callbacks": [TQDMProgressBar(refresh_rate=20)],
+        "callbacks": [TQDMProgressBar(refresh_rate=20), StopOnSignal(context.key)],
     }
 
 
