@@ -5,11 +5,12 @@ from typing import Any
 import pytorch_lightning as pl
 
 from ares import interrupts
+from ares.modules.checkpoints import FitCheckpoints
 from ares.ranks import stop_at
 
 
 class StopOnSignal(pl.Callback):
-    """Stops a fit between two optimizer steps after a signal; `step` is the fit's key, for the report."""
+    """Saves and stops a fit between two optimizer steps after a signal; `step` is the fit's key, for the report."""
 
     def __init__(self, step: str) -> None:
         self.step, self.seen = step, 0
@@ -36,6 +37,9 @@ class StopOnSignal(pl.Callback):
             return  # nothing new, or the gradients of an optimizer step are incomplete
         self.seen = trainer.global_step
         if stop_at(trainer.global_step, interrupts.received()):
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, FitCheckpoints):
+                    callback.save(trainer)
             interrupts.note(f"{self.step}, epoch {trainer.current_epoch + 1}, step {trainer.global_step}")
             interrupts.check()
 
