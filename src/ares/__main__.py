@@ -79,13 +79,13 @@ def _refused(config: Config) -> list[str]:
 
 def main() -> None:
     """The entry of `train.py`, `python -m ares` and the console script."""
-    if text := _information():
-        print(text)
-        return
     if sys.argv[1:2] == ["ask"]:
         from ares.serve.ask import ask
 
         raise SystemExit(ask(sys.argv[2:]))
+    if text := _information():
+        print(text)
+        return
     interrupts.install(call(*sys.argv[1:]) if is_first() else None)
     with interrupts.reported():
         _run_stage()

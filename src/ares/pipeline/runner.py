@@ -104,6 +104,8 @@ def _run_steps(root: Path, config: Config, planned: Sequence[Step], steps: Seque
 
     if config.trainer.threads and world == 1:
         _limit_threads(config.trainer.threads)
+    if left := [step for step in steps if step.key not in read_manifest(root)]:  # preparing may take a while
+        print(f"{config.run}: {len(left)} of {len(steps)} steps to run in {root}", flush=True)
     run = Run(root, config, planned, _source(root, config, world))
     refuse_data(run, steps)
     return sum(_run_step(run, step, perform) for step in steps)
