@@ -3,6 +3,8 @@
 import importlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -290,6 +292,29 @@ def test_lock_is_released_after_the_run(tmp_path, calls) -> None:
     run_stage(config(tmp_path))
     with FileLock(tmp_path / "runs/demo/.lock", timeout=0):
         pass
+
+
+def test_lock_file_of_a_dead_process_blocks_nobody(tmp_path, calls) -> None:
+    lock = tmp_path / "runs/demo/.lock"
+    lock.parent.mkdir(parents=True)
+    code = f"import os; from filelock import FileLock; FileLock({str(lock)!r}).acquire(); os._exit(1)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 1
+    assert lock.exists()
+    run_stage(config(tmp_path))
+    assert calls == plan(1)
+
+
+def test_moved_runs_continue(tmp_path, calls, capsys) -> None:
+    calls_fail.key = "round-1/ppo"
+    with pytest.raises(Killed):
+        run_stage(config(tmp_path))
+    done = list(calls)
+    calls_fail.key = None
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    run_stage(config(tmp_path, f"paths.runs={tmp_path}/elsewhere"))
+    assert calls == plan(1)
+    assert done == calls[: len(done)]
+    assert not (tmp_path / "runs").exists()
 
 
 def test_device_steps_run_in_groups_on_several_devices(tmp_path, calls, monkeypatch) -> None:

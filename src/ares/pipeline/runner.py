@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from ares import interrupts
 from ares.config.compose import to_plain
 from ares.config.schema import Config
 from ares.console import progress
@@ -160,6 +161,7 @@ def _lock(root: Path) -> Iterator[None]:
 
 def _run_step(run: Run, step: Step, perform: Perform) -> bool:
     """Runs a step unless it is finished; returns whether it ran."""
+    interrupts.note(step.key)
     root, config = run.root, run.config
     now = run.fingerprint(step)
     changes_nothing = step.spec.asks_teacher and config.teacher.dry_run
