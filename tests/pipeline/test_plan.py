@@ -79,7 +79,7 @@ STAGES = {
     "generate": ["final/generate"],
     "correct": ["round-1/generate", "round-1/correct"],
     "lora": ["final/lora"],
-    **{stage: [] for stage in ("report", "prepare", "export", "doctor")},
+    **{stage: [] for stage in ("report", "prepare", "export", "doctor", "serve")},
 }
 
 

@@ -21,6 +21,7 @@ from tests.support.recording import RecordedDict, recorded, settings
 # Where and how a run is computed, which does not change its results; and paths of files whose contents are inputs.
 NOT_HASHED = (
     *("paths", "run", "on_change", "rounds", "policy", "stage", "doctor", "report", "logger", "sweep"),
+    *("export", "serve"),
     *("strategy", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.threads"),
     "engine.arguments",  # where servers are and how often they are asked
     "trainer.activation_checkpointing",
