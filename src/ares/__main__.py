@@ -34,6 +34,7 @@ def run(cfg: DictConfig) -> None:
         "prepare": "ares.steps.prepare.prepare_alone",
         "export": "ares.steps.export.export",
         "doctor": "ares.doctor.doctor",
+        "serve": "ares.serve.playground.serve",
     }
     is_job = HydraConfig.get().mode == RunMode.MULTIRUN
     config = to_config(cfg)

@@ -13,6 +13,7 @@ from ares.config.options import (
     StrategyConfig,
     TeacherConfig,
 )
+from ares.config.sharing import ExportConfig, ServeConfig
 
 
 @dataclass
@@ -243,6 +244,8 @@ class Config:
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
