@@ -401,7 +401,8 @@ def test_vision_language_model_holds_one_base_and_trains_adapters() -> None:
 
 
 def test_remedies_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = composed(*VLM, "text.max_input_tokens=1024", "trainer.accelerator=cpu")
+    sizes = ["rl.micro_batch_size=4", "rationale.micro_batch_size=4"]
+    config = composed(*VLM, *sizes, "text.max_input_tokens=1024", "trainer.accelerator=cpu")
     config.trainer.activation_checkpointing = False
 
     def remedy(gib: float) -> str:

@@ -26,6 +26,7 @@ def test_chat_is_the_prompt_that_the_policy_encodes(policy: VlmPolicy, tmp_path:
     example = Example("", "", "p", images=paths, question="Which <image> flag is red?")
     chat = policy.chat(example)
     assert list(chat.ids) == policy.encode([example]).ids[0]
+    assert set(policy.tokenizer.convert_tokens_to_ids(["<image>", "<|user|>"])) < set(chat.special_ids)
     [message] = chat.messages
     *images, text = message["content"]
     assert [entry["type"] for entry in images] == ["image", "image"]

@@ -35,7 +35,8 @@ class NumberChat(T5Policy, ChatPolicy):
         images = self.pictures.get(example.pid, [])
         content = [*({"type": "image"} for _ in images), {"type": "text", "text": example.prompt}]
         ids = [IMAGE] * len(images) + list(self.encode([example]).ids[0])
-        return Chat([{"role": "user", "content": content}], images, ids, add_special_tokens=False)
+        special = list(self.tokenizer.all_special_ids)
+        return Chat([{"role": "user", "content": content}], images, ids, False, special)
 
 
 def number_chat(seed: int = 0) -> NumberChat:

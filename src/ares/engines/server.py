@@ -158,8 +158,7 @@ class ServerEngine(Engine):
 
     def _prompt(self, example: Example, body: Mapping[str, Any]) -> tuple[dict[str, Any], Expected]:
         """The parts of a request that the policy knows, and what the reply must hold."""
-        chat, tokenizer = self.policy.chat(example), self.policy.tokenizer
-        eos = int(tokenizer.eos_token_id)
+        chat, eos = self.policy.chat(example), int(self.policy.tokenizer.eos_token_id)
         prompt = {
             **_PLAIN,
             "messages": openai_messages(chat),
@@ -171,7 +170,7 @@ class ServerEngine(Engine):
             "stop_token_ids": [eos],
             "ignore_eos": True,
             # A sampled image token would stand for an image that is not there.
-            "logit_bias": {str(token): -100 for token in sorted({*tokenizer.all_special_ids} - {eos})},
+            "logit_bias": {str(token): -100 for token in sorted({*chat.special_ids} - {eos})},
         }
         return prompt, Expected(example.pid, chat.ids, body["n"], eos, body["max_tokens"])
 

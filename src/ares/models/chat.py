@@ -18,13 +18,14 @@ class Chat:
 
     `messages` in the form of transformers' chat templates, with an entry {"type": "image"} for each of `images`, in
     order; `ids` are those of the complete prompt; `add_special_tokens`: whether the tokenizer adds BOS to what the chat
-    template writes.
+    template writes; `special_ids`: tokens that are no text, of which a response holds EOS only.
     """
 
     messages: Sequence[Mapping[str, Any]]
     images: Sequence["Image"]
     ids: Sequence[int]
     add_special_tokens: bool
+    special_ids: Sequence[int]
 
 
 class ChatPolicy(Policy):

@@ -155,9 +155,9 @@ class VlmReader:
 
     def chat(self, example: Example) -> Chat:
         """The example's prompt as a server takes it."""
-        messages = self.messages(example)
-        ids = self._processed(example)[0]["input_ids"]
-        return Chat(messages, self.pictures(example), ids, add_special_tokens=self._formatted(messages)[1])
+        messages, pictures = self.messages(example), self.pictures(example)
+        ids = self._processed(example, pictures)[0]["input_ids"]
+        return Chat(messages, pictures, ids, self._formatted(messages)[1], self.special_ids)
 
     def encode(self, examples: Sequence[Example]) -> VlmInputs:
         """The prompts of examples.
@@ -177,7 +177,9 @@ class VlmReader:
 
     def images_of(self, sample: Sample) -> dict[str, Tensor]:
         """The tensors of a sample's images; empty for a prompt without one."""
-        return self._processed(sample.example)[1] if sample.images is None else sample.images
+        if sample.images is not None:
+            return sample.images
+        return self._processed(sample.example, self.pictures(sample.example))[1]
 
     def pictures(self, example: Example) -> list[Image.Image]:
         """The images of an example, none larger than `max_pixels`."""
@@ -185,7 +187,7 @@ class VlmReader:
         return images or ([Image.new("RGB", (64, 64), "white")] if self.needs_image else [])
 
     def _sample(self, example: Example) -> Sample:
-        tokens, images = self._processed(example)
+        tokens, images = self._processed(example, self.pictures(example))
         sample = Sample(example, tokens)
         length = len(tokens["input_ids"])
         if length > self.max_input_tokens and example.rationale is None:
@@ -203,8 +205,9 @@ class VlmReader:
     def _forget(self, size: int) -> None:
         self._cached -= size
 
-    def _processed(self, example: Example) -> tuple[dict[str, list[int]], dict[str, Tensor]]:
-        pictures = self.pictures(example)
+    def _processed(
+        self, example: Example, pictures: list[Image.Image]
+    ) -> tuple[dict[str, list[int]], dict[str, Tensor]]:
         text, add_special_tokens = self._formatted(self.messages(example))
         found = self.processor(
             text=[text],
