@@ -40,12 +40,16 @@ class TokenizerConfig:
 
 @dataclass
 class FitConfig:
-    """Supervised fine-tuning (rationale, sft, lora). Batch sizes: global, and per device and micro-step."""
+    """Supervised fine-tuning (rationale, sft, lora). Batch sizes: global, and per device and micro-step.
+
+    `micro_batch_tokens`: tokens of prompts and targets in a micro-step, instead of its number of rows; null: rows.
+    """
 
     epochs: int = bounded(20, at_least=1)
     lr: float = bounded(8e-5, above=0)
     global_batch_size: int = bounded(8, at_least=1)
     micro_batch_size: int = bounded(8, at_least=1)
+    micro_batch_tokens: int | None = bounded(None, at_least=1)
     warmup_fraction: float = bounded(0.0, at_least=0, at_most=1)
     decay: str = choice("constant", "linear")
     weight_decay: float = bounded(0.01, at_least=0)
@@ -114,6 +118,7 @@ class RlConfig:
     gradient_clip: float | None = bounded(1.0, above=0)
     global_batch_size: int = bounded(256, at_least=1)
     micro_batch_size: int = bounded(8, at_least=1)
+    micro_batch_tokens: int | None = bounded(None, at_least=1)  # as in FitConfig
     holdout: float = bounded(0.05, at_least=0, at_most=0.9)
     eval_questions: int = bounded(200, at_least=0)
     share_trunk: bool = False

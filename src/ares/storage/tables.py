@@ -3,10 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ares.storage.files import atomic_path, read_jsonl, write_jsonl
 from ares.types import Correction, Feedback, Prediction, Rationale, Rollout, Span, Verdict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Row = TypeVar("Row")
 # Those of rollouts differ from the fields: spans are two columns, and token_ends is token_end.
@@ -23,31 +26,35 @@ _ROLLOUT_COLUMNS = {
     "logprobs": tuple[float, ...],
     "ref_logprobs": tuple[float, ...],
     "sampler_logprobs": tuple[float, ...] | None,
+    "repetition": float,
 }
 
 
-def _write(
-    path: Path | str,
-    rows: Iterable[Mapping[str, Any]],
-    columns: Mapping[str, Any],
-    metadata: Mapping[str, str] | None,
-) -> None:
+def _table(
+    rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Any], metadata: Mapping[str, str] | None
+) -> "pa.Table":
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     types = {
         str: pa.string(),
         str | None: pa.string(),
         bool: pa.bool_(),
         int: pa.int16(),
+        float: pa.float64(),
         tuple[int, ...]: pa.list_(pa.int32()),
         tuple[float, ...]: pa.list_(pa.float32()),
         tuple[float, ...] | None: pa.list_(pa.float32()),
         tuple[str, ...]: pa.list_(pa.string()),
     }
     schema = pa.schema([(name, types[kind]) for name, kind in columns.items()], metadata=metadata)
+    return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def _write(path: Path | str, table: "pa.Table") -> None:
+    import pyarrow.parquet as pq
+
     with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def read_table(path: Path | str) -> list[dict[str, Any]]:
@@ -63,7 +70,7 @@ def _writer(carrier: type[Row]) -> Callable[..., None]:
 
     def write(path: Path | str, rows: Iterable[Row], metadata: Mapping[str, str] | None = None) -> None:
         """Writes the rows as parquet, atomically; `metadata` is stored in the file."""
-        _write(path, map(vars, rows), columns, metadata)
+        _write(path, _table(map(vars, rows), columns, metadata))
 
     return write
 
@@ -90,6 +97,11 @@ def write_rollouts(
     path: Path | str, rollouts: Iterable[Rollout], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Writes `rollouts/part-<n>.parquet`."""
+    _write(path, rollout_table(rollouts, metadata))
+
+
+def rollout_table(rollouts: Iterable[Rollout], metadata: Mapping[str, str] | None = None) -> "pa.Table":
+    """The table of rollouts as it is written."""
     rows = (
         {
             **vars(r),
@@ -99,13 +111,17 @@ def write_rollouts(
         }
         for r in rollouts
     )
-    _write(path, rows, _ROLLOUT_COLUMNS, metadata)
+    return _table(rows, _ROLLOUT_COLUMNS, metadata)
+
+
+def rollout_parts(folder: Path | str) -> list[Path]:
+    """The parts of a rollouts folder, in order."""
+    return sorted(Path(folder).glob("part-*.parquet"), key=lambda path: int(path.stem.split("-")[1]))
 
 
 def read_rollouts(folder: Path | str) -> list[Rollout]:
     """Reads all parts of a rollouts folder, in order."""
-    parts = sorted(Path(folder).glob("part-*.parquet"), key=lambda path: int(path.stem.split("-")[1]))
-    return [_rollout(row) for part in parts for row in read_table(part)]
+    return [_rollout(row) for part in rollout_parts(folder) for row in read_table(part)]
 
 
 def _rollout(row: dict[str, Any]) -> Rollout:

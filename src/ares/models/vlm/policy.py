@@ -147,8 +147,6 @@ class VlmPolicy(ChatPolicy):
         self.model.save_pretrained(folder)
         self.settings.complete().write(folder)
 
-    # ------------------------------------------------------------------------------- other adapters
-
     def adapt(self, *, r: int, alpha: int, dropout: float, targets: str, seed: int) -> None:
         """Becomes a fresh adapter for answers on the policy's base, or on the policy itself if that is all weights."""
         self.model.requires_grad_(False)
@@ -228,11 +226,12 @@ class VlmPolicy(ChatPolicy):
 
     # -------------------------------------------------------------------------------- probabilities
 
-    def states(self, inputs: VlmInputs, responses: Tensor) -> Tensor:  # type: ignore[override]
+    def states(  # type: ignore[override]
+        self, inputs: VlmInputs, responses: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """The last hidden states (B, T, D) before each response token, teacher-forced."""
-        batch = inputs.to(responses.device).followed_by(responses)
         with self.adapters.using(self.adapter):
-            return response_states(self.model, batch, inputs.lengths, responses.shape[1], self.trained())
+            return response_states(self.model, inputs.to(responses.device), responses, mask, self.trained())
 
     def logits(self, states: Tensor) -> Tensor:
         """Next-token logits (..., V) from states (..., D), with the family's soft cap."""
