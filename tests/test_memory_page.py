@@ -21,7 +21,9 @@ def test_page_shows_every_measured_case() -> None:
             assert f"| {case.name} | {step} | " in PAGE
 
 
-@pytest.mark.parametrize("preset", ["qwen2_5_vl_7b", "qwen3_vl_4b", "llava_1_5_7b", "internvl3_8b", "smolvlm"])
+@pytest.mark.parametrize(
+    "preset", ["qwen2_5_vl_7b", "qwen3_vl_4b", "llava_1_5_7b", "internvl3_8b", "smolvlm"]
+)
 def test_batches_of_a_preset_use_a_device_of_80_gb(preset: str) -> None:
     found = needs(f"model={preset} strategy=single trainer.devices=1")
     assert 24 < max(memory.total for memory in found.values()) < 65

@@ -3,7 +3,6 @@
 Rows are rationales that the Teacher scored; those of held-out questions are evaluated and never trained on.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TypedDict
@@ -11,6 +10,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from ares.data.holdout import is_held_out
 from ares.models.inputs import Inputs
 from ares.models.policy import Policy
 from ares.rl.kl import kl_penalty
@@ -86,10 +86,7 @@ class RolloutBuffer:
         self.heldout = [row for row, pid in enumerate(self.pids) if is_held_out(pid, holdout)]
         self.train = sorted(set(range(len(self.pids))) - set(self.heldout))
         if not self.train:
-            raise AresError(
-                f"Of {len(self.rollouts)} rollouts {len(self.pids)} have scores and {len(self.heldout)} of these are held "
-                "out, so none is left to train on; look into feedback.parquet, or lower rl.holdout."
-            )
+            raise _nothing_left(len(self.rollouts), len(self.heldout), holdout)
 
     def __len__(self) -> int:
         return len(self.pids)
@@ -161,9 +158,16 @@ class RolloutBuffer:
         }
 
 
-def is_held_out(pid: str, share: float) -> bool:
-    """Whether a question is held out: by sha256 of its id, the same in every run, round and order."""
-    return int.from_bytes(hashlib.sha256(pid.encode()).digest()[:8], "big") < share * 2**64
+def _nothing_left(rollouts: int, heldout: int, holdout: float) -> AresError:
+    if not heldout:
+        return AresError(
+            f"None of {rollouts} rollouts has scores, so there is nothing to train on; the column `reason` of "
+            "feedback.parquet says why: they are empty, or the Teacher's replies cannot be used (teacher.max_quarantine)."
+        )
+    return AresError(
+        f"The {heldout} rollouts with scores (of {rollouts}) are all of questions that rl.holdout={holdout} holds out, so "
+        "none is left to train on; lower it, or give more questions."
+    )
 
 
 def _check(rollouts: FlatRollouts, i: int, scores: Sequence[float], examples: Mapping[str, Example]) -> None:

@@ -18,6 +18,7 @@ from ares.datamodules.rollouts import RolloutData
 from ares.models.adapters import merged_adapters
 from ares.models.policy import Policy, ValueModel
 from ares.modules.batching import print_batches
+from ares.modules.checkpoint_files import AtomicCheckpointIO, checkpoint_to_resume
 from ares.modules.ppo_module import PPOModule
 from ares.modules.sharding import gathered_again
 from ares.rl.objectives import Objective, load_objective
@@ -60,9 +61,8 @@ def run_ppo(
     label = f"{rl.objective}: {warmup} epochs of value warm-up, {rl.ppo_epochs} of the policy"
     batch, world, rows = data.global_batch, data.world, len(buffer.train)
     print_batches(label, data, rows=rows, global_batch=batch, world=world, epochs=epochs)
-    last = checkpoints / "last.ckpt"
     module = PPOModule(policy, _needed(value, objective), data, rl, objective)
-    return _fit(module, trainer, str(last) if last.exists() else None)
+    return _fit(module, trainer, checkpoint_to_resume(checkpoints))
 
 
 def _needed(value: ValueModel, objective: Objective) -> ValueModel | None:
@@ -80,7 +80,7 @@ def _refuse_dropout(policy: nn.Module, value: nn.Module) -> None:
             raise AresError(f"The {name} has dropout, which distorts PPO's ratios; load it with dropout 0.")
 
 
-def _fit(module: PPOModule, trainer: pl.Trainer, checkpoint: str | None) -> dict[str, float]:
+def _fit(module: PPOModule, trainer: pl.Trainer, checkpoint: Path | None) -> dict[str, float]:
     models, lora = module.models, module.rl.lora
     devices = [model.device for model in models]
     with (
@@ -103,6 +103,7 @@ def _trainer(checkpoints: Path, epochs: int, arguments: dict[str, Any]) -> pl.Tr
     )
     return pl.Trainer(
         **{**arguments, "log_every_n_steps": 1, "callbacks": [keep, *arguments.get("callbacks", ())]},
+        plugins=[AtomicCheckpointIO()],
         max_epochs=epochs,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,

@@ -13,6 +13,7 @@ from ares.config.schema import FitConfig
 from ares.datamodules.supervised import SupervisedBatch, SupervisedData
 from ares.models.policy import Policy
 from ares.modules.batching import print_batches
+from ares.modules.checkpoint_files import AtomicCheckpointIO, checkpoint_to_resume
 from ares.modules.checkpoints import leave_out_frozen
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
 from ares.modules.sharding import gathered_again, shard_models, unsharded
@@ -126,18 +127,22 @@ def fit_supervised(
     module = SupervisedModule(policy, fit, total_steps=steps, score=score, metric=metric, seed=data.seed)
     best, last = _checkpoints(checkpoints, metric, fit)
     trainer = _trainer(fit, data.accumulate, [best, last], trainer_arguments)
-    _fit_and_take_best(trainer, module, data, best, checkpoints / "last.ckpt")
+    _fit_and_take_best(trainer, module, data, best, checkpoint_to_resume(checkpoints))
     # Without questions to validate on there is no score, and the latest weights stay.
     metrics = {metric: best.best_model_score, "loss": trainer.callback_metrics.get("loss")}
     return {name: float(value) for name, value in metrics.items() if value is not None}
 
 
 def _fit_and_take_best(
-    trainer: pl.Trainer, module: SupervisedModule, data: SupervisedData, best: ModelCheckpoint, last: Path
+    trainer: pl.Trainer,
+    module: SupervisedModule,
+    data: SupervisedData,
+    best: ModelCheckpoint,
+    last: Path | None,
 ) -> None:
     policy, device = module.policy, module.policy.device
     with gathered_again([policy], trainer) as [module.policy]:
-        trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
+        trainer.fit(module, data, ckpt_path=last)
     module.policy = policy
     if best.best_model_path:
         state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
@@ -150,6 +155,7 @@ def _trainer(
 ) -> pl.Trainer:
     return pl.Trainer(
         **{**arguments, "callbacks": [*checkpoints, *arguments.get("callbacks", ())]},
+        plugins=[AtomicCheckpointIO()],
         max_epochs=fit.epochs,
         accumulate_grad_batches=accumulate,
         reload_dataloaders_every_n_epochs=1,

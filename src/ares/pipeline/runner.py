@@ -34,7 +34,7 @@ from ares.ranks import is_first, world_size
 from ares.steps.common.contract import StepContext, StepResult, function_of, spec_of
 from ares.steps.common.inputs import log_metrics
 from ares.steps.prepare import prepared
-from ares.storage.files import atomic_path
+from ares.storage.files import atomic_path, remove_leftovers
 from ares.types import AresError
 
 # Runs a step by its name, in this process or in a group of ranks.
@@ -58,6 +58,7 @@ def run_stage(config: Config, *, shared_only: bool = False) -> bool:
     root = run_folder(config)
     root.mkdir(parents=True, exist_ok=True)
     with _lock(root):
+        remove_leftovers(root)
         try:
             _run_steps(root, config, shared_only)
         finally:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ares.config.schema import Config
+from ares.data.holdout import is_held_out
 from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of, trainer_arguments
+from ares.steps.common.rows import train_questions
 from ares.storage.files import atomic_folder
 from ares.storage.tables import read_feedback
 from ares.types import AresError, Feedback, Problem
@@ -40,7 +42,7 @@ SPEC = StepSpec(
     runs_on="device",
     place="round",
     folder="ppo",
-    check=lambda config, source: check_objective(config),
+    check=lambda config, source: check_training(config, source),
     headline=("train/score", "train/kl_k3"),
 )
 
@@ -67,6 +69,17 @@ def ppo(config: Config, context: StepContext) -> StepResult:
     if not is_first():
         return StepResult({})
     return StepResult(_write(context.folder, policy, value), metrics)
+
+
+def check_training(config: Config, source: Mapping[str, Path]) -> None:
+    """Raises AresError for an impossible objective, and where all questions are held out."""
+    check_objective(config)
+    pids = train_questions(config, source)
+    if pids and all(is_held_out(pid, config.rl.holdout) for pid in pids):
+        raise AresError(
+            f"rl.holdout={config.rl.holdout} holds out all {len(pids):,} questions of RL, so that none is left to train "
+            "on; lower it, or raise rl.questions."
+        )
 
 
 def check_objective(config: Config) -> None:

@@ -13,6 +13,7 @@ from ares.config.schema import Config
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.features import features_folder, making
 from ares.storage.files import hash_of, read_object, sha256_file, write_json
+from ares.text.prompts import shortened_note
 from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
 from ares.vision.reading import stamp
@@ -73,7 +74,7 @@ def prepare_alone(config: Config) -> list[str]:
     from ares.steps.common.prompts import check_prompts  # which reads the problems through this module
 
     found = prepared(config, make=True)
-    check_prompts(config, found)
+    shortened = check_prompts(config, found)
     problems, splits = read_problems(config.data, found["data"])
     images = {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
     shown = len({image for problem in problems.values() for image in problem.images})
@@ -91,6 +92,8 @@ def prepare_alone(config: Config) -> list[str]:
         lines += [f"skipped: problem {pid}, {reason}" for pid, reason in store.missing(images).items()]
     if blank := sum(not problem.solution.strip() for problem in problems.values()):
         lines.append(f"without a solution, left out of fine-tuning: {blank:,} problems")
+    if shortened:
+        lines.append(f"warning: {shortened_note(shortened)}")
     return lines
 
 

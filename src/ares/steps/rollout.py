@@ -12,6 +12,7 @@ from ares.ranks import barrier, is_first, shard
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.generation import check_engine, engine_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
+from ares.steps.common.rows import check_questions
 from ares.storage.tables import read_rollouts, write_rollouts
 from ares.text.sentences import repetition_rate
 from ares.types import Example, Rollout
@@ -37,8 +38,14 @@ SPEC = StepSpec(
     place="round",
     folder="rollouts",
     shared=True,
-    check=lambda config, source: check_engine(config),
+    check=lambda config, source: check_rollout(config, source),
 )
+
+
+def check_rollout(config: Config, source: Mapping[str, Path]) -> None:
+    """Raises AresError for an engine that cannot work, and without train questions."""
+    check_engine(config)
+    check_questions(config, source)
 
 
 def rollout(config: Config, context: StepContext) -> StepResult:

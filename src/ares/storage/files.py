@@ -65,6 +65,20 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove(path: Path) -> None:
+    """Removes a file or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes temporary files and folders that killed processes left in a folder, which nobody else may be writing."""
+    for path in list(folder.rglob(".*.tmp")):
+        remove(path)
+
+
 def sha256_file(path: Path | str) -> str:
     """The sha256 (hex) of a file's bytes, which are not held in memory at once."""
     with open(path, "rb") as file:

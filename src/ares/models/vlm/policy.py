@@ -129,11 +129,12 @@ class VlmPolicy(ChatPolicy):
         *,
         tokenizer: Mapping[str, Any],
         max_input_tokens: int,
-    ) -> None:
-        """Raises AresError for the first prompt that is too long, and for an image that cannot be read."""
+    ) -> int:
+        """How many contexts are too long. Raises AresError for a question that is, or an image that cannot be read."""
         reader = start_reader(settings, texts, tokenizer, max_input_tokens=max_input_tokens)
         for example in examples:
             reader.encode([example])
+        return reader.shortened
 
     @without_bars()
     def save(self, folder: Path) -> None:
@@ -185,8 +186,9 @@ class VlmPolicy(ChatPolicy):
         return self.reader.chat(example)
 
     def encode(self, examples: Sequence[Example]) -> VlmInputs:
-        """The prompts of examples with their images. Raises AresError for one that is too long."""
-        return self.reader.encode(examples)
+        """The prompts of examples with their images (see `VlmReader.encode`)."""
+        inputs, self.shortened = self.reader.encode(examples), self.reader.shortened
+        return inputs
 
     def encode_targets(self, examples: Sequence[Example], *, max_tokens: int) -> list[list[int]]:
         """The targets as ids, cut to `max_tokens` with EOS kept as the last one."""
