@@ -179,8 +179,6 @@ class VlmPolicy(ChatPolicy):
         own = self.model.named_parameters()
         return ((name, p) for name, p in own if p.requires_grad and "lora_" not in name)
 
-    # ----------------------------------------------------------------------------------------- text
-
     def chat(self, example: Example) -> Chat:
         """The example's prompt as chat messages, with the images that the policy sees."""
         return self.reader.chat(example)
