@@ -141,6 +141,7 @@ def train_ppo(
             rl,
             seed=0,
             checkpoints=folder / name,
+            checkpoint_minutes=10,
             trainer_arguments=_trainer(policy, world, folder, record, sharded),
         )
         kept = {"gradients": record.gradients, "weights": record.weights, "rows": record.rows}
@@ -218,8 +219,10 @@ def train_supervised(
         fit,
         score=exact_share,
         metric="val/exact",
+        block="sft",
         devices=world,
         checkpoints=folder / name,
+        checkpoint_minutes=10,
         trainer_arguments=arguments,
     )
     kept = {"gradients": record.gradients, "weights": record.weights, "images": record.images}

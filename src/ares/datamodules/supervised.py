@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ares.datamodules.parts import filled, spread
+from ares.datamodules.resuming import RemainingBatches
 from ares.models.inputs import Inputs
 from ares.models.policy import Policy
 from ares.ranks import shard, world_size
@@ -163,13 +164,13 @@ class SupervisedData(pl.LightningDataModule):
         batches = []
         for step in self._steps(epoch):
             tokens = sum(len(self.train.targets[row]) for part in step for row in part)
-            if (
-                self.micro_tokens is not None
-            ):  # Lightning counts the same number of micro-batches in each step
+            if self.micro_tokens is not None:
+                # Lightning counts the same number of micro-batches in each step.
                 units = [[[row] for row in part] for part in step]
                 step = spread(units, lambda unit: lengths[unit[0]], self.accumulate * world_size())
             batches += [(part, tokens) for part in _own(step)]
-        return DataLoader(_Batches(self.train, batches, self.pad_id), batch_size=None)
+        rest = RemainingBatches(self.trainer, len(batches))
+        return DataLoader(_Batches(self.train, batches, self.pad_id), batch_size=None, sampler=rest)
 
     def val_dataloader(self) -> DataLoader[SupervisedBatch]:
         """The validation rows, longest prompts last; ranks share the batches, and each has equally many."""

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from ares.models.inputs import Inputs, Sampling
 from ares.models.logprobs import logprobs_of
@@ -21,6 +23,10 @@ from ares.models.memory import ModelSize
 from ares.text.decoding import decode_ids
 from ares.text.sentences import sentence_spans
 from ares.types import Example, Span
+
+if not are_progress_bars_disabled():
+    disable_progress_bar()  # of loading and saving weights, which are lines among ours
+    enable_progress_bars()  # of downloads
 
 
 class Trainable(nn.Module, ABC):
@@ -139,6 +145,11 @@ class Policy(Trainable):
         shutil.copytree(folder, target, dirs_exist_ok=True)
         return []
 
+    @staticmethod
+    def bundle(folder: Path, target: Path) -> None:
+        """Copies the policy in a folder with all that `load` needs, so that the copy works on another machine."""
+        shutil.copytree(folder, target, dirs_exist_ok=True)
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Writes a folder that `load` opens, with dropout 0."""
@@ -156,8 +167,8 @@ class Policy(Trainable):
         """Writes the adapter that `adapt` added: `adapter_config.json` and `adapter_model.safetensors`."""
 
     @abstractmethod
-    def load_adapter(self, folder: Path) -> None:
-        """Puts an adapter that `save_adapter` wrote on the policy, in place, frozen."""
+    def answerer(self, folder: Path) -> "Policy":
+        """The policy with an adapter that `save_adapter` wrote, frozen; this one stays as it is, for use in turn."""
 
     @abstractmethod
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:

@@ -36,7 +36,8 @@ SPEC = StepSpec(
     ),
     runs_on="device",
     folder="lora",
-    check=check_answers,
+    shared=True,
+    check_data=check_answers,
 )
 
 

@@ -42,7 +42,8 @@ SPEC = StepSpec(
     runs_on="device",
     place="round",
     folder="ppo",
-    check=lambda config, source: check_training(config, source),
+    check=lambda config: check_objective(config),
+    check_data=lambda config, source: check_training(config, source),
     headline=("train/score", "train/kl_k3"),
 )
 
@@ -64,6 +65,7 @@ def ppo(config: Config, context: StepContext) -> StepResult:
         config.rl,
         seed=config.seed,
         checkpoints=context.checkpoints,
+        checkpoint_minutes=config.trainer.checkpoint_minutes,
         trainer_arguments=trainer_arguments(config, context),
     )
     if not is_first():
@@ -72,8 +74,7 @@ def ppo(config: Config, context: StepContext) -> StepResult:
 
 
 def check_training(config: Config, source: Mapping[str, Path]) -> None:
-    """Raises AresError for an impossible objective, and where all questions are held out."""
-    check_objective(config)
+    """Raises AresError where all questions are held out."""
     pids = train_questions(config, source)
     if pids and all(is_held_out(pid, config.rl.holdout) for pid in pids):
         raise AresError(
@@ -82,8 +83,8 @@ def check_training(config: Config, source: Mapping[str, Path]) -> None:
         )
 
 
-def check_objective(config: Config) -> None:
-    """Raises AresError if the objective is unknown or incompatible with other settings of `rl`."""
+def check_objective(config: Config) -> tuple[str, ...]:
+    """Raises AresError if the objective is unknown or incompatible with other settings of `rl`; no warnings."""
     from ares.rl.objectives import load_objective
 
     name, objective = config.rl.objective, load_objective(config.rl.objective)
@@ -98,6 +99,7 @@ def check_objective(config: Config) -> None:
         )
     if found:
         raise AresError("\n".join(found))
+    return ()
 
 
 def _value_model(config: Config, context: StepContext, policy: "Policy") -> "ValueModel":

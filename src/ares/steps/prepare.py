@@ -7,7 +7,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from ares.config.commands import command
+from ares.config.commands import call, command
 from ares.config.options import DataConfig
 from ares.config.schema import Config
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
@@ -97,6 +97,12 @@ def prepare_alone(config: Config) -> list[str]:
     return lines
 
 
+def check_root(config: Config) -> None:
+    """Raises AresError if the data are neither there nor generated nor on a hub; nothing is read or fetched."""
+    if config.data.name != "sample":
+        _source(config, make=False)
+
+
 def _root(data: DataConfig) -> Path:
     if not data.root:
         raise AresError(f"data.root is not set; give the folder or file of data={data.name}.")
@@ -123,7 +129,7 @@ def _source(config: Config, make: bool) -> Path:
         fetch = f"fetch {hub} with `{command('prepare', data=config.data.name)}`, " if hub else ""
         raise AresError(
             f"There is no data in {root.resolve()} (data.root); put it there, {fetch}or try the built-in problems: "
-            "`python train.py experiment=demo`."
+            f"`{call('experiment=demo')}`."
         )
     return root.resolve()
 
@@ -169,7 +175,7 @@ def images_hash(config: Config, data: Path) -> str:
     images = [(pid, image) for pid, problem in sorted(problems.items()) for image in problem.images]
     key = hash_of([[pid, str(path), *stamp(path)] for pid, path in images])
     known = Path(config.paths.runs).resolve() / "shared" / f"images-{key[:16]}.json"
-    if not known.exists() or "sha256" not in read_object(known):
+    if not known.exists() or not isinstance(read_object(known).get("sha256"), str):
         contents = [[pid, sha256_file(path) if path.is_file() else None] for pid, path in images]
         write_json(known, {"sha256": hash_of(contents)})
     return read_object(known)["sha256"]

@@ -38,7 +38,7 @@ SPEC = StepSpec(
     runs_on="device",
     place="start",
     shared=True,
-    check=lambda config, source: check_data(config, source),
+    check_data=lambda config, source: check_data(config, source),
 )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ares.storage.tables import rollout_parts, rollout_table
+from ares.storage.tables import read_rollout_table, rollout_parts, rollout_table
 from ares.types import AresError, Rollout
 
 if TYPE_CHECKING:
@@ -63,22 +63,10 @@ def flat_rollouts(rows: Sequence[Rollout]) -> FlatRollouts:
 def read_flat_rollouts(folder: Path, scratch: Path) -> FlatRollouts:
     """Reads all parts of a rollouts folder, in order, into files without a name in the folder `scratch`.
 
-    Raises AresError where a row does not have one log-probability per token, or another version wrote the parts.
+    Raises AresError where a part cannot be read, or a row does not have one log-probability per token.
     """
-    import pyarrow.parquet as pq
-
     scratch.mkdir(parents=True, exist_ok=True)
-    parts = (pq.ParquetFile(part) for part in rollout_parts(folder))
-    return _flat((_read(part, folder) for part in parts), scratch)
-
-
-def _read(part: Any, folder: Path) -> "pa.Table":
-    wanted = [*_ROWS, *_LISTS]
-    if missing := set(wanted) - set(part.schema_arrow.names):
-        raise AresError(
-            f"The rollouts in {folder} have no column {min(missing)}: another version wrote them; roll out afresh."
-        )
-    return part.read(columns=wanted)
+    return _flat(map(read_rollout_table, rollout_parts(folder)), scratch)
 
 
 def _flat(tables: Iterable["pa.Table"], scratch: Path | None) -> FlatRollouts:

@@ -1,5 +1,6 @@
 """T5 with image fusion as a policy."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +24,7 @@ from ares.models.t5.size import t5_size
 from ares.models.t5.states import response_states
 from ares.models.t5.value import T5SharedValue, T5Value
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
-from ares.types import Example
+from ares.types import AresError, Example
 
 
 class T5Policy(Policy):
@@ -66,6 +67,7 @@ class T5Policy(Policy):
         seen = features is not None
         if settings["init"]:
             model = load_model(settings["init"], dropout=dropout, features=seen, seed=seed)
+            _check_entries(known, model, settings["init"])
         else:
             patches, dim = features.shape if features is not None else (1, 8)
             sizes = {key: value for key, value in settings.items() if key not in ("name", "_target_", "init")}
@@ -86,7 +88,9 @@ class T5Policy(Policy):
     ) -> Self:
         """The policy in a folder: ours, Multimodal-CoT's, the original ARES's, or a plain T5 (see `load_model`)."""
         model = load_model(folder, dropout=dropout, features=features is not None)
-        return cls(model, load_tokenizer(folder), features=features, **reading)
+        known = load_tokenizer(folder)
+        _check_entries(known, model, str(folder))
+        return cls(model, known, features=features, **reading)
 
     @classmethod
     def check_prompts(
@@ -131,9 +135,11 @@ class T5Policy(Policy):
         """Writes the adapter in PEFT's format."""
         save_adapter(self, folder)
 
-    def load_adapter(self, folder: Path) -> None:
-        """Wraps the network in the adapter of a folder."""
-        load_adapter(self, folder)
+    def answerer(self, folder: Path) -> Policy:
+        """The policy with the adapter of a folder, on a network of its own."""
+        policy = copy.deepcopy(self)
+        load_adapter(policy, folder)
+        return policy
 
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:
         """A value model that predicts 0: on a copy of this policy's body, or on the body itself (`shared`)."""
@@ -211,3 +217,12 @@ def _tokenizer(
     """The tokenizer that conf/model describes: `tokenizer.path`, the checkpoint's, or one trained on `texts`."""
     source = tokenizer["path"] or settings["init"]
     return load_tokenizer(source) if source else train_tokenizer(texts, vocab_size=tokenizer["vocab_size"])
+
+
+def _check_entries(tokenizer: PreTrainedTokenizerBase, model: T5ForMultimodalGeneration, path: str) -> None:
+    """Raises AresError for a tokenizer of another model, some of whose ids have no embedding."""
+    if len(tokenizer) > model.config.vocab_size:
+        raise AresError(
+            f"The tokenizer has {len(tokenizer):,} entries, and the model in {path} knows {model.config.vocab_size:,}; give "
+            "the tokenizer that belongs to it (tokenizer.path)."
+        )

@@ -11,9 +11,9 @@ from ares.models.adapters import AdapterSet
 from ares.models.chat import Chat, ChatPolicy
 from ares.models.inputs import Sampling
 from ares.models.policy import ModelSize, Policy, ValueModel
-from ares.models.vlm.export import export_policy
+from ares.models.vlm.export import bundle_policy, export_policy
 from ares.models.vlm.families import blocks_of, lora_pattern, matching, soft_cap
-from ares.models.vlm.loading import VlmSettings, freeze, open_network, start_network, start_reader
+from ares.models.vlm.loading import VlmSettings, freeze, open_network, save_model, start_network, start_reader
 from ares.models.vlm.processors import open_processor, reader_of
 from ares.models.vlm.reader import VlmInputs, VlmReader
 from ares.models.vlm.running import checkpoint_activations, generate, response_states
@@ -33,6 +33,7 @@ class VlmPolicy(ChatPolicy):
 
     task_type = "CAUSAL_LM"
     export = staticmethod(export_policy)
+    bundle = staticmethod(bundle_policy)
 
     def __init__(
         self,
@@ -104,9 +105,8 @@ class VlmPolicy(ChatPolicy):
         """The policy in another folder, frozen; on this policy's network where both are adapters of one base."""
         other, own = VlmSettings.read(folder), self.settings
         if not self.adapter or (other.base, other.quantization) != (own.base, own.quantization):
-            limit = self.reader.max_input_tokens
-            policy = self.load(folder, dropout=0.0, newline=self.newline, max_input_tokens=limit)
-            return policy.to(self.device)
+            reading = {"newline": self.newline, "max_input_tokens": self.reader.max_input_tokens}
+            return self.load(folder, dropout=0.0, **reading).to(self.device)
         self.adapters.load(REFERENCE, folder, trained=False)
         return self.view(REFERENCE)
 
@@ -144,9 +144,7 @@ class VlmPolicy(ChatPolicy):
             self.adapters.save(self.adapter, folder, base=self.settings.base)
             self.settings.write(folder)
             return
-        self.model.config.get_text_config().attention_dropout = 0.0
-        self.model.save_pretrained(folder)
-        self.settings.complete().write(folder)
+        save_model(self.model, self.settings, folder)
 
     def adapt(self, *, r: int, alpha: int, dropout: float, targets: str, seed: int) -> None:
         """Becomes a fresh adapter for answers on the policy's base, or on the policy itself if that is all weights."""
@@ -159,10 +157,10 @@ class VlmPolicy(ChatPolicy):
         """Writes the answer adapter in PEFT's format."""
         self.adapters.save(ANSWER, folder, base=self.settings.base)
 
-    def load_adapter(self, folder: Path) -> None:
-        """Becomes the answer adapter of a folder, frozen."""
+    def answerer(self, folder: Path) -> Policy:
+        """The answer adapter of a folder as a policy on the same network, frozen."""
         self.adapters.load(ANSWER, folder, trained=False)
-        self.adapter = ANSWER
+        return self.view(ANSWER)
 
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:
         """A value model that predicts 0: a second adapter on the same network, or a copy of a policy of all weights."""

@@ -13,19 +13,23 @@ from transformers import DynamicCache
 
 from ares.models.memory import LONGEST_ROW
 from ares.models.packing import packing
+from ares.models.vlm.families import blocks_of
 
 
 def can_share(network: Any, longest: int) -> bool:
     """Whether a network can read responses after a cache, in rows of `longest` tokens.
 
     Not while activations are recomputed, when transformers keeps no cache, nor beyond the window of layers that attend
-    to a window only.
+    to a window only, nor for a sharded network, whose weights are gathered for each pass: ranks must have equally many.
     """
+    from torch.distributed.fsdp import FSDPModule
+
     text = network.config.get_text_config()
     recomputes = network.training and network.is_activation_checkpointing
     window = getattr(text, "sliding_window", None)
     known = text._attn_implementation in ("sdpa", "eager")
-    return known and not recomputes and (window is None or longest <= window)
+    sharded = isinstance(blocks_of(network)[0], FSDPModule)
+    return known and not recomputes and not sharded and (window is None or longest <= window)
 
 
 def shared_states(

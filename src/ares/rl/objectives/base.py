@@ -3,16 +3,18 @@
 A module defines `OBJECTIVE = Objective(...)`; `rl.objective=<name>` then trains with it without any other change.
 """
 
+from __future__ import annotations
+
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from torch import Tensor
-
-from ares.rl.advantages import group_advantages, monte_carlo_returns
-from ares.rl.losses import ppo_loss
 from ares.types import AresError
+
+# Commands are checked against an objective's requirements; torch is imported when one is computed.
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Rollouts:
 
 
 # (advantages, returns), both (N, T) float32
-Targets = tuple[Tensor, Tensor]
+Targets: TypeAlias = "tuple[Tensor, Tensor]"
 
 
 class LossSettings(Protocol):
@@ -45,6 +47,13 @@ class LossSettings(Protocol):
     value_clip_range: float | None
     vf_coef: float
     log_ratio_clamp: float | None
+
+
+def clipped_loss(*tensors: Tensor, **settings: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """`ares.rl.losses.ppo_loss`."""
+    from ares.rl.losses import ppo_loss
+
+    return ppo_loss(*tensors, **settings)
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class Objective:
     needs_value: bool = False
     min_samples: int = 1
     whitened: bool = False
-    loss: Callable[..., tuple[Tensor, dict[str, Tensor]]] = ppo_loss
+    loss: Callable[..., tuple[Tensor, dict[str, Tensor]]] = clipped_loss
 
 
 def comparison(estimate: Callable[[Sequence[Tensor]], list[Tensor]]) -> Objective:
@@ -71,6 +80,8 @@ def comparison(estimate: Callable[[Sequence[Tensor]], list[Tensor]]) -> Objectiv
     """
 
     def advantages(rollouts: Rollouts, values: Tensor, settings: LossSettings) -> Targets:
+        from ares.rl.advantages import group_advantages, monte_carlo_returns
+
         returns = monte_carlo_returns(rollouts.rewards, rollouts.mask, gamma=settings.gamma)
         found = group_advantages(
             estimate, rollouts.rewards.cpu(), rollouts.lengths, rollouts.ends, rollouts.groups

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from ares.models.policy import Policy
 
 
-def check_engine(config: Config) -> None:
-    """Raises AresError if the engine has no server, or one that cannot serve the model."""
+def check_engine(config: Config) -> tuple[str, ...]:
+    """Raises AresError if the engine has no server, or one that cannot serve the model; no warnings."""
     if config.engine.name != "server":
-        return
+        return ()
     found = []
     urls, command = (config.engine.arguments.get(name) for name in ("urls", "command"))
     if bool(urls) == bool(command):
@@ -36,6 +36,7 @@ def check_engine(config: Config) -> None:
         )
     if found:
         raise AresError("\n".join(found))
+    return ()
 
 
 @contextmanager

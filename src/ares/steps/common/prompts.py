@@ -9,6 +9,7 @@ from ares.config.schema import Config
 from ares.ranks import world_size
 from ares.steps.common.inputs import examples_of, model_settings, policy_class, texts_of
 from ares.steps.prepare import images_hash, read_problems, source_hash
+from ares.storage.failures import expected
 from ares.storage.files import hash_of, read_object, write_json
 from ares.text.prompts import may_exceed, shortened_note
 
@@ -36,7 +37,8 @@ def check_prompts(config: Config, source: Mapping[str, Path]) -> int:
             max_input_tokens=limit,
         )
         write_json(passed, {"problems": len(problems), "shortened": shortened or 0})
-    return int(read_object(passed).get("shortened", 0))
+    with expected(passed):
+        return int(read_object(passed)["shortened"])
 
 
 def warn_shortened(count: int) -> None:
