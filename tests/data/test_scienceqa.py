@@ -186,7 +186,7 @@ def test_limits_that_are_allowed(tmp_path: Path) -> None:
         ({"train": ["1"], "val": ["99"]}, "split val lists problem 99"),
         ({"train": ["1", "2"], "val": ["1"]}, "problem 1 is in split train and again in val"),
         ({"train": "1"}, "split train is text"),
-        ({"training": ["1"]}, "none of the splits train, val, test"),
+        ({"learn": ["1"]}, "none of the splits train, val, test"),
         (["1"], "holds a list"),
     ],
 )

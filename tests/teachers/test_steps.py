@@ -287,7 +287,7 @@ def test_cap_needs_a_price(loopback, inputs):
         teacher_warnings(config)
 
 
-def test_cap_stops_the_step_and_a_higher_one_resumes_it(loopback, inputs, capsys):
+def test_cap_stops_the_step_and_a_higher_one_resumes_it(loopback, inputs):
     server = loopback()
     with pytest.raises(AresError, match=r"teacher\.max_usd=0\.0005 is reached"):
         do(score, inputs, server, "teacher.max_usd=0.0005")
@@ -297,7 +297,6 @@ def test_cap_stops_the_step_and_a_higher_one_resumes_it(loopback, inputs, capsys
     # Including what was paid before the stop.
     assert result.requests == QUESTIONS
     assert result.usd == pytest.approx(priced(inputs))
-    assert f"requests={QUESTIONS}" in capsys.readouterr().err
     assert len(set(server.hashes)) == len(server.hashes) == QUESTIONS
 
 
