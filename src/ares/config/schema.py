@@ -147,27 +147,18 @@ class LoraConfig(FitConfig):
 
 @dataclass
 class EvaluateConfig:
-    """`split` is answered and scored; `similarity_model`: a sentence encoder's folder or hub id, or null.
-
-    `predictions`: a folder of the original's predictions_ans_{train,eval,test}.json with answers to score, for
-    stage=evaluate alone.
-    """
-
     split: str = choice("train", "val", "test", default="test")  # answered and scored
-    similarity_model: str | None = None
-    predictions: str | None = None
+    similarity_model: str | None = None  # folder or hub id of a sentence encoder, null: no similarity
+    predictions: str | None = (
+        None  # folder of the original's predictions_ans_*.json, for stage=evaluate alone
+    )
 
 
 @dataclass
 class JudgeConfig:
-    """`against`: the run, or file of rationales, to compare with, null for the run's own baseline.
-
-    `questions`: how many, from the first (null: all); a question costs two requests to the Teacher.
-    """
-
-    against: str | None = None
+    against: str | None = None  # run or file of rationales to compare with, null: the run's own baseline
     split: str = choice("train", "val", "test", default="test")
-    questions: int | None = bounded(500, at_least=1)
+    questions: int | None = bounded(500, at_least=1)  # from the first, null: all; each costs two requests
 
 
 @dataclass
@@ -184,31 +175,21 @@ class DoctorConfig:
 
 @dataclass
 class TrainerConfig:
-    """`threads` of torch, null for its default; `activation_checkpointing` computes activations again for less memory.
-
-    `checkpoint_minutes`: how often, at least, a fit is saved, between two optimizer steps.
-    """
-
     devices: int = bounded(1, at_least=1)
     num_nodes: int = bounded(1, at_least=1)
     accelerator: str = choice("auto", "cpu", "gpu", "cuda")
     precision: str = choice("32-true", "bf16-mixed", "bf16-true", note="float16 overflows in these models.")
-    threads: int | None = bounded(None, at_least=1)
-    activation_checkpointing: bool = False
-    checkpoint_minutes: float = bounded(10.0, at_least=0)
+    threads: int | None = bounded(None, at_least=1)  # of torch, null: its default
+    activation_checkpointing: bool = False  # compute activations again, for less memory
+    checkpoint_minutes: float = bounded(10.0, at_least=0)  # between saves of a fit, after an optimizer step
 
 
 @dataclass
 class SweepConfig:
-    """`params`: swept settings in addition to the command line's, in Hydra's syntax; `of`: the sweep of a job.
-
-    `samples`: null for every combination, a number for that many random draws with `seed`.
-    """
-
-    params: dict[str, str] = field(default_factory=dict)
-    samples: int | None = bounded(None, at_least=1)
-    seed: int = bounded(0, at_least=0)
-    of: str | None = None
+    params: dict[str, str] = field(default_factory=dict)  # further swept settings, in Hydra's syntax
+    samples: int | None = bounded(None, at_least=1)  # random draws, null: every combination
+    seed: int = bounded(0, at_least=0)  # of the draws
+    of: str | None = None  # the sweep that a job belongs to
 
 
 @dataclass

@@ -122,18 +122,12 @@ class Policy(Trainable):
 
     @classmethod
     def feature_dim(cls, path: Path | str, **where: Any) -> int | None:
-        """The numbers per patch of the image features that a checkpoint was trained with; None without any.
-
-        `where` holds the hub's arguments of `from_pretrained`.
-        """
+        """The numbers per patch of a checkpoint's image features, None without any; `where` as in `from_pretrained`."""
         return None
 
     @staticmethod
     def export(folder: Path, target: Path) -> list[str]:
-        """Writes the policy in a folder as a model that is opened without this package; by default, a copy.
-
-        Returns warnings.
-        """
+        """Writes a folder's policy as a model that opens without this package, by default a copy; returns warnings."""
         shutil.copytree(folder, target, dirs_exist_ok=True)
         return []
 
