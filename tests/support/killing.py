@@ -72,7 +72,7 @@ class SmallRun:
         lines = []
         for line in process.stdout:
             lines.append(line)
-            if line.strip() == f"{step}: started":
+            if line.startswith(f"{step}: started"):
                 break
         time.sleep(delay)
         began = time.monotonic()
@@ -89,7 +89,7 @@ class SmallRun:
     @property
     def last_started(self) -> str:
         """The step that the last process was in."""
-        return re.findall(r"^([\w/-]+): started$", self.output, re.MULTILINE)[-1]
+        return re.findall(r"^([\w/-]+): started", self.output, re.MULTILINE)[-1]
 
     @property
     def seconds(self) -> dict[str, float]:
