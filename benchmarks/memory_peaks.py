@@ -133,7 +133,7 @@ def measured_sampling(case: Case) -> tuple[float, Memory]:
         policy, size = build(case, Path(place))
         inputs = policy.encode(examples(Path(place)))
         bytes_ = weights_of([policy]) + peak(run)
-    batch = Batch(k * ROWS, max(inputs.lengths), RESPONSE)
+    batch = Batch(k * ROWS, max(inputs.lengths), RESPONSE, samples=k)
     return bytes_, generation_memory(size, batch, adapters=int(size.rank > 0))
 
 

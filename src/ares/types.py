@@ -113,7 +113,7 @@ class Rollout:
 
     `token_ids`, `logprobs` and `ref_logprobs` have one entry per response token, EOS included; so has
     `sampler_logprobs`, what a server that wrote it says, None if the policy itself did. `spans` are characters of
-    `text`, `token_ends[i]` is the index of the last token of sentence i.
+    `text`, `token_ends[i]` is the index of the last token of sentence i, `repetition` the share of repeated sentences.
     """
 
     row_id: str
@@ -127,6 +127,7 @@ class Rollout:
     logprobs: tuple[float, ...]
     ref_logprobs: tuple[float, ...]
     sampler_logprobs: tuple[float, ...] | None = None
+    repetition: float = 0.0
 
     @property
     def sentences(self) -> list[str]:
