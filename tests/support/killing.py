@@ -102,10 +102,8 @@ class SmallRun:
         root = self.root / "demo"
         outputs = [root / output.path for entry in self.entries.values() for output in entry.outputs.values()]
         files = {file for path in outputs for file in ([path] if path.is_file() else path.rglob("*"))}
-        # An adapter's configuration holds its base's absolute path.
-        skipped = ("adapter_config.json", "README.md")
         return {
             file.relative_to(root).as_posix(): sha256_file(file)
             for file in files
-            if file.is_file() and not file.name.startswith(".") and file.name not in skipped
+            if file.is_file() and not file.name.startswith(".")
         }
