@@ -72,7 +72,7 @@ class SmallRun:
         lines = []
         for line in process.stdout:
             lines.append(line)
-            if line.strip() == f"{step}: started":
+            if line.startswith(f"{step}: started"):
                 break
         time.sleep(delay)
         began = time.monotonic()
@@ -89,7 +89,7 @@ class SmallRun:
     @property
     def last_started(self) -> str:
         """The step that the last process was in."""
-        return re.findall(r"^([\w/-]+): started$", self.output, re.MULTILINE)[-1]
+        return re.findall(r"^([\w/-]+): started", self.output, re.MULTILINE)[-1]
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -102,10 +102,8 @@ class SmallRun:
         root = self.root / "demo"
         outputs = [root / output.path for entry in self.entries.values() for output in entry.outputs.values()]
         files = {file for path in outputs for file in ([path] if path.is_file() else path.rglob("*"))}
-        # An adapter's configuration holds its base's absolute path.
-        skipped = ("adapter_config.json", "README.md")
         return {
             file.relative_to(root).as_posix(): sha256_file(file)
             for file in files
-            if file.is_file() and not file.name.startswith(".") and file.name not in skipped
+            if file.is_file() and not file.name.startswith(".")
         }
