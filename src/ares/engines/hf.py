@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from tqdm import tqdm
 
+from ares.console import tqdm
 from ares.engines.base import Engine, EngineJob, Sample
 from ares.models.inputs import Sampling
 from ares.models.policy import Policy

@@ -71,10 +71,9 @@ class Policy(Trainable):
 
     tokenizer: PreTrainedTokenizerBase
     newline: str
+    shortened: int = 0  # prompts whose context `encode` had to shorten so far
     task_type: ClassVar[str]  # PEFT's name for the kind of network
-    original: ClassVar[bool] = (
-        False  # whether the original ARES has such models, whose layout `ares.original` writes
-    )
+    original: ClassVar[bool] = False  # whether `ares.original` writes such models in the original's layout
 
     @classmethod
     @abstractmethod
@@ -112,8 +111,9 @@ class Policy(Trainable):
         *,
         tokenizer: Mapping[str, Any],
         max_input_tokens: int,
-    ) -> None:
-        """Raises AresError for a prompt that `encode` would refuse; arguments as in `start`."""
+    ) -> int:
+        """How many prompts `encode` will shorten; raises AresError for one that it would refuse. Arguments as in `start`."""
+        return 0
 
     @classmethod
     @abstractmethod
@@ -172,7 +172,11 @@ class Policy(Trainable):
 
     @abstractmethod
     def encode(self, examples: Sequence[Example]) -> Inputs:
-        """The prompts of examples, with their images."""
+        """The prompts of examples, with their images.
+
+        Of a prompt that is too long, the context is shortened (see `ares.text.prompts.fitted`), never options or cue.
+        Raises AresError, with the problem, for one that is too long without it.
+        """
 
     @abstractmethod
     def encode_targets(self, examples: Sequence[Example], *, max_tokens: int) -> list[list[int]]:

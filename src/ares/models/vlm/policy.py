@@ -13,7 +13,7 @@ from ares.models.inputs import Sampling
 from ares.models.policy import ModelSize, Policy, ValueModel
 from ares.models.vlm.export import bundle_policy, export_policy
 from ares.models.vlm.families import blocks_of, lora_pattern, matching, soft_cap
-from ares.models.vlm.loading import VlmSettings, freeze, open_network, start_network, start_reader
+from ares.models.vlm.loading import VlmSettings, freeze, open_network, save_model, start_network, start_reader
 from ares.models.vlm.processors import open_processor, reader_of
 from ares.models.vlm.reader import VlmInputs, VlmReader
 from ares.models.vlm.running import checkpoint_activations, generate, response_states
@@ -129,11 +129,12 @@ class VlmPolicy(ChatPolicy):
         *,
         tokenizer: Mapping[str, Any],
         max_input_tokens: int,
-    ) -> None:
-        """Raises AresError for the first prompt that is too long, and for an image that cannot be read."""
+    ) -> int:
+        """How many contexts are too long. Raises AresError for a question that is, or an image that cannot be read."""
         reader = start_reader(settings, texts, tokenizer, max_input_tokens=max_input_tokens)
         for example in examples:
             reader.encode([example])
+        return reader.shortened
 
     @without_bars()
     def save(self, folder: Path) -> None:
@@ -143,11 +144,7 @@ class VlmPolicy(ChatPolicy):
             self.adapters.save(self.adapter, folder, base=self.settings.base)
             self.settings.write(folder)
             return
-        self.model.config.get_text_config().attention_dropout = 0.0
-        self.model.save_pretrained(folder)
-        self.settings.complete().write(folder)
-
-    # ------------------------------------------------------------------------------- other adapters
+        save_model(self.model, self.settings, folder)
 
     def adapt(self, *, r: int, alpha: int, dropout: float, targets: str, seed: int) -> None:
         """Becomes a fresh adapter for answers on the policy's base, or on the policy itself if that is all weights."""
@@ -187,8 +184,9 @@ class VlmPolicy(ChatPolicy):
         return self.reader.chat(example)
 
     def encode(self, examples: Sequence[Example]) -> VlmInputs:
-        """The prompts of examples with their images. Raises AresError for one that is too long."""
-        return self.reader.encode(examples)
+        """The prompts of examples with their images (see `VlmReader.encode`)."""
+        inputs, self.shortened = self.reader.encode(examples), self.reader.shortened
+        return inputs
 
     def encode_targets(self, examples: Sequence[Example], *, max_tokens: int) -> list[list[int]]:
         """The targets as ids, cut to `max_tokens` with EOS kept as the last one."""

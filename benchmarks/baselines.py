@@ -1,0 +1,218 @@
+"""What the benchmarks of models share: policies of three sizes, questions of real lengths, and timing in turns."""
+
+import ctypes
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers as hf
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from ares.models.inputs import Inputs
+from ares.models.policy import Policy
+from ares.models.t5.inputs import T5Inputs
+from ares.models.vlm.loading import LoraSettings, VlmSettings
+from ares.models.vlm.messages import Prompts
+from ares.models.vlm.policy import VlmPolicy
+from ares.models.vlm.reader import Sample, VlmInputs
+from ares.types import Example
+from benchmarks.lengths import prompt_lengths, response_lengths
+from tests.support.policies import number_policy
+
+VOCABULARY = 32_128
+_PATCHES, _PATCH_WIDTH = 145, 1024  # ViT's features of an image
+_SIDE, _PATCH = 112, 14  # pixels of a VLM's image: 64 tokens
+T5 = {
+    "small": {"width": 512, "num_layers": 8, "num_heads": 6, "d_ff": 1024, "d_kv": 64},
+    "base": {"width": 768, "num_layers": 12, "num_heads": 12, "d_ff": 2048, "d_kv": 64},
+    "large": {"width": 1024, "num_layers": 24, "num_heads": 16, "d_ff": 2816, "d_kv": 64},
+}
+VLM = {  # the language model of a LLaVA; base and large are Qwen2.5's 1.5B and 7B
+    "small": {
+        "hidden_size": 512,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+        "intermediate_size": 1024,
+    },
+    "base": {
+        "hidden_size": 1536,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+        "intermediate_size": 8960,
+    },
+    "large": {
+        "hidden_size": 3584,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "intermediate_size": 18944,
+    },
+}
+
+
+class Images:
+    """The same image features for every problem."""
+
+    shape = (_PATCHES, _PATCH_WIDTH)
+
+    def __init__(self) -> None:
+        self.one = np.random.default_rng(0).normal(size=self.shape).astype(np.float32)
+
+    def get(self, pids: Sequence[str]) -> np.ndarray:
+        """(len(pids), P, D) float32."""
+        return np.broadcast_to(self.one, (len(pids), *self.shape)).copy()
+
+
+def build_policy(kind: str, size: str, *, seed: int = 0, device: str = "cpu") -> Policy:
+    """An untrained policy, `kind` t5 (small: 79M weights, gated and untied as Flan-T5) or vlm (all weights)."""
+    if kind == "vlm":
+        return _vlm(VLM[size], seed).to(device)
+    settings: dict[str, Any] = {**T5[size], "patch_num": _PATCHES, "patch_dim": _PATCH_WIDTH}
+    settings |= {"initializer_factor": 0.05, "tie_word_embeddings": False}
+    policy = number_policy(seed, features=Images(), vocabulary=VOCABULARY, **settings)
+    head = (
+        policy.model.lm_head
+    )  # transformers ties it, and unties it for a checkpoint that has a head of its own
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    return policy.to(device)
+
+
+def _vlm(language: Mapping[str, int], seed: int) -> VlmPolicy:
+    words = {"<pad>": 0, "</s>": 1, **{str(number): number for number in range(2, VOCABULARY - 1)}}
+    tokenizer = Tokenizer(models.WordLevel({**words, "<image>": VOCABULARY - 1}))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    processor = hf.LlavaProcessor(
+        hf.CLIPImageProcessor(size={"shortest_edge": _SIDE}, crop_size={"height": _SIDE, "width": _SIDE}),
+        hf.PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            pad_token="<pad>",
+            eos_token="</s>",
+            extra_special_tokens={"image_token": "<image>"},
+        ),
+        patch_size=_PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template="{% for message in messages %}{% endfor %}",
+    )
+    tower = {"image_size": _SIDE, "patch_size": _PATCH, "hidden_size": 512, "intermediate_size": 1024}
+    tower |= {"num_hidden_layers": 4, "num_attention_heads": 8, "projection_dim": 512}
+    text = {"vocab_size": VOCABULARY, "max_position_embeddings": 4096, "pad_token_id": 0, "eos_token_id": 1}
+    config = hf.LlavaConfig(
+        vision_config={"model_type": "clip_vision_model", **tower},
+        text_config={"model_type": "llama", "tie_word_embeddings": False, **text, **language},
+        image_token_index=VOCABULARY - 1,
+        image_seq_length=(_SIDE // _PATCH) ** 2,
+        vision_feature_layer=-1,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(seed)
+    settings = VlmSettings(
+        base=None,
+        fingerprint=None,
+        dtype="float32",
+        quantization="none",
+        max_pixels=None,
+        prompts=Prompts(None, "{question}", "{question} {rationale}"),
+        lora=LoraSettings(r=0, alpha=1, targets=None, vision=False),
+    )
+    return VlmPolicy._of(hf.LlavaForConditionalGeneration(config), processor, settings, seed=seed)
+
+
+def questions(policy: Policy, count: int, *, seed: int = 0) -> Inputs:
+    """Prompts of random tokens with real lengths; a VLM's have an image each, of 64 tokens more."""
+    random_ids = [
+        _text(length, seed * count + n) for n, length in enumerate(prompt_lengths(count, seed=seed))
+    ]
+    pids = [f"p{number}" for number in range(count)]
+    if isinstance(policy, VlmPolicy):
+        image = [VOCABULARY - 1] * (_SIDE // _PATCH) ** 2
+        return VlmInputs(
+            policy.reader, [_sample(pid, image + ids) for pid, ids in zip(pids, random_ids, strict=True)]
+        )
+    return T5Inputs(random_ids, pids, Images(), policy.pad_id)
+
+
+def responses(count: int, *, seed: int = 0) -> list[list[int]]:
+    """Responses of random tokens with real lengths, each with EOS at its end."""
+    return [_text(length, -n) for n, length in enumerate(response_lengths(count, seed=seed), start=1)]
+
+
+def _text(length: int, seed: int) -> list[int]:
+    draw = random.Random(seed)
+    return [*(draw.randrange(2, VOCABULARY - 1) for _ in range(length - 1)), 1]
+
+
+def _sample(pid: str, ids: list[int]) -> Sample:
+    sample = Sample(Example("", "", pid), {"input_ids": ids, "attention_mask": [1] * len(ids)})
+    sample.images = {
+        "pixel_values": torch.randn(1, 3, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0))
+    }
+    return sample
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of each repeat (of the processor where it is a CPU), and the highest resident memory in MB."""
+
+    seconds: tuple[float, ...]
+    peak_rss_mb: float
+
+    @property
+    def median(self) -> float:
+        """The median of the repeats."""
+        return statistics.median(self.seconds)
+
+
+def alternate(
+    sides: Mapping[str, Callable[[], object]], *, repeats: int = 3, device: str = "cpu"
+) -> dict[str, Measured]:
+    """Runs all sides in turn, `repeats` times, so that a busy or slow machine slows all of them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    peaks = dict.fromkeys(sides, 0.0)
+    for _ in range(repeats):
+        for name, run in sides.items():
+            _forget_peak()
+            start = _now(device)
+            run()
+            seconds[name].append(_now(device) - start)
+            peaks[name] = max(peaks[name], _peak_rss_mb())
+    return {name: Measured(tuple(seconds[name]), peaks[name]) for name in sides}
+
+
+def table(measured: Mapping[str, Measured], rows: Mapping[str, int]) -> dict[str, float]:
+    """Prints a line per side, given how many rows each did, and returns the numbers of `ours` against the others'."""
+    speed = {name: rows[name] / found.median for name, found in measured.items()}
+    print(f"{'':14}{'rows/s':>10}{'lowest':>10}{'highest':>10}{'peak MB':>10}{'ours ×':>10}")
+    for name, found in measured.items():
+        low, high = rows[name] / max(found.seconds), rows[name] / min(found.seconds)
+        ratio = speed["ours"] / speed[name]
+        print(f"{name:14}{speed[name]:10.3f}{low:10.3f}{high:10.3f}{found.peak_rss_mb:10.0f}{ratio:10.2f}")
+    ratios = {f"ratio_{name}": speed["ours"] / speed[name] for name in measured if name != "ours"}
+    return {**ratios, "rows_per_s": speed["ours"], "peak_rss_mb": measured["ours"].peak_rss_mb}
+
+
+def _now(device: str) -> float:
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _forget_peak() -> None:
+    """Gives freed memory back and starts the kernel's record of the highest resident memory again."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_rss_mb() -> float:
+    fields = Path("/proc/self/status").read_text().split()
+    return int(fields[fields.index("VmHWM:") + 1]) / 1024
