@@ -32,8 +32,9 @@ NOT_HASHED = (
         "report",
         "logger",
         "sweep",
+        "export",
+        "serve",
     ),
-    *("export", "serve"),
     *("strategy", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.threads"),
     "engine.arguments",  # where servers are and how often they are asked
     *("trainer.activation_checkpointing", "trainer.checkpoint_minutes"),

@@ -213,8 +213,12 @@ class Policy(Trainable):
         return self.tokenizer.eos_token_id not in ids
 
     @abstractmethod
-    def states(self, inputs: Inputs, responses: Tensor) -> Tensor:
-        """The state before each response token, from which the token is predicted: (B, T, D) from (B, T) int64 ids."""
+    def states(self, inputs: Inputs, responses: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The state before each response token, from which the token is predicted: (B, T, D) from (B, T) int64 ids.
+
+        Rows with the same prompt share its computation. With `mask` (B, T), 1 on response tokens, the states of padding
+        need not be computed and have no meaning.
+        """
 
     @abstractmethod
     def logits(self, states: Tensor) -> Tensor:
@@ -234,7 +238,7 @@ class Policy(Trainable):
 
     def token_logprobs(self, inputs: Inputs, responses: Tensor, mask: Tensor) -> Tensor:
         """`logprobs` (B, T) of responses to prompts, in one forward pass."""
-        return self.logprobs(self.states(inputs, responses), responses, mask)[0]
+        return self.logprobs(self.states(inputs, responses, mask), responses, mask)[0]
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -106,7 +106,13 @@ def headline(
     usd = sum(entry.usd for entry in steps.values())
     requests = sum(entry.requests for entry in steps.values())
     found.append({"label": "Teacher", "value": f"${usd:.2f}", "note": f"{requests:,} requests"})
-    found.append({"label": "Time", "value": duration(seconds), "note": f"{len(steps)} steps"})
+    found.append(
+        {
+            "label": "Time",
+            "value": duration(seconds),
+            "note": f"{len(steps)} {'step' if len(steps) == 1 else 'steps'}",
+        }
+    )
     return found
 
 
