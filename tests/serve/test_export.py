@@ -14,6 +14,7 @@ from huggingface_hub import constants
 
 import ares
 from ares.config.schema import Config
+from ares.serve.playground import opened
 from ares.steps.common.answering import Answering, answering_of, export_answering
 from ares.steps.export import export
 from ares.steps.prepare import prepared, read_problems
@@ -51,6 +52,9 @@ def test_exported_model_answers_in_a_fresh_process_without_the_run(
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         lines = export(replace(config, export=replace(config.export, push="me/demo", license="mit")))
     folder = runs / config.run / "export/model"
+    own, exported = opened([config.run, str(folder)], str(runs))
+    assert own.scorer.teacher is not None
+    assert exported.scorer is own.scorer
     assert lines[0] == f"model: {folder}"
     assert lines[-1] == f"pushed: {hub.url}/me/demo"
     pushed = {path for path in hub.files["me/demo"] if path != ".gitattributes"}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ares.config.fields import bounded, choice, file_of
+from ares.config.fields import bounded, choice
 from ares.config.options import (
     DataConfig,
     EngineConfig,
@@ -13,7 +13,7 @@ from ares.config.options import (
     StrategyConfig,
     TeacherConfig,
 )
-from ares.config.sharing import ExportConfig, ServeConfig
+from ares.config.sharing import DoctorConfig, ExportConfig, ServeConfig
 
 
 @dataclass
@@ -164,13 +164,6 @@ class JudgeConfig:
 @dataclass
 class ReportConfig:
     examples: int = bounded(20, at_least=0)
-
-
-@dataclass
-class DoctorConfig:
-    """`stage`: the stage that stage=doctor examines."""
-
-    stage: str = file_of("stage", "ares")
 
 
 @dataclass

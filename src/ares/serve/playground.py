@@ -1,7 +1,7 @@
 """stage=serve: a page on this machine on which one asks a run, and compares two."""
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +48,7 @@ def serve(config: Config) -> list[str]:
         raise AresError(
             "stage=serve needs Gradio, which is not installed; `pip install 'ares[serve]'`."
         ) from None
-    names = filter(None, [config.run, config.serve.against])
-    page = page_of([_opened(config, name) for name in names])
+    page = page_of(opened(filter(None, [config.run, config.serve.against]), config.paths.runs))
     print(f"{launched(page, port=config.serve.port)} (Ctrl-C ends it)", flush=True)
     page.block_thread()
     return []
@@ -80,11 +79,17 @@ def launched(page: Any, *, port: int | None) -> str:
     return str(address)
 
 
-def _opened(config: Config, name: str) -> Asked:
+def opened(names: Iterable[str], runs: str) -> list[Asked]:
+    """Runs in `runs`, or folders, by name; an exported folder's sentences are scored by what another run knows.
+
+    Raises AresError where one holds no model.
+    """
     from ares.serve.model import load
 
-    folder = named_folder(name, config.paths.runs)
-    return Asked(name, load(folder), scorer_of(answering_of(folder)))
+    folders = {name: named_folder(name, runs) for name in names}
+    found = [Asked(name, load(folder), scorer_of(answering_of(folder))) for name, folder in folders.items()]
+    knowing = next((run.scorer for run in found if run.scorer.teacher), found[0].scorer)
+    return [run if run.scorer.teacher else replace(run, scorer=knowing) for run in found]
 
 
 def page_of(asked: Sequence[Asked]) -> Any:

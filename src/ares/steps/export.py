@@ -5,9 +5,11 @@ T5 and the texts as the original ARES has them.
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ares.config.commands import command
+from ares.config.options import FeaturesConfig
 from ares.config.schema import Config
 from ares.evaluation.answers import accuracy_table, failed_extractions
 from ares.original.checkpoints import export_policy, export_value
@@ -19,7 +21,7 @@ from ares.steps.common.model_card import model_card
 from ares.steps.prepare import prepared, read_problems
 from ares.storage.files import atomic_folder
 from ares.storage.tables import read_predictions, read_rationales
-from ares.types import AresError
+from ares.types import AresError, Problem
 
 
 def export(config: Config) -> list[str]:
@@ -64,7 +66,7 @@ def _answering(config: Config, root: Path, latest: Mapping[str, Path], folder: P
         if config.export.push:
             raise
         return [f"warning: {error}"]
-    _, splits = read_problems(config.data, prepared(config, make=False)["data"])
+    _, splits = _problems(config)
     sizes = {split: len(pids) for split, pids in splits.items()}
     export_answering(found, folder, model_card(config.run, found, sizes, license=config.export.license))
     return [f"model: {folder}"]
@@ -89,8 +91,13 @@ def _models(config: Config, latest: Mapping[str, Path], folder: Path) -> list[st
     return [*lines, f"value: {value}"]
 
 
+def _problems(config: Config) -> tuple[dict[str, Problem], dict[str, list[str]]]:
+    without_features = replace(config, features=FeaturesConfig())  # which only training reads
+    return read_problems(config.data, prepared(without_features, make=False)["data"])
+
+
 def _texts(config: Config, latest: Mapping[str, Path], folder: Path) -> list[str]:
-    problems, splits = read_problems(config.data, prepared(config, make=False)["data"])
+    problems, splits = _problems(config)
     lines = []
 
     def labels(split: str, prompt_format: str, rationales: Mapping[str, str] | None = None) -> dict[str, str]:

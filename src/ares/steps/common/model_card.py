@@ -109,19 +109,16 @@ def _data(config: Config, sizes: Mapping[str, int]) -> str:
 def _metrics(root: Path, steps: Mapping[str, Any]) -> str:
     """A table of the answers' accuracy and of the last rationales' measures."""
     rows: list[tuple[str, str]] = []
-    scored = [step["outputs"]["scores"]["path"] for step in steps.values() if "scores" in step["outputs"]]
-    if scored:
-        scores = read_object(root / scored[-1])
-        rows.append(
-            (
-                f"accuracy, {scores['questions']:,} {scores['split']} questions",
-                f"{scores['accuracy']['AVG']:.2f} %",
+    for key, step in steps.items():
+        if "scores" in step["outputs"]:
+            scores = read_object(root / step["outputs"]["scores"]["path"])
+            name = "accuracy before RL" if key.startswith("baseline/") else "accuracy"
+            rows.append(
+                (
+                    f"{name}, {scores['questions']:,} {scores['split']} questions",
+                    f"{scores['accuracy']['AVG']:.2f} %",
+                )
             )
-        )
-        rows += [
-            (f"rationales against gold ones, {name}", f"{value:.3f}")
-            for name, value in scores["rationales"].items()
-        ]
     assessed = [step for step in steps.values() if "assessment" in step["outputs"]]
     for name, value in (assessed[-1].get("metrics") or {}).items() if assessed else ():
         rows.append((f"val rationales, {name}", f"{value:.3f}"))
