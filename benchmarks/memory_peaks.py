@@ -133,7 +133,7 @@ def measured_sampling(case: Case) -> tuple[float, Memory]:
         policy, size = build(case, Path(place))
         inputs = policy.encode(examples(Path(place)))
         bytes_ = weights_of([policy]) + peak(run)
-    batch = Batch(k * ROWS, max(inputs.lengths), RESPONSE)
+    batch = Batch(k * ROWS, max(inputs.lengths), RESPONSE, samples=k)
     return bytes_, generation_memory(size, batch, adapters=int(size.rank > 0))
 
 
@@ -141,7 +141,7 @@ def merged(models: list[Any], rank: int) -> Any:
     """Adapters of RL on a policy of all weights."""
     from ares.models.adapters import merged_adapters
 
-    return merged_adapters(models, r=rank, alpha=16, targets="all") if rank else nullcontext()
+    return merged_adapters(models, r=rank, alpha=16, targets="all", seed=0) if rank else nullcontext()
 
 
 def build(case: Case, place: Path) -> tuple[Policy, ModelSize]:

@@ -1,21 +1,29 @@
 """Checks the command line, lets Hydra compose the configuration, and runs the stage."""
 
+import signal
 import sys
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports prints no traceback
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from ares import interrupts
 from ares.config.command_line import mistakes_in
+from ares.config.commands import call
 from ares.config.compose import folder, register_schema, to_config
 from ares.config.help import information
 from ares.config.schema import Config
 from ares.config.validation import validate, warnings_of
+from ares.ranks import is_first
 from ares.storage.failures import disk_failure
 from ares.types import AresError
 
 
+@interrupts.reported()
 def run(cfg: DictConfig) -> None:
     """Runs the configured stage; mistakes are printed without a traceback, with exit code 2."""
     from ares.launch.notices import quieten
@@ -26,6 +34,7 @@ def run(cfg: DictConfig) -> None:
         "prepare": "ares.steps.prepare.prepare_alone",
         "export": "ares.steps.export.export",
         "doctor": "ares.doctor.doctor",
+        "serve": "ares.serve.playground.serve",
     }
     is_job = HydraConfig.get().mode == RunMode.MULTIRUN
     config = to_config(cfg)
@@ -76,13 +85,19 @@ def _refused(config: Config) -> list[str]:
 
 def main() -> None:
     """The entry of `train.py`, `python -m ares` and the console script."""
-    if text := _information():
-        print(text)
-        return
     if sys.argv[1:2] == ["ask"]:
         from ares.serve.ask import ask
 
         raise SystemExit(ask(sys.argv[2:]))
+    if text := _information():
+        print(text)
+        return
+    interrupts.install(call(*sys.argv[1:]) if is_first() else None)
+    with interrupts.reported():
+        _run_stage()
+
+
+def _run_stage() -> None:
     if mistakes := mistakes_in(sys.argv[1:], _refused):
         print("\n".join(f"error: {mistake}" for mistake in mistakes), file=sys.stderr)
         raise SystemExit(2)

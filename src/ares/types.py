@@ -11,6 +11,15 @@ from typing import Self
 SPLITS = ("train", "val", "test")
 
 
+_NOTHING = ("n/a", "na", "nan", "none", "null", "nil", "unknown")
+
+
+def has_words(text: str) -> bool:
+    """Whether a text says anything: it has a letter or a digit, and is no word for nothing."""
+    bare = text.strip(" \t\r\n.,;:!?-–—_*#\"'()[]{}<>").casefold()
+    return any(character.isalnum() for character in text) and bare not in _NOTHING
+
+
 class AresError(Exception):
     """A mistake in configuration or data, shown to the user without a traceback; `train.py` exits with code 2."""
 
@@ -50,6 +59,11 @@ class Problem:
             object.__setattr__(self, "images", (self.image, *self.images))
         if self.images:
             object.__setattr__(self, "image", self.images[0])
+
+    @property
+    def has_solution(self) -> bool:
+        """Whether the source gives a solution: more than white space, punctuation and words for nothing such as "N/A"."""
+        return has_words(self.solution)
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ class Rollout:
 
     `token_ids`, `logprobs` and `ref_logprobs` have one entry per response token, EOS included; so has
     `sampler_logprobs`, what a server that wrote it says, None if the policy itself did. `spans` are characters of
-    `text`, `token_ends[i]` is the index of the last token of sentence i.
+    `text`, `token_ends[i]` is the index of the last token of sentence i, `repetition` the share of repeated sentences.
     """
 
     row_id: str
@@ -113,6 +127,7 @@ class Rollout:
     logprobs: tuple[float, ...]
     ref_logprobs: tuple[float, ...]
     sampler_logprobs: tuple[float, ...] | None = None
+    repetition: float = 0.0
 
     @property
     def sentences(self) -> list[str]:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -6,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ares.datamodules.buffer import RolloutBuffer, is_held_out
-from ares.datamodules.rollouts import RolloutData, micro_batches, optimizer_batches
+from ares.datamodules.parts import filled, spread
+from ares.datamodules.rollouts import RolloutData, optimizer_batches, units_of
+from ares.storage.flat import flat_rollouts
 from ares.types import AresError, Example, Rollout, Span
 from tests.support.policies import number_policy
 
@@ -46,7 +49,7 @@ def make(rollouts=None, scores=None, holdout: float = 0.0) -> RolloutBuffer:
     return RolloutBuffer(
         number_policy(),
         EXAMPLES,
-        rows() if rollouts is None else rollouts,
+        flat_rollouts(rows() if rollouts is None else rollouts),
         SCORES if scores is None else scores,
         neutral=0.5,
         holdout=holdout,
@@ -65,7 +68,7 @@ def data_of(buffer: RolloutBuffer, **changes) -> RolloutData:
 
 def test_unscored_rows_are_excluded_and_counted():
     buffer = make()
-    assert [r.row_id for r in buffer.rows] == ["a/0", "a/1", "b/0", "c/0"]
+    assert [buffer.rollouts.row_ids[i] for i in buffer.kept] == ["a/0", "a/1", "b/0", "c/0"]
     assert buffer.train == [0, 1, 2, 3]
     metrics = buffer.metrics()
     assert metrics["quarantined"] == metrics["empty"] == pytest.approx(1 / 6)
@@ -76,13 +79,12 @@ def test_unscored_rows_are_excluded_and_counted():
 
 def test_rewards_and_logprobs_are_aligned_with_tokens():
     buffer = make()
-    assert buffer.rewards[0].tolist() == pytest.approx([0, 0.4, 0, -0.3, 0])
-    assert buffer.rewards[3].tolist() == pytest.approx([-0.5, 0.2, 0, 0, 0])
-    assert buffer.mask.sum(1).tolist() == buffer.lengths == [5, 2, 4, 3]
-    assert buffer.response_ids[1].tolist() == [2, 1, 0, 0, 0]
-    assert not buffer.logprobs[buffer.mask == 0].any()
+    assert buffer.rewards[buffer.tokens(0)].tolist() == pytest.approx([0, 0.4, 0, -0.3, 0])
+    assert buffer.rewards[buffer.tokens(3)].tolist() == pytest.approx([-0.5, 0.2, 0])
+    assert buffer.lengths == [5, 2, 4, 3]
+    assert buffer.token_ids[buffer.tokens(1)].tolist() == [2, 1]
     with_penalty = buffer.token_rewards(kl_coef=0.1)
-    torch.testing.assert_close(with_penalty, buffer.rewards - 0.1 * 0.5 * buffer.mask)
+    torch.testing.assert_close(with_penalty, buffer.rewards - 0.1 * 0.5)
     assert torch.equal(buffer.token_rewards(kl_coef=0.0), buffer.rewards)
 
 
@@ -114,8 +116,8 @@ def test_questions_are_held_out_with_all_their_rationales():
     assert expected
     assert expected != set("abc")
     buffer = make(holdout=fraction)
-    assert {buffer.rows[i].pid for i in buffer.heldout} == expected
-    assert not {buffer.rows[i].pid for i in buffer.train} & expected
+    assert {buffer.pids[i] for i in buffer.heldout} == expected
+    assert not {buffer.pids[i] for i in buffer.train} & expected
     assert sorted(buffer.train + buffer.heldout) == list(range(len(buffer)))
 
 
@@ -140,35 +142,56 @@ def test_inconsistent_rows_are_refused(change, message):
         make(**change)
 
 
+UNITS = st.lists(st.integers(1, 4), min_size=1, max_size=60)
+
+
+def numbered(sizes: list[int]) -> list[list[int]]:
+    """Units of consecutive rows."""
+    ends = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
+    return [list(range(start, end)) for start, end in pairwise(ends)]
+
+
 @settings(deadline=None)
-@given(st.integers(1, 200), st.integers(1, 64), st.integers(0, 99), st.integers(0, 9))
-def test_an_epoch_visits_every_row_once_in_even_batches(count, size, seed, epoch):
-    steps = optimizer_batches(range(count), size=size, seed=seed, epoch=epoch)
-    assert sorted(r for step in steps for r in step) == list(range(count))
-    sizes = [len(step) for step in steps]
-    assert max(sizes) <= size
-    assert max(sizes) - min(sizes) <= 1
-    assert len(steps) == -(-count // size)
-    assert steps == optimizer_batches(range(count), size=size, seed=seed, epoch=epoch)
+@given(UNITS, st.integers(4, 64), st.integers(0, 99), st.integers(0, 9))
+def test_an_epoch_visits_every_unit_once_in_even_batches(sizes, size, seed, epoch):
+    units = numbered(sizes)
+    steps = optimizer_batches(units, size=size, seed=seed, epoch=epoch)
+    assert sorted(unit for step in steps for unit in step) == units
+    counts = [len(step) for step in steps]
+    assert max(counts) - min(counts) <= 1
+    assert len(steps) == min(len(units), -(-sum(sizes) // size))
+    assert steps == optimizer_batches(units, size=size, seed=seed, epoch=epoch)
 
 
 def test_order_changes_with_epoch_and_seed():
+    units = numbered([1] * 50)
     orders = [
-        [r for step in optimizer_batches(range(50), size=8, seed=seed, epoch=epoch) for r in step]
+        [unit for step in optimizer_batches(units, size=8, seed=seed, epoch=epoch) for unit in step]
         for seed, epoch in ((0, 0), (0, 1), (1, 0))
     ]
     assert orders[0] != orders[1] != orders[2] != orders[0]
 
 
+def test_units_are_the_rows_of_a_question_or_even_parts_of_them():
+    assert units_of([[0, 1, 2, 3], [4], [5, 6, 7]], 4) == [[0, 1, 2, 3], [4], [5, 6, 7]]
+    assert units_of([[0, 1, 2, 3], [4], [5, 6, 7]], 2) == [[0, 1], [2, 3], [4], [5, 6], [7]]
+
+
 @settings(deadline=None)
-@given(st.lists(st.integers(1, 100), min_size=1, max_size=60), st.integers(1, 20))
-def test_micro_batches_are_even_and_sorted_by_length(sizes, count):
-    parts = micro_batches(range(len(sizes)), sizes, count)
-    assert len(parts) == count
-    assert sorted(r for part in parts for r in part) == list(range(len(sizes)))
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    lengths = [sizes[r] for part in parts for r in part]
-    assert lengths == sorted(lengths)
+@given(UNITS, st.integers(4, 20), st.sampled_from([None, 5, 40]), st.integers(0, 5))
+def test_parts_keep_to_rows_or_tokens(sizes, rows, tokens, more):
+    units = sorted(numbered(sizes), key=len)
+
+    def cost(unit):
+        return 3 * len(unit)
+
+    parts = filled(units, cost, rows=rows, tokens=tokens)
+    assert [unit for part in parts for unit in part] == units
+    for part in parts:
+        assert len(part) == 1 or sum(map(cost, part)) <= (tokens or 3 * rows)
+    even = spread(parts, cost, len(parts) + more)
+    assert len(even) == len(parts) + more
+    assert [row for part in even for row in part] == [row for unit in units for row in unit]
 
 
 @settings(deadline=None)
@@ -177,8 +200,8 @@ def test_micro_batches_are_even_and_sorted_by_length(sizes, count):
 )
 def test_ranks_split_each_step_without_repeats(count, global_batch, micro, world):
     buffer = many(count)
-    alone = data_of(buffer, global_batch=global_batch, micro=global_batch, world=1)
-    data = data_of(buffer, global_batch=global_batch, micro=micro, world=world)
+    alone = data_of(buffer, global_batch=global_batch, micro=micro, world=1, epochs=3)
+    data = data_of(buffer, global_batch=global_batch, micro=micro, world=world, epochs=3)
     ranks = [data.epoch_batches(2, rank) for rank in range(world)]
     lengths = {len(batches) for batches in ranks}
     assert lengths == {data.steps_per_epoch * data.accumulate}
@@ -186,23 +209,38 @@ def test_ranks_split_each_step_without_repeats(count, global_batch, micro, world
     for step in range(data.steps_per_epoch):
         here = slice(step * data.accumulate, (step + 1) * data.accumulate)
         together = sorted(r for batches in ranks for part, _ in batches[here] for r in part)
-        (expected, tokens), *rest = alone.epoch_batches(2, 0)[
-            step * alone.accumulate : (step + 1) * alone.accumulate
-        ]
-        assert not rest
-        assert together == sorted(expected)
-        assert {t for batches in ranks for _, t in batches[here]} == {tokens}
-        assert tokens == sum(buffer.lengths[r] for r in expected)
+        expected = alone.epoch_batches(2, 0)[step * alone.accumulate : (step + 1) * alone.accumulate]
+        assert together == sorted(r for part, _ in expected for r in part)
+        assert {t for batches in ranks for _, t in batches[here]} == {t for _, t in expected}
+        assert {t for _, t in expected} == {sum(buffer.lengths[r] for r in together)}
+
+
+def test_rows_of_a_question_share_a_micro_batch():
+    data = data_of(many(16), global_batch=8, micro=8)
+    for part, _ in data.epoch_batches(0, 0):
+        assert len({data.buffer.pids[row] for row in part}) == len(part) // 4
+
+
+def test_micro_batches_of_a_number_of_tokens():
+    data = data_of(many(16), global_batch=16, micro_tokens=60)
+    parts = [part for part, _ in data.epoch_batches(0, 0)]
+    for part in parts:
+        questions = {data.buffer.pids[row] for row in part}
+        tokens = sum(data.buffer.lengths[row] for row in part) + sum(
+            len(PROMPTS[q].split()) + 1 for q in questions
+        )
+        assert len(questions) == 1 or tokens <= 60
+    assert any(len({data.buffer.pids[row] for row in part}) > 1 for part in parts)
 
 
 def test_loader_returns_the_denominator_of_the_full_step():
     buffer = many(10)
     data = data_of(buffer, global_batch=4)
     batches = list(data.train_dataloader())
-    assert len(batches) == data.steps_per_epoch * data.accumulate == 6
-    for step in range(3):
-        parts = batches[2 * step : 2 * step + 2]
+    assert len(batches) == data.steps_per_epoch * data.accumulate
+    for step in range(data.steps_per_epoch):
+        parts = batches[step * data.accumulate : (step + 1) * data.accumulate]
         real = sum(part["response_mask"].sum().item() for part in parts)
-        assert [part["denominator"] for part in parts] == [real, real]
+        assert {part["denominator"] for part in parts} == {real}
     seen = sorted(r for batch in batches for r in batch["rows"].tolist())
     assert seen == list(range(10))

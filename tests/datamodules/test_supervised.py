@@ -1,6 +1,7 @@
 """Batches of supervised examples: each row once, fixed optimizer steps, similar lengths together."""
 
 import numpy as np
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,6 +56,25 @@ def test_denominator_is_the_target_tokens_of_the_optimizer_batch() -> None:
         tokens = sum(int(batch["response_mask"].sum()) for batch in step)
         assert {batch["denominator"] for batch in step} == {tokens}
     assert sum(len(batch["inputs"]) for batch in data.val_dataloader()) == 3
+
+
+def test_micro_batches_of_a_number_of_tokens_are_equally_many_in_each_step() -> None:
+    policy = number_policy()
+    rows = [Example("5 " * (n * 7 % 11), "6 " * (n % 3 + 1), str(n)) for n in range(30)]
+    data = SupervisedData(pad_id=0, micro=4, accumulate=2, eval_batch=2, seed=0, micro_tokens=24)
+    data.train = encode(policy, rows, max_output_tokens=9)
+    data.plan(epochs=3)
+    batches = list(data.train_dataloader())
+    assert len(batches) == data.steps_per_epoch * data.accumulate
+    assert data.steps_per_epoch == 4
+    for batch in batches:
+        lengths = batch["response_mask"].sum(1) + torch.tensor(batch["inputs"].lengths)
+        assert len(lengths) == 1 or lengths.sum() <= 24
+    for first in range(0, len(batches), data.accumulate):
+        step = batches[first : first + data.accumulate]
+        tokens = sum(int(batch["response_mask"].sum()) for batch in step)
+        assert {batch["denominator"] for batch in step} == {tokens}
+    assert sum(int(batch["response_mask"].sum()) for batch in batches) == sum(map(len, data.train.targets))
 
 
 def test_targets_are_padded_on_the_right_and_masked() -> None:

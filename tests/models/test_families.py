@@ -17,6 +17,7 @@ from ares.models.inputs import Sampling
 from ares.models.vlm.families import TOWERS, parts_of
 from ares.models.vlm.policy import VlmPolicy
 from ares.models.vlm.reader import VlmInputs
+from ares.models.vlm.shared import can_share
 from ares.rl.masked import pad_right
 from ares.text.prompts import build_example
 from ares.types import AresError, Example
@@ -261,6 +262,49 @@ def test_sampling_ignores_the_checkpoints_own_filters(base: Path, examples: dict
         (base / "generation_config.json").write_text(json.dumps(settings))
     for model in (plain, other):
         assert model.greedy(inputs, max_new_tokens=12) == plain.greedy(inputs, max_new_tokens=12)
+
+
+# --------------------------------------------------------------------------------------------------
+# Prompts of several responses
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kinds", ["one none", "two other", "none large"])
+def test_a_prompt_is_read_once_for_its_responses(
+    own_policy: VlmPolicy, examples: dict[str, Example], kinds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States and gradients are those of reading it for each response, also where its responses lie in several rows."""
+    policy = own_policy.train()
+    inputs = policy.encode([examples[kind] for kind in kinds.split()]).select([0, 0, 1, 0, 1])
+    responses = [*RESPONSES, [50, 2], [41, 300, 44, 60, 61, 2]]
+    ids, mask = batched(responses)
+    weights = torch.randn(mask.shape, generator=torch.Generator().manual_seed(0)) * mask
+    found = []
+    for share, row in ((False, 0), (True, 1024), (True, 7)):
+        monkeypatch.setattr("ares.models.vlm.running.can_share", lambda *_, share=share: share)
+        monkeypatch.setattr("ares.models.vlm.shared.LONGEST_ROW", row)
+        policy.zero_grad()
+        given = policy.token_logprobs(inputs, ids, mask)
+        (given * weights).sum().backward()
+        found.append((given.detach(), gradients(policy)))
+    (expected, slopes), *others = found
+    assert any(slope.any() for slope in slopes.values())
+    for given, others_slopes in others:
+        torch.testing.assert_close(given, expected, **EXACT)
+        scale = max(float(slope.abs().max()) for slope in slopes.values())
+        for name, slope in slopes.items():
+            torch.testing.assert_close(others_slopes[name], slope, atol=1e-5 * scale, rtol=1e-5, msg=name)
+
+
+def test_prompts_are_shared_where_the_network_can(policy: VlmPolicy, examples: dict[str, Example]) -> None:
+    inputs = policy.encode([examples["one"]]).repeat(2)
+    calls: list[int] = []
+    handle = policy.blocks[0].register_forward_pre_hook(lambda module, given: calls.append(len(given[0])))
+    policy.token_logprobs(inputs, *batched(RESPONSES[:2]))
+    handle.remove()
+    assert calls == [1, 1]
+    window = getattr(policy.model.config.get_text_config(), "sliding_window", None)
+    assert can_share(policy.model, 10_000) == (window is None)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import GenerationConfig
 
 from ares.models.t5.generation import _decode
 from ares.models.t5.loading import value_from_model
-from ares.models.t5.model import response_states
 from ares.types import AresError
 from tests.support.t5 import generate_greedy, sample, states_logprobs, token_logprobs, values
 
@@ -101,7 +101,7 @@ def test_finished_rows_are_dropped_from_the_batch(writer, batch):
 
 def test_entropy_is_of_the_next_token_distribution(writer, batch):
     ids, mask = padded([[5, 6, 1], [7, 1], [8, 9, 10]])
-    states = response_states(writer, **batch, response_ids=ids)
+    states = writer.decoder_states(**batch, decoder_input_ids=F.pad(ids, (1, 0))[:, :-1])
     _, entropy = states_logprobs(writer, states, ids, mask, entropy=True)
     expected = torch.distributions.Categorical(logits=writer.logits(states)).entropy()
     assert torch.allclose(entropy, expected * mask, atol=1e-5)

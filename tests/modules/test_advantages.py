@@ -15,7 +15,7 @@ class Tokens(pl.Callback):
     """The advantages of all tokens at the first step of every epoch."""
 
     def __init__(self) -> None:
-        self.epochs: list[list[list[float]]] = []
+        self.epochs: list[list[float]] = []
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         if batch_idx == 0:
@@ -29,9 +29,11 @@ def test_advantages_of_the_first_epoch_are_recorded_by_sentence(tmp_path: Path) 
     train(policy, buffer, tmp_path / "fit", RL, callbacks=[RecordAdvantages(path), tokens])
     assert len(tokens.epochs) == RL.value_warmup_epochs + RL.ppo_epochs
     found = read_advantages(path)
-    assert [row.row_id for row in found] == [row.row_id for row in buffer.rows]
-    for row, rollout, own in zip(found, buffer.rows, tokens.epochs[RL.value_warmup_epochs], strict=True):
-        starts = [0, *(end + 1 for end in rollout.token_ends)]
+    assert [row.row_id for row in found] == [buffer.rollouts.row_ids[kept] for kept in buffer.kept]
+    every = tokens.epochs[RL.value_warmup_epochs]
+    for number, row in enumerate(found):
+        own = every[buffer.tokens(number)]
+        starts = [0, *(end + 1 for end in buffer.ends[number])]
         means = [sum(own[a:b]) / (b - a) for a, b in pairwise(starts)]
         assert row.advantages == pytest.approx(means, abs=1e-6)
     assert any(abs(value) > 0.1 for row in found for value in row.advantages)

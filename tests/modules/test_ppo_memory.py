@@ -33,7 +33,7 @@ def test_a_merged_adapter_changes_the_policy_as_the_adapter_did(features) -> Non
     buffer, plain = make_buffer(policy), list(policy.state_dict())
     batch = buffer.batch(range(len(buffer)))
     expected = logprobs_of(policy, batch)
-    torch.testing.assert_close(buffer.ref_logprobs, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(batch["ref_logprobs"], expected, atol=1e-5, rtol=1e-5)
     with merged_adapters([policy], r=4, alpha=8, targets="all", seed=0):
         torch.testing.assert_close(logprobs_of(policy, batch), expected)  # fresh adapters have no effect
         for name, parameter in policy.named_parameters():
@@ -108,12 +108,30 @@ def test_memory_saving_fits_resume(tmp_path, build, choice):
     assert same(run(tmp_path / "cut", 3), complete)
 
 
+def saved_in(folder):
+    (path,) = folder.rglob("last.ckpt")
+    return torch.load(path, weights_only=False)["state_dict"]
+
+
 def test_checkpoints_hold_only_what_is_trained(tmp_path):
     policy = number_vlm()
     value = new_value(policy)
     train(policy, make_buffer(policy), tmp_path, value=value)
-    (path,) = tmp_path.rglob("last.ckpt")
-    saved = torch.load(path, weights_only=False)["state_dict"]
+    saved = saved_in(tmp_path)
     trained = [*policy.trained(), *value.trained()]
     assert len(saved) == len(trained)
     assert sum(tensor.numel() for tensor in saved.values()) == sum(weight.numel() for _, weight in trained)
+
+
+def test_checkpoints_of_the_warm_up_leave_the_policy_out(tmp_path):
+    """It has not changed; a resumed fit reads it from its folder."""
+
+    def run(folder, epochs):
+        policy = number_policy()
+        train(policy, make_buffer(number_policy()), folder, replace(RL, ppo_epochs=epochs, decay="constant"))
+        return weights(policy)
+
+    complete = run(tmp_path / "complete", 2)
+    run(tmp_path / "cut", 0)
+    assert {name.split(".")[0] for name in saved_in(tmp_path / "cut")} == {"value"}
+    assert same(run(tmp_path / "cut", 2), complete)

@@ -10,6 +10,7 @@ import torch
 
 from ares.config.schema import RlConfig
 from ares.modules.ppo_module import PPOModule
+from ares.modules.targets import epoch_targets
 from ares.rl.objectives import load_objective
 from tests.support.policies import number_policy
 from tests.support.ppo import (
@@ -80,10 +81,8 @@ def test_loss_of_a_policy_away_from_the_rollouts(changes: dict[str, Any], tiny_p
         logprobs = logprobs_of(module.policy, batch)
     batch["old_logprobs"] = logprobs + noise
     module.old_values = torch.randn(module.returns.shape, generator=generator)
-    of = [
-        table[batch["rows"], : mask.shape[1]][mask].tolist() for table in (module.advantages, module.returns)
-    ]
-    old_values = module.old_values[batch["rows"], : mask.shape[1]][mask].tolist()
+    of = [table[batch["places"]][mask].tolist() for table in (module.advantages, module.returns)]
+    old_values = module.old_values[batch["places"]][mask].tolist()
     tokens = list(zip((-noise[mask]).tolist(), *of, old_values, strict=True))
     loss = float(module.training_step(batch, 0).detach())
     expected = expected_losses(tokens, rl)
@@ -111,23 +110,26 @@ def advantage(rewards: list[float], values: list[float], t: int, gamma: float, l
     [{}, {"gamma": 0.7}, {"lam": 0.5}, {"whiten": False}, {"whiten": False, "gamma": 0.8, "lam": 0.6}],
     ids=str,
 )
-def test_epoch_advantages_and_returns_follow_the_formulas(changes: dict[str, Any]) -> None:
+def test_epoch_advantages_and_returns_follow_the_formulas(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     rl = replace(RL, **changes)
     buffer = make_buffer(number_policy(), questions=3)
-    values = torch.randn(buffer.mask.shape, generator=torch.Generator().manual_seed(2)) * buffer.mask
-    advantages, returns = load_objective("ppo").advantages(buffer.as_rollouts(buffer.rewards), values, rl)
-    real = buffer.mask.bool()
+    values = torch.randn(buffer.rewards.shape, generator=torch.Generator().manual_seed(2))
+    monkeypatch.setattr("ares.modules.targets._BLOCK", 30)  # several blocks
+    advantages, returns = epoch_targets(load_objective("ppo"), buffer, buffer.rewards, values, rl)
+    rows = [buffer.tokens(row) for row in range(len(buffer))]
     expected = torch.tensor(
         [
-            advantage(buffer.rewards[i, :length].tolist(), values[i, :length].tolist(), t, rl.gamma, rl.lam)
-            for i, length in enumerate(buffer.lengths)
-            for t in range(length)
+            advantage(buffer.rewards[row].tolist(), values[row].tolist(), t, rl.gamma, rl.lam)
+            for row in rows
+            for t in range(row.stop - row.start)
         ]
     )
-    torch.testing.assert_close(returns[real], expected + values[real], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(returns, expected + values, rtol=1e-5, atol=1e-5)
     if rl.whiten:
         expected = (expected - expected.mean()) / expected.std(correction=0)
-    torch.testing.assert_close(advantages[real], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(advantages, expected, rtol=1e-4, atol=1e-5)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -222,10 +224,7 @@ def test_sampler_correction_weights_the_advantages(
         buffer, watch = make_buffer(tiny_policy()), FirstAdvantages()
         buffer.correct_sampler = correct
         if gap is not None:  # otherwise the policy itself wrote the rollouts
-            buffer.rows = [
-                replace(row, sampler_logprobs=tuple(value + gap for value in row.logprobs))
-                for row in buffer.rows
-            ]
+            buffer.rollouts.sampler_logprobs[:] = buffer.rollouts.logprobs + gap
         rl = replace(NO_WARM_UP, objective=objective, ppo_epochs=1)
         train(tiny_policy(), buffer, tmp_path / str(gap), rl, callbacks=[watch])
         found.append(watch.advantages)

@@ -13,15 +13,11 @@ from tests.support.ppo import NO_WARM_UP, logprobs_of, module_and_batch
 def tokens_of(module: PPOModule) -> list[tuple[float, float, float, float]]:
     """(log-probability, the reference's, advantage, return) of every real token."""
     buffer = module.data.buffer
+    columns = (buffer.logprobs, buffer.ref_logprobs, module.advantages, module.returns)
     return [
-        (
-            buffer.rows[i].logprobs[t],
-            buffer.rows[i].ref_logprobs[t],
-            float(module.advantages[i, t]),
-            float(module.returns[i, t]),
-        )
-        for i in range(len(buffer))
-        for t in range(buffer.lengths[i])
+        numbers
+        for row in range(len(buffer))
+        for numbers in zip(*(column[buffer.tokens(row)].tolist() for column in columns), strict=True)
     ]
 
 
@@ -61,7 +57,7 @@ def test_policy_gradient_is_that_of_the_surrogate(tiny_policy):
     found = {name: p.grad.clone() for name, p in module.policy.trained() if p.grad is not None}
     module.policy.zero_grad()
     logprobs = logprobs_of(module.policy, batch)
-    advantages = module.advantages[batch["rows"], : logprobs.shape[1]]
+    advantages = module.advantages[batch["places"]]
     (-(advantages * logprobs * batch["response_mask"]).sum() / batch["denominator"]).backward()
     expected = {name: p.grad for name, p in module.policy.trained() if p.grad is not None}
     assert found.keys() == expected.keys()

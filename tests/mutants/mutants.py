@@ -116,9 +116,9 @@ MUTANTS = (
     ),
     Mutant(
         "held-out rows whitened over",
-        "rl/objectives/ppo.py",
-        "masked_whiten(found, rollouts.trained)",
-        "masked_whiten(found, rollouts.mask)",
+        "modules/targets.py",
+        "for row in buffer.train:",
+        "for row in range(len(buffer)):",
         "modules/test_ppo.py::test_advantages_are_whitened_over_all_training_rows",
     ),
     Mutant(
@@ -151,9 +151,9 @@ MUTANTS = (
     ),
     Mutant(
         "the decoder sees the token it must predict",
-        "models/t5/model.py",
-        "inputs = F.pad(response_ids, (1, 0), value=model.config.decoder_start_token_id)[:, :-1]",
-        "inputs = response_ids",
+        "models/t5/states.py",
+        "shifted = F.pad(responses, (1, 0), value=model.config.decoder_start_token_id)[:, :-1]",
+        "shifted = responses",
         "models/test_generation.py::test_logprobs_equal_those_during_sampling",
     ),
     Mutant(
@@ -242,9 +242,9 @@ MUTANTS = (
     ),
     Mutant(
         "always whitened",
-        "rl/objectives/ppo.py",
-        "if settings.whiten else",
-        "if True else",
+        "modules/targets.py",
+        "objective.whitened and settings.whiten",
+        "objective.whitened",
         "modules/test_ppo_options.py::test_epoch_advantages_and_returns_follow_the_formulas",
     ),
     Mutant(

@@ -13,6 +13,7 @@ from ares.models.t5.policy import T5Policy
 from ares.steps import ppo, rollout
 from ares.steps.common.contract import StepContext
 from ares.steps.rollout import part_seed
+from ares.storage.flat import flat_rollouts
 from ares.storage.tables import read_rollouts
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
 from ares.types import Feedback, Problem, Rollout
@@ -108,9 +109,12 @@ def test_reward_is_score_minus_neutral(policies, tmp_path, monkeypatch, neutral:
     rows = sampled(policies, tmp_path, monkeypatch)
     config = configured(neutral=neutral, holdout=0.0)
     feedback = [Feedback(row.row_id, tuple(0.9 for _ in row.spans), "ok") for row in rows if row.spans]
-    buffer = ppo._buffer(config, PROBLEMS, T5Policy.load(policies / "first", dropout=0.0), rows, feedback)
-    sentences = torch.tensor([float(len(row.spans)) for row in buffer.rows])
-    torch.testing.assert_close(buffer.rewards.sum(1), (0.9 - neutral) * sentences)
+    buffer = ppo._buffer(
+        config, PROBLEMS, T5Policy.load(policies / "first", dropout=0.0), flat_rollouts(rows), feedback
+    )
+    sentences = torch.tensor([float(len(ends)) for ends in buffer.ends])
+    sums = torch.stack([buffer.rewards[buffer.tokens(row)].sum() for row in range(len(buffer))])
+    torch.testing.assert_close(sums, (0.9 - neutral) * sentences)
 
 
 @pytest.mark.parametrize(("correction", "weight"), [("token", 2.0), ("none", 1.0)])
@@ -123,5 +127,7 @@ def test_sampler_correction_reaches_the_buffer(
     ]
     feedback = [Feedback(row.row_id, tuple(0.9 for _ in row.spans), "ok") for row in rows if row.spans]
     config = configured(sampler_correction=correction, holdout=0.0)
-    buffer = ppo._buffer(config, PROBLEMS, T5Policy.load(policies / "first", dropout=0.0), rows, feedback)
-    assert set(buffer.sampler_weights[buffer.mask.bool()].tolist()) == {weight}
+    buffer = ppo._buffer(
+        config, PROBLEMS, T5Policy.load(policies / "first", dropout=0.0), flat_rollouts(rows), feedback
+    )
+    assert set(buffer.sampler_weights.tolist()) == {weight}

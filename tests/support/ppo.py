@@ -19,6 +19,7 @@ from ares.models.policy import Policy, Trainable, ValueModel
 from ares.modules.ppo import run_ppo
 from ares.modules.ppo_module import PPOModule
 from ares.rl.objectives import load_objective
+from ares.storage.flat import flat_rollouts
 from ares.types import Example, Rollout, Span
 from tests.support.number_vlm import number_vlm, picture
 from tests.support.policies import EOS, number_policy
@@ -111,7 +112,7 @@ def make_buffer(
             )
             rows.append(row)
             scores[row.row_id] = [float(response[t] in GOOD) for t in ends]
-    return RolloutBuffer(policy, examples, rows, scores, neutral=0.5, holdout=holdout)
+    return RolloutBuffer(policy, examples, flat_rollouts(rows), scores, neutral=0.5, holdout=holdout)
 
 
 def good_probability(policy: Policy, buffer: RolloutBuffer) -> float:
@@ -195,8 +196,8 @@ def module_and_batch(
     settings = {"current_epoch": 0, "accumulate_grad_batches": 1, "world_size": 1, "precision": "64-true"}
     module._trainer = SimpleNamespace(**{**settings, **trainer})  # type: ignore[assignment]
     generator = torch.Generator().manual_seed(0)
-    module.advantages = torch.randn(buffer.mask.shape, generator=generator)
-    module.returns = torch.randn(buffer.mask.shape, generator=generator)
+    module.advantages = torch.randn(buffer.rewards.shape, generator=generator)
+    module.returns = torch.randn(buffer.rewards.shape, generator=generator)
     return module, data.train_dataloader().dataset[0]
 
 

@@ -80,6 +80,9 @@ class Given:
     def __init__(self, input_ids: Tensor, attention_mask: Tensor, image_features: Tensor | None) -> None:
         self.tensors = (input_ids, attention_mask, image_features)
 
+    def distinct(self) -> tuple["Given", list[int]]:
+        return self, list(range(len(self.tensors[0])))
+
     def to(self, device: torch.device | str) -> "Given":
         return self
 

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
 
 from ares.config.commands import assumed
 from ares.config.compose import OPTIONS, folder, options, register_schema, to_config
@@ -27,6 +29,7 @@ from ares.config.values import problems_with_value, shortened, shown
 Refused = Callable[[Config], Sequence[str]]
 _COMPARED = {"experiment", "model", "strategy"}  # groups whose files set what combinations compare
 _MANY_DIGITS = re.compile(r"\d{300}")  # Python converts at most 4,300, a float has fewer
+_DEEPEST = 50
 _FLAGS = ("--help", "--cfg", "--multirun", "--info", "--hydra-help", "--config-dir", "--version")
 
 
@@ -90,6 +93,9 @@ class _CommandLine:
             known = [*sorted(groups), *_keys(OmegaConf.to_container(cfg))]
         except (HydraException, OmegaConfBaseException) as error:
             return [*self.found, _first_line(error)]
+        except (YAMLError, RecursionError, ValueError, OSError) as error:
+            reason = " ".join(str(error).split())[:300]
+            return [*self.found, f"A file of settings cannot be read ({reason}); correct it."]
         for override in self.overrides:
             if override.key_or_group not in groups:
                 self._set(cfg, override, known)
@@ -124,6 +130,9 @@ class _CommandLine:
                 self.found.append(
                     f"{shortened(text, 60)}: a number has too many digits; write fewer than 300."
                 )
+                continue
+            if _depth(text) > _DEEPEST:  # the parser would take minutes to give up
+                self.found.append(f"{shortened(text, 60)}: its brackets are nested too deeply.")
                 continue
             override = _override(text)
             if override is None:
@@ -169,6 +178,11 @@ class _CommandLine:
         if problems:
             self.failed.add(key)
             self.found += [text for text in dict.fromkeys(problems) if text not in self.found]
+
+
+def _depth(text: str) -> int:
+    """How deeply the brackets of a setting are nested."""
+    return max(accumulate((c in "[{(") - (c in "]})") for c in text), default=0)
 
 
 def _override(text: str) -> Override | None:
@@ -219,7 +233,7 @@ def _problems_with_setting(
 
 def _first_line(error: Exception) -> str:
     key = getattr(error, "full_key", None)
-    return f"{f'{key}: ' if key else ''}{str(error).splitlines()[0].rstrip('.')}."
+    return f"{f'{key}: ' if key else ''}{(str(error) or type(error).__name__).splitlines()[0].rstrip('.')}."
 
 
 def _values(override: Override) -> list[Any]:

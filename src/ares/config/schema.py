@@ -13,6 +13,7 @@ from ares.config.options import (
     StrategyConfig,
     TeacherConfig,
 )
+from ares.config.sharing import ExportConfig, ServeConfig
 
 
 @dataclass
@@ -40,12 +41,16 @@ class TokenizerConfig:
 
 @dataclass
 class FitConfig:
-    """Supervised fine-tuning (rationale, sft, lora). Batch sizes: global, and per device and micro-step."""
+    """Supervised fine-tuning (rationale, sft, lora). Batch sizes: global, and per device and micro-step.
+
+    `micro_batch_tokens`: tokens of prompts and targets in a micro-step, instead of its number of rows; null: rows.
+    """
 
     epochs: int = bounded(20, at_least=1)  # passes over the training rows
     lr: float = bounded(8e-5, above=0)  # peak learning rate of AdamW
     global_batch_size: int = bounded(8, at_least=1)  # rows per optimizer step, on all devices
     micro_batch_size: int = bounded(8, at_least=1)
+    micro_batch_tokens: int | None = bounded(None, at_least=1)
     warmup_fraction: float = bounded(0.0, at_least=0, at_most=1)
     decay: str = choice("constant", "linear")  # of the learning rate after its warm-up
     weight_decay: float = bounded(0.01, at_least=0)  # of matrices; other weights have none
@@ -113,6 +118,7 @@ class RlConfig:
     gradient_clip: float | None = bounded(1.0, above=0)  # largest norm, null: no limit
     global_batch_size: int = bounded(256, at_least=1)  # rationales per optimizer step, on all devices
     micro_batch_size: int = bounded(8, at_least=1)  # rationales per forward pass on a device
+    micro_batch_tokens: int | None = bounded(None, at_least=1)  # tokens instead, null: rationales
     holdout: float = bounded(0.05, at_least=0, at_most=0.9)  # fraction of questions to measure on
     eval_questions: int = bounded(200, at_least=0)  # val questions that are assessed
     share_trunk: bool = False  # one network for policy and values
@@ -249,6 +255,8 @@ class Config:
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)

@@ -3,7 +3,7 @@
 Rows are rationales that the Teacher scored; those of held-out questions are evaluated and never trained on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TypedDict
 
@@ -15,20 +15,20 @@ from ares.models.inputs import Inputs
 from ares.models.policy import Policy
 from ares.rl.kl import kl_penalty
 from ares.rl.losses import sampler_weights
-from ares.rl.masked import pad_right
-from ares.rl.objectives import Rollouts
 from ares.rl.rewards import sentence_rewards
-from ares.text.sentences import repetition_rate
-from ares.types import AresError, Example, Rollout
+from ares.storage.flat import FlatRollouts
+from ares.types import AresError, Example
 
 
 class RolloutBatch(TypedDict):
     """B rows of a buffer, cut to their longest response; T response tokens.
 
-    `rows` (B,) int64; `response_ids` (B, T) int64; `response_mask`, `old_logprobs`, `ref_logprobs` (B, T) float32.
+    `rows` (B,) int64; `places` (B, T) int64: each token's index in the buffer's flat tensors, 0 on padding;
+    `response_ids` (B, T) int64; `response_mask`, `old_logprobs`, `ref_logprobs` (B, T) float32.
     """
 
     rows: Tensor
+    places: Tensor
     inputs: Inputs
     response_ids: Tensor
     response_mask: Tensor
@@ -37,17 +37,18 @@ class RolloutBatch(TypedDict):
 
 
 class RolloutBuffer:
-    """Rationales with status ok, their rewards and stored log-probabilities; N rows, T the longest response.
+    """Rationales with status ok, their rewards and stored log-probabilities: N rows with n tokens in all, unpadded.
 
-    `rows` the rollouts in the order given; `train`, `heldout` their indices by kind of question;
-    `response_ids` (N, T) int32; `mask`, `rewards`, `logprobs`, `ref_logprobs` (N, T) float32, 0 on padding.
+    `pids`, `lengths`, `ends` (of sentences) of each row; `train`, `heldout` its rows by kind of question; `starts` (N,)
+    int64: where the tokens of each row begin in `token_ids` (n,) int32 and `rewards`, `logprobs`, `ref_logprobs` (n,)
+    float32, which hold the tokens of rows without scores, too.
     """
 
     def __init__(
         self,
         policy: Policy,
         examples: Mapping[str, Example],
-        rollouts: Sequence[Rollout],
+        rollouts: FlatRollouts,
         scores: Mapping[str, Sequence[float]],
         *,
         neutral: float,
@@ -60,97 +61,98 @@ class RolloutBuffer:
         where rows do not match one another or nothing is left to train on.
         """
         self.rollouts, self.correct_sampler = rollouts, correct_sampler
-        self.rows = [row for row in rollouts if row.row_id in scores]
-        for row in self.rows:
-            _check(row, scores[row.row_id], examples)
-        self.heldout = [i for i, row in enumerate(self.rows) if is_held_out(row.pid, holdout)]
-        self.train = sorted(set(range(len(self.rows))) - set(self.heldout))
+        self.kept = [i for i, row_id in enumerate(rollouts.row_ids) if row_id in scores]
+        for i in self.kept:
+            _check(rollouts, i, scores[rollouts.row_ids[i]], examples)
+        self.pids = [rollouts.pids[i] for i in self.kept]
+        self.ends = [rollouts.ends(i) for i in self.kept]
+        self._hold_out(holdout)
+        number = {pid: number for number, pid in enumerate(dict.fromkeys(self.pids))}
+        self.question = [number[pid] for pid in self.pids]
+        self.inputs, self.pad_id = policy.encode([examples[pid] for pid in number]), policy.pad_id
+        self.starts = torch.from_numpy(rollouts.offsets)[self.kept]
+        self.lengths: list[int] = (rollouts.offsets[1:] - rollouts.offsets[:-1])[self.kept].tolist()
+        self.token_ids = torch.from_numpy(rollouts.token_ids)
+        self.logprobs = torch.from_numpy(rollouts.logprobs)
+        self.ref_logprobs = torch.from_numpy(rollouts.ref_logprobs)
+        self.rewards = torch.zeros(len(self.token_ids))
+        of_rows = [scores[rollouts.row_ids[i]] for i in self.kept]
+        for row, found in enumerate(of_rows):
+            own = sentence_rewards(found, self.ends[row], self.lengths[row], neutral=neutral)
+            self.rewards[self.tokens(row)] = own
+        self.scores = [float(score) for found in of_rows for score in found]
+
+    def _hold_out(self, holdout: float) -> None:
+        self.heldout = [row for row, pid in enumerate(self.pids) if is_held_out(pid, holdout)]
+        self.train = sorted(set(range(len(self.pids))) - set(self.heldout))
         if not self.train:
-            raise _nothing_left(len(rollouts), len(self.heldout), holdout)
-        questions = list(dict.fromkeys(row.pid for row in self.rows))
-        self._question = {pid: number for number, pid in enumerate(questions)}
-        self.inputs = policy.encode([examples[pid] for pid in questions])
-        self.lengths = [len(row.token_ids) for row in self.rows]
-        self.response_ids = pad_right([row.token_ids for row in self.rows], policy.pad_id, dtype=torch.int32)
-        self.mask = pad_right([[1.0] * length for length in self.lengths], 0.0)
-        self.logprobs = pad_right([row.logprobs for row in self.rows], 0.0)
-        self.ref_logprobs = pad_right([row.ref_logprobs for row in self.rows], 0.0)
-        self.rewards = _rewards(self.rows, scores, neutral)
-        self.scores = [float(score) for row in self.rows for score in scores[row.row_id]]
+            raise _nothing_left(len(self.rollouts), len(self.heldout), holdout)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.pids)
 
-    def sizes(self) -> list[int]:
-        """Prompt and response tokens of each row, by which batches are bucketed."""
-        prompts = self.inputs.lengths
-        return [
-            prompts[self._question[row.pid]] + length
-            for row, length in zip(self.rows, self.lengths, strict=True)
-        ]
+    def tokens(self, row: int) -> slice:
+        """The tokens of a row in the flat tensors."""
+        start = int(self.starts[row])
+        return slice(start, start + self.lengths[row])
+
+    def places(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Of rows, cut to their longest: each token's index in the flat tensors, (B, T) int64, and the mask (B, T) float32."""
+        lengths = torch.tensor([self.lengths[row] for row in rows])
+        within = torch.arange(int(lengths.max()))
+        real = within < lengths[:, None]
+        return (self.starts[list(rows), None] + within).masked_fill(~real, 0), real.float()
 
     def token_rewards(self, *, kl_coef: float) -> Tensor:
-        """`rewards` − kl_coef · (stored log-probability − the reference's): (N, T) float32, 0 on padding."""
-        penalty = kl_penalty(self.logprobs, self.ref_logprobs, self.mask, estimator="k1")
+        """`rewards` − kl_coef · (stored log-probability − the reference's): (n,) float32."""
+        everywhere = torch.ones_like(self.rewards)
+        penalty = kl_penalty(self.logprobs, self.ref_logprobs, everywhere, estimator="k1")
         return self.rewards - kl_coef * penalty
 
     @cached_property
     def sampler_weights(self) -> Tensor:
-        """What advantages are multiplied by: (N, T) float32, 1 unless another sampler is corrected for."""
-        used = [(self.correct_sampler and row.sampler_logprobs) or row.logprobs for row in self.rows]
-        return sampler_weights(self.logprobs, pad_right(used, 0.0), self.mask)
+        """What advantages are multiplied by: (n,) float32, 1 unless another sampler is corrected for."""
+        used = torch.from_numpy(self.rollouts.sampler_logprobs) if self.correct_sampler else self.logprobs
+        return sampler_weights(self.logprobs, used, torch.ones_like(self.logprobs))
 
-    def groups(self) -> list[list[int]]:
-        """The rows of each question, in order."""
+    def groups(self, rows: Iterable[int] | None = None) -> list[list[int]]:
+        """The rows (None: all) of each question, in order."""
         groups: dict[str, list[int]] = {}
-        for i, row in enumerate(self.rows):
-            groups.setdefault(row.pid, []).append(i)
+        for row in range(len(self)) if rows is None else rows:
+            groups.setdefault(self.pids[row], []).append(row)
         return list(groups.values())
-
-    def as_rollouts(self, rewards: Tensor) -> Rollouts:
-        """The buffer as an objective sees it, with token rewards (N, T)."""
-        trained = torch.zeros_like(self.mask)
-        trained[self.train] = self.mask[self.train]
-        ends = [row.token_ends for row in self.rows]
-        return Rollouts(
-            rewards,
-            self.mask.to(rewards.device),
-            trained.to(rewards.device),
-            self.lengths,
-            ends,
-            self.groups(),
-        )
 
     def batch(self, rows: Sequence[int]) -> RolloutBatch:
         """The given rows for a forward pass.
 
         No rows give one whose mask is 0 throughout: a rank that has run out takes part in the step without changing it.
         """
-        index = torch.tensor(rows or [min(range(len(self)), key=self.lengths.__getitem__)])
-        longest = max(self.lengths[i] for i in index.tolist())
-        mask = self.mask[index, :longest]
+        chosen = list(rows) or [min(range(len(self)), key=self.lengths.__getitem__)]
+        places, mask = self.places(chosen)
+        real = mask.bool()
         return {
-            "rows": index,
-            "inputs": self.inputs.select([self._question[self.rows[i].pid] for i in index.tolist()]),
-            "response_ids": self.response_ids[index, :longest].long(),
+            "rows": torch.tensor(chosen),
+            "places": places,
+            "inputs": self.inputs.select([self.question[row] for row in chosen]),
+            "response_ids": self.token_ids[places].long().masked_fill(~real, self.pad_id),
             "response_mask": mask if rows else torch.zeros_like(mask),
-            "old_logprobs": self.logprobs[index, :longest],
-            "ref_logprobs": self.ref_logprobs[index, :longest],
+            "old_logprobs": self.logprobs[places].masked_fill(~real, 0.0),
+            "ref_logprobs": self.ref_logprobs[places].masked_fill(~real, 0.0),
         }
 
     def metrics(self) -> dict[str, float]:
         """Metrics of the training data: shares of all rollouts, means over scored ones."""
-        offered, count = max(1, len(self.rollouts)), len(self.rows)
-        scored = {row.row_id for row in self.rows}
-        refused = sum(bool(row.spans) and row.row_id not in scored for row in self.rollouts)
+        rollouts, offered, count = self.rollouts, max(1, len(self.rollouts)), len(self)
+        sentences = [len(rollouts.ends(i)) for i in range(len(rollouts))]
+        refused = set(range(len(rollouts))) - set(self.kept)
         return {
             "score": sum(self.scores) / max(1, len(self.scores)),
-            "sentences": sum(len(row.spans) for row in self.rows) / count,
-            "repetition": sum(repetition_rate(row.text) for row in self.rows) / count,
+            "sentences": sum(sentences[i] for i in self.kept) / count,
+            "repetition": sum(rollouts.repetition[i] for i in self.kept) / count,
             "length": sum(self.lengths) / count,
-            "truncated": sum(row.truncated for row in self.rollouts) / offered,
-            "quarantined": refused / offered,
-            "empty": sum(not row.spans for row in self.rollouts) / offered,
+            "truncated": sum(rollouts.truncated) / offered,
+            "quarantined": sum(sentences[i] > 0 for i in refused) / offered,
+            "empty": sum(number == 0 for number in sentences) / offered,
             "train_rows": len(self.train),
             "heldout_rows": len(self.heldout),
         }
@@ -168,28 +170,14 @@ def _nothing_left(rollouts: int, heldout: int, holdout: float) -> AresError:
     )
 
 
-def _rewards(rows: Sequence[Rollout], scores: Mapping[str, Sequence[float]], neutral: float) -> Tensor:
-    found = [
-        sentence_rewards(scores[r.row_id], r.token_ends, len(r.token_ids), neutral=neutral) for r in rows
-    ]
-    return pad_right([row.tolist() for row in found], 0.0)
-
-
-def _check(row: Rollout, scores: Sequence[float], examples: Mapping[str, Example]) -> None:
-    tokens = len(row.token_ids)
-    if row.pid not in examples:
+def _check(rollouts: FlatRollouts, i: int, scores: Sequence[float], examples: Mapping[str, Example]) -> None:
+    row_id, sentences = rollouts.row_ids[i], len(rollouts.ends(i))
+    if rollouts.pids[i] not in examples:
+        raise AresError(f"Rollout {row_id} belongs to a problem that is not in the data; roll out afresh.")
+    if len(scores) != sentences:
         raise AresError(
-            f"Rollout {row.row_id} belongs to a problem that is not in the data; roll out afresh."
-        )
-    stored = (row.logprobs, row.ref_logprobs, row.sampler_logprobs or row.logprobs)
-    if any(len(logprobs) != tokens for logprobs in stored):
-        raise AresError(f"Rollout {row.row_id} does not have one log-probability per token; roll out afresh.")
-    if len(scores) != len(row.token_ends):
-        raise AresError(
-            f"Rollout {row.row_id} has {len(row.token_ends)} sentences and {len(scores)} scores; its feedback is of "
-            "other rollouts, score them afresh."
+            f"Rollout {row_id} has {sentences} sentences and {len(scores)} scores; its feedback is of other rollouts, "
+            "score them afresh."
         )
     if not scores or not all(0.0 <= score <= 1.0 for score in scores):
-        raise AresError(
-            f"The scores of rollout {row.row_id} are not numbers between 0 and 1; score it afresh."
-        )
+        raise AresError(f"The scores of rollout {row_id} are not numbers between 0 and 1; score it afresh.")

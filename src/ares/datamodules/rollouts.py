@@ -1,12 +1,13 @@
 """Micro-batches of a buffer of scored rollouts, visited in a new order every epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
 from ares.datamodules.buffer import RolloutBatch, RolloutBuffer
+from ares.datamodules.parts import Unit, filled, spread
 from ares.datamodules.resuming import RemainingBatches
 
 
@@ -16,26 +17,30 @@ class MicroBatch(RolloutBatch):
     denominator: float
 
 
-def optimizer_batches(rows: Sequence[int], *, size: int, seed: int, epoch: int) -> list[list[int]]:
-    """One epoch's optimizer batches: every row once, shuffled by (seed, epoch).
+def units_of(groups: Iterable[Sequence[int]], size: int) -> list[Unit]:
+    """The rows of each question in as few units of at most `size` rows as possible."""
+    return [
+        part.tolist() for rows in groups for part in np.array_split(np.asarray(rows), -(-len(rows) // size))
+    ]
 
-    There are as few as `size` rows each allow, and they differ by at most one row, so that no optimizer step gets
-    only a few leftover rows.
+
+def optimizer_batches(units: Sequence[Unit], *, size: int, seed: int, epoch: int) -> list[list[Unit]]:
+    """One epoch's optimizer batches of whole units: each once, shuffled by (seed, epoch).
+
+    There are as few as `size` rows each allow. Their numbers of units differ by at most one, so that no optimizer step
+    gets only a few leftover rows; where units differ in size, some batches have a few rows more than `size`.
     """
-    order = np.random.default_rng((seed, epoch)).permutation(np.asarray(rows))
-    return [part.tolist() for part in np.array_split(order, -(-len(order) // size))]
-
-
-def micro_batches(rows: Sequence[int], sizes: Sequence[int], count: int) -> list[list[int]]:
-    """The rows of an optimizer batch in `count` parts of similar length and equal size (±1; possibly empty)."""
-    ordered = sorted(rows, key=lambda row: (sizes[row], row))
-    return [part.tolist() for part in np.array_split(np.asarray(ordered, dtype=np.int64), count)]
+    order = np.random.default_rng((seed, epoch)).permutation(len(units))
+    count = min(len(units), -(-sum(map(len, units)) // size))
+    return [[units[i] for i in part] for part in np.array_split(order, count)]
 
 
 class RolloutData(pl.LightningDataModule):
     """Micro-batches of a buffer for Lightning: `accumulate` of them on each of `world` ranks make a step.
 
-    Which rows make up a step depends on `global_batch` and the seed alone, not on `micro` or `world`.
+    Which rows make up a step depends on `global_batch`, `micro` and the seed alone, not on `world`. Rows of a question
+    stay together, so that its prompt is computed once for them: up to `micro` rows or, where `micro_tokens` is set, as
+    many as share that number of tokens.
     """
 
     def __init__(
@@ -46,22 +51,41 @@ class RolloutData(pl.LightningDataModule):
         micro: int,
         world: int,
         seed: int,
+        micro_tokens: int | None = None,
+        epochs: int = 1,
     ) -> None:
         super().__init__()
         self.buffer, self.global_batch, self.seed = buffer, global_batch, seed
-        self.micro, self.world = micro, world
-        self.steps_per_epoch = -(-len(buffer.train) // global_batch)
-        largest = -(-len(buffer.train) // self.steps_per_epoch)
-        self.accumulate = -(-largest // (micro * world))
+        self.micro, self.micro_tokens, self.world = micro, micro_tokens, world
+        largest = global_batch if micro_tokens else min(global_batch, micro)
+        self.units = units_of(buffer.groups(buffer.train), largest)
+        parts = [len(step) for epoch in range(epochs) for step in self._steps(epoch)]
+        self.steps_per_epoch = len(parts) // epochs
+        self.accumulate = -(-max(parts) // world)
+
+    def _steps(self, epoch: int) -> list[list[list[Unit]]]:
+        """The optimizer batches of an epoch, each as parts of similar length, as few as memory allows."""
+        batches = optimizer_batches(self.units, size=self.global_batch, seed=self.seed, epoch=epoch)
+        return [
+            filled(sorted(units, key=self._order), self.cost, rows=self.micro, tokens=self.micro_tokens)
+            for units in batches
+        ]
+
+    def _order(self, unit: Unit) -> tuple[int, int]:
+        return sum(self.buffer.lengths[row] for row in unit), unit[0]
+
+    def cost(self, unit: Unit) -> int:
+        """The tokens of a unit: of its prompt, and of all responses."""
+        prompt = self.buffer.inputs.lengths[self.buffer.question[unit[0]]]
+        return prompt + sum(self.buffer.lengths[row] for row in unit)
 
     def epoch_batches(self, epoch: int, rank: int) -> list[tuple[list[int], int]]:
         """One rank's micro-batches of an epoch in order: (rows, denominator)."""
-        buffer, sizes = self.buffer, self.buffer.sizes()
         found = []
-        for rows in optimizer_batches(buffer.train, size=self.global_batch, seed=self.seed, epoch=epoch):
-            tokens = sum(buffer.lengths[row] for row in rows)
-            parts = micro_batches(rows, sizes, self.accumulate * self.world)
+        for step in self._steps(epoch):
+            tokens = sum(self.buffer.lengths[row] for part in step for unit in part for row in unit)
             # Neighbors in length go to different ranks, which thus work on similar lengths at a time.
+            parts = spread(step, self.cost, self.accumulate * self.world)
             found += [(part, tokens) for part in parts[rank :: self.world]]
         return found
 

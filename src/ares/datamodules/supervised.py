@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ares.datamodules.parts import filled, spread
 from ares.datamodules.resuming import RemainingBatches
 from ares.models.inputs import Inputs
 from ares.models.policy import Policy
@@ -49,12 +50,19 @@ def encode(policy: Policy, examples: Sequence[Example], *, max_output_tokens: in
 
 
 def bucketed_batches(
-    lengths: Sequence[int], *, micro: int, accumulate: int, seed: int, epoch: int
+    lengths: Sequence[int],
+    *,
+    micro: int,
+    accumulate: int,
+    seed: int,
+    epoch: int,
+    micro_tokens: int | None = None,
 ) -> list[list[list[int]]]:
-    """One epoch's optimizer batches, each a list of at most `accumulate` micro-batches of row indices.
+    """One epoch's optimizer batches of `micro` · `accumulate` rows, each a list of micro-batches of row indices.
 
     Rows are shuffled by (seed, epoch) and dealt to optimizer batches; within one, rows of similar length share a
-    micro-batch. Every row occurs exactly once; the last optimizer batch may be smaller.
+    micro-batch: `micro` rows or, if it is not None, as many as have `micro_tokens` of `lengths`. Every row occurs exactly
+    once; the last optimizer batch may be smaller.
     """
     generator = np.random.default_rng((seed, epoch))
     order = generator.permutation(len(lengths))
@@ -66,10 +74,13 @@ def bucketed_batches(
         rows = sorted(order[start : start + window].tolist(), key=lambda row: lengths[row])
         for first in range(0, len(rows), size):
             chunk = rows[first : first + size]
-            steps.append([chunk[i : i + micro] for i in range(0, len(chunk), micro)])
-    # A partial optimizer batch stays last: accumulation counts micro-batches from the start of the epoch.
-    full = [step for step in steps if len(step) == accumulate]
-    partial = [step for step in steps if len(step) < accumulate]
+            parts = filled(
+                [[row] for row in chunk], lambda unit: lengths[unit[0]], rows=micro, tokens=micro_tokens
+            )
+            steps.append([[row for unit in part for row in unit] for part in parts])
+    # A step of fewer micro-batches stays last: accumulation counts them from the start of the epoch.
+    partial = [step for step in steps if len(step) < accumulate and micro_tokens is None]
+    full = [step for step in steps if step not in partial]
     generator.shuffle(full)
     return full + partial
 
@@ -103,37 +114,61 @@ class SupervisedData(pl.LightningDataModule):
     """Training rows reshuffled every epoch, validation rows in order.
 
     Each batch carries `denominator`: the number of target tokens of its optimizer batch, so that the loss is the mean
-    over the optimizer batch's tokens however it is divided. A step has `accumulate` micro-batches on each rank.
+    over the optimizer batch's tokens however it is divided. A step has `micro` · `accumulate` rows on each rank, in
+    `accumulate` micro-batches; with `micro_tokens`, `plan` sets into how many it is divided.
     """
 
     train: Encoded
     val: Encoded
 
-    def __init__(self, *, pad_id: int, micro: int, accumulate: int, eval_batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        *,
+        pad_id: int,
+        micro: int,
+        accumulate: int,
+        eval_batch: int,
+        seed: int,
+        micro_tokens: int | None = None,
+    ) -> None:
         super().__init__()
-        self.pad_id, self.micro, self.accumulate = pad_id, micro, accumulate
+        self.pad_id, self.micro, self.micro_tokens = pad_id, micro, micro_tokens
+        self.rows_per_rank, self.accumulate = micro * accumulate, accumulate
         self.eval_batch, self.seed = eval_batch, seed
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps per epoch."""
-        return -(-len(self.train) // (self.micro * self.accumulate * world_size()))
+        return -(-len(self.train) // (self.rows_per_rank * world_size()))
+
+    def plan(self, epochs: int) -> None:
+        """Sets `accumulate` so that `micro_tokens` are enough for every micro-batch of all epochs."""
+        if self.micro_tokens is not None:
+            most = max((len(step) for epoch in range(epochs) for step in self._steps(epoch)), default=1)
+            self.accumulate = -(-most // world_size())
+
+    def _steps(self, epoch: int) -> list[list[list[int]]]:
+        return bucketed_batches(
+            self.train.lengths,
+            micro=self.micro,
+            accumulate=self.rows_per_rank // self.micro * world_size(),
+            seed=self.seed,
+            epoch=epoch,
+            micro_tokens=self.micro_tokens,
+        )
 
     def train_dataloader(self) -> DataLoader[SupervisedBatch]:
         """This epoch's micro-batches."""
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        steps = bucketed_batches(
-            self.train.lengths,
-            micro=self.micro,
-            accumulate=self.accumulate * world_size(),
-            seed=self.seed,
-            epoch=epoch,
-        )
-        batches = [
-            (micro, sum(len(self.train.targets[row]) for part in step for row in part))
-            for step in steps
-            for micro in _own(step)
-        ]
+        lengths = self.train.lengths
+        batches = []
+        for step in self._steps(epoch):
+            tokens = sum(len(self.train.targets[row]) for part in step for row in part)
+            if self.micro_tokens is not None:
+                # Lightning counts the same number of micro-batches in each step.
+                units = [[[row] for row in part] for part in step]
+                step = spread(units, lambda unit: lengths[unit[0]], self.accumulate * world_size())
+            batches += [(part, tokens) for part in _own(step)]
         rest = RemainingBatches(self.trainer, len(batches))
         return DataLoader(_Batches(self.train, batches, self.pad_id), batch_size=None, sampler=rest)
 

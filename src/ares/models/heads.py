@@ -14,8 +14,9 @@ def value_head(width: int) -> nn.Sequential:
 
 def values_of_states(head: nn.Module, states: Tensor, mask: Tensor) -> Tensor:
     """Values (B, T), at least float32 and 0 on padding, from states (B, T, D) and `mask` (B, T)."""
-    states = states.to(next(head.parameters()).dtype)
-    return at_least_float32(head(states).squeeze(-1)).masked_fill(~mask.bool(), 0.0)
+    real = mask.bool()
+    values = at_least_float32(head(states[real].to(next(head.parameters()).dtype)).squeeze(-1))
+    return values.new_zeros(mask.shape).masked_scatter(real, values)
 
 
 class SharedBackboneValue(ValueModel):
@@ -42,5 +43,5 @@ class SharedBackboneValue(ValueModel):
 
     def values(self, inputs: Inputs, responses: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
         """Values (B, T) from the policy's `states`, which are computed where they are not given."""
-        known = self.policy.states(inputs, responses) if states is None else states
+        known = self.policy.states(inputs, responses, mask) if states is None else states
         return values_of_states(self.head, known, mask)

@@ -1,6 +1,6 @@
 """What a policy is given: encoded prompts, and the filters of sampling."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -25,9 +25,21 @@ class Inputs(Protocol):
         """Each prompt k times in succession."""
         ...
 
+    def distinct(self) -> tuple[Self, list[int]]:
+        """The prompts without repetitions, in order, and which of them each row is."""
+        ...
+
     def to(self, device: torch.device | str) -> Self:
         """The same prompts on a device."""
         ...
+
+
+def first_rows(keys: Iterable[Hashable]) -> tuple[list[int], list[int]]:
+    """The first row of each distinct key, and for each row the number of its key among them."""
+    numbers: dict[Hashable, int] = {}
+    which = [numbers.setdefault(key, len(numbers)) for key in keys]
+    first = {number: row for row, number in reversed(list(enumerate(which)))}
+    return [first[number] for number in range(len(numbers))], which
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ MOST_LOGITS = 2**26
 _LOGITS_COPIES = 4
 # NF4 with nested quantization: 4 bits, one byte per 64 weights, and 4 bytes per 64 · 256.
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
+# Responses of one prompt lie in one row of at most as many tokens, unless one response is longer.
+LONGEST_ROW = 512
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,12 @@ class Setup:
 
 @dataclass(frozen=True)
 class Batch:
-    """A micro-batch: prompts of `prompt` tokens, those of images included, and responses of `response` tokens."""
+    """A micro-batch: prompts of `prompt` tokens, images included, each with `samples` responses of `response` tokens."""
 
     rows: int
     prompt: int
     response: int
+    samples: int = 1
 
 
 @dataclass(frozen=True)
@@ -178,11 +181,6 @@ def generation_memory(size: ModelSize, batch: Batch, *, networks: int = 1, adapt
     )
 
 
-# --------------------------------------------------------------------------------------------------
-# What a backward pass needs
-# --------------------------------------------------------------------------------------------------
-
-
 def _stacks(size: ModelSize, batch: Batch) -> list[tuple[Stack, int]]:
     """The stacks, and the tokens per row that each reads."""
     if size.encoder is not None:
@@ -195,8 +193,7 @@ def _activations(size: ModelSize, setup: Setup, batch: Batch, *, passes: int) ->
     """What the layers of all passes keep; with checkpointing their inputs, and all of one layer while it runs again."""
     kept, again = 0.0, 0.0
     for stack, tokens in _stacks(size, batch):
-        keys = 0 if stack is size.tower else tokens  # a tower has no mask
-        each = _kept(size, setup, stack, keys=keys, prompt=batch.prompt)
+        each = _kept(size, setup, stack, keys=_keys(size, stack, batch), prompt=batch.prompt)
         least = stack.width * size.weight
         kept += batch.rows * tokens * stack.layers * (least if setup.checkpointing else each)
         again = max(again, batch.rows * tokens * each)
@@ -225,17 +222,20 @@ def _kept(size: ModelSize, setup: Setup, stack: Stack, *, keys: int, prompt: int
 
 
 def _layer(size: ModelSize, setup: Setup, batch: Batch) -> float:
-    """What exists for a moment in one layer: its states and its feed-forward or, in the backward pass, their gradients.
-
-    An adapter adds its output to that of the layer in its own precision; NF4 adds the largest matrix as it is computed
-    with.
-    """
+    """What exists for a moment in one layer: states and feed-forward or their gradients, an adapter's output, NF4's matrix."""
     number, most = 2 if setup.mixed else size.weight, 0.0
     own = number if setup.mixed else setup.trained
     for stack, tokens in _stacks(size, batch):
         hidden = 2 * number + 3 * own if setup.rank else (2 + stack.gated) * number
-        most = max(most, 1.0 * batch.rows * tokens * (4 * stack.width * number + stack.hidden * hidden))
+        wide = 4 * stack.width + stack.bias * stack.heads * _keys(size, stack, batch)
+        most = max(most, 1.0 * batch.rows * tokens * (wide * number + stack.hidden * hidden))
     return most + (size.decoder.width * size.decoder.hidden * number if size.quantized else 0)
+
+
+def _keys(size: ModelSize, stack: Stack, batch: Batch) -> int:
+    """The tokens that a token attends to in its row; none in a tower, which has no mask."""
+    row = max(batch.response, min(LONGEST_ROW, batch.samples * batch.response))
+    return {size.encoder: batch.prompt, size.tower: 0}.get(stack, row + batch.prompt * (size.encoder is None))
 
 
 def _logits(size: ModelSize, batch: Batch) -> float:

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
-from transformers.utils.logging import disable_progress_bar
 
 from ares.models.inputs import Inputs, Sampling
 from ares.models.logprobs import logprobs_of
@@ -23,10 +21,6 @@ from ares.models.memory import ModelSize
 from ares.text.decoding import decode_ids
 from ares.text.sentences import sentence_spans
 from ares.types import Example, Span
-
-if not are_progress_bars_disabled():
-    disable_progress_bar()  # of loading and saving weights, which are lines among ours
-    enable_progress_bars()  # of downloads
 
 
 class Trainable(nn.Module, ABC):
@@ -79,9 +73,7 @@ class Policy(Trainable):
     newline: str
     shortened: int = 0  # prompts whose context `encode` had to shorten so far
     task_type: ClassVar[str]  # PEFT's name for the kind of network
-    original: ClassVar[bool] = (
-        False  # whether the original ARES has such models, whose layout `ares.original` writes
-    )
+    original: ClassVar[bool] = False  # whether `ares.original` writes such models in the original's layout
 
     @classmethod
     @abstractmethod
@@ -221,8 +213,12 @@ class Policy(Trainable):
         return self.tokenizer.eos_token_id not in ids
 
     @abstractmethod
-    def states(self, inputs: Inputs, responses: Tensor) -> Tensor:
-        """The state before each response token, from which the token is predicted: (B, T, D) from (B, T) int64 ids."""
+    def states(self, inputs: Inputs, responses: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The state before each response token, from which the token is predicted: (B, T, D) from (B, T) int64 ids.
+
+        Rows with the same prompt share its computation. With `mask` (B, T), 1 on response tokens, the states of padding
+        need not be computed and have no meaning.
+        """
 
     @abstractmethod
     def logits(self, states: Tensor) -> Tensor:
@@ -242,7 +238,7 @@ class Policy(Trainable):
 
     def token_logprobs(self, inputs: Inputs, responses: Tensor, mask: Tensor) -> Tensor:
         """`logprobs` (B, T) of responses to prompts, in one forward pass."""
-        return self.logprobs(self.states(inputs, responses), responses, mask)[0]
+        return self.logprobs(self.states(inputs, responses, mask), responses, mask)[0]
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -32,9 +32,10 @@ class RecordAdvantages(pl.Callback):
 
 def sentence_advantages(module: PPOModule) -> list[Advantages]:
     """The mean advantage over the tokens of each sentence of each row of the buffer."""
-    found = []
-    for row, advantages in zip(module.data.buffer.rows, module.advantages.cpu(), strict=True):
-        ends = [0, *(end + 1 for end in row.token_ends)]
-        means = [float(advantages[start:end].mean()) for start, end in pairwise(ends)]
-        found.append(Advantages(row.row_id, tuple(means)))
+    buffer, found = module.data.buffer, []
+    for row, kept in enumerate(buffer.kept):
+        own = module.advantages[buffer.tokens(row)].cpu()
+        ends = [0, *(end + 1 for end in buffer.ends[row])]
+        means = [float(own[start:end].mean()) for start, end in pairwise(ends)]
+        found.append(Advantages(buffer.rollouts.row_ids[kept], tuple(means)))
     return found

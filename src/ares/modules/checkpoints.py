@@ -44,7 +44,7 @@ class FitCheckpoints(pl.Callback):
         for logger in trainer.loggers:
             logger.save()  # a resumed fit does not log these rows again
         started = time.monotonic()
-        trainer.save_checkpoint(self.last)
+        trainer.save_checkpoint(self.last, weights_only=False)
         self._step, self._time = trainer.global_step, time.monotonic()
         self._cost = self._time - started
 
@@ -117,4 +117,16 @@ def leave_out_frozen(module: nn.Module, checkpoint: dict[str, Any]) -> None:
     }
     checkpoint["state_dict"] = {
         name: tensor for name, tensor in checkpoint["state_dict"].items() if name not in frozen
+    }
+
+
+def leave_out_policy(checkpoint: dict[str, Any]) -> None:
+    """Removes the weights under `policy.` from a checkpoint's state, in place: the warm-up of a value model changes none.
+
+    Adapters stay, because another model's may be on the policy's network.
+    """
+    checkpoint["state_dict"] = {
+        name: tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if "lora_" in name or not name.startswith("policy.")
     }

@@ -56,6 +56,8 @@ def run_ppo(
         micro=rl.micro_batch_size,
         world=trainer.world_size,
         seed=seed,
+        micro_tokens=rl.micro_batch_tokens,
+        epochs=epochs,
     )
     trainer.accumulate_grad_batches = data.accumulate
     label = f"{rl.objective}: {warmup} epochs of value warm-up, {rl.ppo_epochs} of the policy"

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from ares.config.schema import RlConfig
 from ares.datamodules.rollouts import MicroBatch, RolloutData
 from ares.models.policy import Policy, Trainable, ValueModel
-from ares.modules.checkpoints import leave_out_frozen
+from ares.modules.checkpoints import leave_out_frozen, leave_out_policy
 from ares.modules.checks import StepChecks, check_first_ratio
 from ares.modules.optimizer import Part, drop_gradients, lr_lambda, scheduled_adamw
 from ares.modules.sharding import full, shard_models
-from ares.modules.targets import buffer_values, value_fit
-from ares.rl.advantages import monte_carlo_returns
+from ares.modules.targets import buffer_returns, buffer_values, epoch_targets, value_fit
 from ares.rl.kl import kl_penalty
 from ares.rl.masked import masked_mean, sum_over_ranks
 from ares.rl.objectives import Objective
@@ -76,8 +75,7 @@ class PPOModule(pl.LightningModule):
             # A resumed sharded fit: torch has made up moments, one step old, of weights without any.
             for _, weight in self.policy.trained():
                 self.trainer.optimizers[0].state.pop(weight, None)
-        static = {TRAIN + name: value for name, value in self.data.buffer.metrics().items()}
-        self.metrics |= static
+        self.metrics |= (static := {TRAIN + n: value for n, value in self.data.buffer.metrics().items()})
         if self.global_step == 0:
             for logger in self.trainer.loggers:
                 logger.log_metrics(static, step=0)
@@ -92,11 +90,10 @@ class PPOModule(pl.LightningModule):
     def _start_epoch(self) -> None:
         rewards, buffer = self.rewards.to(self.device), self.data.buffer
         if self.warming_up:
-            self.returns = monte_carlo_returns(rewards, buffer.mask.to(self.device), gamma=self.rl.gamma)
+            self.returns = buffer_returns(buffer, rewards, gamma=self.rl.gamma)
         else:
             values = torch.zeros_like(rewards) if self.value is None else self._update_values(rewards)
-            rollouts = buffer.as_rollouts(rewards)
-            advantages, self.returns = self.objective.advantages(rollouts, values, self.rl)
+            advantages, self.returns = epoch_targets(self.objective, buffer, rewards, values, self.rl)
             self.advantages = advantages * buffer.sampler_weights.to(self.device)
         self._clock = time.perf_counter()
 
@@ -135,13 +132,13 @@ class PPOModule(pl.LightningModule):
         value_loss = masked_mean(errors, mask, denominator=batch["denominator"])
         self._add({"value_loss": value_loss})
         if isinstance(self.trainer.strategy, DDPStrategy):
-            # DistributedDataParallel waits for a gradient of every parameter; these are dropped before the step.
+            # It waits for a gradient of every parameter; these are dropped before the step.
             value_loss = value_loss + sum(0.0 * weight.sum() for _, weight in self.policy.trained())
         return self.rl.vf_coef * value_loss
 
     def _policy_step(self, batch: MicroBatch, batch_index: int) -> Tensor:
         rl, mask, denominator = self.rl, batch["response_mask"], batch["denominator"]
-        states = self.policy.states(batch["inputs"], batch["response_ids"])
+        states = self.policy.states(batch["inputs"], batch["response_ids"], mask)
         logprobs, entropy = self.policy.logprobs(states, batch["response_ids"], mask, entropy=True)
         step = batch_index // self.trainer.accumulate_grad_batches
         exact = self.trainer.precision in ("32-true", "64-true")
@@ -185,7 +182,7 @@ class PPOModule(pl.LightningModule):
 
     def _rows_of(self, table: Tensor | None, batch: MicroBatch) -> Tensor:
         mask = batch["response_mask"]
-        return torch.zeros_like(mask) if table is None else table[batch["rows"], : mask.shape[1]]
+        return torch.zeros_like(mask) if table is None else table[batch["places"]].masked_fill(mask == 0, 0)
 
     def _add(self, shares: dict[str, Tensor]) -> None:
         for name, share in shares.items():
@@ -225,8 +222,10 @@ class PPOModule(pl.LightningModule):
             self.log(TRAIN + name, value, prog_bar=name in ("policy_loss", "kl_k3"), batch_size=1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Saves the module's own state; leaves frozen weights out."""
+        """Saves the module's own state; leaves out weights that are frozen, or the policy's during the warm-up."""
         leave_out_frozen(self, checkpoint)
+        if self.warming_up:
+            leave_out_policy(checkpoint)
         checkpoint["ppo"] = {name: getattr(self, name) for name in _STATE}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -133,6 +133,7 @@ def fit_supervised(
     Raises AresError where a loss or gradient is not finite.
     """
     data.setup("fit")  # the schedule needs the number of steps before the Trainer asks for batches
+    data.plan(fit.epochs)
     label, batch = f"fine-tuning for {metric}", fit.global_batch_size
     rows, epochs = len(data.train), fit.epochs
     print_batches(label, data, rows=rows, global_batch=batch, world=devices, epochs=epochs)

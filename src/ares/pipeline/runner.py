@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from ares import interrupts
 from ares.config.compose import to_plain
 from ares.config.schema import Config
 from ares.console import progress
@@ -20,6 +21,7 @@ from ares.launch.group import dismiss, follow, run_in_group
 from ares.launch.notices import quieten
 from ares.launch.placement import check_devices, check_processes
 from ares.pipeline.checks import refuse_data, refuse_mistakes
+from ares.pipeline.headline import headline
 from ares.pipeline.manifest import (
     StepEntry,
     artefact_at,
@@ -44,7 +46,6 @@ from ares.types import AresError
 
 # Runs a step by its name, in this process or in a group of ranks.
 Perform = Callable[[Config, StepContext, str], StepResult]
-_HEADLINE = 6  # metrics that a step's last line prints
 
 
 def run_stage(config: Config, *, shared_only: bool = False) -> bool:
@@ -105,6 +106,11 @@ def _run_steps(root: Path, config: Config, planned: Sequence[Step], steps: Seque
 
     if config.trainer.threads and world == 1:
         _limit_threads(config.trainer.threads)
+    if left := [step for step in steps if step.key not in read_manifest(root)]:  # preparing may take a while
+        print(
+            f"{config.run}: {len(left)} of {len(steps)} {'step' if len(steps) == 1 else 'steps'} to run in {root}",
+            flush=True,
+        )
     run = Run(root, config, planned, _source(root, config, world))
     refuse_data(run, steps)
     return sum(_run_step(run, step, perform) for step in steps)
@@ -157,6 +163,7 @@ def _lock(root: Path) -> Iterator[None]:
 
 def _run_step(run: Run, step: Step, perform: Perform) -> bool:
     """Runs a step unless it is finished; returns whether it ran."""
+    interrupts.note(step.key)
     root, config = run.root, run.config
     now = run.fingerprint(step)
     changes_nothing = step.spec.asks_teacher and config.teacher.dry_run
@@ -220,7 +227,7 @@ def _execute(context: StepContext, step: Step, now: Fingerprint, perform: Perfor
     finally:
         progress.end()
     seconds = time.monotonic() - clock
-    print(f"{step.key}: {_headline(step, result)}{seconds:.1f} s", flush=True)
+    print(f"{step.key}: {headline(step, result)}{seconds:.1f} s", flush=True)
     return StepEntry(
         hash=now.hash,
         settings=now.settings,
@@ -240,8 +247,3 @@ def _title(run: Run, step: Step) -> str:
     number = [other.key for other in run.steps].index(step.key) + 1
     place = f", round {step.round}" if step.round and run.config.rounds > 1 else ""
     return f"step {number} of {len(run.steps)} · {step.spec.name}{place}"
-
-
-def _headline(step: Step, result: StepResult) -> str:
-    names = [name for name in step.spec.headline or result.metrics if name in result.metrics][:_HEADLINE]
-    return "".join(f"{name} {result.metrics[name]:.4g} · " for name in names)

@@ -113,8 +113,13 @@ def headline(
         found.append(HeadlineNumber("Direct answers", " → ".join(f"{x:.1f}\u00a0%" for x in both), note))
     usd, requests = (sum(getattr(step, name) for step in steps.values()) for name in ("usd", "requests"))
     seconds = duration(sum(entry.seconds for entry in steps.values()))
-    note = f"{requests:,} requests to the Teacher; {len(steps)} steps"
+    counted = (_counted(requests, "request"), _counted(len(steps), "step"))
+    note = "{} to the Teacher; {}".format(*counted)
     return [*found, HeadlineNumber("Cost", f"${usd:,.2f} · {seconds}", note)]
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
 
 
 def _rationales(assessed: Mapping[str, Sequence[Assessment]]) -> list[HeadlineNumber]:

@@ -12,12 +12,13 @@ from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_o
 from ares.steps.common.inputs import examples_of, load_problems, policy_of, trainer_arguments
 from ares.steps.common.rows import train_questions
 from ares.storage.files import atomic_folder, atomic_path
-from ares.storage.tables import read_feedback, read_rollouts
-from ares.types import AresError, Feedback, Problem, Rollout
+from ares.storage.tables import read_feedback
+from ares.types import AresError, Feedback, Problem
 
 if TYPE_CHECKING:
     from ares.datamodules.buffer import RolloutBuffer
     from ares.models.policy import Policy, ValueModel
+    from ares.storage.flat import FlatRollouts
 
 
 SPEC = StepSpec(
@@ -34,7 +35,10 @@ SPEC = StepSpec(
         ),
         *keys_of("rl", "log_ratio_clamp target_kl sampler_correction ppo_epochs recompute"),
         *keys_of("rl", "value_warmup_epochs value_lr lr warmup_fraction decay weight_decay adam_eps"),
-        *keys_of("rl", "gradient_clip global_batch_size micro_batch_size holdout share_trunk lora"),
+        *keys_of(
+            "rl",
+            "gradient_clip global_batch_size micro_batch_size micro_batch_tokens holdout share_trunk lora",
+        ),
     ),
     runs_on="device",
     place="round",
@@ -49,11 +53,13 @@ def ppo(config: Config, context: StepContext) -> StepResult:
     """Writes `policy/`, `value/` and, for the report, `advantages.parquet`."""
     from ares.modules.advantages import RecordAdvantages
     from ares.modules.ppo import run_ppo
+    from ares.storage.flat import read_flat_rollouts
 
     problems, _ = load_problems(config, context)
     policy = policy_of(config, context, context.inputs["policy"])
     value = _value_model(config, context, policy)
-    rollouts, feedback = read_rollouts(context.inputs["rollouts"]), read_feedback(context.inputs["feedback"])
+    rollouts = read_flat_rollouts(context.inputs["rollouts"], context.folder)
+    feedback = read_feedback(context.inputs["feedback"])
     recorded = context.checkpoints / "advantages.parquet"
     arguments = trainer_arguments(config, context)
     arguments["callbacks"].append(RecordAdvantages(recorded))
@@ -131,14 +137,14 @@ def _buffer(
     config: Config,
     problems: Mapping[str, Problem],
     policy: "Policy",
-    rollouts: list[Rollout],
+    rollouts: "FlatRollouts",
     feedback: list[Feedback],
 ) -> "RolloutBuffer":
     from ares.datamodules.buffer import RolloutBuffer
 
     return RolloutBuffer(
         policy,
-        examples_of(problems, {row.pid for row in rollouts}, "QCM-E", config),
+        examples_of(problems, set(rollouts.pids), "QCM-E", config),
         rollouts,
         {row.row_id: row.scores for row in feedback if row.status == "ok" and row.scores is not None},
         neutral=config.rl.neutral,

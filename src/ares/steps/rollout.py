@@ -165,6 +165,7 @@ def _rows(
                 logprobs=own,
                 ref_logprobs=tuple(ref_logprobs[row, : len(response)].tolist()),
                 sampler_logprobs=_of_sampler(sample, own),
+                repetition=repetition_rate(text),
             )
         )
     return rows
@@ -183,7 +184,7 @@ def _metrics(rollouts: list[Rollout]) -> dict[str, float]:
         "sentences": sum(len(r.spans) for r in rollouts) / count,
         "tokens": sum(len(r.token_ids) for r in rollouts) / count,
         "truncated": sum(r.truncated for r in rollouts) / count,
-        "repetition": sum(repetition_rate(r.text) for r in rollouts) / count,
+        "repetition": sum(r.repetition for r in rollouts) / count,
         "sampler_gap": _sampler_gap(rollouts),
     }
 

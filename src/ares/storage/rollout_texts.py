@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from ares.storage.tables import readable
+from ares.storage.tables import readable, rollout_parts
 
 
 def read_pids(path: Path) -> set[str]:
@@ -11,7 +11,7 @@ def read_pids(path: Path) -> set[str]:
     import pyarrow.parquet as pq
 
     found: set[str] = set()
-    for file in _parts(path) if path.is_dir() else [path]:
+    for file in rollout_parts(path) if path.is_dir() else [path]:
         with readable(file):
             found |= {*pq.ParquetFile(file).read(["pid"])["pid"].to_pylist()}
     return found
@@ -25,14 +25,10 @@ def read_sentences(folder: Path, pids: Collection[str]) -> Iterator[tuple[str, s
     import pyarrow.parquet as pq
 
     columns = ["row_id", "pid", "text", "span_start", "span_end"]
-    for part in _parts(folder):
+    for part in rollout_parts(folder):
         with readable(part):
             rows = pq.ParquetFile(part).read(columns).to_pylist()
         for row in rows:
             if row["pid"] in pids:
                 spans = zip(row["span_start"], row["span_end"], strict=True)
                 yield row["row_id"], row["pid"], [row["text"][start:end] for start, end in spans]
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"), key=lambda path: int(path.stem.split("-")[1]))

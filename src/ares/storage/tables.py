@@ -38,6 +38,7 @@ _ROLLOUT_COLUMNS = {
     "logprobs": tuple[float, ...],
     "ref_logprobs": tuple[float, ...],
     "sampler_logprobs": tuple[float, ...] | None,
+    "repetition": float,
 }
 
 
@@ -49,6 +50,7 @@ def _schema(columns: Mapping[str, Any], metadata: Mapping[str, str] | None = Non
         str | None: pa.string(),
         bool: pa.bool_(),
         int: pa.int16(),
+        float: pa.float64(),
         tuple[int, ...]: pa.list_(pa.int32()),
         tuple[float, ...]: pa.list_(pa.float32()),
         tuple[float, ...] | None: pa.list_(pa.float32()),
@@ -57,16 +59,17 @@ def _schema(columns: Mapping[str, Any], metadata: Mapping[str, str] | None = Non
     return pa.schema([(name, types[kind]) for name, kind in columns.items()], metadata=metadata)
 
 
-def _write(
-    path: Path | str,
-    rows: Iterable[Mapping[str, Any]],
-    columns: Mapping[str, Any],
-    metadata: Mapping[str, str] | None,
-) -> None:
+def _table(
+    rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Any], metadata: Mapping[str, str] | None
+) -> "pa.Table":
     import pyarrow as pa
+
+    return pa.Table.from_pylist(list(rows), schema=_schema(columns, metadata))
+
+
+def _write(path: Path | str, table: "pa.Table") -> None:
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist(list(rows), schema=_schema(columns, metadata))
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
@@ -76,6 +79,11 @@ def read_table(path: Path | str, columns: Mapping[str, Any] | None = None) -> li
 
     Raises AresError where the file is damaged, a column is there twice, or holds something else.
     """
+    with readable(path):
+        return _read(path, columns).to_pylist()
+
+
+def _read(path: Path | str, columns: Mapping[str, Any] | None) -> "pa.Table":
     import pyarrow.parquet as pq
 
     with readable(path):
@@ -87,7 +95,7 @@ def read_table(path: Path | str, columns: Mapping[str, Any] | None = None) -> li
         if columns is not None:
             _check_columns(path, table, columns)
             table = table.cast(_schema({name: columns[name] for name in table.column_names}))
-        return table.to_pylist()
+        return table
 
 
 def _check_columns(path: Path | str, table: "pa.Table", columns: Mapping[str, Any]) -> None:
@@ -128,7 +136,7 @@ def _writer(carrier: type[Row]) -> Callable[..., None]:
 
     def write(path: Path | str, rows: Iterable[Row], metadata: Mapping[str, str] | None = None) -> None:
         """Writes the rows as parquet, atomically; `metadata` is stored in the file."""
-        _write(path, map(vars, rows), columns, metadata)
+        _write(path, _table(map(vars, rows), columns, metadata))
 
     return write
 
@@ -167,6 +175,11 @@ def write_rollouts(
     path: Path | str, rollouts: Iterable[Rollout], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Writes `rollouts/part-<n>.parquet`."""
+    _write(path, rollout_table(rollouts, metadata))
+
+
+def rollout_table(rollouts: Iterable[Rollout], metadata: Mapping[str, str] | None = None) -> "pa.Table":
+    """The table of rollouts as it is written."""
     rows = (
         {
             **vars(r),
@@ -176,13 +189,29 @@ def write_rollouts(
         }
         for r in rollouts
     )
-    _write(path, rows, _ROLLOUT_COLUMNS, metadata)
+    return _table(rows, _ROLLOUT_COLUMNS, metadata)
+
+
+def rollout_parts(folder: Path | str) -> list[Path]:
+    """The parts of a rollouts folder, in order."""
+    return sorted(Path(folder).glob("part-*.parquet"), key=lambda path: int(path.stem.split("-")[1]))
+
+
+def read_rollout_table(path: Path | str) -> "pa.Table":
+    """One part as it was written. Raises AresError where it is damaged, another table, or of another version."""
+    table = _read(path, _ROLLOUT_COLUMNS)
+    if missing := set(_ROLLOUT_COLUMNS) - set(table.column_names):
+        raise AresError(f"{path} has no column {min(missing)}: another version wrote it; roll out afresh.")
+    return table
 
 
 def read_rollouts(folder: Path | str) -> list[Rollout]:
     """Reads all parts of a rollouts folder, in order."""
-    parts = sorted(Path(folder).glob("part-*.parquet"), key=lambda path: int(path.stem.split("-")[1]))
-    return [row for part in parts for row in _rows(part, _rollout, read_table(part, _ROLLOUT_COLUMNS))]
+    return [
+        row
+        for part in rollout_parts(folder)
+        for row in _rows(part, _rollout, read_table(part, _ROLLOUT_COLUMNS))
+    ]
 
 
 def _rollout(row: dict[str, Any]) -> Rollout:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ares.models.inputs import first_rows
 from ares.rl.masked import pad_right
 
 
@@ -51,6 +52,11 @@ class T5Inputs:
     def repeat(self, k: int) -> "T5Inputs":
         """Each prompt k times in succession."""
         return self.select([row for row in range(len(self)) for _ in range(k)])
+
+    def distinct(self) -> tuple["T5Inputs", list[int]]:
+        """The prompts without repetitions, in order, and which of them each row is."""
+        first, which = first_rows(zip(self.pids, map(tuple, self.ids), strict=True))
+        return (self, which) if len(first) == len(self) else (self.select(first), which)
 
     def to(self, device: torch.device | str) -> "T5Inputs":
         """The same prompts on a device."""

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import transformers.initialization as init
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.models.t5.modeling_t5 import T5PreTrainedModel, T5Stack
@@ -176,18 +175,6 @@ class T5ForMultimodalValue(_FusionBody):
             input_ids, attention_mask, image_features, decoder_input_ids, decoder_attention_mask
         )
         return self.v_head(states).squeeze(-1)
-
-
-def response_states(
-    model: _FusionBody,
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    image_features: Tensor | None,
-    response_ids: Tensor,
-) -> Tensor:
-    """The decoder's states (B, T, d_model) from which each token of responses (B, T) int64 is predicted."""
-    inputs = F.pad(response_ids, (1, 0), value=model.config.decoder_start_token_id)[:, :-1]
-    return model.decoder_states(input_ids, attention_mask, image_features, inputs)
 
 
 def _stack_config(config: FusionT5Config, *, is_decoder: bool) -> FusionT5Config:

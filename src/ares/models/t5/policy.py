@@ -17,10 +17,11 @@ from ares.models.t5.generation import generate, most_likely, sampler
 from ares.models.t5.inputs import Features, T5Inputs
 from ares.models.t5.loading import build_model, load_model, load_value_model, save_model, value_from_model
 from ares.models.t5.lora import lora_targets
-from ares.models.t5.model import T5ForMultimodalGeneration, T5ForMultimodalValue, response_states
+from ares.models.t5.model import T5ForMultimodalGeneration, T5ForMultimodalValue
 from ares.models.t5.names import checkpoint_patch_dim
 from ares.models.t5.prompts import encode_prompts, encode_texts
 from ares.models.t5.size import t5_size
+from ares.models.t5.states import response_states
 from ares.models.t5.value import T5SharedValue, T5Value
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
 from ares.types import AresError, Example
@@ -190,9 +191,11 @@ class T5Policy(Policy):
 
     # ---------------------------------------------------------------------------- probabilities
 
-    def states(self, inputs: T5Inputs, responses: Tensor) -> Tensor:  # type: ignore[override]
-        """The decoder's last states (B, T, D), teacher-forced."""
-        return response_states(self.model, *inputs.tensors, responses)
+    def states(  # type: ignore[override]
+        self, inputs: T5Inputs, responses: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """The decoder's last states (B, T, D), teacher-forced; each prompt is encoded once."""
+        return response_states(self.model, inputs, responses, mask)
 
     def logits(self, states: Tensor) -> Tensor:
         """Next-token logits (..., V) from decoder states (..., D)."""

@@ -12,7 +12,8 @@ from ares.models.inputs import Inputs
 from ares.models.policy import ValueModel
 from ares.models.t5.loading import value_from_model
 from ares.models.t5.lora import lora_targets
-from ares.models.t5.model import T5ForMultimodalValue, response_states
+from ares.models.t5.model import T5ForMultimodalValue
+from ares.models.t5.states import response_states
 
 
 class T5Value(ValueModel):
@@ -38,7 +39,7 @@ class T5Value(ValueModel):
 
     def values(self, inputs: Inputs, responses: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
         """Values (B, T) from this model's own states."""
-        own = response_states(self.model, *inputs.tensors, responses)  # type: ignore[attr-defined, call-arg]
+        own = response_states(self.model, inputs, responses, mask)  # type: ignore[arg-type]
         return values_of_states(self.head, own, mask)
 
     def save(self, folder: Path) -> None:

@@ -177,8 +177,6 @@ class VlmPolicy(ChatPolicy):
         own = self.model.named_parameters()
         return ((name, p) for name, p in own if p.requires_grad and "lora_" not in name)
 
-    # ----------------------------------------------------------------------------------------- text
-
     def chat(self, example: Example) -> Chat:
         """The example's prompt as chat messages, with the images that the policy sees."""
         return self.reader.chat(example)
@@ -226,11 +224,12 @@ class VlmPolicy(ChatPolicy):
 
     # -------------------------------------------------------------------------------- probabilities
 
-    def states(self, inputs: VlmInputs, responses: Tensor) -> Tensor:  # type: ignore[override]
+    def states(  # type: ignore[override]
+        self, inputs: VlmInputs, responses: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """The last hidden states (B, T, D) before each response token, teacher-forced."""
-        batch = inputs.to(responses.device).followed_by(responses)
         with self.adapters.using(self.adapter):
-            return response_states(self.model, batch, inputs.lengths, responses.shape[1], self.trained())
+            return response_states(self.model, inputs.to(responses.device), responses, mask, self.trained())
 
     def logits(self, states: Tensor) -> Tensor:
         """Next-token logits (..., V) from states (..., D), with the family's soft cap."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ares.models.chat import Chat
+from ares.models.inputs import first_rows
 from ares.models.vlm.fitting import limited, shortened
 from ares.models.vlm.messages import Message, Prompts, messages_of, special_tokens, target_of
 from ares.rl.masked import pad_right
@@ -57,6 +58,11 @@ class VlmInputs:
     def repeat(self, k: int) -> "VlmInputs":
         """Each prompt k times in succession."""
         return self.select([row for row in range(len(self)) for _ in range(k)])
+
+    def distinct(self) -> tuple["VlmInputs", list[int]]:
+        """The prompts without repetitions, in order, and which of them each row is."""
+        first, which = first_rows(map(id, self.samples))
+        return (self, which) if len(first) == len(self) else (self.select(first), which)
 
     def to(self, device: torch.device | str) -> "VlmInputs":
         """The same prompts on a device."""

@@ -1,6 +1,6 @@
 """Forward passes of a vision-language network: generation, states before response tokens, recomputed activations."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,7 +10,8 @@ from transformers import GenerationConfig
 
 from ares.models.adapters import AdapterSet
 from ares.models.vlm.families import vision_weights
-from ares.models.vlm.reader import VlmReader
+from ares.models.vlm.reader import VlmInputs, VlmReader
+from ares.models.vlm.shared import can_share, shared_states
 
 
 def generate(network: Any, reader: VlmReader, batch: dict[str, Tensor], **how: Any) -> list[list[int]]:
@@ -34,23 +35,35 @@ def generate(network: Any, reader: VlmReader, batch: dict[str, Tensor], **how: A
 
 def response_states(
     network: Any,
-    batch: dict[str, Tensor],
-    prompts: Sequence[int],
-    length: int,
+    inputs: VlmInputs,
+    responses: Tensor,
+    mask: Tensor | None,
     trained: Iterable[tuple[str, nn.Parameter]],
 ) -> Tensor:
-    """The last hidden states (B, T, D) before each of `length` response tokens, which follow `prompts` tokens each.
+    """The last hidden states (B, T, D) before each token of responses (B, T) int64 that follow B prompts.
 
-    `batch` is padded on the right. Of the `trained` weights those of vision get a gradient in any case, of 0 where no
-    image or no layer uses them, so that all ranks have one for the same weights.
+    A prompt of several rows is read once where the network can share it. With `mask` (B, T) states of padding have no
+    meaning. Of the `trained` weights those of vision get a gradient in any case, of 0 where no image or no layer uses
+    them, so that all ranks have one for the same weights.
     """
-    hidden = network.model(**batch, use_cache=False).last_hidden_state
-    first = torch.tensor(prompts, device=hidden.device) - 1
-    index = first[:, None] + torch.arange(length, device=hidden.device)
-    states = hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))
+    prompts, groups = inputs.distinct()
+    if len(prompts) < len(inputs) and can_share(network, max(inputs.lengths) + responses.shape[1]):
+        real = torch.ones_like(responses, dtype=torch.bool) if mask is None else mask.bool()
+        batch = prompts.followed_by(responses[: len(prompts), :0])
+        states = shared_states(network, batch, groups, responses, real)
+    else:
+        states = _separate_states(network, inputs, responses)
     if not torch.is_grad_enabled():
         return states
     return states + sum(0.0 * weight.sum() for weight in vision_weights(trained))
+
+
+def _separate_states(network: Any, inputs: VlmInputs, responses: Tensor) -> Tensor:
+    """Each prompt is read again for each of its responses."""
+    hidden = network.model(**inputs.followed_by(responses), use_cache=False).last_hidden_state
+    first = torch.tensor(inputs.lengths, device=hidden.device) - 1
+    index = first[:, None] + torch.arange(responses.shape[1], device=hidden.device)
+    return hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))
 
 
 def checkpoint_activations(network: Any, adapters: AdapterSet) -> None:

@@ -62,7 +62,7 @@ class VlmValue(ValueModel):
 
     def values(self, inputs: Inputs, responses: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
         """Values (B, T) from this model's own states."""
-        own = self.backbone.states(inputs, responses)  # type: ignore[arg-type]
+        own = self.backbone.states(inputs, responses, mask)  # type: ignore[arg-type]
         return values_of_states(self.head, own, mask)
 
     def save(self, folder: Path) -> None:

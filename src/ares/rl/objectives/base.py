@@ -19,16 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rollouts:
-    """N scored rationales of up to T tokens, right-padded.
+    """All scored rationales of some questions: N of up to T tokens, right-padded.
 
     `rewards` (N, T) float32 on tokens (a sentence's reward on its last token); `mask` (N, T) 1.0 on response tokens;
-    `trained` (N, T) the mask of training rows alone; `lengths`: tokens per row; `ends`: the index of the last token of
-    each sentence per row; `groups`: the rows of each question.
+    `lengths`: tokens per row; `ends`: the index of the last token of each sentence per row; `groups`: the rows of each
+    question.
     """
 
     rewards: Tensor
     mask: Tensor
-    trained: Tensor
     lengths: Sequence[int]
     ends: Sequence[Sequence[int]]
     groups: Sequence[Sequence[int]]
@@ -62,13 +61,15 @@ class Objective:
     """An objective of reinforcement learning.
 
     `advantages(rollouts, values, settings)` returns the targets of an epoch from the value model's `values` (N, T),
-    which are 0 unless the objective `needs_value`; `min_samples`: the fewest rationales per question that it can
-    compare; `loss`: called like `ppo_loss`, with the same returns.
+    which are 0 unless the objective `needs_value`; it is called for some questions at a time, with all their rationales.
+    `min_samples`: the fewest rationales per question that it can compare; `whitened`: whether `rl.whiten` applies, over
+    all training rows; `loss`: called like `ppo_loss`, with the same returns.
     """
 
     advantages: Callable[[Rollouts, Tensor, LossSettings], Targets]
     needs_value: bool = False
     min_samples: int = 1
+    whitened: bool = False
     loss: Callable[..., tuple[Tensor, dict[str, Tensor]]] = clipped_loss
 
 

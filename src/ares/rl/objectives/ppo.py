@@ -9,13 +9,10 @@ if TYPE_CHECKING:
 
 
 def advantages(rollouts: Rollouts, values: "Tensor", settings: LossSettings) -> Targets:
-    """GAE; whitened, if so configured, over the real tokens of all training rows (0 on held-out rows then)."""
+    """Generalized advantages and their returns."""
     from ares.rl.advantages import gae
-    from ares.rl.masked import masked_whiten
 
-    found, returns = gae(rollouts.rewards, values, rollouts.mask, gamma=settings.gamma, lam=settings.lam)
-    # Every rank holds all rows, so that the sums over ranks change nothing.
-    return masked_whiten(found, rollouts.trained) if settings.whiten else found, returns
+    return gae(rollouts.rewards, values, rollouts.mask, gamma=settings.gamma, lam=settings.lam)
 
 
-OBJECTIVE = Objective(advantages, needs_value=True)
+OBJECTIVE = Objective(advantages, needs_value=True, whitened=True)

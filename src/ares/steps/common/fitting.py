@@ -20,6 +20,7 @@ def data_arguments(config: Config, fit: FitConfig) -> dict[str, Any]:
         "max_output_tokens": fit.max_output_tokens,
         "eval_questions": fit.eval_questions,
         "micro": micro,
+        "micro_tokens": fit.micro_batch_tokens,
         "accumulate": fit.global_batch_size // (micro * devices),
         "eval_batch": config.generate.batch_size,
         "seed": config.seed,

@@ -104,6 +104,7 @@ def device_of(config: Config) -> str:
 
 def trainer_arguments(config: Config, context: StepContext) -> dict[str, Any]:
     """The arguments that every Lightning Trainer of a run shares."""
+    from ares.modules.interruption import StopOnSignal
     from ares.modules.progress import FitProgress
 
     return {
@@ -116,7 +117,7 @@ def trainer_arguments(config: Config, context: StepContext) -> dict[str, Any]:
         "default_root_dir": context.folder,
         "enable_model_summary": False,
         "log_every_n_steps": 10,
-        "callbacks": [FitProgress()],
+        "callbacks": [FitProgress(), StopOnSignal(context.key)],
     }
 
 

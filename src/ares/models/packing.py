@@ -1,0 +1,83 @@
+"""Several sequences in one row, so that layers compute few states of padding; a mask keeps them apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the tokens of N sequences of up to T tokens lie in R rows of W places.
+
+    `tokens` (n,) int64: the index of each token that is no padding among the N · T; `places` (n,) int64: its index among
+    the R · W; `owners` (R, W) int64: the sequence of each place, -1 for none; `groups`: the group of each row.
+    """
+
+    shape: tuple[int, int]
+    tokens: Tensor
+    places: Tensor
+    owners: Tensor
+    groups: Sequence[int]
+
+    def pack(self, ids: Tensor, fill: int) -> Tensor:
+        """(R, W) from `ids` (N, T), with `fill` elsewhere."""
+        packed = ids.new_full((self.owners.numel(),), fill)
+        packed[self.places] = ids.flatten()[self.tokens]
+        return packed.view_as(self.owners)
+
+    def unpack(self, states: Tensor) -> Tensor:
+        """(N, T, D), 0 for padding, from `states` (R, W, D)."""
+        rows, length = self.shape
+        found = states.new_zeros((rows * length, states.shape[-1]))
+        known = states.flatten(0, 1).index_select(0, self.places)
+        return found.index_copy(0, self.tokens, known).view(rows, length, -1)
+
+    def mask(self, *, causal: bool) -> Tensor:
+        """Which places (R, 1, W, W) a place attends to: those of its own sequence, no later ones if `causal`."""
+        same = self.owners[:, None, :, None] == self.owners[:, None, None, :]
+        return same.tril() if causal else same
+
+    def positions(self) -> Tensor:
+        """The position (R, W) int64 of each place in its sequence."""
+        within = torch.arange(self.shape[1], device=self.owners.device)
+        return self.pack(within.repeat(self.shape[0], 1), 0)
+
+
+def packing(real: Tensor, groups: Sequence[int], *, longest_row: int) -> Packing:
+    """Packs sequences whose tokens `real` (N, T) bool marks, so that a row holds sequences of one group only.
+
+    A row has at most `longest_row` places or those of its one sequence. A sequence without any token counts as its first.
+    """
+    real = real.index_fill(1, torch.zeros(1, dtype=torch.int64, device=real.device), True)
+    lengths = real.sum(1).tolist()
+    rows: list[tuple[int, list[int]]] = []  # the group and the sequences of each row
+    used: list[int] = []
+    for sequence in sorted(range(len(lengths)), key=lambda i: (groups[i], -lengths[i], i)):
+        fits = (
+            row
+            for row in range(len(rows))
+            if rows[row][0] == groups[sequence] and used[row] + lengths[sequence] <= longest_row
+        )
+        row = next(fits, len(rows))
+        if row == len(rows):
+            rows.append((groups[sequence], []))
+            used.append(0)
+        rows[row][1].append(sequence)
+        used[row] += lengths[sequence]
+    width, starts = max(used), [0] * len(lengths)
+    owners = torch.full((len(rows), width), -1)
+    for row, (_, sequences) in enumerate(rows):
+        start = 0
+        for sequence in sequences:
+            starts[sequence] = row * width + start
+            owners[row, start : start + lengths[sequence]] = sequence
+            start += lengths[sequence]
+    first = torch.tensor(starts, device=real.device)
+    within = torch.arange(real.shape[1], device=real.device)
+    places = (first[:, None] + within)[real]
+    tokens = real.flatten().nonzero().squeeze(1)
+    return Packing(
+        (real.shape[0], real.shape[1]), tokens, places, owners.to(real.device), [group for group, _ in rows]
+    )

@@ -1,0 +1,101 @@
+"""Several sequences in one row, and what a T5 computes from them."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from ares.models.packing import packing
+from ares.rl.masked import pad_right
+from ares.types import Example
+from tests.support.policies import number_policy
+from tests.support.ppo import TinyFeatures
+
+RESPONSES = [[3, 4, 5, 1], [6, 1], [7, 8, 9, 10, 11, 1], [3, 1], [4, 5, 6, 7, 1], [8, 9, 1]]
+IDS, MASK = pad_right(RESPONSES, 0), pad_right([[1.0] * len(row) for row in RESPONSES], 0.0)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=12), st.integers(1, 30))
+def test_every_token_has_a_place_of_its_own(sequences: list[tuple[int, int]], longest_row: int) -> None:
+    lengths, groups = [max(1, length) for length, _ in sequences], [group for _, group in sequences]
+    real = pad_right([[1] * length for length, _ in sequences] + [[0] * 9], 0)[:-1].bool()
+    layout = packing(real, groups, longest_row=longest_row)
+    ids = torch.arange(1, real.numel() + 1).view_as(real)
+    packed = layout.pack(ids, 0)
+    assert sorted(packed[packed > 0].tolist()) == sorted(
+        int(ids[row, t]) for row, length in enumerate(lengths) for t in range(length)
+    )
+    assert packed.shape[1] <= max(longest_row, *lengths)
+    back = layout.unpack(packed[..., None].double()).squeeze(-1)
+    for row, length in enumerate(lengths):
+        assert back[row].tolist() == [*ids[row, :length].tolist(), *[0.0] * (9 - length)]
+    positions, mask = layout.positions(), layout.mask(causal=True)[:, 0]
+    for row, group in enumerate(layout.groups):
+        owners = layout.owners[row].tolist()
+        assert {groups[owner] for owner in owners if owner >= 0} == {group}
+        for place, owner in enumerate(owners):
+            if owner >= 0:
+                seen = mask[row, place].nonzero().squeeze(1).tolist()
+                assert [owners[other] for other in seen] == [owner] * len(seen)
+                assert positions[row, place] == len(seen) - 1
+
+
+@pytest.mark.parametrize("features", [None, TinyFeatures()])
+@pytest.mark.parametrize("row", [512, 7])
+def test_packed_states_and_gradients_equal_padded_ones(features, row, monkeypatch) -> None:
+    """Prompts share rows of the encoder, and the responses of a prompt one of the decoder."""
+    monkeypatch.setattr("ares.models.t5.states.LONGEST_ROW", row)
+    policy = number_policy(features=features, num_layers=2)
+    examples = [Example(text, "", text) for text in ("4 5 6", "7 8", "9 3 4 5 6 7")]
+    inputs = policy.encode(examples).select([0, 0, 1, 2, 2, 2])
+    value = policy.new_value(seed=0, shared=False)
+    torch.nn.init.normal_(value.model.v_head[-1].weight)
+    shifted = F.pad(IDS, (1, 0))[:, :-1]
+
+    def padded(model):
+        return model.decoder_states(*inputs.tensors, shifted)
+
+    def differentiated(model, output):
+        output[MASK.bool()].square().sum().backward()
+        found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad()
+        return output.detach(), found
+
+    packed_logprobs = policy.token_logprobs(inputs, IDS, MASK)
+    plain_logprobs = policy.logprobs(padded(policy.model), IDS, MASK)[0]
+    packed_values = value.values(inputs, IDS, MASK)
+    plain_values = value.head(padded(value.model)).squeeze(-1) * MASK
+    for model, packed, plain in (
+        (policy, packed_logprobs, plain_logprobs),
+        (value, packed_values, plain_values),
+    ):
+        found, slopes = differentiated(model, packed)
+        expected, expected_slopes = differentiated(model, plain)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        assert slopes.keys() == expected_slopes.keys()
+        for name, slope in expected_slopes.items():
+            torch.testing.assert_close(slopes[name], slope, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_a_prompt_is_encoded_once_for_its_responses() -> None:
+    policy = number_policy()
+    inputs = policy.encode([Example("4 5 6", "", "a"), Example("7 8", "", "b")]).select([0, 0, 0, 1, 1, 1])
+    tokens: list[int] = []
+    handle = policy.model.encoder.register_forward_hook(
+        lambda module, arguments, output: tokens.append(output.last_hidden_state.shape[:2].numel())
+    )
+    policy.token_logprobs(inputs, IDS, MASK)
+    handle.remove()
+    assert tokens == [7]
+
+
+def test_a_row_without_tokens_is_computed_nevertheless() -> None:
+    """A rank without rows takes part in the step."""
+    policy = number_policy()
+    inputs = policy.encode([Example("4 5 6", "", "a")])
+    found = policy.token_logprobs(inputs, IDS[:1], torch.zeros(1, IDS.shape[1]))
+    assert found.eq(0).all()
+    found.sum().backward()
+    assert any(weight.grad is not None for _, weight in policy.trained())
