@@ -46,6 +46,11 @@ def run(cfg: DictConfig) -> None:
             quieten()
             print("\n".join(hydra.utils.get_method(alone[config.stage.name])(config)))
             return
+        if config.stage.name == "report" and config.report.compare:
+            from ares.report.compare import compare
+
+            print(f"comparison: {compare(config)}")
+            return
         if config.sweep.params and not is_job:
             raise AresError(
                 f"sweep.params sweeps over {', '.join(config.sweep.params)}; add -m to run the sweep."

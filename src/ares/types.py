@@ -147,6 +147,14 @@ class Feedback:
 
 
 @dataclass(frozen=True)
+class Advantages:
+    """The advantages of a rollout's sentences in the first epoch of RL: means over their tokens."""
+
+    row_id: str
+    advantages: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Correction:
     """A greedy rationale, the same without repeated sentences, and the Teacher's repair."""
 

@@ -163,7 +163,13 @@ class JudgeConfig:
 
 @dataclass
 class ReportConfig:
-    examples: int = bounded(20, at_least=0)
+    """`questions`: the most that the report's browser shows; fewer where the page would become too large.
+
+    `compare`: runs and sweeps that stage=report compares on one page.
+    """
+
+    questions: int = bounded(3000, at_least=0)
+    compare: list[str] = field(default_factory=list)
 
 
 @dataclass

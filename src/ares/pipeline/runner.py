@@ -32,12 +32,14 @@ from ares.pipeline.manifest import (
     versions,
     write_entry,
 )
+from ares.pipeline.origin import origin
 from ares.pipeline.plan import Step, steps_of
 from ares.pipeline.stale import Fingerprint, Run, difference, refusal, run_folder
 from ares.pipeline.sweeps.sharing import run_once
 from ares.ranks import is_first, world_size
 from ares.steps.common.contract import StepContext, StepResult, function_of, spec_of
 from ares.steps.common.inputs import log_metrics
+from ares.steps.common.tracking import StepFiles, log_files
 from ares.steps.prepare import prepared
 from ares.storage.files import atomic_path, remove_leftovers
 from ares.types import AresError
@@ -179,9 +181,18 @@ def _run_step(run: Run, step: Step, perform: Perform) -> bool:
     execute = partial(_execute, context, step, now, perform)
     write_entry(root, step.key, run_once(common, step.key, execute) if shared else execute())
     if not shared:
+        log_files(config, root, _files(root, step.key, read_manifest(root)[step.key]))
         log_metrics(config, root, {key: entry.metrics for key, entry in read_manifest(root).items()})
     shutil.rmtree(context.checkpoints, ignore_errors=True)
     return True
+
+
+def _files(root: Path, key: str, entry: StepEntry) -> StepFiles:
+    inputs, outputs = (
+        {name: (root / artefact.path, artefact.sha256) for name, artefact in side.items()}
+        for side in (entry.inputs, entry.outputs)
+    )
+    return StepFiles(key, inputs, outputs)
 
 
 def _is_done(run: Run, step: Step, now: Fingerprint, changes_nothing: bool) -> bool:
@@ -228,6 +239,7 @@ def _execute(context: StepContext, step: Step, now: Fingerprint, perform: Perfor
         usd=result.usd,
         requests=result.requests,
         metrics={name: float(value) for name, value in result.metrics.items()},
+        origin=origin(),
     )
 
 

@@ -1,7 +1,8 @@
 """Runs the jobs of a sweep; steps that do not depend on the swept settings run once, before the first job."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn
@@ -34,13 +35,18 @@ class Job:
 
 
 def run_sweep(
-    master: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: list[str]
+    master: DictConfig,
+    loader: ConfigLoader,
+    launcher: Launcher,
+    arguments: list[str],
+    compare: Callable[[Path, Mapping[str, Path]], Path] | None = None,
 ) -> list[JobReturn]:
     """Runs the unfinished jobs of a command line's overrides; returns their results as Hydra reports them.
 
     `master` is the composed configuration with its `hydra` block, `loader` composes a job's, `launcher` runs jobs.
-    The sweep's table is printed at the end and written to `<paths.runs>/<run>/sweep`. Raises AresError for mistakes
-    before anything runs, and for failed jobs after the others have ended.
+    The sweep's table is printed at the end and written to `<paths.runs>/<run>/sweep`, with the page that
+    `compare(path, {name: folder of a job})` writes from two finished jobs or more. Raises AresError for mistakes before
+    anything runs, and for failed jobs after the others have ended.
     """
     jobs = jobs_of(master, loader, arguments)
     if processes_started() > 1:
@@ -65,6 +71,9 @@ def run_sweep(
     folder = run_folder(jobs[0].config).parent
     rows = [job_row(job.name, dict(job.setting), run_folder(job.config), job.name in failed) for job in jobs]
     print(write_sweep(folder, rows))
+    finished = {job.name: run_folder(job.config) for job in jobs if job.name not in failed}
+    if compare and len(finished) > 1:
+        print(compare(folder / "compare.html", finished))
     if failed:
         reasons = "".join(f"\n  {name}: {error}" for name, error in errors.items())
         raise AresError(
