@@ -22,43 +22,29 @@ from ares.ranks import is_first
 from ares.storage.failures import disk_failure
 from ares.types import AresError
 
+# Stages without a run folder and a manifest.
+_ALONE = {
+    "prepare": "ares.steps.prepare.prepare_alone",
+    "export": "ares.steps.export.export",
+    "doctor": "ares.doctor.doctor",
+    "serve": "ares.serve.playground.serve",
+}
+
 
 @interrupts.reported()
 def run(cfg: DictConfig) -> None:
     """Runs the configured stage; mistakes are printed without a traceback, with exit code 2."""
-    from ares.launch.notices import quieten
-    from ares.pipeline.runner import run_folder, run_stage
-
-    # Stages without a run folder and a manifest.
-    alone = {
-        "prepare": "ares.steps.prepare.prepare_alone",
-        "export": "ares.steps.export.export",
-        "doctor": "ares.doctor.doctor",
-        "serve": "ares.serve.playground.serve",
-    }
     is_job = HydraConfig.get().mode == RunMode.MULTIRUN
     config = to_config(cfg)
     try:
         validate(config)
         for warning in warnings_of(config):
             print(f"warning: {warning}", file=sys.stderr)
-        if config.stage.name in alone:
-            quieten()
-            print("\n".join(hydra.utils.get_method(alone[config.stage.name])(config)))
-            return
-        if config.stage.name == "report" and config.report.compare:
-            from ares.report.compare import compare
-
-            print(f"comparison: {compare(config)}")
-            return
         if config.sweep.params and not is_job:
             raise AresError(
                 f"sweep.params sweeps over {', '.join(config.sweep.params)}; add -m to run the sweep."
             )
-        if run_stage(config) and "report" in config.stage.steps:
-            from ares.report.build import report
-
-            print(f"report: {report(config, run_folder(config)).resolve()}")
+        _run_stage(config)
     except Exception as error:
         mistake = error if isinstance(error, AresError) else disk_failure(error)
         if mistake is None:
@@ -67,6 +53,25 @@ def run(cfg: DictConfig) -> None:
             raise AresError(str(mistake)) from error
         print(f"error: {mistake}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _run_stage(config: Config) -> None:
+    if config.stage.name in _ALONE:
+        from ares.launch.notices import quieten
+
+        quieten()
+        print("\n".join(hydra.utils.get_method(_ALONE[config.stage.name])(config)))
+    elif config.stage.name == "report" and config.report.compare:
+        from ares.report.compare import compare
+
+        print(f"comparison: {compare(config)}")
+    else:
+        from ares.pipeline.runner import run_folder, run_stage
+
+        if run_stage(config) and "report" in config.stage.steps:
+            from ares.report.build import report
+
+            print(f"report: {report(config, run_folder(config)).resolve()}")
 
 
 def _information() -> str | None:
@@ -94,10 +99,10 @@ def main() -> None:
         return
     interrupts.install(call(*sys.argv[1:]) if is_first() else None)
     with interrupts.reported():
-        _run_stage()
+        _start()
 
 
-def _run_stage() -> None:
+def _start() -> None:
     if mistakes := mistakes_in(sys.argv[1:], _refused):
         print("\n".join(f"error: {mistake}" for mistake in mistakes), file=sys.stderr)
         raise SystemExit(2)

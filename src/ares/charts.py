@@ -133,8 +133,6 @@ def line_chart(
 
     places = [(right(x), down(y)) for x, y in kept]
     labels = [f"step {number(x)}: {number(y)}" for x, y in kept]
-    lost = len(points) - len(finite)
-    notes = [f"{len(beyond)} beyond the scale" * bool(beyond), f"{lost} not finite" * bool(lost)]
     return Chart(
         name=name,
         line=" ".join(f"{x},{y}" for x, y in places),
@@ -144,9 +142,14 @@ def line_chart(
         dots=len(kept) <= FEW_POINTS,
         first=number(finite[0][1]),
         last=number(finite[-1][1]),
-        note=", ".join(filter(None, notes)),
+        note=_note(len(beyond), len(points) - len(finite)),
         extent=extent,
     )
+
+
+def _note(beyond: int, lost: int) -> str:
+    notes = [f"{beyond} beyond the scale" * bool(beyond), f"{lost} not finite" * bool(lost)]
+    return ", ".join(filter(None, notes))
 
 
 def outliers(values: Sequence[float]) -> list[int]:

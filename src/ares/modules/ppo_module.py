@@ -1,7 +1,6 @@
 """The LightningModule of RL: value warm-up epochs, then epochs of the clipped objective, over a fixed buffer.
 
-It logs means over an optimizer batch's tokens on all ranks; docs/metrics.md explains each metric.
-"""
+It logs means over an optimizer batch's tokens on all ranks (docs/metrics.md)."""
 
 import math
 import time
@@ -68,15 +67,10 @@ class PPOModule(pl.LightningModule):
         """Whether this epoch fits the value model alone."""
         return self.current_epoch < self.warmup_epochs
 
-    @property
-    def policy_is_new(self) -> bool:
-        """Whether the policy has not been trained yet."""
-        return self.global_step <= self.warmup_epochs * self.data.steps_per_epoch
-
     def on_train_start(self) -> None:
         """Logs the metrics of the buffer; a run resumed after early stopping stops again."""
         self.trainer.should_stop = self.stopped
-        if self.policy_is_new:
+        if self.global_step <= self.warmup_epochs * self.data.steps_per_epoch:
             # A resumed sharded fit: torch has made up moments, one step old, of weights without any.
             for _, weight in self.policy.trained():
                 self.trainer.optimizers[0].state.pop(weight, None)
@@ -229,7 +223,7 @@ class PPOModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Saves the module's own state; leaves out weights that are frozen, or the policy's during the warm-up."""
         leave_out_frozen(self, checkpoint)
-        if self.policy_is_new:
+        if self.global_step <= self.warmup_epochs * self.data.steps_per_epoch:
             leave_out_policy(checkpoint)
         checkpoint["ppo"] = {name: getattr(self, name) for name in _STATE}
 

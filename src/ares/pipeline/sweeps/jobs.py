@@ -57,16 +57,7 @@ def run_sweep(
             _make_shared(job.config)
     waiting = [job for job in jobs if not is_finished(job.config)]
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are done, {len(waiting)} start now.", flush=True)
-    results: list[JobReturn] = []
-    errors: dict[str, str] = {}
-    if waiting:
-        try:
-            results = list(launcher.launch([job.overrides for job in waiting], initial_job_idx=0))
-        except Exception as error:  # a launcher may raise if a job died; the other jobs' folders are complete
-            errors["launcher"] = str(error)
-    for job, result in zip(waiting, results, strict=False):
-        if result.status.name == "FAILED":
-            errors[job.name] = str(result._return_value)
+    results, errors = _launched(launcher, waiting)
     failed = [job.name for job in waiting if not is_finished(job.config)]
     folder = run_folder(jobs[0].config).parent
     rows = [job_row(job.name, dict(job.setting), run_folder(job.config), job.name in failed) for job in jobs]
@@ -80,6 +71,21 @@ def run_sweep(
             f"{len(failed)} of {len(jobs)} jobs failed ({', '.join(failed)}); the same command again retries them.{reasons}"
         )
     return results
+
+
+def _launched(launcher: Launcher, jobs: Sequence[Job]) -> tuple[list[JobReturn], dict[str, str]]:
+    """The results of jobs, and the errors by name."""
+    results: list[JobReturn] = []
+    errors: dict[str, str] = {}
+    if jobs:
+        try:
+            results = list(launcher.launch([job.overrides for job in jobs], initial_job_idx=0))
+        except Exception as error:  # a launcher may raise if a job died; the other jobs' folders are complete
+            errors["launcher"] = str(error)
+    for job, result in zip(jobs, results, strict=False):
+        if result.status.name == "FAILED":
+            errors[job.name] = str(result._return_value)
+    return results, errors
 
 
 def _make_shared(config: Config) -> None:
