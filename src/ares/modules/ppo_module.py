@@ -224,7 +224,7 @@ class PPOModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Saves the module's own state; leaves out weights that are frozen, or the policy's during the warm-up."""
         leave_out_frozen(self, checkpoint)
-        if self.warming_up:
+        if self.global_step <= self.warmup_epochs * self.data.steps_per_epoch:
             leave_out_policy(checkpoint)
         checkpoint["ppo"] = {name: getattr(self, name) for name in _STATE}
 
