@@ -7,7 +7,7 @@ RUN ?= demo
 # Without bytecode every command compiles its libraries again, which takes longer than many of them run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint mutants environment clean
+.PHONY: demo test check lint kill-test soak mutants environment clean
 
 environment: $(VENV)/.ready
 
@@ -26,12 +26,21 @@ test: environment
 
 # The slow tests measure times and start processes of their own: one at a time.
 check: lint test
-	$(BIN)/python -m pytest -n 0 -m 'slow or browser'
+	$(BIN)/python -m pytest -n 0 -m 'slow or browser or reliability'
 
 lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Kills runs at random points and prints the seed, which ARES_KILL_SEED repeats.
+kill-test: environment
+	ARES_KILLS=30 ARES_KILL_SEED=$${ARES_KILL_SEED:-$$(od -An -N2 -tu2 /dev/urandom | tr -d ' ')} \
+		$(BIN)/python -m pytest -n 0 -s -m reliability tests/reliability/test_interrupted_runs.py -k test_killed
+
+# 100 rounds in one process: prints memory and file descriptors.
+soak: environment
+	ARES_SOAK_ROUNDS=100 $(BIN)/python -m pytest -n 0 -s -m reliability tests/reliability/test_soak.py
 
 mutants: environment
 	$(BIN)/python tests/mutants/mutants.py

@@ -28,7 +28,8 @@ from ares.evaluation.answers import predict
 from ares.evaluation.statistics import paired_bootstrap
 from ares.models.t5.inputs import Features
 from ares.pipeline.manifest import read_manifest
-from ares.report.build import policy_name, read_assessments
+from ares.report.build import read_assessments
+from ares.report.headline import policy_name
 from ares.steps.common.inputs import examples_of, policy_class
 from ares.steps.prepare import prepared, read_problems
 from ares.storage.files import read_jsonl

@@ -9,7 +9,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCE = REPOSITORY / "src" / "ares"
 # A module may import from its own package and from every layer above its own.
 LAYERS = (
-    {"types"},
+    {"types", "interrupts"},
     {"config", "storage", "charts", "console"},
     {"ranks"},
     {"data", "text", "vision", "rl"},

@@ -16,6 +16,7 @@ from ares.charts import (
     bar_chart,
     line_chart,
     number,
+    outliers,
     thin,
     ticks,
 )
@@ -146,3 +147,39 @@ def test_bars_are_as_long_as_their_part_of_the_largest() -> None:
     assert lengths == [150, 50, 150, 0]
     words = [text.text for text in drawing.findall(f"{tag}text")]
     assert words == ["a<b", "0.75", "0.25", "c", "−2", "–", "one", "two"]
+
+
+def test_spikes_are_marked_at_the_edge_and_do_not_flatten_the_curve() -> None:
+    noise = [1 + 0.1 * math.sin(7 * i) for i in range(100)]
+    spiky = [1e6 if i == 40 else -1e6 if i == 60 else y for i, y in enumerate(noise)]
+    assert outliers(noise) == []
+    assert outliers(spiky) == [40, 60]
+    chart = line_chart("grad_norm", [*enumerate(spiky), (100, math.nan)])
+    assert chart is not None
+    assert chart.note == "2 beyond the scale, 1 not finite"
+    up, down = [mark for mark in chart.marks if mark.outlier]
+    assert (up.label, up.y, down.y) == ("step 40: 1,000,000", TOP, HEIGHT - BOTTOM)
+    heights = [mark.y for mark in chart.marks if not mark.outlier]
+    assert max(heights) - min(heights) > 0.8 * (HEIGHT - BOTTOM - TOP)
+    drawing = ElementTree.fromstring(chart.svg)
+    assert len(drawing.findall("polygon")) == 2
+
+
+def test_spikes_survive_thinning() -> None:
+    chart = line_chart("long", [(i, 1e9 if i == 1234 else i % 7) for i in range(5000)])
+    assert chart is not None
+    assert [mark.label for mark in chart.marks if mark.outlier] == ["step 1,234: 1,000,000,000"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [8.0, 4.0, 2.5, 2.0, 1.8, 1.7, 1.65, 1.6, 1.58, 1.57, 1.56, 1.55],  # a loss that falls
+        [0.0] * 40 + [0.2, 0.3, 0.25] * 4,  # mostly zero
+        [1.0] * 20 + [50.0] * 20,  # a jump that stays
+        [3.0, 3.0, 3.0, 9.0],
+        [1.0],
+    ],
+)
+def test_other_curves_are_not_clipped(values: list[float]) -> None:
+    assert outliers(values) == []

@@ -4,7 +4,7 @@ import io
 import sys
 
 import pytest
-from huggingface_hub.utils import are_progress_bars_disabled
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from transformers import T5Config, T5ForConditionalGeneration
 
 from ares import console
@@ -12,8 +12,9 @@ from ares.console import ProgressLine, tqdm
 
 
 def test_loading_and_saving_weights_draws_no_bars(tmp_path, capfd) -> None:
-    import ares.models.policy  # noqa: F401  # which silences transformers
+    import ares.models.weights  # noqa: F401  # which silences transformers
 
+    enable_progress_bars()
     sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "vocab_size": 16}
     T5ForConditionalGeneration(T5Config(**sizes)).save_pretrained(tmp_path)
     T5ForConditionalGeneration.from_pretrained(tmp_path)

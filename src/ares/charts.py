@@ -2,33 +2,43 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
+from statistics import median
 
 WIDTH, HEIGHT = 320, 176
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 34
 MAX_POINTS = 120  # more cannot be distinguished at this width
 FEW_POINTS = 16  # up to so many are marked with dots
+_WINDOW, _SPIKE, _BEYOND, _SHARE = 3, 10, 2, 0.05  # see `outliers`
+_MARKED = 20  # outliers that are drawn, the largest
 _ROW, _NAME, _BAR, _NUMBER = 22, 300, 150, 60  # of the bars: heights and widths
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of the curve, its value as text, and the band of the chart that shows it on hover."""
+    """A point of the curve, its value as text, and the band of the chart that shows it on hover.
+
+    An `outlier` lies beyond the scale; it is drawn as a triangle at the edge.
+    """
 
     x: float
     y: float
     label: str
     band: float
     band_width: float
+    outlier: bool = False
 
     @property
     def svg(self) -> str:
         """The parts that show on hover."""
         bottom = HEIGHT - BOTTOM
         anchor = "start" if self.x < 110 else "end" if self.x > 250 else "middle"
-        return _element(
+        way = 1 if self.y < (TOP + bottom) / 2 else -1
+        triangle = f"{self.x},{self.y} {self.x - 4},{self.y + 7 * way} {self.x + 4},{self.y + 7 * way}"
+        drawn = _element("polygon", class_="outlier", points=triangle) if self.outlier else ""
+        return drawn + _element(
             "g",
             _element("rect", x=self.band, y=0, width=self.band_width, height=bottom),
             _element("line", x1=self.x, x2=self.x, y1=TOP, y2=bottom),
@@ -40,7 +50,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """A curve in a viewBox of WIDTH x HEIGHT. Ticks are (position, label); `first` and `last` are values as text."""
+    """A curve in a viewBox of WIDTH x HEIGHT. Ticks are (position, label); `first` and `last` are values as text.
+
+    `note`: what the drawing leaves out, as text.
+    """
 
     name: str
     line: str
@@ -50,6 +63,9 @@ class Chart:
     dots: bool
     first: str
     last: str
+    extent: tuple[float, float, float, float]
+    note: str = ""
+    others: tuple[str, ...] = ()  # further lines on the same scale
 
     @property
     def svg(self) -> str:
@@ -63,43 +79,92 @@ class Chart:
             anchor = "end" if x > WIDTH - 24 else "middle"
             parts.append(_text(x, bottom + 14, label, text_anchor=anchor))
         parts.append(_text(middle, HEIGHT - 4, "optimizer step", text_anchor="middle"))
+        for i, line in enumerate(self.others, start=1):
+            parts.append(_element("polyline", class_=f"run-{i}", points=line))
         if len(self.marks) > 1:
             parts.append(_element("polyline", points=self.line))
         if self.dots:
             parts += [_element("circle", class_="dot", cx=mark.x, cy=mark.y, r=2.6) for mark in self.marks]
         parts += [mark.svg for mark in self.marks]
-        label = f"{self.name} by optimizer step, from {self.first} to {self.last}"
+        label = (
+            f"{self.name} by optimizer step, from {self.first} to {self.last}{self.note and '; '}{self.note}"
+        )
         return _element("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label)
 
 
-def line_chart(name: str, points: Sequence[Sequence[float]]) -> Chart | None:
-    """A chart of (x, y) points in order of x; None without a finite point. Long curves are thinned evenly."""
-    finite = [(float(x), float(y)) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+def overlay(name: str, curves: Sequence[Sequence[Sequence[float]]]) -> Chart | None:
+    """The first curve as a chart, the others as further lines on the same scale; None if one has no finite point."""
+    charts = [line_chart(name, points) for points in curves]
+    extents = [chart.extent for chart in charts if chart]
+    if len(extents) < len(curves):
+        return None
+    lows, highs = [[pick(own) for own in zip(*extents, strict=True)] for pick in (min, max)]
+    extent = (lows[0], highs[1], lows[2], highs[3])
+    first, *others = [line_chart(name, points, extent) for points in curves]
+    assert first
+    return replace(first, others=tuple(other.line for other in others if other))
+
+
+def line_chart(
+    name: str, points: Sequence[Sequence[float]], extent: tuple[float, float, float, float] | None = None
+) -> Chart | None:
+    """A chart of (x, y) points in order of x; None without a finite point.
+
+    Long curves are thinned evenly; outliers are kept and drawn at the edge, so that they do not flatten the rest.
+    `extent` (least and largest x, least and largest y) replaces the curve's own.
+    """
+    finite = sorted((float(x), float(y)) for x, y in points if math.isfinite(x) and math.isfinite(y))
     if not finite:
         return None
-    kept = thin(sorted(finite, key=lambda point: point[0]), MAX_POINTS)
-    xs, ys = [x for x, _ in kept], [y for _, y in kept]
-    x_low, x_high = _range(min(xs), max(xs), margin=0.0)
-    y_low, y_high = _range(min(ys), max(ys), margin=0.06)
+    beyond = {finite[i] for i in outliers([y for _, y in finite])}
+    inside = [point for point in finite if point not in beyond]
+    kept = sorted({*thin(inside, MAX_POINTS), *sorted(beyond, key=lambda point: -abs(point[1]))[:_MARKED]})
+    ys = [y for _, y in inside]
+    extent = extent or (finite[0][0], finite[-1][0], min(ys), max(ys))
+    x_low, x_high = _range(*extent[:2], margin=0.0)
+    y_low, y_high = _range(*extent[2:], margin=0.06)
 
     def right(x: float) -> float:
         return round(LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT), 1)
 
     def down(y: float) -> float:
-        return round(HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM), 1)
+        part = min(1.0, max(0.0, (y - y_low) / (y_high - y_low)))
+        return round(HEIGHT - BOTTOM - part * (HEIGHT - TOP - BOTTOM), 1)
 
     places = [(right(x), down(y)) for x, y in kept]
     labels = [f"step {number(x)}: {number(y)}" for x, y in kept]
     return Chart(
         name=name,
         line=" ".join(f"{x},{y}" for x, y in places),
-        marks=_marks(places, labels),
+        marks=_marks(places, labels, [point in beyond for point in kept]),
         x_ticks=tuple((right(tick), number(tick)) for tick in ticks(x_low, x_high, whole=True)),
         y_ticks=tuple((down(tick), number(tick)) for tick in ticks(y_low, y_high)),
         dots=len(kept) <= FEW_POINTS,
         first=number(finite[0][1]),
         last=number(finite[-1][1]),
+        note=_note(len(beyond), len(points) - len(finite)),
+        extent=extent,
     )
+
+
+def _note(beyond: int, lost: int) -> str:
+    notes = [f"{beyond} beyond the scale" * bool(beyond), f"{lost} not finite" * bool(lost)]
+    return ", ".join(filter(None, notes))
+
+
+def outliers(values: Sequence[float]) -> list[int]:
+    """The indices of isolated spikes that would flatten the rest of a curve.
+
+    A spike is more than _SPIKE times as far from the median of its neighborhood as usual, and beyond the range of the
+    other values by more than _BEYOND times that range. More than a share of _SHARE are no outliers.
+    """
+    near = [median(values[max(0, i - _WINDOW) : i + _WINDOW + 1]) for i in range(len(values))]
+    distances = [abs(value - middle) for value, middle in zip(values, near, strict=True)]
+    usual = median(distances)
+    rest = [value for value, far in zip(values, distances, strict=True) if far <= _SPIKE * usual]
+    room = _BEYOND * (max(rest) - min(rest))
+    found = [i for i, value in enumerate(values) if not min(rest) - room <= value <= max(rest) + room]
+    return found if room > 0 and len(found) <= _SHARE * len(values) else []
 
 
 def bar_chart(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[float | None]]]) -> str:
@@ -170,12 +235,14 @@ def _range(low: float, high: float, *, margin: float) -> tuple[float, float]:
     return low - extra, high + extra
 
 
-def _marks(places: Sequence[tuple[float, float]], labels: Sequence[str]) -> tuple[Mark, ...]:
+def _marks(
+    places: Sequence[tuple[float, float]], labels: Sequence[str], beyond: Sequence[bool]
+) -> tuple[Mark, ...]:
     # Each point owns the band of the chart that is nearer to it than to its neighbors.
     xs = [x for x, _ in places]
     middles = [(a + b) / 2 for a, b in pairwise(xs)]
     edges = [float(LEFT), *middles, float(WIDTH - RIGHT)]
     return tuple(
-        Mark(x, y, label, round(start, 1), round(max(end - start, 0.1), 1))
-        for (x, y), label, (start, end) in zip(places, labels, pairwise(edges), strict=True)
+        Mark(x, y, label, round(start, 1), round(max(end - start, 0.1), 1), outlier)
+        for (x, y), label, outlier, (start, end) in zip(places, labels, beyond, pairwise(edges), strict=True)
     )

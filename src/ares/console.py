@@ -15,12 +15,13 @@ class ProgressLine:
 
     def __init__(self) -> None:
         self.title = self._key = self._part = ""
-        self._start = (0.0, 0.0)  # of a part: the time, and what was done then
+        self._start: tuple[float, float] | None = None  # of a part: the time, and what was done then
         self._shown = 0.0
 
     def begin(self, title: str, key: str) -> None:
         """Shows another step from now on; its parts are named without its `key`."""
-        self.title, self._key, self._part, self._shown = title, key, "", time.monotonic()
+        self.title, self._key, self._part, self._start = title, key, "", None
+        self._shown = time.monotonic()
         if title and sys.stderr.isatty():
             self._draw([title])
 
@@ -34,7 +35,7 @@ class ProgressLine:
         """Shows that `done` of `total` are done of a part; its time is estimated from its own pace."""
         now = time.monotonic()
         part = part.removeprefix(self._key).strip()
-        if part != self._part or done < self._start[1]:
+        if self._start is None or part != self._part or done < self._start[1]:
             self._part, self._start = part, (now, done)
         is_last = done == total and sys.stderr.isatty()
         if now - self._shown < (_REDRAW_SECONDS if sys.stderr.isatty() else _PLAIN_SECONDS) and not is_last:
@@ -42,7 +43,8 @@ class ProgressLine:
         self._shown = now
         percent = f"{100 * done / total:.0f} %" if total else f"{done:,.0f}"
         cost = f"${usd:.2f}" if usd else ""
-        self._draw([self.title, part, detail, percent, self._left(now, done, total), cost])
+        left = self._left(*self._start, now, done, total)
+        self._draw([self.title, part, detail, percent, left, cost])
 
     def _draw(self, parts: list[str]) -> None:
         line = " · ".join(filter(None, parts))
@@ -50,9 +52,8 @@ class ProgressLine:
         text, end = (f"{_CLEAR}{line}", "\r") if sys.stderr.isatty() else (line, "\n")
         print(text, end=end, file=sys.stderr, flush=True)
 
-    def _left(self, now: float, done: float, total: float) -> str:
+    def _left(self, began: float, first: float, now: float, done: float, total: float) -> str:
         """The time that is left, empty before there is a pace."""
-        began, first = self._start
         if done <= first or not total:
             return ""
         seconds = round((now - began) / (done - first) * (total - done))
@@ -82,3 +83,9 @@ class tqdm(base):  # a drop-in replacement, with its name
         if msg is None:
             progress.show(self.n, self.total or 0, part=self.desc.removesuffix(": "), usd=self.usd)
         return False
+
+    def close(self) -> None:
+        """Shows where it ended."""
+        if not self.disable:
+            self.display()
+        super().close()

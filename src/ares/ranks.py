@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PIECE_BYTES = 4 * 2**20  # a TCPStore refuses values over 8 MiB
-_LONGEST_WAIT = timedelta(days=20)  # must fit 31 bits in milliseconds
+_WAIT = timedelta(seconds=1)  # then Python runs signal handlers, and waits again
 _calls = itertools.count()
 
 
@@ -64,8 +64,34 @@ def barrier() -> None:
 
 def _receive(store: "Store", key: str) -> Any:
     # If a rank dies, the agent that started the group stops all ranks, so this does not wait forever.
-    store.wait([key], _LONGEST_WAIT)
+    while not _arrives(store, key):
+        continue
     return pickle.loads(b"".join(store.get(f"{key}/{number}") for number in range(int(store.get(key)))))
+
+
+def _arrives(store: "Store", key: str) -> bool:
+    from torch.distributed import DistStoreError
+
+    try:
+        store.wait([key], _WAIT)
+    except DistStoreError:  # after _WAIT; a lost connection is another error
+        return False
+    return True
+
+
+def stop_at(step: int, asked: bool) -> bool:
+    """Whether all ranks stop after this optimizer step; each asks after every one, and rank 0 may have `asked` for it.
+
+    It takes effect one step later: no rank can be further ahead, because they exchange gradients. Nothing is waited for.
+    """
+    if world_size() == 1:
+        return asked
+    store = _store()
+    if store.check(["stop"]):
+        return step >= int(store.get("stop"))
+    if asked and is_first():
+        store.set("stop", str(step + 1))
+    return False
 
 
 @functools.cache

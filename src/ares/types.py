@@ -11,6 +11,15 @@ from typing import Self
 SPLITS = ("train", "val", "test")
 
 
+_NOTHING = ("n/a", "na", "nan", "none", "null", "nil", "unknown")
+
+
+def has_words(text: str) -> bool:
+    """Whether a text says anything: it has a letter or a digit, and is no word for nothing."""
+    bare = text.strip(" \t\r\n.,;:!?-–—_*#\"'()[]{}<>").casefold()
+    return any(character.isalnum() for character in text) and bare not in _NOTHING
+
+
 class AresError(Exception):
     """A mistake in configuration or data, shown to the user without a traceback; `train.py` exits with code 2."""
 
@@ -50,6 +59,11 @@ class Problem:
             object.__setattr__(self, "images", (self.image, *self.images))
         if self.images:
             object.__setattr__(self, "image", self.images[0])
+
+    @property
+    def has_solution(self) -> bool:
+        """Whether the source gives a solution: more than white space, punctuation and words for nothing such as "N/A"."""
+        return has_words(self.solution)
 
 
 @dataclass(frozen=True)
@@ -130,6 +144,14 @@ class Feedback:
     status: str
     reason: str = ""
     request_hash: str = ""
+
+
+@dataclass(frozen=True)
+class Advantages:
+    """The advantages of a rollout's sentences in the first epoch of RL: means over their tokens."""
+
+    row_id: str
+    advantages: tuple[float, ...]
 
 
 @dataclass(frozen=True)

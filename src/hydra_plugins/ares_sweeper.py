@@ -24,6 +24,7 @@ class AresSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Runs a sweep over the overrides; mistakes are printed without a traceback, with exit code 2."""
         from ares.pipeline.sweeps.jobs import run_sweep
+        from ares.report.compare import write_comparison
         from ares.types import AresError
 
         assert self.config is not None
@@ -31,7 +32,8 @@ class AresSweeper(Sweeper):
         assert self.launcher is not None
         HydraConfig.instance().set_config(self.config)  # messages repeat what was typed
         try:
-            return run_sweep(self.config, self.hydra_context.config_loader, self.launcher, arguments)
+            loader = self.hydra_context.config_loader
+            return run_sweep(self.config, loader, self.launcher, arguments, compare=write_comparison)
         except AresError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None

@@ -155,7 +155,7 @@ def test_another_data_set_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_is_written_without_rows_in_a_known_split(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    unknown = write(tmp_path / "unknown", features=False, dev=[SCIENCEQA])
+    unknown = write(tmp_path / "unknown", features=False, extra=[SCIENCEQA])
     with pytest.raises(AresError, match="no rows in a split called train, validation, val, test"):
         fetch_hub(str(unknown), root)
     empty = write(tmp_path / "empty", features=False, train=[])

@@ -186,7 +186,7 @@ def test_limits_that_are_allowed(tmp_path: Path) -> None:
         ({"train": ["1"], "val": ["99"]}, "split val lists problem 99"),
         ({"train": ["1", "2"], "val": ["1"]}, "problem 1 is in split train and again in val"),
         ({"train": "1"}, "split train is text"),
-        ({"training": ["1"]}, "none of the splits train, val, test"),
+        ({"learn": ["1"]}, "none of the splits train, val, test"),
         (["1"], "holds a list"),
     ],
 )
@@ -216,7 +216,7 @@ def test_wrong_shape(tmp_path: Path, content: Any) -> None:
 
 def test_missing_root_or_files_are_refused_with_the_remedy(tmp_path: Path) -> None:
     for root in (None, tmp_path / "absent"):
-        with pytest.raises(AresError, match=r"data\.root=.*python train\.py data=sample"):
+        with pytest.raises(AresError, match=r"data\.root=.*python train\.py experiment=demo"):
             read_scienceqa(root)
     with pytest.raises(AresError, match=r"pid_splits\.json|problems\.json is missing"):
         read_scienceqa(tmp_path)

@@ -94,7 +94,10 @@ def test_sweep_reuses_rollouts_and_teacher_and_skips_finished_jobs(runs: Path) -
         "sweep.json",
         "sweep.md",
         "sweep.svg",
+        "compare.html",
     }
+    page = (runs / "demo/sweep/compare.html").read_text()
+    assert all(f">{job}</th>" in page for job in JOBS)
     shutil.rmtree(runs / "demo/sweep" / JOBS[2] / "round-1/ppo/policy")
     again = train(runs, "stage=rl", *GRID)
     assert "3 of 4 jobs are done, 1 start now." in again

@@ -51,6 +51,24 @@ def test_damaged_policy_is_refused(policy, tokenizer, tmp_path, name, damage):
     assert ("of other sizes than its config.json says" in str(error.value)) == (damage is reshape)
 
 
+@pytest.mark.parametrize("build", [lambda policy: policy, value_from_model], ids=["policy", "value"])
+def test_weight_that_is_not_a_number_is_refused(policy, tokenizer, tmp_path, build):
+    model = build(policy)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    name = sorted(state)[-1]
+    state[name].view(-1)[-1] = float("nan")
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    load = load_model if model is policy else load_value_model
+    with pytest.raises(AresError, match=f"cannot be used: its weight {name} holds NaN"):
+        load(tmp_path, dropout=0.0, features=True)
+    if model is policy:
+        torch.nn.init.constant_(model.shared.weight, float("inf"))
+        with pytest.raises(AresError, match=r"The policy cannot be used: its weight shared\.weight"):
+            save_model(model, tokenizer, tmp_path)
+
+
 @DAMAGES
 def test_damaged_original_value_model_is_refused(policy, tmp_path, damage):
     value = value_from_model(policy)

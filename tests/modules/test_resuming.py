@@ -112,7 +112,10 @@ def test_other_draws_do_not_change_a_fit(tmp_path: Path, model) -> None:
     assert drawn[0] == drawn[1]
 
 
-@pytest.mark.parametrize("changes", [{}, {"recompute": False}, {"objective": "grpo"}, {"lora.r": 2}])
+OTHERS = [{"recompute": False}, {"objective": "grpo"}, {"lora.r": 2}]
+
+
+@pytest.mark.parametrize("changes", [{}, *(pytest.param(other, marks=pytest.mark.slow) for other in OTHERS)])
 def test_rl_resumes_inside_epochs(tmp_path: Path, tiny_policy, changes: dict) -> None:
     lora = replace(RL.lora, r=changes.pop("lora.r", 0))
     rl = replace(RL, ppo_epochs=3, micro_batch_size=4, decay="linear", lora=lora, **changes)

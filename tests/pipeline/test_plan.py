@@ -92,7 +92,7 @@ STAGES = {
     "lora": ["final/lora"],
     "judge": ["final/judge"],
     "baseline": ["baseline/generate", "baseline/lora", "baseline/evaluate"],
-    **{stage: [] for stage in ("report", "prepare", "export", "doctor")},
+    **{stage: [] for stage in ("report", "prepare", "export", "doctor", "serve")},
 }
 
 

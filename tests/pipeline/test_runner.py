@@ -3,15 +3,18 @@
 import importlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from ares.config.schema import Config
+from ares.pipeline.headline import headline as headline_of
 from ares.pipeline.manifest import StepEntry, artefact_at, read_manifest, write_entry
 from ares.pipeline.plan import full_plan
-from ares.pipeline.runner import _headline, is_finished, run_stage
+from ares.pipeline.runner import is_finished, run_stage
 from ares.steps.common.contract import StepContext, StepResult
 from ares.storage.files import sha256_path
 from ares.types import AresError
@@ -149,10 +152,14 @@ def test_dry_run_of_another_teacher_changes_nothing(tmp_path, calls) -> None:
 def test_last_line_of_a_step_prints_its_headline_metrics() -> None:
     def headline(name: str, metrics: dict[str, float]) -> str:
         step = next(step for step in full_plan(composed()) if step.name == name)
-        return _headline(step, StepResult({}, metrics))
+        return headline_of(step, StepResult({}, metrics))
 
     scores = {f"accuracy/{name}": 50.0 for name in ("NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "AVG")}
-    assert headline("evaluate", {**scores, "accuracy/AVG": 71.25}) == "accuracy/AVG 71.25 · "
+    assert headline("evaluate", {**scores, "accuracy/AVG": 71.25}) == "accuracy/AVG 71.25 % · "
+    # Shares and percentages in one unit; no 3.84e-233.
+    tiny = headline("evaluate", {"accuracy/AVG": 50.0, "bleu4": 3.84e-233, "rouge_l": 0.23456})
+    assert tiny == "accuracy/AVG 50 % · bleu4 0 % · rouge_l 23.46 % · "
+    assert headline("lora", {"val/accuracy": 0.5, "loss": 1e-300}) == "val/accuracy 50 % · loss 0 · "
     assert headline("ppo", {"train/loss": 0.4, "train/score": 0.5}) == "train/score 0.5 · "
     found = headline("generate", {f"{s}/tokens": 9.0 for s in ("train", "val")})
     assert found == "train/tokens 9 · val/tokens 9 · "
@@ -285,6 +292,29 @@ def test_lock_is_released_after_the_run(tmp_path, calls) -> None:
     run_stage(config(tmp_path))
     with FileLock(tmp_path / "runs/demo/.lock", timeout=0):
         pass
+
+
+def test_lock_file_of_a_dead_process_blocks_nobody(tmp_path, calls) -> None:
+    lock = tmp_path / "runs/demo/.lock"
+    lock.parent.mkdir(parents=True)
+    code = f"import os; from filelock import FileLock; FileLock({str(lock)!r}).acquire(); os._exit(1)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 1
+    assert lock.exists()
+    run_stage(config(tmp_path))
+    assert calls == plan(1)
+
+
+def test_moved_runs_continue(tmp_path, calls, capsys) -> None:
+    calls_fail.key = "round-1/ppo"
+    with pytest.raises(Killed):
+        run_stage(config(tmp_path))
+    done = list(calls)
+    calls_fail.key = None
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    run_stage(config(tmp_path, f"paths.runs={tmp_path}/elsewhere"))
+    assert calls == plan(1)
+    assert done == calls[: len(done)]
+    assert not (tmp_path / "runs").exists()
 
 
 def test_device_steps_run_in_groups_on_several_devices(tmp_path, calls, monkeypatch) -> None:

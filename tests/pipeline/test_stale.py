@@ -32,6 +32,8 @@ NOT_HASHED = (
         "report",
         "logger",
         "sweep",
+        "export",
+        "serve",
     ),
     *("strategy", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.threads"),
     "engine.arguments",  # where servers are and how often they are asked

@@ -5,17 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import ares
 from ares.config.schema import Config
 from ares.pipeline.manifest import read_manifest, write_entry
 from ares.serve.model import Model
+from ares.serve.scoring import scorer_of
 from ares.steps.common.answering import answering_of
+from ares.steps.common.inputs import examples_of
 from ares.steps.prepare import prepared, read_problems
 from ares.storage.files import read_json, write_json
 from ares.storage.tables import read_predictions, read_rationales
+from ares.text.sentences import sentences_of
 from ares.types import AresError, Problem
 from tests.support.asked_runs import T5, VLM, trained
+from tests.support.problems import make_problem
 
 KINDS = {"t5": T5, "vlm": VLM}
 
@@ -37,21 +42,47 @@ def problems_of(config: Config) -> list[Problem]:
     return [problems[pid] for pid in splits["test"]]
 
 
-def test_rationales_and_answers_are_the_runs_own(asked: tuple[Config, Path], model: Model) -> None:
+def test_rationales_are_the_runs_own(asked: tuple[Config, Path], model: Model) -> None:
     config, root = asked
     problems = problems_of(config)
     assert any(problem.image for problem in problems)
     written = {row.pid: row for row in read_rationales(root / "final/rationales-test.parquet")}
-    predicted = {row.pid: row for row in read_predictions(root / "final/lora/predictions.jsonl")}
     for problem, answer in zip(problems, model.answer(problems), strict=True):
         assert answer.rationale == written[problem.pid].text
         assert answer.truncated == written[problem.pid].truncated
-        assert sum(answer.probabilities) == pytest.approx(1)
-        assert len(answer.probabilities) == len(problem.choices)
+
+
+def test_the_adapter_answers_as_in_the_run(asked: tuple[Config, Path], model: Model) -> None:
+    config, root = asked
+    problems = {problem.pid: problem for problem in problems_of(config)}
+    predicted = {row.pid: row for row in read_predictions(root / "final/lora/predictions.jsonl")}
+    model.answer(list(problems.values()))  # extracts the image features
+    rationales = {pid: row.rationale for pid, row in predicted.items()}
+    examples = examples_of(problems, problems, "QCMG-A", config, rationales)
+    inputs = model.answerer.encode(list(examples.values()))
+    outputs = model.answerer.greedy(inputs, max_new_tokens=config.lora.max_output_tokens)
+    assert [model.answerer.decode(ids) for ids in outputs] == [predicted[pid].output for pid in problems]
+
+
+def test_the_answer_is_the_most_probable_choice(asked: tuple[Config, Path], model: Model) -> None:
+    problems = problems_of(asked[0])
+    assert len({len(problem.choices) for problem in problems}) > 1
+    for problem, answer in zip(problems, model.answer(problems), strict=True):
         assert answer.probability == max(answer.probabilities)
         assert answer.text == problem.choices[answer.index] == problem.choices["ABCD".index(answer.letter)]
-        if predicted[problem.pid].answer is not None:
-            assert answer.index == predicted[problem.pid].answer
+        example = examples_of(
+            {problem.pid: problem}, [problem.pid], "QCMG-A", asked[0], {problem.pid: answer.rationale}
+        )[problem.pid]
+        found = []
+        for letter in "ABCD"[: len(problem.choices)]:
+            target = replace(example, target=f"The answer is ({letter}).")
+            ids = torch.tensor(model.answerer.encode_targets([target], max_tokens=32))
+            with torch.no_grad():
+                logprobs = model.answerer.token_logprobs(
+                    model.answerer.encode([example]), ids, torch.ones(ids.shape)
+                )
+            found.append(float(logprobs.exp().prod()))
+        assert answer.probabilities == pytest.approx([p / sum(found) for p in found], rel=1e-3)
 
 
 def test_asking_one_by_one_gives_what_a_batch_gives(asked: tuple[Config, Path], model: Model) -> None:
@@ -119,6 +150,9 @@ def test_runs_of_other_features_are_refused(asked: tuple[Config, Path], tmp_path
     (broken / "config.yaml").write_text(text.replace("patch_size: 16", "patch_size: 32"))
     with pytest.raises(AresError, match="trained on image features of 784 numbers"):
         ares.load(broken)
+    (broken / "config.yaml").write_text(text.replace("ares.models.t5.policy.T5Policy", "ares.of.old"))
+    with pytest.raises(AresError, match=r"ares\.of\.old is no policy of this version"):
+        ares.load(broken)
     (broken / "config.yaml").write_text(text.replace("ares.vision.encoders.PatchEncoder", "os.system"))
     with pytest.raises(AresError, match=r"os\.system is no image encoder"):
         ares.load(broken)
@@ -139,6 +173,16 @@ def test_the_adapter_is_that_of_the_last_policy(asked: tuple[Config, Path], tmp_
     write_entry(tmp_path, "round-1/sft", replace(entry, outputs=policy))
     with pytest.raises(AresError, match="no adapter that answers with the help of its last policy"):
         answering_of(tmp_path)
+
+
+def test_the_runs_own_problems_are_scored_by_its_teacher(asked: tuple[Config, Path]) -> None:
+    config, root = asked
+    scorer = scorer_of(answering_of(root))
+    problem = problems_of(config)[0]
+    copy = replace(problem, pid="1")
+    assert scorer.known(copy) == problem
+    assert scorer.scores(problem, sentences_of(problem.solution))[-1] == 1.0
+    assert scorer.scores(make_problem(), ["A fern is a plant."]) is None
 
 
 def test_folders_without_a_model_are_refused(tmp_path: Path) -> None:

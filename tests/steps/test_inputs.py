@@ -1,20 +1,25 @@
 """Curves of resumed fits, and the metrics that wandb gets."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 
+from ares.config import validation
 from ares.config.schema import Config
 from ares.report.build import read_curves
 from ares.steps.common.contract import StepContext
 from ares.steps.common.curves import CurveLogger, rows_of
 from ares.steps.common.inputs import log_metrics, loggers_of
+from ares.steps.common.tracking import StepFiles, log_files
+from ares.storage.tables import write_feedback, write_rollouts
+from ares.types import AresError, Feedback, Rollout, Span
 from tests.support.composed import composed
 from tests.support.interrupting import KillAt, Killed
 from tests.support.ppo import RL, make_buffer, tiny_policy, train
-from tests.support.wandb_record import run_and_summary
+from tests.support.wandb_record import artifacts, run_and_summary
 
 
 def configured(*overrides: str) -> Config:
@@ -78,13 +83,18 @@ def test_curves_of_a_killed_fit_are_those_of_an_uninterrupted_one(tmp_path: Path
     assert steps == sorted(set(steps))
 
 
-def test_wandb_gets_metrics_of_all_steps_and_configuration(tmp_path: Path, monkeypatch) -> None:
-    import wandb
-
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch) -> None:
+    """wandb writes to a temporary folder only."""
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+def test_wandb_gets_metrics_of_all_steps_and_configuration(tmp_path: Path, offline: None) -> None:
+    import wandb
+
     config = configured("logger=wandb", "rl.kl_coef=0.25", "logger.group=search")
     steps = {
         "round-1/assess": {"supporting": 0.75, "repetition": 0.125},
@@ -101,3 +111,73 @@ def test_wandb_gets_metrics_of_all_steps_and_configuration(tmp_path: Path, monke
     assert run["config"]["rl"]["kl_coef"] == pytest.approx(0.25)
     expected = {f"{key}/{name}": v for key, step in steps.items() for name, v in step.items()}
     assert {name: summary[name] for name in expected} == expected
+
+
+def test_wandb_gets_scored_rollouts_and_artifacts_with_lineage(tmp_path: Path, offline: None) -> None:
+    import wandb
+
+    spans = (Span(0, 6), Span(7, 10))
+    rows = [
+        Rollout(f"1/{n}", "1", n, "It is. So.", (1, 2), False, spans, (0, 1), (0.0,) * 2, (0.0,) * 2)
+        for n in (0, 1)
+    ]
+    write_rollouts(tmp_path / "rollouts/part-0.parquet", rows)
+    scored = [Feedback("1/0", (1.0, 0.5), "ok"), Feedback("1/1", None, "quarantined", "no JSON")]
+    write_feedback(tmp_path / "feedback.parquet", scored)
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy/model.bin").write_bytes(b"weights")
+    config = configured("logger=wandb", "run=mine")
+    rollouts, feedback = (tmp_path / "rollouts", "a1"), (tmp_path / "feedback.parquet", "b2")
+    score = StepFiles("round-1/score", {"rollouts": rollouts}, {"feedback": feedback})
+    ppo = StepFiles("round-1/ppo", {"feedback": feedback}, {"policy": (tmp_path / "policy", "c3")})
+    evaluate = StepFiles("final/evaluate", {}, {"scores": (tmp_path / "absent", "d4")})
+    for step in (score, ppo, evaluate):
+        log_files(replace(config, logger=replace(config.logger, name="csv")), tmp_path, step)
+    assert not (tmp_path / "wandb").exists()
+    for step in (score, ppo, evaluate):
+        log_files(config, tmp_path, step)
+    wandb.finish()
+    wandb.teardown()
+    [log] = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    found = {a["name"]: a for a in artifacts(log)}
+    assert {name: (a["type"], a["metadata"]) for name, a in found.items() if a["type"] != "run_table"} == {
+        "mine-round-1-score-feedback": (
+            "feedback",
+            {"step": "round-1/score", "sha256": "b2", "inputs": {"rollouts": "a1"}},
+        ),
+        "mine-round-1-ppo-policy": (
+            "policy",
+            {"step": "round-1/ppo", "sha256": "c3", "inputs": {"feedback": "b2"}},
+        ),
+    }
+    assert found["mine-round-1-ppo-policy"]["references"] == [(tmp_path / "policy/model.bin").as_uri()]
+    [table] = log.parent.glob("files/media/table/round-1/score/rollouts_*.table.json")
+    assert json.loads(table.read_text())["data"] == [
+        ["1/0", "1", 1, "It is.", 1.0],
+        ["1/0", "1", 2, "So.", 0.5],
+        ["1/1", "1", 1, "It is.", None],
+        ["1/1", "1", 2, "So.", None],
+    ]
+
+
+def test_tensorboard_gets_the_names_of_the_csv(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    context = StepContext(tmp_path, "round-1/ppo", tmp_path, 1, configured(), "0123456789abcdef")
+    for logger in loggers_of(configured("logger=tensorboard"), context):
+        for step in range(3):
+            logger.log_metrics({"train/loss": 2.0 * step}, step=step)
+        logger.finalize("success")
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("round-1/ppo/train/loss")] == [
+        (0, 0.0),
+        (1, 2.0),
+        (2, 4.0),
+    ]
+
+
+def test_tensorboard_without_its_package_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(validation, "find_spec", lambda name: None)
+    with pytest.raises(AresError, match="logger=tensorboard needs a package"):
+        validation.validate(configured("logger=tensorboard"))

@@ -111,7 +111,7 @@ def test_unscorable_split_is_refused_before_anything_runs(tmp_path: Path) -> Non
         for split in ("train", "val", "test")
     ]
     (tmp_path / "problems.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    custom = configured(tmp_path, "data=custom", f"data.root={tmp_path}")
+    custom = configured(tmp_path, "data=custom", f"data.root={tmp_path}", "teacher=overlap")
     with pytest.raises(AresError, match=r"test split of data=custom has no question.*evaluate\.split=val"):
         run_stage(custom)
     assert not (tmp_path / "runs/a/manifest.json").exists()

@@ -63,7 +63,7 @@ def number_vlm(
 
 def _processor(vocabulary: int) -> hf.LlavaProcessor:
     words = {"<pad>": PAD, "</s>": EOS, **{str(number): number for number in range(2, vocabulary)}}
-    tokenizer = Tokenizer(models.WordLevel({**words, "<image>": vocabulary}))
+    tokenizer = Tokenizer(models.WordLevel({**words, "<image>": vocabulary}, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = hf.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -40,3 +40,17 @@ def run_and_summary(log: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         for update in record.summary.update:
             summary[update.key or "/".join(update.nested_key)] = json.loads(update.value_json)
     return run, summary
+
+
+def artifacts(log: Path) -> list[dict[str, Any]]:
+    """Name, type, metadata and references of the artifacts in an offline run's .wandb file."""
+    found = [record.artifact for record in messages(log) if record.HasField("artifact")]
+    return [
+        {
+            "name": artifact.name,
+            "type": artifact.type,
+            "metadata": json.loads(artifact.metadata or "{}"),
+            "references": [entry.ref for entry in artifact.manifest.contents if entry.ref],
+        }
+        for artifact in found
+    ]

@@ -22,7 +22,7 @@ from ares.teachers.services import batches
 from ares.teachers.services.anthropic import AnthropicTeacher
 from ares.teachers.services.retry import RetryPolicy
 from ares.types import AresError
-from tests.teachers.conftest import KEY
+from tests.support.teacher import KEY
 
 RATIONALES = [["Ice is cold.", "So yes."], ["No."]]
 PRICES = {"claude-haiku-5-5": {"input": 1.0, "output": 5.0}}

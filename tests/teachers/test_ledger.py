@@ -203,7 +203,7 @@ def test_step_that_takes_over_pays(path):
         ledger._db.now(lambda db: ledger._claim(db, REQUEST, "elsewhere/pid:[1]|7|x", 0.0))
     with Ledger(path, step="b/score", poll=0.02) as ledger:
         asyncio.run(ledger.ask(REQUEST, Sender()))
-        assert ledger.paid([REQUEST.hash]) == REPLY.usd
+        assert ledger.paid([REQUEST.hash]) == (1, REPLY.usd)
 
 
 def test_commits_are_synchronized_to_disk(path):
@@ -417,11 +417,11 @@ def test_money_paid_by_a_step_is_recorded_across_processes(path):
         with Ledger(path, step="a/score") as ledger:
             for request in asked[first:last]:
                 asyncio.run(ledger.ask(request, Sender(), max_cost=0.5))
-            assert ledger.paid(hashes) == last * REPLY.usd
-            assert ledger.paid(hashes[:1]) == REPLY.usd
+            assert ledger.paid(hashes) == (last, last * REPLY.usd)
+            assert ledger.paid(hashes[:1]) == (1, REPLY.usd)
     with Ledger(path, step="b/score") as ledger:
         asyncio.run(ledger.ask(asked[0], Sender()))
-        assert ledger.paid(hashes) == 0
+        assert ledger.paid(hashes) == (0, 0)
 
 
 def test_unwritable_file_is_reported(path):

@@ -524,3 +524,39 @@ def test_verdict(text, winner):
 )
 def test_no_verdict(text):
     reason(lambda: parse_verdict(text))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "{'1.1': 0.5, '1.2': 1.0, '2.1': 0.1}",
+        "[{'id': '1.1', 'score': 0.5}, {'id': '1.2', 'score': 1.0}, {'id': '2.1', 'score': 0.1}]",
+        '[{"1.1": 0.5, "1.2": 1.0}, {"2.1": 0.1}]',
+        '{"1.1": 0.5, "1.2": 1.0}\n{"2.1": 0.1}',
+        '["1.1": 0.5, "1.2": 1.0, "2.1": 0.1]',
+        "(1.1: 0.5, 1.2: 1.0, 2.1: 0.1)",
+        "{“1.1”: 0.5, “1.2”: 1.0, “2.1”: 0.1}",
+        '{"1.1" = 0.5; "1.2" = 1.0; "2.1" = .1}',
+        '{{"1.1": 0.5 "1.2": 1.0 "2.1": 0.1}}',
+        "- **1.1**: 0.5\n- **1.2**: 1.0\n- **2.1**: 0.1",
+        "| 1.1 | 0.5 |\n| 1.2 | 1.0 |\n| 2.1 | 0.1 |",
+    ],
+)
+def test_numbered_scores_in_other_notations(reply: str) -> None:
+    assert parse_grouped_scores(reply, [2, 1]) == [[0.5, 1.0], [0.1]]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "{'1.1': 0.5, '1.2': 1.0, '2.1': 0.1",  # cut off: 0.15?
+        "[1.1: 0.5, 1.2: 1.0, 2.1: 0.1",
+        "{'1.1': 0,5, '1.2': 1,0, '2.1': 0,1}",
+        "{'1.1': 50%, '1.2': 100%, '2.1': 10%}",
+        "1.1: 0.5, 1.2: 1.0, 2.1: 0.1, on a scale of 2",
+        "{'1.1': '0.5', '1.2': '1', '2.1': '0.1'}",
+        "{'1.1': 0.5, '1.2': 1.0, '3.1': 0.1}",
+    ],
+)
+def test_scores_that_may_mean_something_else_are_refused(reply: str) -> None:
+    assert all(isinstance(scores, FeedbackError) for scores in parse_grouped_scores(reply, [2, 1]))

@@ -3,16 +3,19 @@
 import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from ares import interrupts
 from ares.config.command_line import mistakes_in
 from ares.config.compose import folder, register_schema, to_config, to_plain
 from ares.pipeline.plan import steps_of
@@ -31,6 +34,7 @@ from ares.storage.tables import (
     write_rationales,
     write_rollouts,
 )
+from ares.teachers.ledger.ledger import Ledger
 from ares.types import AresError, Rationale, Rollout, Span
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -290,9 +294,41 @@ def test_cap_stops_the_step_and_a_higher_one_resumes_it(loopback, inputs):
     paid = len(server.hashes)
     assert 0 < paid < QUESTIONS
     result = do(score, inputs, server, "teacher.max_usd=1")
-    assert result.requests == QUESTIONS - paid
-    assert result.usd == pytest.approx(priced(inputs))  # including what was paid before the stop
+    # Including what was paid before the stop.
+    assert result.requests == QUESTIONS
+    assert result.usd == pytest.approx(priced(inputs))
     assert len(set(server.hashes)) == len(server.hashes) == QUESTIONS
+
+
+def test_signal_completes_open_requests_and_sends_no_others(loopback, inputs, monkeypatch):
+    server = loopback(latency=0.3)
+    monkeypatch.setattr(interrupts._State, "received", None)
+    alarm = Timer(0.5, lambda: setattr(interrupts._State, "received", signal.SIGTERM))
+    alarm.start()
+    with pytest.raises(interrupts.Interrupted) as ended:
+        do(score, inputs, server, "teacher.concurrency=3")
+    assert ended.value.code == 143
+    sent = len(server.hashes)
+    assert 0 < sent < QUESTIONS
+    assert not interrupts._State.deferred
+    monkeypatch.setattr(interrupts._State, "received", None)
+    do(score, inputs, server)
+    assert len(set(server.hashes)) == len(server.hashes) == QUESTIONS
+
+
+def test_moved_runs_keep_what_they_have_paid(loopback, inputs):
+    server = loopback()
+    config = config_of(inputs, server)
+    score(config, run_of(inputs, config))
+    moved = inputs / "moved"
+    moved.mkdir()
+    for name in ("data", "run", "rollouts", "ledger.sqlite"):
+        (inputs / name).rename(moved / name)
+    config = config_of(moved, server)
+    result = score(config, run_of(moved, config))
+    assert result.requests == len(server.hashes) == QUESTIONS
+    with Ledger(moved / "ledger.sqlite", payer="run") as ledger:
+        assert ledger.spent() == pytest.approx(result.usd)
 
 
 def test_key_is_in_no_file(loopback, inputs, caplog, capfd):

@@ -1,7 +1,5 @@
 """Finds all mistakes of a command line at once, each with a suggestion."""
 
-import re
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,23 +9,22 @@ from hydra import compose, version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
 
 from ares.config.commands import assumed
 from ares.config.compose import OPTIONS, folder, options, register_schema, to_config
 from ares.config.schema import Config
 from ares.config.suggestions import nearest, suggest
+from ares.config.syntax import FLAGS, parse_setting
 from ares.config.validation import impossible_combinations, impossible_values
-from ares.config.values import problems_with_value, shortened, shown
+from ares.config.values import problems_with_value, shown
 
 Refused = Callable[[Config], Sequence[str]]
 _COMPARED = {"experiment", "model", "strategy"}  # groups whose files set what combinations compare
-_MANY_DIGITS = re.compile(r"\d{300}")  # Python converts at most 4,300, a float has fewer
-_FLAGS = ("--help", "--cfg", "--multirun", "--info", "--hydra-help", "--config-dir", "--version")
 
 
 def mistakes_in(arguments: Sequence[str], refused: Refused = lambda config: []) -> list[str]:
@@ -39,7 +36,7 @@ def mistakes_in(arguments: Sequence[str], refused: Refused = lambda config: []) 
     if parsed.shell_completion or parsed.config_path or parsed.config_name or parsed.experimental_rerun:
         return []  # another configuration than ours, or no run
     flags = [text for text in unknown if text.startswith("-")]
-    found = [f"There is no flag {flag}.{suggest(flag, _FLAGS)}" for flag in flags]
+    found = [f"There is no flag {flag}.{suggest(flag, FLAGS)}" for flag in flags]
     if unknown and not flags:
         found.append("Flags such as -m and --cfg come before or after all settings, not between them.")
     line = _CommandLine([*parsed.overrides, *(text for text in unknown if text not in flags)])
@@ -90,6 +87,9 @@ class _CommandLine:
             known = [*sorted(groups), *_keys(OmegaConf.to_container(cfg))]
         except (HydraException, OmegaConfBaseException) as error:
             return [*self.found, _first_line(error)]
+        except (YAMLError, RecursionError, ValueError, OSError) as error:
+            reason = " ".join(str(error).split())[:300]
+            return [*self.found, f"A file of settings cannot be read ({reason}); correct it."]
         for override in self.overrides:
             if override.key_or_group not in groups:
                 self._set(cfg, override, known)
@@ -120,16 +120,10 @@ class _CommandLine:
     def _parsed(self, settings: Sequence[str]) -> list[Override]:
         found = []
         for text in settings:
-            if _MANY_DIGITS.search(text):
-                self.found.append(
-                    f"{shortened(text, 60)}: a number has too many digits; write fewer than 300."
-                )
-                continue
-            override = _override(text)
-            if override is None:
-                self.found.append(_malformed(text))
-                continue
-            if override.key_or_group == "hydra.searchpath":
+            override = parse_setting(text)
+            if isinstance(override, str):
+                self.found.append(override)
+            elif override.key_or_group == "hydra.searchpath":
                 self.search_path += map(str, override.value())  # type: ignore[arg-type]
             elif not override.is_hydra_override():
                 found.append(override)
@@ -171,24 +165,6 @@ class _CommandLine:
             self.found += [text for text in dict.fromkeys(problems) if text not in self.found]
 
 
-def _override(text: str) -> Override | None:
-    """A parsed setting, None if it is malformed."""
-    try:
-        return OverridesParser.create().parse_override(text)
-    except (HydraException, RecursionError):
-        return None
-
-
-def _malformed(text: str) -> str:
-    """What is wrong with a setting that cannot be parsed; a value of special characters needs quotes."""
-    key, equals, value = text.partition("=")
-    quoted = value.replace('"', '\\"')
-    setting = f'{key}="{quoted}"'
-    if equals and len(text) < 1000 and not value.startswith(("[", "{", '"', "'")) and _override(setting):
-        return f"{text!r}: a value with special characters needs quotes, twice in a shell: {shlex.quote(setting)}."
-    return f"{shortened(text)!r} is not of the form key=value.{suggest(shortened(text).lstrip('-'), _FLAGS)}"
-
-
 def _wrong_sign(cfg: DictConfig, override: Override) -> str | None:
     """The mistake in the ~ or + of a setting, if any."""
     if override.is_delete():
@@ -219,7 +195,7 @@ def _problems_with_setting(
 
 def _first_line(error: Exception) -> str:
     key = getattr(error, "full_key", None)
-    return f"{f'{key}: ' if key else ''}{str(error).splitlines()[0].rstrip('.')}."
+    return f"{f'{key}: ' if key else ''}{(str(error) or type(error).__name__).splitlines()[0].rstrip('.')}."
 
 
 def _values(override: Override) -> list[Any]:

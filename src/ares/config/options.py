@@ -220,7 +220,7 @@ class LaunchConfig:
 
 @dataclass
 class LoggerConfig:
-    name: str = choice("csv", "wandb")
+    name: str = choice("csv", "wandb", "tensorboard")
     project: str = "ares"
     entity: str | None = None
     group: str | None = None

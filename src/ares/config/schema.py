@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ares.config.fields import bounded, choice, file_of
+from ares.config.fields import bounded, choice
 from ares.config.options import (
     DataConfig,
     EngineConfig,
@@ -13,6 +13,7 @@ from ares.config.options import (
     StrategyConfig,
     TeacherConfig,
 )
+from ares.config.sharing import DoctorConfig, ExportConfig, ServeConfig
 
 
 @dataclass
@@ -146,68 +147,48 @@ class LoraConfig(FitConfig):
 
 @dataclass
 class EvaluateConfig:
-    """`split` is answered and scored; `similarity_model`: a sentence encoder's folder or hub id, or null.
-
-    `predictions`: a folder of the original's predictions_ans_{train,eval,test}.json with answers to score, for
-    stage=evaluate alone.
-    """
-
     split: str = choice("train", "val", "test", default="test")  # answered and scored
-    similarity_model: str | None = None
-    predictions: str | None = None
+    similarity_model: str | None = None  # folder or hub id of a sentence encoder, null: no similarity
+    predictions: str | None = (
+        None  # folder of the original's predictions_ans_*.json, for stage=evaluate alone
+    )
 
 
 @dataclass
 class JudgeConfig:
-    """`against`: the run, or file of rationales, to compare with, null for the run's own baseline.
-
-    `questions`: how many, from the first (null: all); a question costs two requests to the Teacher.
-    """
-
-    against: str | None = None
+    against: str | None = None  # run or file of rationales to compare with, null: the run's own baseline
     split: str = choice("train", "val", "test", default="test")
-    questions: int | None = bounded(500, at_least=1)
+    questions: int | None = bounded(500, at_least=1)  # from the first, null: all; each costs two requests
 
 
 @dataclass
 class ReportConfig:
-    examples: int = bounded(20, at_least=0)
+    """`questions`: the most that the report's browser shows; fewer where the page would become too large.
 
+    `compare`: runs and sweeps that stage=report compares on one page.
+    """
 
-@dataclass
-class DoctorConfig:
-    """`stage`: the stage that stage=doctor examines."""
-
-    stage: str = file_of("stage", "ares")
+    questions: int = bounded(3000, at_least=0)
+    compare: list[str] = field(default_factory=list)
 
 
 @dataclass
 class TrainerConfig:
-    """`threads` of torch, null for its default; `activation_checkpointing` computes activations again for less memory.
-
-    `checkpoint_minutes`: how often, at least, a fit is saved, between two optimizer steps.
-    """
-
     devices: int = bounded(1, at_least=1)
     num_nodes: int = bounded(1, at_least=1)
     accelerator: str = choice("auto", "cpu", "gpu", "cuda")
     precision: str = choice("32-true", "bf16-mixed", "bf16-true", note="float16 overflows in these models.")
-    threads: int | None = bounded(None, at_least=1)
-    activation_checkpointing: bool = False
-    checkpoint_minutes: float = bounded(10.0, at_least=0)
+    threads: int | None = bounded(None, at_least=1)  # of torch, null: its default
+    activation_checkpointing: bool = False  # compute activations again, for less memory
+    checkpoint_minutes: float = bounded(10.0, at_least=0)  # between saves of a fit, after an optimizer step
 
 
 @dataclass
 class SweepConfig:
-    """`params`: swept settings in addition to the command line's, in Hydra's syntax; `of`: the sweep of a job.
-
-    `samples`: null for every combination, a number for that many random draws with `seed`.
-    """
-
-    params: dict[str, str] = field(default_factory=dict)
-    samples: int | None = bounded(None, at_least=1)
-    seed: int = bounded(0, at_least=0)
-    of: str | None = None
+    params: dict[str, str] = field(default_factory=dict)  # further swept settings, in Hydra's syntax
+    samples: int | None = bounded(None, at_least=1)  # random draws, null: every combination
+    seed: int = bounded(0, at_least=0)  # of the draws
+    of: str | None = None  # the sweep that a job belongs to
 
 
 @dataclass
@@ -248,6 +229,8 @@ class Config:
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from ares.config.fields import leaves
@@ -50,6 +51,8 @@ def impossible_combinations(config: Config) -> Iterator[str]:
     asked = config.doctor.stage if config.stage.name == "doctor" else config.stage.name
     if config.evaluate.predictions and asked != "evaluate":
         yield f"evaluate.predictions scores published answers without a model; use it with stage=evaluate, not {asked}."
+    if config.logger.name == "tensorboard" and not any(map(find_spec, ("tensorboard", "tensorboardX"))):
+        yield "logger=tensorboard needs a package: `uv pip install tensorboard`, or use logger=csv."
     if config.data.name == "aokvqa" and config.evaluate.split == "test":
         yield (
             "evaluate.split=test: A-OKVQA withholds the answers of its test split; use evaluate.split=val, and "

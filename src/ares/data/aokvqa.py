@@ -15,7 +15,7 @@ from ares.data.checks import checked_root, kind
 from ares.data.rows import Id, Row, parse_row
 from ares.data.scienceqa import read_conversion
 from ares.storage.files import hash_of, read_json
-from ares.types import SPLITS, AresError, Problem
+from ares.types import SPLITS, AresError, Problem, has_words
 
 _ENDED = re.compile(r"[.!?…。！？।؟]['\"”’)\]]*$")
 Rationale = Literal["first", "all", "sample"]
@@ -67,6 +67,8 @@ def _read_official(
             f"{root} holds neither aokvqa_v1p0_train.json nor problems.json; put A-OKVQA's files there."
         )
     rows = {split: _rows(path) if path.is_file() else [] for split, path in files.items()}
+    if not any(rows.values()):
+        raise AresError(f"{root} holds no questions; put A-OKVQA's files there.")
     texts = captions_of({row.question_id for found in rows.values() for row in found}, root, captions)
     problems: dict[str, Problem] = {}
     for split, found in rows.items():
@@ -105,7 +107,7 @@ def _renamed(value: Any) -> Any:
 
 
 def _with_solution(problem: Problem, rationale: Rationale, seed: int) -> Problem:
-    written = [text.strip() for text in problem.rationales if text.strip()]
+    written = [text.strip() for text in problem.rationales if has_words(text)]
     if not written:  # the test split, or a conversion that kept only one
         return problem
     chosen = {

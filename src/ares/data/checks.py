@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ares.storage.files import read_json
-from ares.types import AresError
+from ares.types import SPLITS, AresError
 
 TEXT_FIELDS = (
     "question",
@@ -35,6 +35,17 @@ def has_half_character(text: str) -> bool:
 def is_id(value: Any) -> bool:
     """Whether a value can be the id of a problem and the name of its folder: text, not empty, no path."""
     return isinstance(value, str) and value not in ("", ".", "..") and not {"/", "\0"} & set(value)
+
+
+def split_of_name(name: str) -> str | None:
+    """Which of train, val and test a split's name means, in any case: `validation` is val; None for another name."""
+    names = {
+        "training": "train",
+        **dict.fromkeys(("validation", "valid", "dev", "eval"), "val"),
+        "testing": "test",
+    }
+    lower = name.strip().lower()
+    return lower if lower in SPLITS else names.get(lower)
 
 
 def checked_root(root: Path | str | None, files: str, remedy: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict
 
 from ares.data.captions import captions_of
-from ares.data.rows import Id, Row, Text, parse_row
+from ares.data.rows import FileName, Id, Row, Text, parse_row
 from ares.storage.tables import read_table
 from ares.types import SPLITS, AresError, Problem
 
@@ -25,7 +25,7 @@ class CustomRow(Row):
     pid: Id
     split: Literal["train", "val", "test"]
     caption: Text = ""
-    images: list[Text] | None = None
+    images: list[FileName] | None = None
 
 
 def read_custom(
@@ -104,13 +104,17 @@ class _Torn(str):
 
 def _parsed(line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8-sig"), object_pairs_hook=_unique)
+        return json.loads(line.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_number)
     except UnicodeDecodeError:
         return _Torn("it is not UTF-8; save the file as UTF-8.")
     except json.JSONDecodeError as error:
         return _Torn(f"it is not valid JSON ({error.msg}); write one object per line.")
     except (ValueError, RecursionError) as error:
         return _Torn(f"it cannot be read ({str(error).split(';')[0]}); write one object per line.")
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

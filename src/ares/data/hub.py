@@ -6,12 +6,11 @@ from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ares.data.checks import TEXT_FIELDS, is_id
+from ares.data.checks import TEXT_FIELDS, is_id, split_of_name
 from ares.data.rows import Row, parse_row
 from ares.storage.files import write_json
 from ares.types import SPLITS, AresError
 
-_HUB_SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 _BATCH = 64  # rows read at a time
 _COLUMNS = ("question", "choices", "image")
 
@@ -45,7 +44,7 @@ def fetch_hub(source: str, root: Path | str) -> None:
         splits[split].append(pid)
     if not problems:
         raise AresError(
-            f"{source} has no rows in a split called {', '.join(_HUB_SPLITS)}; rename its parquet files "
+            f"{source} has no rows in a split called train, validation, val, test; rename its parquet files "
             "(train-0.parquet, ...), or choose another data set: data.hub=<hub id or folder>."
         )
     write_json(root / "pid_splits.json", splits)
@@ -62,7 +61,8 @@ def _rows(source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if not folder.is_dir():
             folder = Path(snapshot_download(source, repo_type="dataset", allow_patterns="*.parquet"))
         for path in sorted(folder.rglob("*.parquet")):
-            if split := _HUB_SPLITS.get(path.stem.split("-")[0]):
+            # train-00000-of-00001.parquet or, as the hub converts data sets, train/0000.parquet
+            if split := split_of_name(path.stem.split("-")[0]) or split_of_name(path.parent.name):
                 for batch in pq.ParquetFile(path).iter_batches(_BATCH):
                     yield from ((split, row) for row in batch.to_pylist())
     except Exception as error:  # the libraries raise whatever the network, the disk or the format raised

@@ -52,7 +52,14 @@ def _integral(answer: Any) -> Any:
     return int(answer) if isinstance(answer, float) and answer.is_integer() else answer
 
 
+def _file_name(name: str) -> str:
+    if "\0" in name:
+        raise _fail("holds a null byte; give the name of a file")
+    return _full(name)
+
+
 Text = Annotated[str, AfterValidator(_full)]
+FileName = Annotated[str, AfterValidator(_file_name)]
 Integral = Annotated[int | None, BeforeValidator(_integral)]
 Id = Annotated[Text, AfterValidator(_checked_id)]
 
@@ -74,7 +81,7 @@ class Row(BaseModel):
     skill: Text = ""
     lecture: Text = ""
     solution: Text = ""
-    image: Text | None = None
+    image: FileName | None = None
     rationales: list[Text] | None = None
     direct_answers: list[Text] | None = None
     difficult: bool = False

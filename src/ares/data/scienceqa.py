@@ -3,17 +3,27 @@
 `data.hub` converts the hub copy to this layout.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ares.config.commands import call
 from ares.data.captions import captions_of
-from ares.data.checks import HALF, TEXT_FIELDS, checked_root, has_half_character, is_id, kind, read_mapping
+from ares.data.checks import (
+    HALF,
+    TEXT_FIELDS,
+    checked_root,
+    has_half_character,
+    is_id,
+    kind,
+    read_mapping,
+    split_of_name,
+)
 from ares.data.rows import Row, parse_row
 from ares.types import SPLITS, AresError, Problem
 
-_VALIDATION = ("validation", "valid", "dev")  # other names of val
+_PART = re.compile(r"mini|trainval")  # further splits that ScienceQA publishes
 _REQUIRED = (*TEXT_FIELDS, "choices", "answer", "image")
 _REQUIRED_OF_CONVERSIONS = ("question", "choices", "answer")
 
@@ -24,7 +34,7 @@ def read_scienceqa(
     """The problems by pid, in the file's order, and the pids of train, val and test, in the split's order.
 
     `root` holds `problems.json` (pid -> problem) and `pid_splits.json` (split -> pids; a split that is not
-    there is empty, `validation` is val, further ones such as `minitrain` are ignored). `captions` is a file that maps pids to
+    there is empty, `validation` is val, `minitrain` and the like are ignored). `captions` is a file that maps pids to
     captions; None means `captions.json` in `root`, if there is one. Texts are kept as they are.
 
     Raises AresError where a file is missing or wrong, naming the file, the problem and the field.
@@ -52,6 +62,8 @@ def _read_layout(
 ) -> tuple[dict[str, Problem], dict[str, list[str]]]:
     path, splits_path = root / "problems.json", root / "pid_splits.json"
     content = read_mapping(path, "problem ids to problems")
+    if not content:
+        raise AresError(f"{path} holds no problems; put the data set's own file there.")
     rows = {pid: _row(path, pid, row, required) for pid, row in content.items()}
     splits = _checked_splits(splits_path, rows)
     split_of = {pid: split for split, pids in splits.items() for pid in pids}
@@ -66,14 +78,7 @@ def _read_layout(
 
 
 def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]:
-    content = read_mapping(path, "splits to lists of problem ids")
-    for name in _VALIDATION:
-        if name in content:
-            if "val" in content:
-                raise AresError(f"{path} has a split val and a split {name}; keep one.")
-            content = {**content, "val": content[name]}
-    if not any(split in content for split in SPLITS):
-        raise AresError(f"{path} has none of the splits {', '.join(SPLITS)}; rename them.")
+    content = _standard(path, read_mapping(path, "splits to lists of problem ids"))
     seen: dict[str, str] = {}
     splits: dict[str, list[str]] = {}
     for split in SPLITS:
@@ -92,6 +97,26 @@ def _checked_splits(path: Path, rows: Mapping[str, Any]) -> dict[str, list[str]]
                 )
             seen[pid] = split
     return splits
+
+
+def _standard(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The splits under their standard names; published parts such as minitrain are left out.
+
+    Raises AresError where two names mean one split, or a name may mean a split that is not there.
+    """
+    found: dict[str, str] = {}
+    for name in content:
+        split = split_of_name(name)
+        if split and split in found:
+            raise AresError(f"{path} has a split {found[split]} and a split {name}; keep one.")
+        if split:
+            found[split] = name
+    if not found:
+        raise AresError(f"{path} has none of the splits {', '.join(SPLITS)}; rename them.")
+    unknown = [name for name in content if name not in found.values() and not _PART.match(name)]
+    if absent := [split for split in SPLITS if split not in found and unknown]:
+        raise AresError(f"{path} has no split {absent[0]}, but one called {unknown[0]}; rename or remove it.")
+    return {split: content[name] for split, name in found.items()}
 
 
 def _row(path: Path, pid: str, value: Any, required: tuple[str, ...]) -> Row:

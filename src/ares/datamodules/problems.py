@@ -74,7 +74,7 @@ class RationaleData(ProblemData):
     def examples(self, split: str) -> dict[str, Example]:
         """The problems of the split that have a solution; reports how many do not."""
         pids = self.splits[split]
-        known = [pid for pid in pids if self.problems[pid].solution.strip()]
+        known = [pid for pid in pids if self.problems[pid].has_solution]
         if missing := len(pids) - len(known):
             _warn(f"{missing:,} of {len(pids):,} {split} problems have no solution and are left out.")
         return build_examples(self.problems, known, "QCM-E", **self.text)

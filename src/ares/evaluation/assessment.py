@@ -49,7 +49,7 @@ def assess_rationale(problem: Problem, row: Rationale) -> Assessment:
     labels, rouge_l = None, None
     if isinstance(problem, SampleProblem):
         labels = label_sentences(problem.truth, sentences)
-    elif problem.solution.strip():
+    elif problem.has_solution:
         rouge_l = rouge_l_f(gold_rationale(problem), row.text)
     repetition = repetition_rate(row.text)
     return Assessment(row.pid, sentences, labels, rouge_l, repetition, len(row.token_ids), row.truncated)

@@ -24,7 +24,7 @@ _MODEL_MAX_TOKENS = 256  # what all-MiniLM-L6-v2 is configured for
 
 def gold_rationale(problem: Problem) -> str:
     """The text that a policy learns to write for a problem; blank where there is no gold solution."""
-    return f"{SOLUTION} {problem.solution}" if problem.solution.strip() else ""
+    return f"{SOLUTION} {problem.solution}" if problem.has_solution else ""
 
 
 def bleu(references: Sequence[str], hypotheses: Sequence[str], skip_empty: bool = False) -> dict[str, float]:

@@ -15,6 +15,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
+from ares import interrupts
 from ares.config.placeholders import filled
 from ares.config.schema import Config
 from ares.launch.task import Task, leave_group, load, run_task, save
@@ -24,6 +25,7 @@ from ares.types import AresError
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 4.0
+_STOP_SECONDS = 9.0  # for ranks that save before they end
 
 
 class StepFailed(RuntimeError):
@@ -81,14 +83,21 @@ def launch_command(config: Config, folder: Path, nodes: int, devices: int) -> li
 
 def _run_command(command: list[str], folder: Path) -> None:
     # Ranks end when their stdin closes, which happens when this process ends. Nothing is written to it.
-    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    # In a session of their own Ctrl-C does not reach them: this process asks them to end.
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
         while process.poll() is None and not any(folder.glob("failure-*.pkl")):
             time.sleep(_POLL_SECONDS)
         if process.poll() == 0:
             return
-        _wait(process)
+        _wait(process, _GRACE_SECONDS)
         raise _error(command, process.poll(), folder)
+    except interrupts.Interrupted:
+        process.terminate()
+        _wait(process, _STOP_SECONDS)
+        if (stopped := folder / "stopped.pkl").exists():
+            interrupts.note(load(stopped))
+        raise
     finally:
         _end(process)
 
@@ -103,9 +112,9 @@ def _error(command: list[str], code: int | None, folder: Path) -> Exception:
     return StepFailed(f"rank {first.rank} died: {first.message}")
 
 
-def _wait(process: subprocess.Popen[bytes]) -> None:
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_GRACE_SECONDS)
+        process.wait(seconds)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -113,7 +122,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     assert process.stdin is not None
     process.stdin.close()
-    _wait(process)
+    _wait(process, _GRACE_SECONDS)
     process.kill()
     process.wait()
 

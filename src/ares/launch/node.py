@@ -22,13 +22,17 @@ if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
 
 _GRACE_SECONDS = 3
+_STOP_SECONDS = 8  # from SIGTERM to SIGKILL for ranks that save before they end
 _TAIL_LINES = 30
 
 
 def main() -> None:
     """Starts the ranks and waits for all of them. Exit code 1 if one failed."""
     folder = Path(sys.argv[1])
-    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_GRACE_SECONDS)
+    # Slurm sends its signals to all processes; this one passes only the orchestrator's on.
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM"
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     from torch.distributed.elastic.multiprocessing import PContext, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
@@ -45,7 +49,7 @@ def main() -> None:
             "-m", "ares.launch.worker", str(folder)
         )
     except SignalException:  # the orchestrator or srun stopped this node
-        raise SystemExit(1) from None
+        os._exit(1)  # another signal during a slower end would print a traceback
     except ChildFailedError as error:
         save(first_failure(error.failures, logs), folder / f"failure-{logs.name}.pkl")
         raise SystemExit(1) from None
@@ -65,6 +69,7 @@ def _launch_config(task: Task, folder: Path, logs: Path) -> "LaunchConfig":
         rdzv_configs={"store_type": "file", "keep_alive_interval": 60},  # each message makes the file longer
         local_addr="127.0.0.1" if task.nodes == 1 else None,
         max_restarts=0,
+        shutdown_timeout=_STOP_SECONDS,
         logs_specs=DefaultLogsSpecs(
             str(logs), redirects=dict.fromkeys(range(1, task.devices), Std.ALL)
         ),  # the first rank keeps the terminal

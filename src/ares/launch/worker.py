@@ -6,18 +6,34 @@ import sys
 import threading
 from pathlib import Path
 
+from ares import interrupts
 from ares.launch.task import leave_group, load, run_task, save
 from ares.ranks import is_first
 from ares.types import AresError
 
+_STOP_SECONDS = 7.5  # less than what its agent waits
+
 
 def main() -> None:
-    """Runs the step; rank 0 saves the result. Errors are written to the agent's error file. Exit code 0, 1 or 2."""
-    from torch.distributed.elastic.multiprocessing.errors import record
+    """Runs the step; rank 0 saves the result. Errors are written to the agent's error file.
 
+    Exit code 0, 1, 2 for a mistake, or 130 and 143 after a signal.
+    """
+    interrupts.install(None, limit=_STOP_SECONDS)
     _end_with_orchestrator()
     try:
-        record(_run)(Path(sys.argv[1]))
+        _run_recorded(Path(sys.argv[1]))
+    except interrupts.Interrupted as stop:
+        # Leaving the process group could wait for other ranks.
+        os._exit(stop.exit_code)
+
+
+def _run_recorded(folder: Path) -> None:
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    try:
+        with interrupts.reported():
+            record(_run)(folder)
     except AresError:
         raise SystemExit(2) from None
     except Exception:  # recorded; the orchestrator prints it
@@ -25,7 +41,14 @@ def main() -> None:
 
 
 def _run(folder: Path) -> None:
-    result = run_task(load(folder / "task.pkl"))
+    task = load(folder / "task.pkl")
+    interrupts.note(task.context.key)
+    try:
+        result = run_task(task)
+    except interrupts.Interrupted:
+        if is_first():
+            save(interrupts.position(), folder / "stopped.pkl")
+        raise
     if is_first():
         save(result, folder / "result.pkl")
     leave_group()

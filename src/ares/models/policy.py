@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
-from transformers.utils.logging import disable_progress_bar
 
 from ares.models.inputs import Inputs, Sampling
 from ares.models.logprobs import logprobs_of
@@ -23,10 +21,6 @@ from ares.models.memory import ModelSize
 from ares.text.decoding import decode_ids
 from ares.text.sentences import sentence_spans
 from ares.types import Example, Span
-
-if not are_progress_bars_disabled():
-    disable_progress_bar()  # of loading and saving weights, which are lines among ours
-    enable_progress_bars()  # of downloads
 
 
 class Trainable(nn.Module, ABC):
@@ -79,9 +73,7 @@ class Policy(Trainable):
     newline: str
     shortened: int = 0  # prompts whose context `encode` had to shorten so far
     task_type: ClassVar[str]  # PEFT's name for the kind of network
-    original: ClassVar[bool] = (
-        False  # whether the original ARES has such models, whose layout `ares.original` writes
-    )
+    original: ClassVar[bool] = False  # whether `ares.original` writes such models in the original's layout
 
     @classmethod
     @abstractmethod
@@ -130,18 +122,12 @@ class Policy(Trainable):
 
     @classmethod
     def feature_dim(cls, path: Path | str, **where: Any) -> int | None:
-        """The numbers per patch of the image features that a checkpoint was trained with; None without any.
-
-        `where` holds the hub's arguments of `from_pretrained`.
-        """
+        """The numbers per patch of a checkpoint's image features, None without any; `where` as in `from_pretrained`."""
         return None
 
     @staticmethod
     def export(folder: Path, target: Path) -> list[str]:
-        """Writes the policy in a folder as a model that is opened without this package; by default, a copy.
-
-        Returns warnings.
-        """
+        """Writes a folder's policy as a model that opens without this package, by default a copy; returns warnings."""
         shutil.copytree(folder, target, dirs_exist_ok=True)
         return []
 

@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from transformers.utils.hub import cached_file
+from transformers.utils.logging import disable_progress_bar
 
 from ares.storage.files import read_object
 from ares.types import AresError
@@ -17,6 +19,10 @@ _WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
     "adapter_model.safetensors",
 )
+
+if not are_progress_bars_disabled():
+    disable_progress_bar()  # of loading and saving weights, which are lines among ours
+    enable_progress_bars()  # of downloads
 
 
 def weight_shapes(path: str | Path, **where: Any) -> dict[str, tuple[int, ...]]:

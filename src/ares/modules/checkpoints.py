@@ -44,7 +44,7 @@ class FitCheckpoints(pl.Callback):
         for logger in trainer.loggers:
             logger.save()  # a resumed fit does not log these rows again
         started = time.monotonic()
-        trainer.save_checkpoint(self.last)
+        trainer.save_checkpoint(self.last, weights_only=False)
         self._step, self._time = trainer.global_step, time.monotonic()
         self._cost = self._time - started
 

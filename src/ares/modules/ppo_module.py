@@ -1,7 +1,6 @@
 """The LightningModule of RL: value warm-up epochs, then epochs of the clipped objective, over a fixed buffer.
 
-It logs means over an optimizer batch's tokens on all ranks; docs/metrics.md explains each metric.
-"""
+It logs means over an optimizer batch's tokens on all ranks (docs/metrics.md)."""
 
 import math
 import time

@@ -26,7 +26,7 @@ class Artefact:
 
 @dataclass(frozen=True)
 class StepEntry:
-    """One finished step. `shared` is the folder of a step that the jobs of a sweep share."""
+    """One finished step. `shared` is the folder of a step that the jobs of a sweep share; `origin`: where it ran."""
 
     hash: str
     settings: Mapping[str, Any]
@@ -39,6 +39,7 @@ class StepEntry:
     requests: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     shared: str | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "StepEntry":

@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from ares import interrupts
 from ares.config.compose import to_plain
 from ares.config.schema import Config
 from ares.console import progress
@@ -20,6 +21,7 @@ from ares.launch.group import dismiss, follow, run_in_group
 from ares.launch.notices import quieten
 from ares.launch.placement import check_devices, check_processes
 from ares.pipeline.checks import refuse_data, refuse_mistakes
+from ares.pipeline.headline import headline
 from ares.pipeline.manifest import (
     StepEntry,
     artefact_at,
@@ -30,19 +32,20 @@ from ares.pipeline.manifest import (
     versions,
     write_entry,
 )
+from ares.pipeline.origin import origin
 from ares.pipeline.plan import Step, steps_of
 from ares.pipeline.stale import Fingerprint, Run, difference, refusal, run_folder
 from ares.pipeline.sweeps.sharing import run_once
 from ares.ranks import is_first, world_size
 from ares.steps.common.contract import StepContext, StepResult, function_of, spec_of
 from ares.steps.common.inputs import log_metrics
+from ares.steps.common.tracking import StepFiles, log_files
 from ares.steps.prepare import prepared
 from ares.storage.files import atomic_path, remove_leftovers
 from ares.types import AresError
 
 # Runs a step by its name, in this process or in a group of ranks.
 Perform = Callable[[Config, StepContext, str], StepResult]
-_HEADLINE = 6  # metrics that a step's last line prints
 
 
 def run_stage(config: Config, *, shared_only: bool = False) -> bool:
@@ -103,6 +106,11 @@ def _run_steps(root: Path, config: Config, planned: Sequence[Step], steps: Seque
 
     if config.trainer.threads and world == 1:
         _limit_threads(config.trainer.threads)
+    if left := [step for step in steps if step.key not in read_manifest(root)]:  # preparing may take a while
+        print(
+            f"{config.run}: {len(left)} of {len(steps)} {'step' if len(steps) == 1 else 'steps'} to run in {root}",
+            flush=True,
+        )
     run = Run(root, config, planned, _source(root, config, world))
     refuse_data(run, steps)
     return sum(_run_step(run, step, perform) for step in steps)
@@ -155,6 +163,7 @@ def _lock(root: Path) -> Iterator[None]:
 
 def _run_step(run: Run, step: Step, perform: Perform) -> bool:
     """Runs a step unless it is finished; returns whether it ran."""
+    interrupts.note(step.key)
     root, config = run.root, run.config
     now = run.fingerprint(step)
     changes_nothing = step.spec.asks_teacher and config.teacher.dry_run
@@ -172,9 +181,18 @@ def _run_step(run: Run, step: Step, perform: Perform) -> bool:
     execute = partial(_execute, context, step, now, perform)
     write_entry(root, step.key, run_once(common, step.key, execute) if shared else execute())
     if not shared:
+        log_files(config, root, _files(root, step.key, read_manifest(root)[step.key]))
         log_metrics(config, root, {key: entry.metrics for key, entry in read_manifest(root).items()})
     shutil.rmtree(context.checkpoints, ignore_errors=True)
     return True
+
+
+def _files(root: Path, key: str, entry: StepEntry) -> StepFiles:
+    inputs, outputs = (
+        {name: (root / artefact.path, artefact.sha256) for name, artefact in side.items()}
+        for side in (entry.inputs, entry.outputs)
+    )
+    return StepFiles(key, inputs, outputs)
 
 
 def _is_done(run: Run, step: Step, now: Fingerprint, changes_nothing: bool) -> bool:
@@ -209,7 +227,7 @@ def _execute(context: StepContext, step: Step, now: Fingerprint, perform: Perfor
     finally:
         progress.end()
     seconds = time.monotonic() - clock
-    print(f"{step.key}: {_headline(step, result)}{seconds:.1f} s", flush=True)
+    print(f"{step.key}: {headline(step, result)}{seconds:.1f} s", flush=True)
     return StepEntry(
         hash=now.hash,
         settings=now.settings,
@@ -221,6 +239,7 @@ def _execute(context: StepContext, step: Step, now: Fingerprint, perform: Perfor
         usd=result.usd,
         requests=result.requests,
         metrics={name: float(value) for name, value in result.metrics.items()},
+        origin=origin(),
     )
 
 
@@ -228,8 +247,3 @@ def _title(run: Run, step: Step) -> str:
     number = [other.key for other in run.steps].index(step.key) + 1
     place = f", round {step.round}" if step.round and run.config.rounds > 1 else ""
     return f"step {number} of {len(run.steps)} · {step.spec.name}{place}"
-
-
-def _headline(step: Step, result: StepResult) -> str:
-    names = [name for name in step.spec.headline or result.metrics if name in result.metrics][:_HEADLINE]
-    return "".join(f"{name} {result.metrics[name]:.4g} · " for name in names)

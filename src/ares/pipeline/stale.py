@@ -81,10 +81,11 @@ class Run:
         """One sentence for each input of the steps that an earlier stage should have written; nothing is read."""
         manifest, own = read_manifest(self.root), {step.key for step in self.steps}
         needed = {source: step for step in reversed(steps) for source in step.inputs.values()}
-        for source, step in reversed(needed.items()):
+        order = {step.key: number for number, step in enumerate(full_plan(self.config))}
+        for source in sorted(needed, key=lambda source: order.get(source.key, len(order))):
             if source.key not in own:
                 try:
-                    self._path_of(step, source, manifest)
+                    self._path_of(needed[source], source, manifest)
                 except AresError as error:
                     yield str(error)
 

@@ -1,9 +1,8 @@
-"""report: one page with the metrics and curves of every step, and how the rationales of held-out questions changed."""
+"""report: one page with what ARES changed, the rationales of every evaluated question, and the curves of every step."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -11,13 +10,15 @@ from omegaconf import OmegaConf
 from ares.config.commands import command
 from ares.config.schema import Config
 from ares.evaluation.assessment import Assessment
-from ares.evaluation.statistics import paired_bootstrap, share_interval
 from ares.pipeline.manifest import StepEntry, read_manifest
-from ares.report.page import HeadlineNumber, ReportData, duration, render_report
+from ares.report.headline import Scored, headline, policy_name, scored_at
+from ares.report.page import AccuracyRow, ReportData, Reproduction, render_report
+from ares.report.questions import Browser, browser_of, draw, material_of
 from ares.steps.common.inputs import logs_folder, require_own_data
 from ares.steps.prepare import prepared, read_problems
-from ares.storage.files import hash_of, read_csv, read_json, read_jsonl, write_json
-from ares.types import AresError, Problem
+from ares.storage.files import hash_of, read_csv, read_jsonl, write_json
+from ares.storage.rollout_texts import read_pids
+from ares.types import AresError
 
 
 def report(config: Config, root: Path) -> Path:
@@ -30,35 +31,57 @@ def report(config: Config, root: Path) -> Path:
         raise AresError(
             f"{root} holds no finished step to report on; run `{command('ares', run=config.run)}`."
         )
-    require_own_data(
-        config,
-        root,
-        {key: step.inputs["data"].sha256 for key, step in steps.items() if "data" in step.inputs},
-    )
-    scores = read_json(root / "final/scores.json") if "final/evaluate" in steps else None
+    hashes = {key: step.inputs["data"].sha256 for key, step in steps.items() if "data" in step.inputs}
+    require_own_data(config, root, hashes)
+    without, with_ares = (scored_at(root, steps, place) for place in ("baseline", "final"))
     metrics = {key: entry.metrics for key, entry in steps.items()}
-    write_json(root / "metrics.json", {**(scores or {}), "steps": metrics})
+    own = dict(with_ares.scores) if with_ares else {}
+    write_json(root / "metrics.json", {**own, "steps": metrics})
     assessed = read_assessments(root, steps)
-    data: ReportData = {
-        "run": config.run,
-        "created": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "config": _summary(root),
-        "inputs_hash": hash_of({key: entry.hash for key, entry in steps.items()}),
-        "headline": headline(steps, assessed, scores),
-        "steps": steps,
-        "curves": {
-            key: found for key in steps if (found := read_curves(logs_folder(root, key) / "metrics.csv"))
-        },
-        "policies": {policy_name(key): metrics[key] for key in assessed},
-        "examples": _examples(config, assessed),
-        "accuracy": scores["accuracy"] if scores else None,
-        "counts": scores["counts"] if scores else None,
-        "failed": scores["failed_extractions"] if scores else None,
-        "rationale_metrics": scores["rationales"] if scores else None,
-    }
+    curves = {key: read_curves(logs_folder(root, key) / "metrics.csv") for key in steps}
+    data = ReportData(
+        run=config.run,
+        created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        config=_summary(root),
+        inputs_hash=hash_of({key: entry.hash for key, entry in steps.items()}),
+        headline=headline(steps, assessed, without, with_ares),
+        steps=steps,
+        curves={key: found for key, found in curves.items() if found},
+        policies={policy_name(key): metrics[key] for key in assessed},
+        accuracy=accuracy_rows(without, with_ares),
+        failed=with_ares.scores["failed_extractions"] if with_ares else None,
+        closeness=[scored.scores["rationales"] for scored in (without, with_ares) if scored],
+        reproduction=reproduction(steps),
+    )
     path = root / "report.html"
-    render_report(data, path)
+    render_report(data, path, browser=lambda limit: run_browser(config, root, steps, limit))
     return path
+
+
+def run_browser(config: Config, root: Path, steps: Mapping[str, StepEntry], limit: int) -> Browser:
+    """The questions of a run that were sampled, assessed or answered, as far as they fit into `limit` bytes."""
+    seen = _evaluated(root, steps)
+    if not seen:
+        return Browser([], {}, 0)
+    problems, splits = read_problems(config.data, prepared(config, make=False)["data"])
+    pids = {split: [pid for pid in own if pid in seen] for split, own in splits.items()}
+    drawn = draw(pids)
+    kept = drawn[: config.report.questions]
+    material = material_of(root, steps, (pid for _, pid in kept))
+    return browser_of(kept, problems, material, total=len(drawn), limit=limit)
+
+
+def _evaluated(root: Path, steps: Mapping[str, StepEntry]) -> set[str]:
+    """The pids of all questions that rollouts, assessments and predictions are about; without rollouts, the repaired."""
+    found: set[str] = set()
+    names = {"rollouts", "assessment", "predictions"}
+    if not any("rollouts" in entry.outputs for entry in steps.values()):
+        names.add("corrections")
+    for entry in steps.values():
+        for name in names & entry.outputs.keys():
+            path = root / entry.outputs[name].path
+            found |= {row["pid"] for row in read_jsonl(path)} if path.suffix == ".jsonl" else read_pids(path)
+    return found
 
 
 def read_curves(path: Path) -> dict[str, list[list[float]]]:
@@ -87,77 +110,28 @@ def read_assessments(root: Path, steps: Mapping[str, StepEntry]) -> dict[str, li
     return {key: [Assessment(**row) for row in read_jsonl(root / paths[key])] for key in order}
 
 
-def policy_name(key: str) -> str:
-    """The display name of the policy that a step assessed."""
-    place = key.removesuffix("/assess")
-    return {"rationale": "before RL", "final": "after SFT"}.get(
-        place, f"after RL ({place.replace('-', ' ')})"
-    )
-
-
-def headline(
-    steps: Mapping[str, StepEntry], assessed: dict[str, list[Assessment]], scores: dict[str, Any] | None
-) -> list[HeadlineNumber]:
-    """The numbers at the head of the page: rationales, accuracy, direct answers, money and time, where known."""
-    found = _rationales(assessed)
-    if scores:
-        found += _answers(scores)
-    seconds = sum(entry.seconds for entry in steps.values())
-    usd = sum(entry.usd for entry in steps.values())
-    requests = sum(entry.requests for entry in steps.values())
-    found.append({"label": "Teacher", "value": f"${usd:.2f}", "note": f"{requests:,} requests"})
-    found.append({"label": "Time", "value": duration(seconds), "note": f"{len(steps)} steps"})
-    return found
-
-
-def _rationales(assessed: dict[str, list[Assessment]]) -> list[HeadlineNumber]:
-    """The quality of the rationales by policy, and the gain of the first round of RL."""
-    values = {
-        key: {row.pid: row.quality for row in rows if row.quality is not None}
-        for key, rows in assessed.items()
-    }
-    if not values or not all(values.values()):
+def accuracy_rows(without: Scored | None, with_ares: Scored | None) -> list[AccuracyRow]:
+    """Accuracy by category, without and with ARES."""
+    scored = with_ares or without
+    if scored is None:
         return []
-    exact = any(row.labels is not None for rows in assessed.values() for row in rows)
-    shown = [fmean(found.values()) for found in values.values()]
-    note = f"{len(next(iter(values.values()))):,} val rationales {' → '.join(map(policy_name, values))}"
-    before, after = values.get("rationale/assess", {}), values.get("round-1/assess", {})
-    if pids := [pid for pid in before if pid in after]:
-        gain, low, high = paired_bootstrap([before[p] for p in pids], [after[p] for p in pids], seed=0)
-        note += f"; RL {_signed(gain)}, 95\u00a0% interval {_signed(low)} to {_signed(high)}"
-    value = " → ".join(f"{100 * x:.1f}\u00a0%" if exact else f"{x:.3f}" for x in shown)
-    return [{"label": "Supporting sentences" if exact else "ROUGE-L", "value": value, "note": note}]
+    before, after = ({} if side is None else side.scores["accuracy"] for side in (without, with_ares))
+    counts = scored.scores["counts"]
+    return [
+        AccuracyRow(name, before.get(name), after.get(name), counts.get(name, 0))
+        for name in scored.scores["accuracy"]
+    ]
 
 
-def _answers(scores: dict[str, Any]) -> list[HeadlineNumber]:
-    average, questions = scores["accuracy"]["AVG"], scores["questions"]
-    low, high = share_interval(round(average / 100 * questions), questions)
-    note = (
-        f"{questions:,} {scores['split']} questions; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f}"
+def reproduction(steps: Mapping[str, StepEntry]) -> Reproduction:
+    """The commands, commits, versions and machines of the steps, each once, in order."""
+
+    def each(values: Iterable[str]) -> list[str]:
+        return list(dict.fromkeys(filter(None, values)))
+
+    return Reproduction(
+        commands=each(step.origin.get("command", "") for step in steps.values()),
+        commits=each(step.origin.get("commit", "") for step in steps.values()),
+        machines=each(step.origin.get("machine", "") for step in steps.values()),
+        versions=each(f"{k} {v}" for step in steps.values() for k, v in step.versions.items()),
     )
-    if scores["majority"] is not None:
-        note += f"; always the most frequent choice: {scores['majority']:.2f}\u00a0%"
-    found: list[HeadlineNumber] = [{"label": "Accuracy", "value": f"{average:.2f}\u00a0%", "note": note}]
-    if scores["direct_answer"] is not None:
-        note = "VQA accuracy of the chosen options' texts, difficult questions left out"
-        found.append(
-            {"label": "Direct answers", "value": f"{scores['direct_answer']:.2f}\u00a0%", "note": note}
-        )
-    return found
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
-
-
-def _examples(
-    config: Config, assessed: dict[str, list[Assessment]]
-) -> list[tuple[Problem, Assessment, Assessment]]:
-    if not assessed:
-        return []
-    problems, _ = read_problems(config.data, prepared(config, make=False)["data"])
-    first, *_, last = [*assessed.values(), *assessed.values()]
-    after = {row.pid: row for row in last}
-    # A fixed draw by hash: neither the best nor the worst.
-    ordered = sorted((row for row in first if row.pid in after), key=lambda row: hash_of(row.pid))
-    return [(problems[row.pid], row, after[row.pid]) for row in ordered[: config.report.examples]]

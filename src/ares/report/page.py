@@ -1,37 +1,49 @@
-"""The report of a run: one HTML file that needs nothing else, neither network nor JavaScript."""
+"""Renders pages: one HTML file each that needs nothing else; only the browser of questions needs JavaScript."""
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from ares.charts import Chart, line_chart, number
-from ares.evaluation.assessment import Assessment
 from ares.pipeline.manifest import StepEntry
+from ares.report.headline import HeadlineNumber, duration, percent, shown
+from ares.report.questions import Browser
 from ares.storage.files import atomic_path
-from ares.types import Problem
 
-_IMAGE_TYPES = ("PNG", "JPEG", "GIF", "WEBP")  # those that browsers show
-
-
-class HeadlineNumber(TypedDict):
-    """One headline number as text: `value` includes its unit; `note` states the sample."""
-
-    label: str
-    value: str
-    note: str
+LARGEST = 9_500_000  # bytes of a page
 
 
-class ReportData(TypedDict):
-    """Everything a report shows. Sections without data say so.
+@dataclass(frozen=True)
+class AccuracyRow:
+    """Percent of right answers in a category, without and with ARES; None where unknown or without a question."""
+
+    category: str
+    without: float | None
+    with_ares: float | None
+    counts: int
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What made the steps: commands, commits of the source, machines and versions, as text."""
+
+    commands: Sequence[str]
+    commits: Sequence[str]
+    machines: Sequence[str]
+    versions: Sequence[str]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything a report shows but the browser of questions. Sections without data say so.
 
     run, created: the run's name and the report's date, as text. config: the settings shown at the top.
     inputs_hash: the hash of the steps that the report covers.
     curves: step -> metric -> [[x, y], ...], x in optimizer steps. policies: policy -> metrics of its assessment.
-    examples: problems with their rationales before and after.
-    accuracy: category -> percent or None. counts: category -> questions. failed: outputs without exactly one answer.
-    rationale_metrics: measures of `ares.evaluation.rationales`, in [0, 1].
+    failed: outputs without exactly one answer. closeness: measures of `ares.evaluation.rationales`, in [0, 1],
+    without and with ARES.
     """
 
     run: str
@@ -42,23 +54,33 @@ class ReportData(TypedDict):
     steps: Mapping[str, StepEntry]
     curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
     policies: Mapping[str, Mapping[str, float]]
-    examples: Sequence[tuple[Problem, Assessment, Assessment]]
-    accuracy: Mapping[str, float | None] | None
-    counts: Mapping[str, int] | None
+    accuracy: Sequence[AccuracyRow]
     failed: int | None
-    rationale_metrics: Mapping[str, float] | None
+    closeness: Sequence[Mapping[str, float]]
+    reproduction: Reproduction
 
 
-def render_report(data: ReportData, path: Path | str) -> None:
-    """Writes the report to `path`, atomically; the same data gives the same bytes."""
-    longest = max((step.seconds for step in data["steps"].values()), default=0.0)
-    html = _template().render(
-        **{key: value for key, value in data.items() if key not in ("curves", "examples")},
-        longest=longest,
-        charts=charts_of(data["curves"]),
-        examples=[_example_view(*example) for example in data["examples"]],
-        measures=list(dict.fromkeys(name for metrics in data["policies"].values() for name in metrics)),
+def render_report(data: ReportData, path: Path | str, browser: Callable[[int], Browser]) -> None:
+    """Writes the report to `path`, atomically; the same data gives the same bytes.
+
+    `browser(limit)` gives the questions that fit into `limit` bytes, so that the page stays below LARGEST.
+    """
+    write_page(
+        "report.html.j2",
+        path,
+        browser,
+        **vars(data),
+        longest=max((step.seconds for step in data.steps.values()), default=0.0),
+        charts=charts_of(data.curves),
+        measures=list(dict.fromkeys(name for metrics in data.policies.values() for name in metrics)),
     )
+
+
+def write_page(template: str, path: Path | str, browser: Callable[[int], Browser], **values: object) -> None:
+    """Renders a template with the questions that fit next to the rest of the page."""
+    page = environment().get_template(template)
+    rest = page.render(**values, browser=Browser([], {}, 0))
+    html = page.render(**values, browser=browser(max(0, LARGEST - len(rest.encode()))))
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
@@ -75,46 +97,23 @@ def charts_of(curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> 
     return found
 
 
-def duration(seconds: float) -> str:
-    """Seconds in the two largest of hours, minutes and seconds; no line breaks between a number and its unit."""
-    if seconds < 59.95:
-        return f"{seconds:.1f}\u00a0s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}\u00a0h {minutes}\u00a0min" if hours else f"{minutes}\u00a0min {rest}\u00a0s"
-
-
-def _example_view(problem: Problem, before: Assessment, after: Assessment) -> dict[str, Any]:
-    known = before.quality is not None and after.quality is not None
-    return {
-        "problem": problem,
-        "images": [address for path in problem.images if (address := data_uri(path))],
-        "sides": [("Before", before), ("After", after)],
-        "gain": after.quality - before.quality if known else None,  # type: ignore[operator]
-    }
-
-
-def data_uri(path: Path | str) -> str | None:
-    """An image file as a `data:` address; None where it is absent or not png, jpeg, gif or webp."""
-    from PIL import Image
-
-    path = Path(path)
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind not in _IMAGE_TYPES or not path.is_file():
-        return None
-    return f"data:{Image.MIME[kind]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-
-
 @cache
-def _template() -> Any:
+def environment() -> Any:
+    """The templates of this package."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+    folder = Path(__file__).parent / "templates"
+    found = Environment(
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "duration": duration}
-    return environment.get_template("template.html.j2")
+    found.filters |= {"number": number, "duration": duration, "percent": percent}
+    found.globals |= {
+        "shown": shown,
+        "file": lambda name: Markup((folder / name).read_text(encoding="utf-8")),
+    }
+    return found

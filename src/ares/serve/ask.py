@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import yaml
@@ -101,9 +100,10 @@ def _list(value: str) -> list[str] | None:
 
 def _model(settings: Mapping[str, str]) -> "Model":
     from ares.serve.model import load
+    from ares.steps.common.answering import named_folder
 
-    own = Path(settings.get("paths.runs", "runs")) / settings["run"]
-    return load(own if own.is_dir() else settings["run"], device=settings.get("device"))
+    folder = named_folder(settings["run"], settings.get("paths.runs", "runs"))
+    return load(folder, device=settings.get("device"))
 
 
 def _shown(answer: "Answer") -> Iterator[str]:

@@ -18,6 +18,7 @@ import torch
 from ares.config.schema import Config
 from ares.launch.notices import quieten
 from ares.models.policy import Policy
+from ares.models.weights import without_bars
 from ares.rl.masked import pad_right
 from ares.serve.features import AskedFeatures, features_of
 from ares.serve.questions import Question, problem_of
@@ -148,9 +149,7 @@ def load(folder: str | Path, *, device: str | None = None) -> Model:
     """
     quieten()
     found = answering_of(Path(folder))
-    config, kind = found.config, policy_class(found.config)
-    if not issubclass(kind, Policy):
-        raise AresError(f"{folder}: model._target_={config.model._target_} is no policy.")
+    config, kind = found.config, _policy_class(found.config)
     features = None if config.model.reads_images else features_of(config.features)
     width = kind.feature_dim(found.policy) if features else None
     if features and width and width != features.shape[1]:
@@ -159,5 +158,18 @@ def load(folder: str | Path, *, device: str | None = None) -> Model:
             f"{features.shape[1]}; features of other origin cannot be made for new images."
         )
     limits = {"max_input_tokens": config.text.max_input_tokens, "newline": config.text.newline}
-    policy = kind.load(found.policy, dropout=0.0, features=features, **limits).to(chosen_device(device))
+    with without_bars():
+        policy = kind.load(found.policy, dropout=0.0, features=features, **limits).to(chosen_device(device))
     return Model(policy, policy.answerer(found.adapter), config, features)
+
+
+def _policy_class(config: Config) -> type[Policy]:
+    try:
+        kind = policy_class(config)
+    except (ImportError, ValueError):
+        kind = None
+    if kind is None or not issubclass(kind, Policy):
+        raise AresError(
+            f"model._target_={config.model._target_} is no policy of this version of ares; train or export the model again."
+        )
+    return kind

@@ -92,7 +92,7 @@ def _answered(problems: Mapping[str, Problem], pids: list[str]) -> dict[str, Pro
 def _closeness(asked: Mapping[str, Problem], file: Path, model: str | None) -> dict[str, float]:
     """The similarity of a file's rationales to the gold ones; empty if there are no gold ones."""
     texts = {row.pid: row.text for row in read_rationales(file)}
-    pids = [pid for pid, problem in asked.items() if problem.solution.strip()]
+    pids = [pid for pid, problem in asked.items() if problem.has_solution]
     if not pids:
         return {}
     references, hypotheses = [gold_rationale(asked[pid]) for pid in pids], [texts[pid] for pid in pids]

@@ -1,31 +1,41 @@
-"""export: writes a run's last models and texts for use outside of this package: T5 and texts as the original ARES does."""
+"""export: writes a run's last model for answering without the run, and models and texts for other programs.
+
+T5 and the texts as the original ARES has them.
+"""
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ares.config.commands import command
+from ares.config.options import FeaturesConfig
 from ares.config.schema import Config
 from ares.evaluation.answers import accuracy_table, failed_extractions
 from ares.original.checkpoints import export_policy, export_value
 from ares.original.predictions import write_published
+from ares.steps.common.answering import answering_of, export_answering, finished_steps
+from ares.steps.common.hub import check_push, push
 from ares.steps.common.inputs import examples_of, policy_class, require_own_data
+from ares.steps.common.model_card import model_card
 from ares.steps.prepare import prepared, read_problems
-from ares.storage.files import atomic_folder, read_object
+from ares.storage.files import atomic_folder
 from ares.storage.tables import read_predictions, read_rationales
-from ares.types import AresError
+from ares.types import AresError, Problem
 
 
 def export(config: Config) -> list[str]:
     """Writes `export/` in the run's folder; returns one line for each artefact in it.
 
+    `model/` opens with `ares.load`, and goes to the hub with `export.push`; a run without an adapter that answers has none.
     `policy/` and, after RL, the value model, in the original's layout where it has such models (`Policy.original`);
-    `rationales/predictions_ans_{train,eval,test}.json`; `answers/predictions_ans_<split>.json`. Raises AresError for a run without a policy, and for a run on other data
-    than the configuration's.
+    `rationales/predictions_ans_{train,eval,test}.json`; `answers/predictions_ans_<split>.json`. Raises AresError for a run
+    without a policy, for a run on other data than the configuration's, and where the upload cannot work.
     """
+    if config.export.push:
+        check_push(config.export.push)
     root = (Path(config.paths.runs) / config.run).resolve()
-    steps = _steps(root / "manifest.json")
+    steps = finished_steps(root)
     # The manifest is in order of time: the last artefact of a name wins, unless it is the baseline's.
     latest = {
         name: root / output["path"]
@@ -40,7 +50,26 @@ def export(config: Config) -> list[str]:
     inputs = {key: entry["inputs"] for key, entry in steps.items()}
     require_own_data(config, root, {k: own["data"]["sha256"] for k, own in inputs.items() if "data" in own})
     folder = root / "export"
-    return _models(config, latest, folder) + _texts(config, latest, folder)
+    lines = _answering(config, root, latest, folder / "model")
+    lines += _models(config, latest, folder) + _texts(config, latest, folder)
+    if config.export.push:
+        lines.append(f"pushed: {push(folder / 'model', config.export.push, private=config.export.private)}")
+    return lines
+
+
+def _answering(config: Config, root: Path, latest: Mapping[str, Path], folder: Path) -> list[str]:
+    if "adapter" not in latest and not config.export.push:
+        return []
+    try:
+        found = answering_of(root)
+    except AresError as error:
+        if config.export.push:
+            raise
+        return [f"warning: {error}"]
+    _, splits = _problems(config)
+    sizes = {split: len(pids) for split, pids in splits.items()}
+    export_answering(found, folder, model_card(config.run, found, sizes, license=config.export.license))
+    return [f"model: {folder}"]
 
 
 def _models(config: Config, latest: Mapping[str, Path], folder: Path) -> list[str]:
@@ -62,16 +91,13 @@ def _models(config: Config, latest: Mapping[str, Path], folder: Path) -> list[st
     return [*lines, f"value: {value}"]
 
 
-def _steps(manifest: Path) -> dict[str, Any]:
-    """The steps of a manifest that finished, {} without one. Raises AresError for a file that is no manifest."""
-    steps = read_object(manifest).get("steps") if manifest.exists() else {}
-    if not isinstance(steps, dict) or not all(isinstance(step, dict) for step in steps.values()):
-        raise AresError(f"{manifest} is no manifest of a run; give another run=<name>.")
-    return steps
+def _problems(config: Config) -> tuple[dict[str, Problem], dict[str, list[str]]]:
+    without_features = replace(config, features=FeaturesConfig())  # which only training reads
+    return read_problems(config.data, prepared(without_features, make=False)["data"])
 
 
 def _texts(config: Config, latest: Mapping[str, Path], folder: Path) -> list[str]:
-    problems, splits = read_problems(config.data, prepared(config, make=False)["data"])
+    problems, splits = _problems(config)
     lines = []
 
     def labels(split: str, prompt_format: str, rationales: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -11,11 +11,12 @@ from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.fitting import data_arguments, fit_data
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
+from ares.steps.common.parts import by_parts
 from ares.steps.common.prompts import warn_shortened
 from ares.steps.common.rows import check_answers
 from ares.storage.files import atomic_folder, write_json
 from ares.storage.tables import read_rationales, write_predictions
-from ares.types import Example, Prediction, Problem, Response
+from ares.types import Example, Prediction, Problem, Rationale, Response
 
 if TYPE_CHECKING:
     from ares.models.policy import Policy
@@ -95,16 +96,15 @@ def write_leaderboard(path: Path, problems: Mapping[str, Problem], predictions: 
 
 def _answers(
     config: Config, context: StepContext, policy: "Policy", examples: Mapping[str, Example], split: str
-) -> list[Response]:
+) -> list[Rationale]:
     from ares.engines.hf import greedy_responses
 
-    return greedy_responses(
-        policy,
-        examples,
-        max_new_tokens=config.lora.max_output_tokens,
-        batch_size=config.generate.batch_size,
-        label=f"{context.key} {split}",
-    )
+    tokens, batch_size = config.lora.max_output_tokens, config.generate.batch_size
+
+    def write(part: Mapping[str, Example], label: str) -> list[Response]:
+        return greedy_responses(policy, part, max_new_tokens=tokens, batch_size=batch_size, label=label)
+
+    return by_parts(context, examples, write, split=split, batch_size=batch_size)
 
 
 def answer_accuracy(references: Sequence[str], hypotheses: Sequence[str]) -> float:

@@ -1,5 +1,6 @@
 """ppo: reinforcement learning over the scored rollouts."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of, trainer_arguments
 from ares.steps.common.rows import train_questions
-from ares.storage.files import atomic_folder
+from ares.storage.files import atomic_folder, atomic_path
 from ares.storage.tables import read_feedback
 from ares.types import AresError, Feedback, Problem
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 SPEC = StepSpec(
     name="ppo",
     reads=("data", "features", "policy", "value?", "rollouts", "feedback"),
-    writes=("policy", "value"),
+    writes=("policy", "value", "advantages"),
     settings=(
         "seed",
         "text",
@@ -49,7 +50,8 @@ SPEC = StepSpec(
 
 
 def ppo(config: Config, context: StepContext) -> StepResult:
-    """Writes `policy/` and `value/`."""
+    """Writes `policy/`, `value/` and, for the report, `advantages.parquet`."""
+    from ares.modules.advantages import RecordAdvantages
     from ares.modules.ppo import run_ppo
     from ares.storage.flat import read_flat_rollouts
 
@@ -58,6 +60,9 @@ def ppo(config: Config, context: StepContext) -> StepResult:
     value = _value_model(config, context, policy)
     rollouts = read_flat_rollouts(context.inputs["rollouts"], context.folder)
     feedback = read_feedback(context.inputs["feedback"])
+    recorded = context.checkpoints / "advantages.parquet"
+    arguments = trainer_arguments(config, context)
+    arguments["callbacks"].append(RecordAdvantages(recorded))
     metrics = run_ppo(
         policy,
         value,
@@ -66,11 +71,16 @@ def ppo(config: Config, context: StepContext) -> StepResult:
         seed=config.seed,
         checkpoints=context.checkpoints,
         checkpoint_minutes=config.trainer.checkpoint_minutes,
-        trainer_arguments=trainer_arguments(config, context),
+        trainer_arguments=arguments,
     )
     if not is_first():
         return StepResult({})
-    return StepResult(_write(context.folder, policy, value), metrics)
+    files = _write(context.folder, policy, value)
+    if recorded.exists():
+        files["advantages"] = context.folder / "advantages.parquet"
+        with atomic_path(files["advantages"]) as temporary:
+            shutil.copyfile(recorded, temporary)
+    return StepResult(files, metrics)
 
 
 def check_training(config: Config, source: Mapping[str, Path]) -> None:

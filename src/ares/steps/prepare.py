@@ -90,7 +90,7 @@ def prepare_alone(config: Config) -> list[str]:
             f"features: {store.shape[0]} x {store.shape[1]} of {known:,} problems in {found['features']}"
         )
         lines += [f"skipped: problem {pid}, {reason}" for pid, reason in store.missing(images).items()]
-    if blank := sum(not problem.solution.strip() for problem in problems.values()):
+    if blank := sum(not problem.has_solution for problem in problems.values()):
         lines.append(f"without a solution, left out of fine-tuning: {blank:,} problems")
     if shortened:
         lines.append(f"warning: {shortened_note(shortened)}")

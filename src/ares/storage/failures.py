@@ -35,6 +35,7 @@ _WORDS = (
     (re.compile(r"unable to open database file|permission denied", re.IGNORECASE), errno.EACCES),
     (re.compile(r"disk I/O error|input/output error", re.IGNORECASE), errno.EIO),
     (re.compile(r"symlink loop", re.IGNORECASE), errno.ELOOP),
+    (re.compile(r"embedded null byte"), errno.ENOENT),
 )  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def disk_failure(error: BaseException) -> str | None:
     """A sentence about an error of the operating system, with the path and what to do; None for another error."""
     number, path = _number(error), None
     if isinstance(error, OSError) and error.filename is not None:
-        path = os.fsdecode(error.filename) if not isinstance(error.filename, int) else None
+        path = os.fsdecode(error.filename)[:300] if not isinstance(error.filename, int) else None
     if number in _REMEDIES:
         what = "there is no space left on the device" if number in _FULL else os.strerror(number).lower()
         return f"{f'{path}: ' if path else ''}{what}{'' if path else f' ({_short(error)})'}; {_REMEDIES[number]}."

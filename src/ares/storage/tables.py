@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ares.storage.failures import disk_errors
 from ares.storage.files import atomic_path, read_jsonl, write_jsonl
-from ares.types import AresError, Correction, Feedback, Prediction, Rationale, Rollout, Span, Verdict
+from ares.types import (
+    Advantages,
+    AresError,
+    Correction,
+    Feedback,
+    Prediction,
+    Rationale,
+    Rollout,
+    Span,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -158,6 +168,7 @@ write_feedback, read_feedback = _writer(Feedback), _reader(Feedback)
 write_rationales, read_rationales = _writer(Rationale), _reader(Rationale)
 write_corrections, read_corrections = _writer(Correction), _reader(Correction)
 write_verdicts, read_verdicts = _writer(Verdict), _reader(Verdict)
+write_advantages, read_advantages = _writer(Advantages), _reader(Advantages)
 
 
 def write_rollouts(

@@ -31,6 +31,7 @@ class Request:
 class Reply:
     """A reply; `usd` is None if the price is unknown, `cached` means that nothing was sent.
 
+    `own`: the same step has paid for a cached reply, in an earlier process.
     `stop` is empty, or says why the reply is unusable: `refusal` or `max_tokens`.
     """
 
@@ -40,6 +41,7 @@ class Reply:
     usd: float | None
     cached: bool = False
     stop: str = ""
+    own: bool = False
 
 
 class Unanswered(FeedbackError):
@@ -84,8 +86,9 @@ class JudgeResult:
 
 @dataclass
 class Usage:
-    """A Teacher's usage so far: `requests` were sent, `cached` came from the ledger, `answered` holds the hashes of
-    both."""
+    """A step's usage of a Teacher so far: it has paid for `requests`, also in earlier processes; `cached` came from the
+    ledger without being paid for by the step, or once more. `answered` holds the hashes of both.
+    """
 
     requests: int = 0
     cached: int = 0
@@ -95,9 +98,10 @@ class Usage:
     answered: set[str] = field(default_factory=set)
 
     def add(self, request_hash: str, reply: Reply) -> None:
-        """Counts one reply; a cached one costs nothing."""
+        """Counts one reply; a cached one costs nothing, unless the step has paid for it before."""
+        counted = request_hash in self.answered
         self.answered.add(request_hash)
-        if reply.cached:
+        if reply.cached and (counted or not reply.own):
             self.cached += 1
             return
         self.requests += 1

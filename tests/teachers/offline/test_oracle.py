@@ -112,7 +112,7 @@ def test_recorded_replies_are_not_computed_again(items: list[Item], tmp_path) ->
     teacher = OracleTeacher(ledger=Ledger(tmp_path / "ledger.sqlite", payer="a", step="b"))
     item, rationales = items[0], rationales_of(items[0])
     first = scores(item, rationales, teacher)
-    again = OracleTeacher(ledger=Ledger(tmp_path / "ledger.sqlite", payer="a", step="b"))
+    again = OracleTeacher(ledger=Ledger(tmp_path / "ledger.sqlite", payer="a", step="c"))
     assert scores(item, rationales, again) == first
     assert (teacher.usage.requests, again.usage.requests, again.usage.cached) == (1, 0, 1)
 

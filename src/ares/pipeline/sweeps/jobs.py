@@ -1,7 +1,8 @@
 """Runs the jobs of a sweep; steps that do not depend on the swept settings run once, before the first job."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn
@@ -34,13 +35,18 @@ class Job:
 
 
 def run_sweep(
-    master: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: list[str]
+    master: DictConfig,
+    loader: ConfigLoader,
+    launcher: Launcher,
+    arguments: list[str],
+    compare: Callable[[Path, Mapping[str, Path]], Path] | None = None,
 ) -> list[JobReturn]:
     """Runs the unfinished jobs of a command line's overrides; returns their results as Hydra reports them.
 
     `master` is the composed configuration with its `hydra` block, `loader` composes a job's, `launcher` runs jobs.
-    The sweep's table is printed at the end and written to `<paths.runs>/<run>/sweep`. Raises AresError for mistakes
-    before anything runs, and for failed jobs after the others have ended.
+    The sweep's table is printed at the end and written to `<paths.runs>/<run>/sweep`, with the page that
+    `compare(path, {name: folder of a job})` writes from two finished jobs or more. Raises AresError for mistakes before
+    anything runs, and for failed jobs after the others have ended.
     """
     jobs = jobs_of(master, loader, arguments)
     if processes_started() > 1:
@@ -51,26 +57,35 @@ def run_sweep(
             _make_shared(job.config)
     waiting = [job for job in jobs if not is_finished(job.config)]
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are done, {len(waiting)} start now.", flush=True)
-    results: list[JobReturn] = []
-    errors: dict[str, str] = {}
-    if waiting:
-        try:
-            results = list(launcher.launch([job.overrides for job in waiting], initial_job_idx=0))
-        except Exception as error:  # a launcher may raise if a job died; the other jobs' folders are complete
-            errors["launcher"] = str(error)
-    for job, result in zip(waiting, results, strict=False):
-        if result.status.name == "FAILED":
-            errors[job.name] = str(result._return_value)
+    results, errors = _launched(launcher, waiting)
     failed = [job.name for job in waiting if not is_finished(job.config)]
     folder = run_folder(jobs[0].config).parent
     rows = [job_row(job.name, dict(job.setting), run_folder(job.config), job.name in failed) for job in jobs]
     print(write_sweep(folder, rows))
+    finished = {job.name: run_folder(job.config) for job in jobs if job.name not in failed}
+    if compare and len(finished) > 1:
+        print(compare(folder / "compare.html", finished))
     if failed:
         reasons = "".join(f"\n  {name}: {error}" for name, error in errors.items())
         raise AresError(
             f"{len(failed)} of {len(jobs)} jobs failed ({', '.join(failed)}); the same command again retries them.{reasons}"
         )
     return results
+
+
+def _launched(launcher: Launcher, jobs: Sequence[Job]) -> tuple[list[JobReturn], dict[str, str]]:
+    """The results of jobs, and the errors by name."""
+    results: list[JobReturn] = []
+    errors: dict[str, str] = {}
+    if jobs:
+        try:
+            results = list(launcher.launch([job.overrides for job in jobs], initial_job_idx=0))
+        except Exception as error:  # a launcher may raise if a job died; the other jobs' folders are complete
+            errors["launcher"] = str(error)
+    for job, result in zip(jobs, results, strict=False):
+        if result.status.name == "FAILED":
+            errors[job.name] = str(result._return_value)
+    return results, errors
 
 
 def _make_shared(config: Config) -> None:

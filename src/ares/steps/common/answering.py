@@ -30,12 +30,13 @@ _NO_INPUTS = dict.fromkeys(("path", "arrays", "name_map"))  # features of a data
 
 @dataclass(frozen=True)
 class Answering:
-    """A policy, the adapter that answers given its rationales, and the configuration of both.
+    """The model in the folder `root`: a policy, the adapter that answers given its rationales, the configuration of both.
 
     `steps` are a run's finished steps by key, as the manifest has them. An exported folder has none, and of the
     configuration only what answers depend on.
     """
 
+    root: Path
     config: Config
     policy: Path
     adapter: Path
@@ -51,6 +52,12 @@ def answering_of(folder: Path) -> Answering:
     if (folder / "manifest.json").is_file():
         return _of_run(folder.resolve())
     raise AresError(f"{folder} is neither a run nor an exported model; give the folder of one.")
+
+
+def named_folder(name: str, runs: str) -> Path:
+    """The folder of a run in `runs` by its name or, if there is none, the folder called `name`."""
+    own = Path(runs) / name
+    return own if own.is_dir() else Path(name)
 
 
 def finished_steps(root: Path) -> dict[str, Any]:
@@ -83,7 +90,7 @@ def _of_run(root: Path) -> Answering:
             f"`{command('generate', run=root.name)}` and `{command('lora', run=root.name)}`."
         )
     policy, adapter = adapted[-1]["inputs"]["policy"]["path"], adapted[-1]["outputs"]["adapter"]["path"]
-    return Answering(_config(root / "config.yaml"), root / policy, root / adapter, steps)
+    return Answering(root, _config(root / "config.yaml"), root / policy, root / adapter, steps)
 
 
 def _config(path: Path) -> Config:
@@ -109,7 +116,7 @@ def _exported(folder: Path) -> Answering:
         raise AresError(f"{folder / FILE} was made by another version of ares; export the model again.")
     for name, file in _local_weights(config, folder).items():
         config.features.arguments[name] = str(file)
-    return Answering(config, folder / "policy", folder / "adapter", {})
+    return Answering(folder, config, folder / "policy", folder / "adapter", {})
 
 
 def export_answering(found: Answering, folder: Path, card: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from hydra.utils import get_class
 
+from ares import interrupts
 from ares.config.schema import Config
 from ares.steps.common.contract import StepContext
 from ares.steps.common.dry_run import dry_run
@@ -18,6 +19,9 @@ from ares.teachers.base import Teacher
 from ares.teachers.ledger.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
 from ares.types import AresError
+
+_POLL = 0.1  # seconds
+_OPEN_SECONDS = 6.0  # for the replies to open requests, after a signal
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
@@ -82,7 +86,7 @@ class Quarantine:
 
 @dataclass(frozen=True)
 class Answers(Generic[Row]):
-    """One row per item, and their cost (US dollars) over all attempts of the step."""
+    """One row per item, and the requests and US dollars that the step has spent on them in all its processes."""
 
     rows: list[Row]
     usd: float
@@ -113,8 +117,10 @@ def ask_teacher(
         jobs = [ask(teacher, item, quarantine.add) for item in items]
         rows = asyncio.run(_run_all(teacher, jobs, context.key))
         assert teacher.ledger is not None
-        return Answers(rows, teacher.ledger.paid(teacher.usage.answered), teacher.usage.requests)
+        requests, usd = teacher.ledger.paid(teacher.usage.answered)
+        return Answers(rows, usd, requests)
     finally:
+        interrupts.defer(False)
         quarantine.write()
         if teacher.ledger:
             teacher.ledger.close()
@@ -124,11 +130,14 @@ def _paid_teacher(config: Config, context: StepContext) -> Teacher:
     """The configured Teacher, with the ledger that all runs share; the cost is charged to this run."""
     for name in ("httpx", "httpx2"):
         logging.getLogger(name).setLevel(logging.WARNING)  # they log every request
+    path = Path(config.paths.ledger).resolve()
+
+    def name_of(folder: Path) -> str:
+        # A ledger among the runs moves with them.
+        return str(folder.relative_to(path.parent) if folder.is_relative_to(path.parent) else folder)
+
     ledger = Ledger(
-        config.paths.ledger,
-        payer=str(context.root),
-        step=str(context.folder),
-        max_usd=config.teacher.max_usd,
+        path, payer=name_of(context.root), step=name_of(context.folder), max_usd=config.teacher.max_usd
     )
     return make_teacher(config, ledger)
 
@@ -136,12 +145,15 @@ def _paid_teacher(config: Config, context: StepContext) -> Teacher:
 async def _run_all(teacher: Teacher, jobs: Sequence[Coroutine[Any, Any, Row]], label: str) -> list[Row]:
     """The jobs' results in order, with a progress bar and the money spent.
 
-    After an AresError no further request is sent, open ones are completed and recorded, and the error is raised.
+    After an AresError or a signal no further request is sent, open ones are completed and recorded, and the error is
+    raised.
     """
     from ares.console import tqdm
 
     failure: AresError | None = None
     tasks = [asyncio.ensure_future(job) for job in jobs]
+    interrupts.defer(True)
+    signals = asyncio.create_task(_stop_after_signal(teacher, tasks))
     with tqdm(total=len(jobs), desc=label, dynamic_ncols=True) as bar:
         for task in asyncio.as_completed(tasks):
             try:
@@ -149,9 +161,23 @@ async def _run_all(teacher: Teacher, jobs: Sequence[Coroutine[Any, Any, Row]], l
             except AresError as error:
                 failure = failure or error
                 teacher.stop()
+            except asyncio.CancelledError:
+                continue  # a reply that took too long after a signal
             bar.update()
             bar.set_postfix(usd=f"{teacher.usage.usd:.2f}", requests=teacher.usage.requests, refresh=False)
+    signals.cancel()
     await teacher.close()
+    interrupts.check()
     if failure:
         raise failure
     return [task.result() for task in tasks]
+
+
+async def _stop_after_signal(teacher: Teacher, tasks: Sequence[asyncio.Task[Row]]) -> None:
+    """After a signal sends nothing more, and cancels the requests that are still open some seconds later."""
+    while not interrupts.received():
+        await asyncio.sleep(_POLL)
+    teacher.stop()
+    await asyncio.sleep(_OPEN_SECONDS)
+    for task in tasks:
+        task.cancel()

@@ -1,14 +1,15 @@
 """The engine of a step, and the greedy rationales that it writes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ares.config.schema import Config
 from ares.steps.common.contract import StepContext
 from ares.steps.common.inputs import examples_of, logs_folder
+from ares.steps.common.parts import by_parts
 from ares.steps.common.prompts import warn_shortened
-from ares.types import AresError, Problem, Rationale
+from ares.types import AresError, Example, Problem, Rationale, Response
 
 if TYPE_CHECKING:
     from ares.engines.base import Engine
@@ -54,13 +55,13 @@ def engine_of(
 
 
 def greedy_rationales(
-    config: Config, context: StepContext, engine: "Engine", problems: Sequence[Problem], label: str
+    config: Config, context: StepContext, engine: "Engine", problems: Sequence[Problem], split: str
 ) -> list[Rationale]:
-    """The engine's greedy rationales of problems, in the same order."""
+    """The engine's greedy rationales of a split's problems, in the same order; written part by part."""
     by_pid = {problem.pid: problem for problem in problems}
-    responses = engine.greedy(
-        examples_of(by_pid, by_pid, "QCM-E", config),
-        max_new_tokens=config.generate.max_new_tokens,
-        label=f"{context.key} {label}",
-    )
-    return [Rationale(**vars(response)) for response in responses]
+    examples = examples_of(by_pid, by_pid, "QCM-E", config)
+
+    def write(part: Mapping[str, Example], label: str) -> list[Response]:
+        return engine.greedy(part, max_new_tokens=config.generate.max_new_tokens, label=label)
+
+    return by_parts(context, examples, write, split=split, batch_size=config.generate.batch_size)

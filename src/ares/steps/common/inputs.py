@@ -19,7 +19,7 @@ from ares.vision.features import FeatureStore
 
 # Importing transformers takes seconds; mistakes in the configuration are reported before that.
 if TYPE_CHECKING:
-    from pytorch_lightning.loggers import Logger, WandbLogger
+    from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
     from pytorch_lightning.strategies import Strategy
 
     from ares.models.policy import Policy
@@ -104,6 +104,7 @@ def device_of(config: Config) -> str:
 
 def trainer_arguments(config: Config, context: StepContext) -> dict[str, Any]:
     """The arguments that every Lightning Trainer of a run shares."""
+    from ares.modules.interruption import StopOnSignal
     from ares.modules.progress import FitProgress
 
     return {
@@ -116,7 +117,7 @@ def trainer_arguments(config: Config, context: StepContext) -> dict[str, Any]:
         "default_root_dir": context.folder,
         "enable_model_summary": False,
         "log_every_n_steps": 10,
-        "callbacks": [FitProgress()],
+        "callbacks": [FitProgress(), StopOnSignal(context.key)],
     }
 
 
@@ -144,19 +145,30 @@ def logs_folder(run_root: Path, key: str) -> Path:
 
 
 def loggers_of(config: Config, context: StepContext) -> list["Logger"]:
-    """A CSV logger, whose curves the report draws, and Weights & Biases if configured.
+    """A CSV logger, whose curves the report draws, and Weights & Biases or TensorBoard if configured.
 
     A resumed fit continues its curves.
     """
     from ares.steps.common.curves import CurveLogger
 
     curves = CurveLogger(logs_folder(context.root, context.key) / "metrics.csv", prefix=context.key)
-    if config.logger.name != "wandb":
-        return [curves]
-    return [curves, _wandb_logger(config, context.root, context.key)]
+    if config.logger.name == "wandb":
+        return [curves, wandb_logger(config, context.root, context.key)]
+    if config.logger.name == "tensorboard":
+        return [curves, _tensorboard_logger(context)]
+    return [curves]
 
 
-def _wandb_logger(config: Config, root: Path, prefix: str) -> "WandbLogger":
+def _tensorboard_logger(context: StepContext) -> "TensorBoardLogger":
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    # One folder for all steps, whose keys precede the names of their curves.
+    logger = TensorBoardLogger(context.root, name="tensorboard", version="", prefix=context.key)
+    logger.LOGGER_JOIN_CHAR = "/"
+    return logger
+
+
+def wandb_logger(config: Config, root: Path, prefix: str) -> "WandbLogger":
     """The run folder's one wandb run, with the full configuration; offline without a key. It starts on first use."""
     from pytorch_lightning.loggers import WandbLogger
 
@@ -184,7 +196,7 @@ def log_metrics(config: Config, root: Path, metrics: Mapping[str, Mapping[str, f
     if config.logger.name != "wandb":
         return
     flat = {f"{key}/{name}": value for key, step in metrics.items() for name, value in step.items()}
-    _wandb_logger(config, root, "").experiment.summary.update(flat)
+    wandb_logger(config, root, "").experiment.summary.update(flat)
     if config.trainer.devices * config.trainer.num_nodes > 1:
         import wandb
 

@@ -10,7 +10,7 @@ from ares.types import AresError, Problem
 
 def check_solutions(config: Config, source: Mapping[str, Path]) -> None:
     """Raises AresError if no train question has a solution to learn from."""
-    _check(config, source, "solution", lambda problem: bool(problem.solution.strip()))
+    _check(config, source, "solution", lambda problem: problem.has_solution)
 
 
 def check_answers(config: Config, source: Mapping[str, Path]) -> None:

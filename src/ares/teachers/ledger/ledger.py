@@ -78,12 +78,13 @@ class Ledger:
         """What the payer has spent (US dollars), including what is reserved for open and lost requests."""
         return self._db.now(self._spent)
 
-    def paid(self, hashes: Iterable[str]) -> float:
-        """What `step` has paid for the replies to these requests (US dollars), in this process or an earlier one."""
-        query = "SELECT usd FROM requests WHERE hash = ? AND step = ? AND usd IS NOT NULL"
-        return self._db.now(
-            lambda db: sum(usd for item in hashes for (usd,) in db.execute(query, (item, self.step)))
+    def paid(self, hashes: Iterable[str]) -> tuple[int, float]:
+        """How many of these requests `step` has paid for, in this process or an earlier one, and their cost (US dollars)."""
+        query = "SELECT coalesce(usd, 0) FROM requests WHERE hash = ? AND step = ? AND reply IS NOT NULL"
+        costs = self._db.now(
+            lambda db: [usd for item in hashes for (usd,) in db.execute(query, (item, self.step))]
         )
+        return len(costs), sum(costs)
 
     def pace(self, teacher: str, prompt_version: str, kind: str) -> tuple[float, float | None] | None:
         """Mean output tokens and seconds of such requests that took one attempt; None if there are none.
@@ -167,7 +168,7 @@ class Ledger:
     # Operations: each runs inside a transaction, in the database's thread.
 
     def _claim(self, db: sqlite3.Connection, request: Request, owner: str, max_cost: float) -> Reply | Claim:
-        if reply := find(db, request.hash):
+        if reply := find(db, request.hash, self.step):
             return reply
         now = time.time()
         row = db.execute("SELECT owner, lease_until FROM requests WHERE hash = ?", (request.hash,)).fetchone()

@@ -49,11 +49,13 @@ def prepare(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-def find(db: sqlite3.Connection, request_hash: str) -> Reply | None:
-    """The recorded reply to a request, None if there is none."""
+def find(db: sqlite3.Connection, request_hash: str, step: str = "") -> Reply | None:
+    """The recorded reply to a request, None if there is none; `own` if `step` has paid for it."""
     row = db.execute(
-        "SELECT reply, input_tokens, output_tokens, usd, stop FROM requests"
+        "SELECT reply, input_tokens, output_tokens, usd, stop, step FROM requests"
         " WHERE hash = ? AND reply IS NOT NULL",
         (request_hash,),
     ).fetchone()
-    return Reply(row[0], row[1], row[2], row[3], cached=True, stop=row[4] or "") if row else None
+    if row is None:
+        return None
+    return Reply(row[0], row[1], row[2], row[3], True, row[4] or "", bool(step) and row[5] == step)

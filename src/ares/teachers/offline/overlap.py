@@ -26,7 +26,7 @@ class OverlapTeacher(LocalTeacher):
 
     def evidence(self, problem: Problem) -> list[str]:
         """The sentences of the gold solution; raises Unaskable if there is none."""
-        if not problem.solution.strip():
+        if not problem.has_solution:
             raise Unaskable(f"problem {problem.pid} has no gold solution to compare with")
         return sentences_of(problem.solution)
 

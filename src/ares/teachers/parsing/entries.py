@@ -16,6 +16,11 @@ _EXTRA_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])')
 _BLANK_VALUE = re.compile(r"([:\[,]\s*)(xxx|nan)(?=\s*[,}\]])", re.IGNORECASE)
 
 
+# A numbered key and a value in any notation, and what may be left of a reply that consists of such pairs only.
+_PAIR = re.compile(r"[\"'“‘*`]*(\d+\.\d+)[\"'”’*`]*\s*[:=|]\s*([^\s,;{}\[\]()|]+)", re.ASCII)
+_BETWEEN = re.compile(r"(?:[\s{}\[\](),;|\"'*`•-]|\b(?:json|scores?)\b:?)*", re.IGNORECASE)
+
+
 class Pairs(list[tuple[str, Any]]):
     """A JSON object as ordered pairs; a repeated sentence is a repeated key."""
 
@@ -121,6 +126,16 @@ def json_parts(text: str) -> list[str]:
     names = " ".join(key for key, _ in value) if isinstance(value, Pairs) else ""
     numbers = [int(number) for number in re.findall(r"[0-9]+", names)]
     return [_lines(item) for item in items] if numbers in ([], [*range(1, len(items) + 1)]) else []
+
+
+def plain_pairs(text: str) -> list[Entry]:
+    """The pairs of a text that consists of nothing else: other brackets and quotes than JSON's, lines, a table.
+
+    None where anything else is left, or a bracket is not closed: the reply may mean something else, or be cut off.
+    """
+    rest = _PAIR.sub(" ", text)
+    balanced = all(text.count(a) == text.count(b) for a, b in ("{}", "[]", "()"))
+    return _PAIR.findall(text) if balanced and _BETWEEN.fullmatch(rest) else []
 
 
 def _values(pairs: Pairs, name: str) -> Iterator[Any]:

@@ -17,6 +17,7 @@ from ares.teachers.parsing.entries import (
     line_objects,
     load_json,
     objects,
+    plain_pairs,
     sections,
 )
 from ares.teachers.parsing.errors import FeedbackError
@@ -61,6 +62,8 @@ def parse_grouped_scores(text: str, counts: Sequence[int]) -> list[list[float] |
     parts cannot be distinguished, or the keys are numbered differently, all are errors.
     """
     text = without_reasoning(text).replace("\r\n", "\n").replace("\r", "\n")
+    if '"' not in text:  # Python's quotes
+        text = text.replace("'", '"')
     numbered = _numbered_entries(text)
     if foreign := [f"{i}.{j}" for i, j, _ in numbered if not (1 <= i <= len(counts) and j >= 1)]:
         return [FeedbackError(f"there is no sentence {foreign[0]}")] * len(counts)
@@ -99,7 +102,8 @@ def _numbered_entries(text: str) -> list[tuple[int, int, str]]:
         # Of several keys on one line that is not JSON, the line rule sees only one.
         if found and (entries is not lines or len(found) >= len(_KEY.findall(text))):
             return found
-    return []
+    keys = [(key.split("."), value) for key, value in plain_pairs(text)]
+    return [(int(i), int(j), value) for (i, j), value in keys]
 
 
 def _numbered_scores(

@@ -1,0 +1,29 @@
+"""Settings of the stages that train nothing: doctor, export and serve."""
+
+from dataclasses import dataclass
+
+from ares.config.fields import bounded, file_of
+
+
+@dataclass
+class DoctorConfig:
+    """`stage`: the stage that stage=doctor examines."""
+
+    stage: str = file_of("stage", "ares")
+
+
+@dataclass
+class ExportConfig:
+    """What stage=export does with the folder that answers questions (docs/use.md)."""
+
+    push: str | None = None  # the id on the hub to upload it to, null for none
+    private: bool = True  # whether a repository that this creates is private
+    license: str | None = None  # the model's license in its card, as the hub calls it
+
+
+@dataclass
+class ServeConfig:
+    """The page of stage=serve (docs/use.md)."""
+
+    port: int | None = bounded(None, at_least=1, at_most=65535)  # null for a free one from 7860 on
+    against: str | None = None  # another run, or an exported folder, to show next to the run

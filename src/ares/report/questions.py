@@ -1,0 +1,223 @@
+"""The questions of the report's browser: their rationales side by side, answers, Teacher's scores and advantages."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+
+from ares.data.sample.items import SampleProblem
+from ares.data.sample.oracle import Label
+from ares.evaluation.assessment import Assessment, assess_rationale
+from ares.pipeline.manifest import StepEntry
+from ares.report.images import Images
+from ares.storage.files import hash_of, read_jsonl
+from ares.storage.rollout_texts import read_sentences
+from ares.storage.tables import (
+    read_advantages,
+    read_corrections,
+    read_feedback,
+    read_predictions,
+    read_rationales,
+    read_verdicts,
+)
+from ares.text.prompts import strip_solution
+from ares.types import Problem, Rationale
+
+BEFORE, RL, REPAIRED, SFT = "before RL", "after RL", "repaired", "after SFT"
+
+# A rationale by pid: measured, or as it was written.
+Texts = Mapping[str, Assessment | Rationale]
+
+
+@dataclass(frozen=True)
+class Version:
+    """One rationale of a question; `labels` and `quality` as in `Assessment`."""
+
+    name: str
+    sentences: list[str]
+    labels: list[Label] | None
+    quality: float | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sampled rationale: per sentence the Teacher's score in [0, 1] and the advantage; None where unknown."""
+
+    sentences: list[str]
+    scores: list[float] | None
+    advantages: list[float] | None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The choice that was answered, None without a readable answer."""
+
+    name: str
+    choice: int | None
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question as the browser shows it; `images` are keys of `Browser.images`, `answer` is the right choice."""
+
+    pid: str
+    split: str
+    kind: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int | None
+    hint: str
+    images: list[str]
+    versions: list[Version]
+    answers: list[Answered]
+    samples: list[Sample]
+    verdict: str | None = None
+
+
+@dataclass(frozen=True)
+class Browser:
+    """`questions` of `total`, the others left out for the size of the page; `images` as data addresses by key."""
+
+    questions: list[Question]
+    images: Mapping[str, str]
+    total: int
+
+    @property
+    def json(self) -> str:
+        """The questions and images for a script element, which no text of a question can end."""
+        value = {"questions": [asdict(question) for question in self.questions], "images": self.images}
+        return _dumped(value)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the questions of a run are made of, by pid: rationales by name, answers by name, verdicts, samples."""
+
+    texts: Mapping[str, Texts]
+    answers: Mapping[str, Mapping[str, int | None]]
+    verdicts: Mapping[str, str | None]
+    samples: Mapping[str, list[Sample]]
+
+
+def texts_of(root: Path, steps: Mapping[str, StepEntry]) -> dict[str, Texts]:
+    """The greedy rationales of a run by name, in order of training, and the Teacher's repairs; the last round's."""
+    last = _last_round(steps)
+    places = {BEFORE: ("rationale", "baseline"), RL: (last,), REPAIRED: (), SFT: ("final",)}
+    found: dict[str, Texts] = {}
+    for name, own in places.items():
+        entries = [steps.get(f"{place}/{step}") for step in ("generate", "assess") for place in own]
+        rows = chain.from_iterable(_written(root, entry) for entry in entries if entry)
+        found[name] = {row.pid: row for row in rows}
+    if f"{last}/correct" in steps:
+        repairs = read_corrections(_output(root, steps, f"{last}/correct", "corrections"))
+        found[REPAIRED] = {r.pid: Rationale(r.pid, r.corrected, (), False) for r in repairs if r.corrected}
+    return {name: rows for name, rows in found.items() if rows}
+
+
+def _written(root: Path, entry: StepEntry) -> Iterator[Assessment | Rationale]:
+    for name, output in entry.outputs.items():
+        path = root / output.path
+        if name == "assessment":
+            yield from (Assessment(**row) for row in read_jsonl(path))
+        elif name.startswith("rationales"):
+            yield from read_rationales(path)
+
+
+def _last_round(steps: Mapping[str, StepEntry]) -> str:
+    rounds = [int(key.split("/")[0].removeprefix("round-")) for key in steps if key.startswith("round-")]
+    return f"round-{max(rounds, default=1)}"
+
+
+def _output(root: Path, steps: Mapping[str, StepEntry], key: str, name: str) -> Path:
+    return root / steps[key].outputs[name].path
+
+
+def material_of(root: Path, steps: Mapping[str, StepEntry], pids: Iterable[str]) -> Material:
+    """What a run's finished steps know about some questions."""
+    answers = {
+        name: {row.pid: row.answer for row in read_predictions(_output(root, steps, key, "predictions"))}
+        for name, key in (("without ARES", "baseline/lora"), ("with ARES", "final/lora"))
+        if key in steps
+    }
+    judged = "final/judge" in steps
+    verdicts = read_verdicts(_output(root, steps, "final/judge", "verdicts")) if judged else []
+    samples = _samples(root, steps, frozenset(pids))
+    return Material(texts_of(root, steps), answers, {row.pid: row.winner for row in verdicts}, samples)
+
+
+def _samples(root: Path, steps: Mapping[str, StepEntry], pids: frozenset[str]) -> dict[str, list[Sample]]:
+    """The sampled rationales of the last round by pid."""
+    last = _last_round(steps)
+    if f"{last}/rollouts" not in steps:
+        return {}
+    scores, advantages = {}, {}
+    if f"{last}/score" in steps:
+        feedback = read_feedback(_output(root, steps, f"{last}/score", "feedback"))
+        scores = {row.row_id: [*row.scores] for row in feedback if row.scores is not None}
+    if f"{last}/ppo" in steps and "advantages" in steps[f"{last}/ppo"].outputs:
+        rows = read_advantages(_output(root, steps, f"{last}/ppo", "advantages"))
+        advantages = {row.row_id: [round(value, 3) for value in row.advantages] for row in rows}
+    found: dict[str, list[Sample]] = {}
+    sampled = read_sentences(_output(root, steps, f"{last}/rollouts", "rollouts"), pids)
+    for row_id, pid, sentences in sampled:
+        sample = Sample(strip_solution(sentences), scores.get(row_id), advantages.get(row_id))
+        found.setdefault(pid, []).append(sample)
+    return found
+
+
+def draw(pids: Mapping[str, Iterable[str]]) -> list[tuple[str, str]]:
+    """All (split, pid) in a fixed order that depends on nothing but the pids, the splits taking turns."""
+    ordered = [[(split, pid) for pid in sorted(own, key=hash_of)] for split, own in pids.items()]
+    return [pair for turn in zip_longest(*ordered) for pair in turn if pair]
+
+
+def browser_of(
+    drawn: Iterable[tuple[str, str]],
+    problems: Mapping[str, Problem],
+    material: Material,
+    *,
+    total: int,
+    limit: int,
+) -> Browser:
+    """The drawn questions as far as they fit into `limit` bytes, images included."""
+    images, questions = Images(), []
+    limit -= len(Browser([], {}, 0).json)
+    for split, pid in drawn:
+        question = _question(problems[pid], split, material, images)
+        limit -= len(_dumped(asdict(question)).encode()) + 1
+        if limit < images.size:
+            break
+        questions.append(question)
+    shown = {key for question in questions for key in question.images}
+    return Browser(questions, {key: images.addresses[key] for key in sorted(shown)}, total)
+
+
+def _question(problem: Problem, split: str, material: Material, images: Images) -> Question:
+    pid = problem.pid
+    kind = problem.truth.kind if isinstance(problem, SampleProblem) else problem.topic or problem.subject
+    return Question(
+        pid,
+        split,
+        kind,
+        problem.question,
+        problem.choices,
+        problem.answer,
+        problem.hint,
+        images=[key for path in problem.images if (key := images.add(path))],
+        versions=[_version(name, problem, rows[pid]) for name, rows in material.texts.items() if pid in rows],
+        answers=[Answered(name, rows[pid]) for name, rows in material.answers.items() if pid in rows],
+        samples=material.samples.get(pid, []),
+        verdict=material.verdicts.get(pid),
+    )
+
+
+def _version(name: str, problem: Problem, row: Assessment | Rationale) -> Version:
+    found = assess_rationale(problem, row) if isinstance(row, Rationale) else row
+    quality = found.quality if found.quality is None else round(found.quality, 4)
+    return Version(name, found.sentences, found.labels, quality)
+
+
+def _dumped(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

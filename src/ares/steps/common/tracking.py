@@ -1,0 +1,70 @@
+"""What Weights & Biases gets of a finished step besides metrics: a table of scored rollouts, and artifacts."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ares.config.schema import Config
+from ares.steps.common.inputs import wandb_logger
+from ares.storage.files import hash_of
+from ares.storage.rollout_texts import read_pids, read_sentences
+from ares.storage.tables import read_feedback
+
+if TYPE_CHECKING:
+    import wandb
+
+_ARTIFACTS = ("rollouts", "feedback", "policy", "adapter")  # outputs that become artifacts, by their names
+_QUESTIONS = 200  # of the table of scored rollouts, drawn by a hash
+
+
+@dataclass(frozen=True)
+class StepFiles:
+    """A finished step's inputs and outputs as {name: (path, sha256)}."""
+
+    key: str
+    inputs: Mapping[str, tuple[Path, str]]
+    outputs: Mapping[str, tuple[Path, str]]
+
+
+def log_files(config: Config, root: Path, step: StepFiles) -> None:
+    """Adds a step's table and artifacts to the run's wandb run, if configured; call it before `log_metrics`.
+
+    An artifact refers to the files where they are. Its metadata holds the step, the hash of its contents and those of
+    all inputs, which are the metadata of the artifacts that it was made from.
+    """
+    if config.logger.name != "wandb":
+        return
+    own = {name: file for name, file in step.outputs.items() if name in _ARTIFACTS}
+    if own:
+        run = wandb_logger(config, root, "").experiment
+        for name, (path, sha256) in own.items():
+            run.log_artifact(_artifact(config, step, name, path, sha256))
+        if "feedback" in own and "rollouts" in step.inputs:
+            run.log({f"{step.key}/rollouts": _table(step.inputs["rollouts"][0], own["feedback"][0])})
+
+
+def _artifact(config: Config, step: StepFiles, name: str, path: Path, sha256: str) -> "wandb.Artifact":
+    import wandb
+
+    title = re.sub(r"[^\w.-]", "-", f"{config.run}-{step.key}-{name}")
+    inputs = {other: found for other, (_, found) in step.inputs.items()}
+    metadata = {"step": step.key, "sha256": sha256, "inputs": inputs}
+    artifact = wandb.Artifact(title[-128:], type=name, metadata=metadata)
+    artifact.add_reference(path.resolve().as_uri())
+    return artifact
+
+
+def _table(rollouts: Path, feedback: Path) -> "wandb.Table":
+    """One row per sentence of some questions' rollouts, with its score; None where the Teacher's reply was unusable."""
+    import wandb
+
+    pids = frozenset(sorted(read_pids(rollouts), key=hash_of)[:_QUESTIONS])
+    scores = {row.row_id: row.scores for row in read_feedback(feedback)}
+    table = wandb.Table(["rollout", "question", "number", "sentence", "score"])
+    for row_id, pid, sentences in read_sentences(rollouts, pids):
+        found = scores.get(row_id) or [None] * len(sentences)
+        for number, (sentence, score) in enumerate(zip(sentences, found, strict=True), start=1):
+            table.add_data(row_id, pid, number, sentence, score)
+    return table
