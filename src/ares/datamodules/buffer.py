@@ -5,6 +5,7 @@ Rows are rationales that the Teacher scored; those of held-out questions are eva
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from statistics import fmean
 from typing import TypedDict
 
 import torch
@@ -53,11 +54,12 @@ class RolloutBuffer:
         *,
         neutral: float,
         holdout: float,
+        granularity: str = "sentence",
         correct_sampler: bool = False,
     ) -> None:
         """`examples` by pid; `scores` by row_id, one number in [0, 1] per sentence: a row without is left out.
 
-        `holdout`: the share of questions that is held out; `correct_sampler`: see `sampler_weights`. Raises AresError
+        With `granularity="rationale"` a rationale is rewarded as one sentence, with the mean of its scores. `holdout`: the share of questions that is held out; `correct_sampler`: see `sampler_weights`. Raises AresError
         where rows do not match one another or nothing is left to train on.
         """
         self.rollouts, self.correct_sampler = rollouts, correct_sampler
@@ -65,7 +67,7 @@ class RolloutBuffer:
         for i in self.kept:
             _check(rollouts, i, scores[rollouts.row_ids[i]], examples)
         self.pids = [rollouts.pids[i] for i in self.kept]
-        self.ends = [rollouts.ends(i) for i in self.kept]
+        self.ends = [list(rollouts.ends(i)) for i in self.kept]
         self._hold_out(holdout)
         number = {pid: number for number, pid in enumerate(dict.fromkeys(self.pids))}
         self.question = [number[pid] for pid in self.pids]
@@ -77,6 +79,9 @@ class RolloutBuffer:
         self.ref_logprobs = torch.from_numpy(rollouts.ref_logprobs)
         self.rewards = torch.zeros(len(self.token_ids))
         of_rows = [scores[rollouts.row_ids[i]] for i in self.kept]
+        if granularity == "rationale":
+            of_rows = [[fmean(own)] for own in of_rows]
+            self.ends = [own[-1:] for own in self.ends]
         for row, found in enumerate(of_rows):
             own = sentence_rewards(found, self.ends[row], self.lengths[row], neutral=neutral)
             self.rewards[self.tokens(row)] = own
