@@ -67,7 +67,7 @@ class RolloutBuffer:
         for i in self.kept:
             _check(rollouts, i, scores[rollouts.row_ids[i]], examples)
         self.pids = [rollouts.pids[i] for i in self.kept]
-        self.ends = [list(rollouts.ends(i)) for i in self.kept]
+        self.ends = [rollouts.ends(i) for i in self.kept]
         self._hold_out(holdout)
         number = {pid: number for number, pid in enumerate(dict.fromkeys(self.pids))}
         self.question = [number[pid] for pid in self.pids]
@@ -78,10 +78,9 @@ class RolloutBuffer:
         self.logprobs = torch.from_numpy(rollouts.logprobs)
         self.ref_logprobs = torch.from_numpy(rollouts.ref_logprobs)
         self.rewards = torch.zeros(len(self.token_ids))
-        of_rows = [scores[rollouts.row_ids[i]] for i in self.kept]
+        of_rows: list[Sequence[float]] = [scores[rollouts.row_ids[i]] for i in self.kept]
         if granularity == "rationale":
-            of_rows = [[fmean(own)] for own in of_rows]
-            self.ends = [own[-1:] for own in self.ends]
+            of_rows, self.ends = [[fmean(own)] for own in of_rows], [own[-1:] for own in self.ends]
         for row, found in enumerate(of_rows):
             own = sentence_rewards(found, self.ends[row], self.lengths[row], neutral=neutral)
             self.rewards[self.tokens(row)] = own
