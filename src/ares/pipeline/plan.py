@@ -74,11 +74,11 @@ def steps_of(config: Config) -> list[Step]:
     """The steps of the configured stage, in order; with `policy=` the first fine-tuning is left out.
 
     A stage that trains a policy at the start runs all rounds, any other stage the first. With `baseline=false` such a
-    stage leaves out the baseline and what is compared with it.
+    stage leaves out the baseline and what is compared with it, and any stage the steps in `stage.without`.
     """
-    specs = specs_of(config.stage.steps)
-    begins = any(_is_start(spec) for spec in specs.values())
-    steps = _arranged(list(config.stage.steps), config.rounds if begins else 1)
+    begins = any(_is_start(spec) for spec in specs_of(config.stage.steps).values())
+    listed = [text for text in config.stage.steps if text not in config.stage.without]
+    steps = _arranged(listed, config.rounds if begins else 1)
     wired = _wired(steps, full_plan(config), config)
     if begins and not config.baseline:
         wired = [step for step in wired if not _needs_baseline(step)]

@@ -167,8 +167,9 @@ def _run_step(run: Run, step: Step, perform: Perform) -> bool:
         with atomic_path(root / "config.yaml") as path:
             path.write_text(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
         drop_entry(root, step.key)
-    shared = bool(config.sweep.of) and step.shared
-    common = Path(config.paths.runs).resolve() / "shared" / f"{step.spec.name}-{now.hash[:16]}"
+    shared = bool(config.sweep.of) and (step.shared or config.sweep.share == "all")
+    name = f"{step.spec.name}-{step.round}" if step.round else step.spec.name  # its hash leaves out the round
+    common = Path(config.paths.runs).resolve() / "shared" / f"{name}-{now.hash[:16]}"
     folder = common / "made" if shared else root / step.folder
     paths = {name: root / artefact.path for name, artefact in now.inputs.items()}
     context = StepContext(root, step.key, folder, step.round, config, now.hash, paths, _title(run, step))
