@@ -13,9 +13,11 @@ from ares.types import (
     AresError,
     Correction,
     Feedback,
+    Lesson,
     Prediction,
     Rationale,
     Rollout,
+    Solution,
     Span,
     Verdict,
 )
@@ -169,6 +171,8 @@ write_rationales, read_rationales = _writer(Rationale), _reader(Rationale)
 write_corrections, read_corrections = _writer(Correction), _reader(Correction)
 write_verdicts, read_verdicts = _writer(Verdict), _reader(Verdict)
 write_advantages, read_advantages = _writer(Advantages), _reader(Advantages)
+write_solutions, read_solutions = _writer(Solution), _reader(Solution)
+write_lessons, read_lessons = _writer(Lesson), _reader(Lesson)
 
 
 def write_rollouts(
