@@ -168,6 +168,42 @@ class Correction:
 
 
 @dataclass(frozen=True)
+class Side:
+    """One of the two responses of a pair, with its sentences as in `Rollout`.
+
+    `token_ids` and `ref_logprobs` (nats, under the policy that `prefer` starts from) have one entry per token, EOS
+    included; `scores` one per sentence. Scores and log-probabilities are None where they are unknown.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    spans: tuple[Span, ...]
+    token_ends: tuple[int, ...]
+    scores: tuple[float, ...] | None = None
+    ref_logprobs: tuple[float, ...] | None = None
+
+    @property
+    def sentences(self) -> list[str]:
+        """The sentences of the response, in order."""
+        return [self.text[span.start : span.end] for span in self.spans]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two responses to a problem of the data, of which `chosen` is preferred.
+
+    `origin`: rollouts (two scored ones), same_prefix (two that differ from one sentence on), corrections (a rationale and
+    its repair) or brought (the data set's own pair).
+    """
+
+    row_id: str
+    pid: str
+    origin: str
+    chosen: Side
+    rejected: Side
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Which of two rationales of a question is better: `winner` is a, b or tie, None without two usable replies.
 

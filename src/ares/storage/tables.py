@@ -76,6 +76,16 @@ def _write(path: Path | str, table: "pa.Table") -> None:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
+def write_table(
+    path: Path | str,
+    rows: Iterable[Mapping[str, Any]],
+    columns: Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes rows with these columns (name to type) as parquet, atomically; `metadata` is stored in the file."""
+    _write(path, _table(rows, columns, metadata))
+
+
 def read_table(path: Path | str, columns: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """Reads a parquet file as a list of rows; with `columns` (name to type) it has no others.
 
@@ -138,7 +148,7 @@ def _writer(carrier: type[Row]) -> Callable[..., None]:
 
     def write(path: Path | str, rows: Iterable[Row], metadata: Mapping[str, str] | None = None) -> None:
         """Writes the rows as parquet, atomically; `metadata` is stored in the file."""
-        _write(path, _table(map(vars, rows), columns, metadata))
+        write_table(path, map(vars, rows), columns, metadata)
 
     return write
 
@@ -148,12 +158,13 @@ def _reader(carrier: type[Row]) -> Callable[[Path | str], list[Row]]:
 
     def read(path: Path | str) -> list[Row]:
         """Reads all rows of a parquet file. Raises AresError where it is damaged or another table."""
-        return _rows(path, lambda row: carrier(**_with_tuples(row)), read_table(path, columns))
+        return build_rows(path, lambda row: carrier(**_with_tuples(row)), read_table(path, columns))
 
     return read
 
 
-def _rows(path: Path | str, build: Callable[[Any], Row], rows: Iterable[Any]) -> list[Row]:
+def build_rows(path: Path | str, build: Callable[[Any], Row], rows: Iterable[Any]) -> list[Row]:
+    """The carriers that `build` makes of a file's rows. Raises AresError where it cannot."""
     try:
         return [build(row) for row in rows]
     except (TypeError, KeyError, ValueError, AttributeError):
@@ -214,7 +225,7 @@ def read_rollouts(folder: Path | str) -> list[Rollout]:
     return [
         row
         for part in rollout_parts(folder)
-        for row in _rows(part, _rollout, read_table(part, _ROLLOUT_COLUMNS))
+        for row in build_rows(part, _rollout, read_table(part, _ROLLOUT_COLUMNS))
     ]
 
 
@@ -231,4 +242,4 @@ def write_predictions(path: Path | str, predictions: Iterable[Prediction]) -> No
 
 def read_predictions(path: Path | str) -> list[Prediction]:
     """Reads predictions.jsonl."""
-    return _rows(path, lambda row: Prediction(**row), read_jsonl(path))
+    return build_rows(path, lambda row: Prediction(**row), read_jsonl(path))
