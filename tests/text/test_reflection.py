@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ares.config.selftraining import ReflectionConfig
+from ares.storage.solutions import Lesson, Solution
 from ares.text.prompts import fitted
 from ares.text.reflection import (
     appended,
@@ -20,7 +21,6 @@ from ares.text.reflection import (
     select_example,
     warmup_lessons,
 )
-from ares.types import Lesson, Solution
 from tests.support.problems import make_problem
 
 PROMPTS = ReflectionConfig()

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from ares.config.selftraining import ReflectionConfig
+from ares.storage.solutions import Lesson, Solution
 from ares.text.prompts import (
     ANSWER,
     LETTERS,
@@ -23,7 +24,7 @@ from ares.text.prompts import (
     strip_solution,
 )
 from ares.text.sentences import sentences_of
-from ares.types import Example, Lesson, Problem, Solution
+from ares.types import Example, Problem
 
 # The kinds of lessons that a method builds from a pool.
 METHODS: Mapping[str, tuple[str, ...]] = {"r3v": ("cot", "refine", "select"), "star": ("cot",)}
