@@ -24,6 +24,7 @@ from ares.text.reflection import (
 from tests.support.problems import make_problem
 
 PROMPTS = ReflectionConfig()
+PROBLEMS = {str(pid): make_problem(str(pid)) for pid in range(60)}
 
 
 def solution(iteration: int, sample: int, answer: str | None, pid: str = "1", text: str = "") -> Solution:
@@ -46,7 +47,7 @@ POOL = [
 
 
 def test_lessons_of_a_pool_worked_out_by_hand() -> None:
-    found = lessons_of(POOL)
+    found = lessons_of(POOL, PROBLEMS)
     assert [(lesson.kind, lesson.pid) for lesson in found] == [
         ("cot", "1"),
         ("refine", "1"),
@@ -64,7 +65,7 @@ def test_lessons_of_a_pool_worked_out_by_hand() -> None:
 
 def test_order_of_the_pool_does_not_matter() -> None:
     by_question = [row for pid in "123" for row in reversed(POOL) if row.pid == pid]
-    assert lessons_of(by_question) == lessons_of(POOL)
+    assert lessons_of(by_question, PROBLEMS) == lessons_of(POOL, PROBLEMS)
 
 
 def test_third_candidate_gives_way_to_the_latest_of_the_other_kind() -> None:
@@ -82,11 +83,11 @@ def test_third_candidate_gives_way_to_the_latest_of_the_other_kind() -> None:
 def test_equal_texts_count_once_as_the_latest() -> None:
     rows = [solution(1, 0, "A", text="Same."), solution(2, 0, "A", text="Same."), solution(1, 1, "B")]
     assert [row.row_id for row in newest_first(rows)] == ["2/1/1/0", "1/0/1/1"]
-    assert [lesson.kind for lesson in lessons_of(rows)] == ["cot", "refine"]
+    assert [lesson.kind for lesson in lessons_of(rows, PROBLEMS)] == ["cot", "refine"]
 
 
 def test_star_learns_right_solutions_alone() -> None:
-    assert [lesson.kind for lesson in lessons_of(POOL, kinds=("cot",))] == ["cot", "cot"]
+    assert [lesson.kind for lesson in lessons_of(POOL, PROBLEMS, kinds=("cot",))] == ["cot", "cot"]
 
 
 def test_window_counts_the_latest_iterations() -> None:
@@ -100,7 +101,7 @@ def test_right_solutions_stay_if_the_teacher_approves_of_every_sentence() -> Non
     kept = approved(POOL, scores, 0.5)
     assert [row.row_id for row in kept if row.correct] == ["1/0/1/0"]
     assert [row for row in kept if not row.correct] == [row for row in POOL if not row.correct]
-    assert lessons_of(kept)[0].target == "Text 10. The answer is (A)."
+    assert lessons_of(kept, PROBLEMS)[0].target == "Text 10. The answer is (A)."
 
 
 def test_pool_is_append_only() -> None:
@@ -128,7 +129,7 @@ ROWS = st.builds(
 @given(st.lists(ROWS, unique_by=lambda row: row.row_id, max_size=40), st.integers(0, 3))
 def test_lessons_hold_what_their_kind_promises(rows: list[Solution], seed: int) -> None:
     by_text = {(row.pid, row.text): row for row in rows}
-    found = lessons_of(rows, seed=seed)
+    found = lessons_of(rows, PROBLEMS, seed=seed)
     assert len({(lesson.kind, lesson.pid) for lesson in found}) == len(found)
     for lesson in found:
         shown = [by_text[lesson.pid, text] for text in lesson.given]
@@ -150,7 +151,8 @@ def test_position_of_the_right_candidate_gives_nothing_away() -> None:
         solution(1, sample, "A" if sample == 2 else "B", str(pid)) for pid in range(60) for sample in range(3)
     ]
     places = [
-        [text[:7] for text in lesson.given].index("Text 12") for lesson in lessons_of(rows, kinds=("select",))
+        [text[:7] for text in lesson.given].index("Text 12")
+        for lesson in lessons_of(rows, PROBLEMS, kinds=("select",))
     ]
     assert all(10 <= places.count(place) <= 30 for place in range(3))
 
@@ -212,9 +214,10 @@ def test_braces_in_a_solution_are_text() -> None:
 
 
 def test_warmup_teaches_answers_and_given_solutions() -> None:
-    problems = [make_problem("1"), make_problem("2", solution=""), make_problem("3", answer=None)]
+    free = {"choices": (), "answer": None, "direct_answers": ("12", "twelve"), "solution": ""}
+    problems = [make_problem("1"), make_problem("2", **free), make_problem("3", answer=None)]
     assert warmup_lessons(problems) == [
         Lesson("given", "1", (), "A fern is a plant. The answer is (A)."),
         Lesson("answer", "1", (), "The answer is (A)."),
-        Lesson("answer", "2", (), "The answer is (A)."),
+        Lesson("answer", "2", (), "The answer is 12."),
     ]

@@ -16,11 +16,10 @@ from ares.config.selftraining import ReflectionConfig
 from ares.storage.solutions import Lesson, Solution
 from ares.text.prompts import (
     ANSWER,
-    LETTERS,
     SOLUTION,
-    answer_sentence,
     build_example,
     rationale_target,
+    right_answer,
     strip_solution,
 )
 from ares.text.sentences import sentences_of
@@ -64,17 +63,25 @@ def warmup_lessons(problems: Iterable[Problem]) -> list[Lesson]:
     """For each problem with a known answer: the answer alone and, where the source has a solution, the solution with it."""
     lessons = []
     for problem in problems:
-        if problem.answer is None:
-            continue
-        answer = answer_sentence(LETTERS[problem.answer])
-        if problem.has_solution:
-            lessons.append(Lesson("given", problem.pid, (), f"{problem.solution} {answer}"))
-        lessons.append(Lesson("answer", problem.pid, (), answer))
+        if answer := stated_answer(problem):
+            if problem.has_solution:
+                lessons.append(Lesson("given", problem.pid, (), f"{problem.solution} {answer}"))
+            lessons.append(Lesson("answer", problem.pid, (), answer))
     return lessons
 
 
+def stated_answer(problem: Problem) -> str | None:
+    """The sentence that gives the right answer, None where it is not known."""
+    right = right_answer(problem)
+    return None if right is None else f"The answer is {right}."
+
+
 def lessons_of(
-    pool: Iterable[Solution], *, kinds: Collection[str] = METHODS["r3v"], seed: int = 0
+    pool: Iterable[Solution],
+    problems: Mapping[str, Problem],
+    *,
+    kinds: Collection[str] = METHODS["r3v"],
+    seed: int = 0,
 ) -> list[Lesson]:
     """The lessons in a pool, at most one of each kind per question, in the order of the questions.
 
@@ -86,15 +93,19 @@ def lessons_of(
     for row in pool:
         by_pid.setdefault(row.pid, []).append(row)
     return [
-        lesson for pid, rows in by_pid.items() for lesson in _lessons(pid, rows, seed) if lesson.kind in kinds
+        lesson
+        for pid, rows in by_pid.items()
+        for lesson in _lessons(problems[pid], rows, seed)
+        if lesson.kind in kinds
     ]
 
 
-def _lessons(pid: str, rows: Sequence[Solution], seed: int) -> list[Lesson]:
+def _lessons(problem: Problem, rows: Sequence[Solution], seed: int) -> list[Lesson]:
     newest = newest_first(rows)
     right = [row for row in newest if row.correct]
     wrong = [row for row in newest if not row.correct]
-    if not right:
+    answer, pid = stated_answer(problem), problem.pid
+    if not right or answer is None:
         return []
     found = [Lesson("cot", pid, (), right[0].text)]
     if wrong:
@@ -102,7 +113,7 @@ def _lessons(pid: str, rows: Sequence[Solution], seed: int) -> list[Lesson]:
     if shown := candidates(newest):
         texts = [row.text for row in shown]
         random.Random(hashlib.sha256(f"{seed}/{pid}".encode()).digest()).shuffle(texts)
-        found.append(Lesson("select", pid, tuple(texts), answer_sentence(right[0].answer or "")))
+        found.append(Lesson("select", pid, tuple(texts), answer))
     return found
 
 
