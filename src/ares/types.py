@@ -26,11 +26,12 @@ class AresError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """A multiple-choice question with the fields of its source.
+    """A question with the fields of its source.
 
-    `answer` is the index of the right choice, None if the source withholds it. `images` are the expected paths of its
+    `answer` is the index of the right choice, None if the source withholds it. A question without choices has its right
+    answers, of which any will do, in `direct_answers`. `images` are the expected paths of its
     images, whether or not the files exist, and `image` is the first, None without one; either field sets the other.
-    `rationales`, `direct_answers` and `difficult` are A-OKVQA's.
+    `rationales`, `difficult` and, of a question with choices, `direct_answers` are A-OKVQA's.
     """
 
     pid: str

@@ -39,7 +39,7 @@ from ares.pipeline.sweeps.sharing import run_once
 from ares.ranks import is_first, world_size
 from ares.steps.common.contract import StepContext, StepResult, function_of, spec_of
 from ares.steps.common.inputs import log_metrics
-from ares.steps.common.tracking import StepFiles, log_files
+from ares.steps.common.tracking import StepFiles, finish_wandb, log_files
 from ares.steps.prepare import prepared
 from ares.storage.files import atomic_path, remove_leftovers
 from ares.types import AresError
@@ -72,7 +72,7 @@ def run_stage(config: Config, *, shared_only: bool = False) -> bool:
             if not shared_only and not ran and "report" not in config.stage.steps:
                 print(f"{config.run}: all steps of stage={config.stage.name} are done; nothing to do.")
         finally:
-            _finish_wandb()
+            finish_wandb()
     dismiss()
     return True
 
@@ -133,12 +133,6 @@ def _source(root: Path, config: Config, world: int) -> dict[str, Path]:
         # Features are extracted on a GPU, which the orchestrator must not touch.
         run_in_group(config, StepContext(root, "prepare", root, 0, config, ""), "prepare", alone=True)
         return prepared(config, make=False)
-
-
-def _finish_wandb() -> None:
-    # Otherwise the next job of a sweep in this process would continue this run's wandb run.
-    if "wandb" in sys.modules and sys.modules["wandb"].run is not None:
-        sys.modules["wandb"].finish()
 
 
 @contextmanager
