@@ -61,7 +61,7 @@ def study(config: Config) -> list[str]:
     for name, content in (("study.md", text), ("study.svg", bar_chart(_SHOWN, bars))):
         with atomic_path(folder / name) as path:
             path.write_text(content + "\n", encoding="utf-8")
-    first = {trial.arm: run_folder(trial.config) for trial in trials if trial.seed == config.study.seeds[0]}
+    first = {trial.arm: run_folder(trial.config) for trial in trials if trial.seed == config.seed}
     page = [str(write_comparison(folder / "compare.html", first))] if len(first) > 1 else []
     return [text, *page]
 

@@ -62,13 +62,13 @@ def run_study(config: Config) -> list[Trial]:
 
 def trials_of(config: Config) -> list[Trial]:
     """The trials of a study, arm by arm. Raises AresError with all mistakes in all of them."""
-    if not config.study.arms or not config.study.seeds:
+    if not config.study.arms:
         raise AresError(
-            "A study needs study.arms and study.seeds; see conf/experiment/claims.yaml, or run experiment=claims."
+            "A study needs study.arms; see conf/experiment/claims.yaml, or run experiment=claims."
         )
     trials, mistakes = [], []
     for arm, settings in config.study.arms.items():
-        for seed in config.study.seeds:
+        for seed in range(config.seed, config.seed + config.study.seeds):
             node = OmegaConf.create(to_plain(config))
             node.stage = {"name": "ares", "steps": stage_steps("ares")}
             node.seed, node.run = seed, f"{config.run}/sweep/{arm}-{seed}"
