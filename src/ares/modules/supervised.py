@@ -38,7 +38,7 @@ class SupervisedModule(pl.LightningModule):
         self.hypotheses: list[str] = []
         self.loss: Tensor | None = None
         self._total = torch.zeros(())  # of the losses of an optimizer step
-        self.checks = StepChecks(f"Lower {block}.lr, or set {block}.gradient_clip.")
+        self.checks = StepChecks(block, fit.gradient_clip)
         self.strict_loading = False  # frozen weights are in no checkpoint
 
     def configure_model(self) -> None:
@@ -158,6 +158,7 @@ def _fit_and_take_best(
     policy, device = module.policy, module.policy.device
     with gathered_again([policy], trainer) as [module.policy]:
         trainer.fit(module, data, ckpt_path=last)
+    module.checks.report()
     module.policy = policy
     if saving.best_score is not None:
         remedy = f"remove {saving.best.parent} and run the same command again"
