@@ -53,6 +53,11 @@ def choice(*choices: str, default: str | None = None, note: str = "") -> Any:
     return field(default=default or choices[0], metadata={"choices": choices, "note": note})
 
 
+def some_of(*choices: str) -> dict[str, Any]:
+    """The metadata of a dataclass field for a list of some of several words."""
+    return {"choices": choices, "note": ""}
+
+
 def text_with(*placeholders: str, default: str = "") -> Any:
     """A dataclass field for a text that has each of the placeholders."""
     return field(default=default, metadata={"placeholders": placeholders})

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ares.config.fields import bounded, choice
+from ares.config.fits import FitConfig, RewardConfig
 from ares.config.options import (
     DataConfig,
     EngineConfig,
@@ -40,35 +41,24 @@ class TokenizerConfig:
 
 
 @dataclass
-class FitConfig:
-    """Supervised fine-tuning (rationale, sft, lora). Batch sizes: global, and per device and micro-step.
-
-    `micro_batch_tokens`: tokens of prompts and targets in a micro-step, instead of its number of rows; null: rows.
-    """
-
-    epochs: int = bounded(20, at_least=1)  # passes over the training rows
-    lr: float = bounded(8e-5, above=0)  # peak learning rate of AdamW
-    global_batch_size: int = bounded(8, at_least=1)  # rows per optimizer step, on all devices
-    micro_batch_size: int = bounded(8, at_least=1)
-    micro_batch_tokens: int | None = bounded(None, at_least=1)
-    warmup_fraction: float = bounded(0.0, at_least=0, at_most=1)
-    decay: str = choice("constant", "linear")  # of the learning rate after its warm-up
-    weight_decay: float = bounded(0.01, at_least=0)  # of matrices; other weights have none
-    adam_beta2: float = bounded(0.999, at_least=0, below=1)  # decay of the second moments
-    gradient_clip: float | None = bounded(1.0, above=0)  # largest norm of gradients, null: no limit
-    dropout: float = bounded(0.1, at_least=0, below=1)  # while training
-    max_output_tokens: int = bounded(512, at_least=1)  # longer targets are cut
-    eval_questions: int = bounded(200, at_least=0)  # val questions generated after an epoch
-    eval_every_epochs: int = bounded(1, at_least=1)  # epochs between validations
-
-
-@dataclass
 class GenerateConfig:
     """`predictions`: a folder of the original's predictions_ans_{train,eval,test}.json to read instead of generating."""
 
     max_new_tokens: int = bounded(512, at_least=1)  # of a greedy rationale
     batch_size: int = bounded(32, at_least=1)  # prompts at a time
     predictions: str | None = None
+
+
+@dataclass
+class RewardTermsConfig:
+    """Coefficients of the terms of the reward; all but `sentences` belong to the last token of a rationale."""
+
+    sentences: float = bounded(1.0, at_least=0)  # of score - neutral, at the end of each sentence
+    reward_model: float = bounded(0.0, at_least=0)  # of a learned Teacher's reward of the rationale
+    missing_eos: float = bounded(0.0, at_least=0)  # subtracted without EOS
+    length: float = bounded(0.0, at_least=0)  # of tokens / rl.max_new_tokens, subtracted
+    correct: float = bounded(0.0, at_least=0)  # added if the rationale gives the right answer
+    repetition: float = bounded(0.0, at_least=0)  # of the share of repeated sentences, subtracted
 
 
 @dataclass
@@ -94,6 +84,7 @@ class RlConfig:
     generation_batch: int = bounded(16, at_least=1)  # questions at a time
     reference: str = choice("initial", "round")  # of the KL: the first policy, or the round's
     neutral: float = bounded(0.5, at_least=0, at_most=1)  # the score that is rewarded with 0
+    rewards: RewardTermsConfig = field(default_factory=RewardTermsConfig)
     kl_in: str = choice("loss", "reward")  # the loss, or the reward of each token
     kl_coef: float = bounded(0.01, at_least=0)  # weight of the KL divergence
     objective: str = "ppo"  # ppo, rloo, grpo, or the module path of another (docs/extending.md)
@@ -108,6 +99,9 @@ class RlConfig:
     sampler_correction: str = choice("none", "token")  # weights for a server's rollouts
     ppo_epochs: int = bounded(4, at_least=1)  # passes over the rollouts
     recompute: bool = True  # values and advantages, before each epoch
+    value_init: str = choice(
+        "policy", "reward"
+    )  # the first value model: as the policy, or a learned Teacher's
     value_warmup_epochs: int = bounded(1, at_least=0)  # epochs of the value model alone
     value_lr: float | None = bounded(None, above=0)  # the value model's learning rate, null: lr
     lr: float = bounded(2e-5, above=0)  # peak learning rate
@@ -222,6 +216,7 @@ class Config:
     rationale: FitConfig = field(default_factory=FitConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     rl: RlConfig = field(default_factory=RlConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
     correct: CorrectConfig = field(default_factory=CorrectConfig)
     sft: FitConfig = field(default_factory=FitConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)

@@ -54,8 +54,12 @@ class RolloutBuffer:
         neutral: float,
         holdout: float,
         correct_sampler: bool = False,
+        sentence_weight: float = 1.0,
+        terms: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         """`examples` by pid; `scores` by row_id, one number in [0, 1] per sentence: a row without is left out.
+
+        `sentence_weight` multiplies sentence rewards; `terms`: further rewards by name, one per rollout, at its last token.
 
         `holdout`: the share of questions that is held out; `correct_sampler`: see `sampler_weights`. Raises AresError
         where rows do not match one another or nothing is left to train on.
@@ -79,7 +83,13 @@ class RolloutBuffer:
         of_rows = [scores[rollouts.row_ids[i]] for i in self.kept]
         for row, found in enumerate(of_rows):
             own = sentence_rewards(found, self.ends[row], self.lengths[row], neutral=neutral)
-            self.rewards[self.tokens(row)] = own
+            self.rewards[self.tokens(row)] = sentence_weight * own
+        self.terms = {"sentences": float(self.rewards.sum()) / len(self)}
+        last = self.starts + torch.tensor(self.lengths) - 1
+        for name, values in (terms or {}).items():
+            added = torch.tensor(values, dtype=torch.float32)[self.kept]
+            self.rewards[last] += added
+            self.terms[name] = float(added.mean())
         self.scores = [float(score) for found in of_rows for score in found]
 
     def _hold_out(self, holdout: float) -> None:
@@ -141,11 +151,12 @@ class RolloutBuffer:
         }
 
     def metrics(self) -> dict[str, float]:
-        """Metrics of the training data: shares of all rollouts, means over scored ones."""
+        """Metrics of the training data: shares of all rollouts, means over scored ones; each term of their reward."""
         rollouts, offered, count = self.rollouts, max(1, len(self.rollouts)), len(self)
         sentences = [len(rollouts.ends(i)) for i in range(len(rollouts))]
         refused = set(range(len(rollouts))) - set(self.kept)
         return {
+            **{f"reward_{name}": mean for name, mean in self.terms.items()},
             "score": sum(self.scores) / max(1, len(self.scores)),
             "sentences": sum(sentences[i] for i in self.kept) / count,
             "repetition": sum(rollouts.repetition[i] for i in self.kept) / count,
