@@ -69,7 +69,9 @@ def test_other_trials_run_when_one_fails(tmp_path: Path, monkeypatch, capsys) ->
             raise AresError("the disk is full")
 
     monkeypatch.setattr(study, "run_stage", run_stage)
-    with pytest.raises(AresError, match="1 of 4 trials failed; the same command.*\n  ares-5: the disk is full"):
+    with pytest.raises(
+        AresError, match="1 of 4 trials failed; the same command.*\n  ares-5: the disk is full"
+    ):
         run_study(studied(tmp_path, ARMS))
     assert len(ran) == 4
     assert (tmp_path / "study/sweep/rl_only-3/console.log").read_text() == "a step's line\n"
