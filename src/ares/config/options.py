@@ -65,6 +65,7 @@ class ReaderArguments:
 
     rationale: str = choice("first", "all", "sample")
     seed: int = bounded(0, at_least=0)
+    table: bool = True
 
 
 @dataclass

@@ -15,7 +15,7 @@ from ares.config.options import (
     TeacherConfig,
 )
 from ares.config.selftraining import SelectConfig, SelftrainConfig
-from ares.config.sharing import DoctorConfig, ExportConfig, ServeConfig
+from ares.config.sharing import DoctorConfig, ExportConfig, ServeConfig, StudyConfig
 
 
 @dataclass
@@ -73,6 +73,7 @@ class RlConfig:
     generation_batch: int = bounded(16, at_least=1)  # questions at a time
     reference: str = choice("initial", "round")  # of the KL: the first policy, or the round's
     neutral: float = bounded(0.5, at_least=0, at_most=1)  # the score that is rewarded with 0
+    granularity: str = choice("sentence", "rationale")  # a reward per sentence, or one, of their mean score
     kl_in: str = choice("loss", "reward")  # the loss, or the reward of each token
     kl_coef: float = bounded(0.01, at_least=0)  # weight of the KL divergence
     objective: str = "ppo"  # ppo, rloo, grpo, or the module path of another (docs/extending.md)
@@ -112,12 +113,19 @@ class CorrectConfig:
 
 
 @dataclass
-class LoraConfig(FitConfig):
-    """Fine-tuning of an adapter of rank `r` on the `targets`; `dropout` is the adapter's."""
+class SftConfig(FitConfig):
+    """Fine-tuning after RL; `source=gold` trains on the gold solutions, as a control, and asks no Teacher."""
 
-    r: int = bounded(64, at_least=1)  # rank
+    source: str = choice("corrections", "gold")  # what is trained on
+
+
+@dataclass
+class LoraConfig(FitConfig):
+    """Fine-tuning of an adapter of rank `r` on the `targets`; `r=0`: of all weights, a second full model."""
+
+    r: int = bounded(64, at_least=0)  # rank
     alpha: int = bounded(128, at_least=1)  # scale: alpha / r
-    dropout: float = bounded(0.05, at_least=0, below=1)  # of the adapter
+    dropout: float = bounded(0.05, at_least=0, below=1)  # of what is trained
     targets: str = choice("all", "paper")  # which linear layers
     global_batch_size: int = bounded(16, at_least=1)
     micro_batch_size: int = bounded(16, at_least=1)
@@ -168,14 +176,21 @@ class SweepConfig:
     samples: int | None = bounded(None, at_least=1)  # random draws, null: every combination
     seed: int = bounded(0, at_least=0)  # of the draws
     of: str | None = None  # the sweep that a job belongs to
+    share: str = choice(
+        "common", "all"
+    )  # steps that run once: those that all jobs have in common, or all equal ones
 
 
 @dataclass
 class StageConfig:
-    """A stage, which the user types, is a list of steps; `rounds`: how often its rounds are repeated, null: `rounds`."""
+    """A stage, which the user types, is a list of steps.
+
+    Those in `without` are left out; `rounds`: how often its rounds are repeated, null: `rounds`.
+    """
 
     name: str = "ares"
     steps: list[str] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
     rounds: int | None = bounded(None, at_least=1)
 
 
@@ -203,7 +218,7 @@ class Config:
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     rl: RlConfig = field(default_factory=RlConfig)
     correct: CorrectConfig = field(default_factory=CorrectConfig)
-    sft: FitConfig = field(default_factory=FitConfig)
+    sft: SftConfig = field(default_factory=SftConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     selftrain: SelftrainConfig = field(default_factory=SelftrainConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
@@ -217,3 +232,4 @@ class Config:
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)

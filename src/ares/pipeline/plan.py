@@ -73,13 +73,14 @@ def full_plan(config: Config) -> list[Step]:
 def steps_of(config: Config) -> list[Step]:
     """The steps of the configured stage, in order; with `policy=` the first fine-tuning is left out.
 
-    A stage that trains a policy at the start runs all rounds (`stage.rounds` or `rounds`), any other stage the first. With `baseline=false` such a
-    stage leaves out the baseline and what is compared with it.
+    A stage that trains a policy at the start runs all rounds (`stage.rounds` or `rounds`), any other stage the first. With
+    `baseline=false` such a stage leaves out the baseline and what is compared with it, and any stage the steps in
+    `stage.without`.
     """
-    specs = specs_of(config.stage.steps)
-    begins = any(_is_start(spec) for spec in specs.values())
+    begins = any(_is_start(spec) for spec in specs_of(config.stage.steps).values())
     rounds = (config.stage.rounds or config.rounds) if begins else 1
-    steps = _arranged(list(config.stage.steps), config, rounds)
+    listed = [text for text in config.stage.steps if text not in config.stage.without]
+    steps = _arranged(listed, config, rounds)
     wired = _wired(steps, full_plan(config), config)
     if begins and not config.baseline:
         wired = [step for step in wired if not _needs_baseline(step)]

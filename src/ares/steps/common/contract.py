@@ -11,7 +11,7 @@ from ares.config.schema import Config
 from ares.types import AresError
 
 Place = Literal["start", "baseline", "round", "final"]
-_NOT_STEPS = ("export", "report", "doctor", "serve")  # stages may list these, too
+_NOT_STEPS = ("export", "report", "doctor", "serve", "study")  # stages may list these, too
 
 
 @dataclass(frozen=True)
