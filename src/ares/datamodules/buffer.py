@@ -74,28 +74,38 @@ class RolloutBuffer:
         self.pids = [rollouts.pids[i] for i in self.kept]
         self.ends = [rollouts.ends(i) for i in self.kept]
         self._hold_out(holdout)
-        number = {pid: number for number, pid in enumerate(dict.fromkeys(self.pids))}
+        number = {pid: i for i, pid in enumerate(dict.fromkeys(self.pids))}
         self.question = [number[pid] for pid in self.pids]
         self.inputs, self.pad_id = policy.encode([examples[pid] for pid in number]), policy.pad_id
-        self.starts = torch.from_numpy(rollouts.offsets)[self.kept]
-        self.lengths: list[int] = (rollouts.offsets[1:] - rollouts.offsets[:-1])[self.kept].tolist()
+        offsets = torch.from_numpy(rollouts.offsets)
+        self.starts, self.lengths = offsets[self.kept], offsets.diff()[self.kept].tolist()
         self.token_ids = torch.from_numpy(rollouts.token_ids)
         self.logprobs = torch.from_numpy(rollouts.logprobs)
         self.ref_logprobs = torch.from_numpy(rollouts.ref_logprobs)
-        self.rewards = torch.zeros(len(self.token_ids))
         of_rows: list[Sequence[float]] = [scores[rollouts.row_ids[i]] for i in self.kept]
         if granularity == "rationale":
             of_rows, self.ends = [[fmean(own)] for own in of_rows], [own[-1:] for own in self.ends]
-        for row, found in enumerate(of_rows):
+        self.scores = [float(score) for found in of_rows for score in found]
+        self._reward(of_rows, terms or {}, neutral, sentence_weight)
+
+    def _reward(
+        self,
+        scores: Sequence[Sequence[float]],
+        terms: Mapping[str, Sequence[float]],
+        neutral: float,
+        weight: float,
+    ) -> None:
+        """Sets `rewards`, and `terms`: the mean per rationale of the sentences' rewards and of each further one."""
+        self.rewards = torch.zeros(len(self.token_ids))
+        for row, found in enumerate(scores):
             own = sentence_rewards(found, self.ends[row], self.lengths[row], neutral=neutral)
-            self.rewards[self.tokens(row)] = sentence_weight * own
+            self.rewards[self.tokens(row)] = weight * own
         self.terms = {"sentences": float(self.rewards.sum()) / len(self)}
         last = self.starts + torch.tensor(self.lengths) - 1
-        for name, values in (terms or {}).items():
+        for name, values in terms.items():
             added = torch.tensor(values, dtype=torch.float32)[self.kept]
             self.rewards[last] += added
             self.terms[name] = float(added.mean())
-        self.scores = [float(score) for found in of_rows for score in found]
 
     def _hold_out(self, holdout: float) -> None:
         self.heldout = [row for row, pid in enumerate(self.pids) if is_held_out(pid, holdout)]
