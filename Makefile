@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= demo
 
+# Without bytecode every command compiles its libraries again, which takes longer than many of them run.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check lint mutants environment clean
 
 environment: $(VENV)/.ready
@@ -11,7 +14,8 @@ environment: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m compileall -q src
 	touch $@
 
 demo: environment

@@ -146,7 +146,7 @@ def answers(
         )
 
     own = {row.pid: row.text for row in written("QCM-E", config.generate.max_new_tokens)}
-    policy.load_adapter(run / "final/lora/adapter")
+    policy = policy.answerer(run / "final/lora/adapter")
     outputs = written("QCMG-A", config.lora.max_output_tokens, own)
     return {row.pid: predict(problems[row.pid], own[row.pid], row.text).correct for row in outputs}
 

@@ -17,6 +17,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from ares.models.inputs import Inputs, Sampling
 from ares.models.policy import Policy
 from ares.models.sampling import drawn, uniforms_of
+from ares.models.scheduling import CHECK_EVERY
 from ares.models.scoring import response_logprobs
 from ares.models.vlm.policy import VlmPolicy
 from ares.rl.masked import pad_right
@@ -51,7 +52,9 @@ def main(args: argparse.Namespace) -> dict[str, float]:
 def ours(policy: Policy, reference: Policy, inputs: Inputs) -> None:
     """What the step does: samples with their log-probabilities, then those under the reference."""
     limits = response_lengths(len(inputs) * K)
-    choose = drawn(Sampling(), uniforms_of(0, len(limits), max(limits)).to(policy.device), [PAD, EOS])
+    choose = drawn(
+        Sampling(), uniforms_of(0, len(limits), max(limits) + CHECK_EVERY).to(policy.device), [PAD, EOS]
+    )
     samples = policy.write(inputs, choose, limits, k=K)
     responses = [sample.ids for sample in samples]
     if not samples[0].exact:

@@ -20,7 +20,14 @@ PAGES = [
     REPOSITORY / "CONTRIBUTING.md",
     *sorted((REPOSITORY / "docs").glob("*.md")),
 ]
-BLOCKS = {field.name for field in fields(Config)} - {"run", "seed", "rounds", "on_change", "policy"}
+BLOCKS = {field.name for field in fields(Config)} - {
+    "run",
+    "seed",
+    "rounds",
+    "on_change",
+    "policy",
+    "baseline",
+}
 # Dotted words that end like a file are files, not settings.
 FILE = re.compile(r"\.(?:html|json|jsonl|md|npy|parquet|pth|svg|yaml)$")
 

@@ -9,7 +9,10 @@ from omegaconf import DictConfig
 
 from ares.config.command_line import mistakes_in
 from ares.config.compose import folder, register_schema, to_config
+from ares.config.help import information
+from ares.config.schema import Config
 from ares.config.validation import validate, warnings_of
+from ares.storage.failures import disk_failure
 from ares.types import AresError
 
 
@@ -42,16 +45,40 @@ def run(cfg: DictConfig) -> None:
             from ares.report.build import report
 
             print(f"report: {report(config, run_folder(config)).resolve()}")
-    except AresError as error:
-        if is_job:  # the sweep continues with the other jobs
+    except Exception as error:
+        mistake = error if isinstance(error, AresError) else disk_failure(error)
+        if mistake is None:
             raise
+        if is_job:  # the sweep continues with the other jobs
+            raise AresError(str(mistake)) from error
+        print(f"error: {mistake}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _information() -> str | None:
+    try:
+        return information(sys.argv[1:])
+    except AresError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
+def _refused(config: Config) -> list[str]:
+    from ares.pipeline.checks import mistakes_of
+
+    return mistakes_of(config)
+
+
 def main() -> None:
     """The entry of `train.py`, `python -m ares` and the console script."""
-    if mistakes := mistakes_in(sys.argv[1:]):
+    if text := _information():
+        print(text)
+        return
+    if sys.argv[1:2] == ["ask"]:
+        from ares.serve.ask import ask
+
+        raise SystemExit(ask(sys.argv[2:]))
+    if mistakes := mistakes_in(sys.argv[1:], _refused):
         print("\n".join(f"error: {mistake}" for mistake in mistakes), file=sys.stderr)
         raise SystemExit(2)
     register_schema()

@@ -3,8 +3,10 @@
 This module imports nothing of the project, torch or transformers, so that every other module may import it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 SPLITS = ("train", "val", "test")
 
@@ -55,7 +57,8 @@ class Example:
     """The input text and the target text of one example; `pid` and `images` are its problem's.
 
     A chat model writes its own prompt from `question` (question, context and options, a line each) and, in an example
-    that asks for an answer, the `rationale` to answer with.
+    that asks for an answer, the `rationale` to answer with. `shorter(n)` is the same example with at most n characters of
+    rationale, caption and hint, in this order (see `ares.text.prompts.fitted`).
     """
 
     prompt: str
@@ -64,6 +67,7 @@ class Example:
     images: tuple[Path, ...] = field(default=(), compare=False)
     question: str = field(default="", compare=False)
     rationale: str | None = field(default=None, compare=False)
+    shorter: Callable[[int], Self] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

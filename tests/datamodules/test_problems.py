@@ -174,7 +174,7 @@ def test_blank_solutions_are_reported_and_left_out(tmp_path: Path, policy, capsy
     data = CorrectionData(problems, splits, policy, corrected={"train1": "It is odd."}, **SETTINGS)
     assert [example.target for example in data.examples("train").values()] == ["Solution: It is odd."]
     blank = {pid: replace(problem, solution="") for pid, problem in problems.items()}
-    with pytest.raises(AresError, match="No problem of the train split has a solution"):
+    with pytest.raises(AresError, match="no question of the train split has a solution"):
         RationaleData(blank, splits, policy, **SETTINGS).setup()
 
 

@@ -131,7 +131,7 @@ def test_groups_are_the_scored_rows_of_a_question():
         ({"scores": {**SCORES, "b/0": (float("nan"),)}}, "scores of rollout b/0"),
         ({"rollouts": [replace(rows()[0], logprobs=(0.0,))]}, "a/0 does not have one log-probability"),
         ({"rollouts": [replace(rows()[0], pid="zz")]}, "not in the data"),
-        ({"scores": {}}, "none is left to train on"),
+        ({"scores": {}}, "None of 6 rollouts has scores"),
         ({"holdout": 0.9999999}, "none is left to train on"),
     ],
 )

@@ -67,7 +67,8 @@ def _enter(
 class Record(pl.Callback):
     """Records the gradients and weights of each optimizer step, and of each batch of this rank its rows and images.
 
-    `held`: the share of weights and of the optimizer's moments that is on this rank at the end.
+    `held`: the share of weights and of the optimizer's moments that is on this rank at the end. `computed`: the dtypes
+    in which linear layers of blocks find their weights.
     """
 
     def __init__(self, stop_after: int | None = None) -> None:
@@ -78,6 +79,13 @@ class Record(pl.Callback):
         self.weights: list[dict[str, torch.Tensor]] = []
         self.rows: list[list[int]] = []
         self.metrics: list[dict[str, float]] = []
+        self.computed: set[str] = set()
+
+    def on_fit_start(self, trainer, module):
+        for block in module.policy.blocks:
+            for layer in block.modules():
+                if isinstance(layer, torch.nn.Linear):
+                    layer.register_forward_pre_hook(lambda x, _: self.computed.add(str(x.weight.dtype)))
 
     def on_train_batch_start(self, trainer, module, batch, batch_index):
         real = batch["response_mask"].any(dim=1)
@@ -133,6 +141,7 @@ def train_ppo(
             rl,
             seed=0,
             checkpoints=folder / name,
+            checkpoint_minutes=10,
             trainer_arguments=_trainer(policy, world, folder, record, sharded),
         )
         kept = {"gradients": record.gradients, "weights": record.weights, "rows": record.rows}
@@ -184,9 +193,10 @@ def train_supervised(
     build: Callable[..., Policy],
     sharded: bool = False,
     stop_after: int | None = None,
+    mixed: bool = False,
 ) -> None:
-    """Two epochs of fine-tuning in float64 on the same rows whatever the world; each rank saves its record."""
-    policy = build(seed=0).double()
+    """Two epochs of fine-tuning on the same rows whatever the world, in float64 or bf16-mixed; each rank saves its record."""
+    policy = build(seed=0) if mixed else build(seed=0).double()
     data = SupervisedData(pad_id=policy.pad_id, micro=2, accumulate=4 // world, eval_batch=2, seed=3)
     data.train = encode(policy, examples(13), max_output_tokens=8)
     data.val = encode(policy, examples(5), max_output_tokens=8)
@@ -200,18 +210,23 @@ def train_supervised(
         gradient_clip=0.5,
         eval_every_epochs=1,
     )
+    arguments = _trainer(policy, world, folder, record, sharded)
+    if mixed:
+        arguments["precision"] = "bf16-mixed"
     final = fit_supervised(
         policy,
         data,
         fit,
         score=exact_share,
         metric="val/exact",
+        block="sft",
         devices=world,
         checkpoints=folder / name,
-        trainer_arguments=_trainer(policy, world, folder, record, sharded),
+        checkpoint_minutes=10,
+        trainer_arguments=arguments,
     )
     kept = {"gradients": record.gradients, "weights": record.weights, "images": record.images}
-    kept |= {"held": record.held, "final": final, "policy": policy.state_dict()}
+    kept |= {"held": record.held, "computed": record.computed, "final": final, "policy": policy.state_dict()}
     torch.save(kept, folder / f"{name}-{rank}-{world}.pt")
 
 

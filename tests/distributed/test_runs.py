@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 
 SMALL = (
     "experiment=demo",
+    "baseline=false",
     "data.sizes={train: 48, val: 12, test: 12}",
     "model.d_model=32",
     "model.d_ff=64",

@@ -69,3 +69,21 @@ def test_killed_sharded_fit_resumes(tmp_path: Path, train: str) -> None:
         assert {n: resumed["final"][n] for n in measured} == {n: complete["final"][n] for n in measured}
         for parameter, expected in complete["policy"].items():
             assert torch.equal(resumed["policy"][parameter], expected), parameter
+
+
+def test_sharded_blocks_are_gathered_in_bfloat16(tmp_path: Path) -> None:
+    """Otherwise autocast keeps a half-precision copy of each gathered weight, and nothing of it is shared out."""
+    for name in ("t5-sharded", "vlm-full-sharded"):
+        build, sharded = CASES[name]
+        on_ranks(train_supervised, 1, tmp_path, f"{name}-one", build, False, None, True)
+        on_ranks(train_supervised, 2, tmp_path, f"{name}-two", build, sharded, None, True)
+        alone = record(tmp_path, f"{name}-one", 0, 1)
+        ranks = [record(tmp_path, f"{name}-two", rank, 2) for rank in (0, 1)]
+        assert alone["computed"] == {"torch.float32"}
+        for rank in ranks:
+            assert rank["computed"] == {"torch.bfloat16"}
+            first, expected = rank["gradients"][0], alone["gradients"][0]
+            scale = max(g.abs().max() for g in expected.values())
+            for parameter in expected:
+                torch.testing.assert_close(first[parameter], expected[parameter], rtol=0, atol=0.02 * scale)
+            assert {str(g.dtype) for g in first.values()} == {"torch.float32"}

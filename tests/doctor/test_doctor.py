@@ -166,7 +166,7 @@ def test_unusable_features_are_reported_as_a_run_would(data: Path, tmp_path: Pat
         ("score", ["rollouts"]),
         ("sft", ["corrections of round-1/correct", "policy of round-1/ppo"]),
         ("lora", ["policy of round-1/sft", "rationales-test", "rationales-train", "rationales-val"]),
-        ("judge", ["judge.against", "rationales-test"]),
+        ("judge", ["rationales-test of baseline/generate", "rationales-test of final/generate"]),
         ("prepare", []),
     ],
 )
@@ -342,7 +342,7 @@ def test_sizes_of_models(shared: Path) -> None:
 def test_disk_and_precision() -> None:
     single = composed("model=large", "strategy=single")
     model = model_of(single)
-    assert disk_of(single, model, ["rationale", "ppo"]) == pytest.approx(9 * model.parameters * 4 / GIB)
+    assert disk_of(single, model, ["rationale", "ppo"]) == pytest.approx(21 * model.parameters * 4 / GIB)
     half = composed("model=large", "strategy=single", "trainer.precision=bf16-true")
     assert memory_of(half, model)["rationale"].total < 0.7 * memory_of(single, model)["rationale"].total
 

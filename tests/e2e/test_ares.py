@@ -17,6 +17,7 @@ from ares.storage.tables import (
     read_predictions,
     read_rationales,
     read_rollouts,
+    read_verdicts,
 )
 from tests.support.wandb_record import messages
 
@@ -86,8 +87,12 @@ def test_run_leaves_all_artifacts_consistent(runs: Path) -> None:
             row.pid for row in rollouts
         }
         assert (at / "sft/policy/model.safetensors").exists()
-    assert len(read_rationales(root / "final/rationales-test.parquet")) == 12
-    assert len(read_predictions(root / "final/lora/predictions.jsonl")) == 12
+    for place in ("baseline", "final"):
+        predictions = read_predictions(root / place / "lora/predictions.jsonl")
+        rationales = read_rationales(root / place / "rationales-test.parquet")
+        assert [row.rationale for row in predictions] == [row.text for row in rationales]
+        assert len(predictions) == read_json(root / place / "scores.json")["questions"] == 12
+    assert len(read_verdicts(root / "final/verdicts.parquet")) == 12
     scores = read_json(root / "final/scores.json")
     assert set(scores["accuracy"]) >= {"NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "AVG"}
     assert (
@@ -119,7 +124,7 @@ def test_repeated_command_runs_no_step(runs: Path) -> None:
     before = (runs / "demo/manifest.json").read_text()
     done = train(runs, "rounds=2")
     assert (runs / "demo/manifest.json").read_text() == before
-    assert done.stdout.count(": done") == 20
+    assert done.stdout.count(": done") == 24
 
 
 def test_run_killed_between_rollout_parts_resumes_identically(runs: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 SMALL = (
     "experiment=demo",
+    "baseline=false",
     "teacher=overlap",
     "model.d_model=32",
     "model.d_ff=64",

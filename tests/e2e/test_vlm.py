@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 SMALL = (
     "experiment=demo",
+    "baseline=false",
     "features=none",
     "data.sizes={train: 24, val: 6, test: 6}",
     "trainer.precision=32-true",

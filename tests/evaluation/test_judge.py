@@ -39,7 +39,9 @@ def test_win_rates():
         "a_wins": 0.5,
         "b_wins": 0.25,
         "ties": 0.25,
+        "a_wins_without_ties": pytest.approx(2 / 3),
         "order_decides": 0.25,
         "quarantined": pytest.approx(0.2),
     }
     assert win_rates([])["a_wins"] == 0.0
+    assert win_rates([combine("1", "tie", "tie")])["a_wins_without_ties"] == 0.5

@@ -17,7 +17,9 @@ from ares.models.inputs import Sampling
 from ares.models.vlm.families import TOWERS, parts_of
 from ares.models.vlm.policy import VlmPolicy
 from ares.rl.masked import pad_right
+from ares.text.prompts import build_example
 from ares.types import AresError, Example
+from tests.support.problems import make_problem
 from tests.support.vlm import FAMILIES, save_tiny_vlm, tiny_settings
 
 EXACT = {"atol": 1e-5, "rtol": 0.0}  # nats
@@ -367,6 +369,30 @@ def test_a_prompt_that_is_too_long_is_refused(own_policy: VlmPolicy, examples: d
     own_policy.reader.max_input_tokens = length - 1
     with pytest.raises(AresError, match=rf"problem two has {length} tokens"):
         own_policy.encode([examples["two"]])
+
+
+def test_a_long_context_is_shortened(own_policy: VlmPolicy, examples: dict[str, Example]) -> None:
+    def example(words: int, prompt_format: str = "QCM-E", rationale: str | None = None) -> Example:
+        problem = make_problem("two", images=examples["two"].images, hint="one two " * words)
+        return build_example(problem, prompt_format, rationale=rationale)
+
+    reader = own_policy.reader
+    (least,) = own_policy.encode([example(0)]).lengths
+    reader.max_input_tokens = least + 20
+    inputs = own_policy.encode([example(1000)])
+    assert least + 10 < inputs.lengths[0] <= least + 20
+    assert inputs.samples[0].example.question.endswith("Options: (A) a fern (B) a rock")
+    assert own_policy.shortened == 1
+    assert inputs.prompts()["input_ids"].shape[1] == inputs.lengths[0]
+    # The limit of an answer's prompt is higher by the rationale in it.
+    answer = own_policy.encode([example(1000, "QCMG-A", "one two three " * 30)])
+    assert answer.samples[0].example.rationale == "one two three " * 30
+    assert answer.lengths[0] > least + 20
+    reader.max_input_tokens = least - 1
+    with pytest.raises(
+        AresError, match=rf"problem two has {least} tokens even without its context, 2 images"
+    ):
+        own_policy.encode([example(1000)])
 
 
 def test_special_tokens_in_texts_are_escaped(policy: VlmPolicy, examples: dict[str, Example]) -> None:

@@ -12,7 +12,7 @@ from ares.models.policy import Policy
 from ares.models.t5.policy import T5Policy
 from ares.rl.masked import pad_right
 from ares.text.sentences import sentence_spans
-from ares.types import Example
+from ares.types import AresError, Example
 from tests.support.number_vlm import number_vlm, picture
 from tests.support.policies import EOS, number_policy
 
@@ -63,11 +63,14 @@ def test_encoded_prompts_can_be_selected_and_repeated(policy: Policy) -> None:
     assert list(inputs.repeat(2).lengths) == [a, a, b, b, c, c]
 
 
-def test_prompts_keep_eos_when_they_are_cut(t5: T5Policy) -> None:
+def test_prompt_that_cannot_be_shortened_is_refused(t5: T5Policy) -> None:
+    t5.max_input_tokens = 6
+    assert list(t5.encode(EXAMPLES).lengths) == [4, 2, 6]
     t5.max_input_tokens = 3
-    inputs = t5.encode(EXAMPLES)
-    assert list(inputs.lengths) == [3, 2, 3]
-    assert all(ids[-1] == EOS for ids in inputs.ids)
+    with pytest.raises(
+        AresError, match=r"options of problem a have 4 tokens, more than text\.max_input_tokens=3"
+    ):
+        t5.encode(EXAMPLES)
 
 
 def test_targets_end_with_eos_within_the_limit(policy: Policy) -> None:
@@ -125,10 +128,11 @@ def test_samples_are_grouped_by_prompt_and_follow_the_seed(policy: Policy) -> No
 
 @torch.no_grad()
 def test_samples_and_their_logprobs_do_not_depend_on_the_slots(policy: Policy) -> None:
+    """Nor on how often finished rows are removed."""
     inputs = policy.encode(EXAMPLES * 3)
     found = [
-        policy.sample(inputs, k=3, max_new_tokens=20, seed=3, sampling=Sampling(), slots=slots)
-        for slots in (1, 6, 10, 64)
+        policy.sample(inputs, k=3, max_new_tokens=20, seed=3, sampling=Sampling(), slots=slots, every=every)
+        for slots, every in ((1, 1), (6, 1), (10, 16), (64, 1), (64, 16))
     ]
     ids, mask = batched(ids_of(found[0]))
     expected = policy.token_logprobs(inputs.repeat(3), ids, mask)

@@ -71,8 +71,10 @@ def test_fine_tuning_step_changes_the_adapter_only(policy: VlmPolicy, tmp_path: 
         FitConfig(epochs=1, lr=1e-2, global_batch_size=2, micro_batch_size=2, max_output_tokens=4),
         score=lambda references, hypotheses: 0.0,
         metric="val/none",
+        block="sft",
         devices=1,
         checkpoints=tmp_path / "checkpoints",
+        checkpoint_minutes=10,
         trainer_arguments={**QUIET, **BF16},
     )
     assert 0 < metrics["loss"] < 100

@@ -8,41 +8,15 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch.nn import functional as F
 
-from ares.config.schema import FitConfig
-from ares.datamodules.supervised import SupervisedData, encode
 from ares.models.policy import Policy
-from ares.modules.supervised import fit_supervised
 from ares.types import Example
-from tests.support.number_vlm import number_vlm, picture
-from tests.support.policies import number_policy
-
-
-def t5(dropout: float = 0.0) -> Policy:
-    return number_policy(
-        dropout=dropout, vocabulary=12, width=32, feed_forward_proj="relu", initializer_factor=1.0
-    )
-
-
-def vlm(dropout: float = 0.0) -> Policy:
-    return number_vlm(dropout=dropout, vocabulary=12, width=32, r=8)
+from tests.support.supervised import fit, rows, t5, vlm
 
 
 @pytest.fixture(params=[t5, vlm])
 def model(request: pytest.FixtureRequest) -> Callable[..., Policy]:
     """Builds a policy with a dropout rate."""
     return request.param
-
-
-def rows(count: int) -> list[Example]:
-    """Prompts of up to 4 numbers, half of them with an image; the target is the first two."""
-    generator = torch.Generator().manual_seed(1)
-    found = []
-    for number in range(count):
-        ids = torch.randint(3, 12, (1 + number % 4,), generator=generator).tolist()
-        prompt, target = " ".join(map(str, ids)), " ".join(map(str, ids[:2]))
-        images = (picture(number),) if number % 2 == 0 else ()
-        found.append(Example(prompt, target, str(number), images, prompt))
-    return found
 
 
 def mean_cross_entropy(policy: Policy, examples: list[Example]) -> torch.Tensor:
@@ -54,47 +28,6 @@ def mean_cross_entropy(policy: Policy, examples: list[Example]) -> torch.Tensor:
         total = total + F.cross_entropy(logits[0], targets[0], reduction="sum")
         tokens += targets.numel()
     return total / tokens
-
-
-def equal_share(references, hypotheses) -> float:
-    return sum(r == h for r, h in zip(references, hypotheses, strict=True)) / len(references)
-
-
-def fit(
-    network,
-    folder: Path,
-    epochs: int = 1,
-    *,
-    callbacks=(),
-    train=None,
-    val=8,
-    score=equal_share,
-    precision="32-true",
-    **changes,
-) -> dict[str, float]:
-    settings = {"lr": 1e-2, "global_batch_size": 4, "micro_batch_size": 4, "max_output_tokens": 4, **changes}
-    micro = settings["micro_batch_size"]
-    data = SupervisedData(
-        pad_id=0, micro=micro, accumulate=settings["global_batch_size"] // micro, eval_batch=4, seed=3
-    )
-    data.train = encode(network, train or rows(30), max_output_tokens=8)
-    data.val = encode(network, rows(val), max_output_tokens=8)
-    return fit_supervised(
-        network,
-        data,
-        FitConfig(epochs=epochs, **settings),
-        score=score,
-        metric="val/equal",
-        devices=1,
-        checkpoints=folder / "checkpoints",
-        trainer_arguments={
-            "accelerator": "cpu",
-            "logger": False,
-            "enable_progress_bar": False,
-            "callbacks": callbacks,
-            "precision": precision,
-        },
-    )
 
 
 class Watch(Callback):

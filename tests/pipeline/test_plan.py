@@ -16,10 +16,17 @@ from tests.support.composed import composed
 
 SFT_1, SFT_2 = "round-1/sft:policy", "round-2/sft:policy"
 RATIONALES = {f"rationales-{s}": f"final/generate:rationales-{s}" for s in ("train", "val", "test")}
+BASELINE = {name: source.replace("final", "baseline") for name, source in RATIONALES.items()}
 # The key of each step, and the step and output that each input comes from.
 TWO_ROUNDS = {
     "rationale": {},
     "rationale/assess": {"policy": "rationale:policy"},
+    "baseline/generate": {"policy": "rationale:policy"},
+    "baseline/lora": {"policy": "rationale:policy", **BASELINE},
+    "baseline/evaluate": {
+        "predictions": "baseline/lora:predictions",
+        "rationales-test": BASELINE["rationales-test"],
+    },
     "round-1/rollouts": {"policy": "rationale:policy", "initial": "rationale:policy"},
     "round-1/score": {"rollouts": "round-1/rollouts:rollouts"},
     "round-1/ppo": {
@@ -50,6 +57,10 @@ TWO_ROUNDS = {
         "predictions": "final/lora:predictions",
         "rationales-test": RATIONALES["rationales-test"],
     },
+    "final/judge": {
+        "rationales-test": RATIONALES["rationales-test"],
+        "baseline/rationales-test": BASELINE["rationales-test"],
+    },
 }
 
 
@@ -79,6 +90,8 @@ STAGES = {
     "generate": ["final/generate"],
     "correct": ["round-1/generate", "round-1/correct"],
     "lora": ["final/lora"],
+    "judge": ["final/judge"],
+    "baseline": ["baseline/generate", "baseline/lora", "baseline/evaluate"],
     **{stage: [] for stage in ("report", "prepare", "export", "doctor")},
 }
 
@@ -97,9 +110,26 @@ def test_every_planned_step_has_a_stage_of_its_own_that_runs_it() -> None:
         assert (stage == "ares") == (step.round == 2)
 
 
-def test_judge_compares_the_final_rationales() -> None:
+def test_judge_compares_the_final_rationales_with_those_it_is_told_to() -> None:
     found = wiring(demo("stage=judge", "judge.split=val"))
-    assert found == {"final/judge": {"rationales-val": RATIONALES["rationales-val"]}}
+    own = {"rationales-val": RATIONALES["rationales-val"]}
+    assert found == {"final/judge": {**own, "baseline/rationales-val": BASELINE["rationales-val"]}}
+    assert wiring(demo("stage=judge", "judge.split=val", "judge.against=other")) == {"final/judge": own}
+
+
+def test_judge_compares_on_the_split_that_is_evaluated() -> None:
+    assert "rationales-val" in wiring(demo("evaluate.split=val"))["final/judge"]
+
+
+def test_baseline_can_be_left_out() -> None:
+    wanted = {key: inputs for key, inputs in TWO_ROUNDS.items() if not key.startswith("baseline/")}
+    against = wiring(demo("baseline=false", "judge.against=other")).pop("final/judge")
+    assert against == {"rationales-test": RATIONALES["rationales-test"]}
+    del wanted["final/judge"]
+    assert wiring(demo("baseline=false")) == wanted
+    # Stages without a training of their own run what they list.
+    assert set(wiring(demo("baseline=false", "stage=judge"))) == {"final/judge"}
+    assert set(wiring(demo("baseline=false", "stage=baseline"))) == set(STAGES["baseline"])
 
 
 def test_published_answers_replace_what_evaluate_reads_of_a_run() -> None:
@@ -111,9 +141,10 @@ def test_named_policy_replaces_fine_tuning_but_not_the_policies_after_it() -> No
     assert found == {key: inputs for key, inputs in TWO_ROUNDS.items() if key != "rationale"}
 
 
-def test_only_first_round_is_shared_by_the_jobs_of_a_sweep() -> None:
+def test_only_baseline_and_first_round_are_shared_by_the_jobs_of_a_sweep() -> None:
     shared = [step.key for step in full_plan(demo()) if step.shared]
-    assert shared == ["rationale", "rationale/assess", "round-1/rollouts", "round-1/score"]
+    baseline = STAGES["baseline"]
+    assert shared == ["rationale", "rationale/assess", *baseline, "round-1/rollouts", "round-1/score"]
     named = steps_of(demo("stage=rl", "policy=elsewhere"))
     assert [step.key for step in named if step.shared] == [
         "rationale/assess",
@@ -130,7 +161,10 @@ def test_specs_are_consistent(stage: str) -> None:
     written = {artefact for spec in every.values() for artefact in spec.writes} | {"data", "features"}
     for name, spec in specs.items():
         assert spec.name == name
-        reads = {read.rstrip("?").replace("initial", "policy") for read in spec.reads_of(demo(), spec.place)}
+        reads = {
+            read.rstrip("?").replace("initial", "policy").rpartition("/")[2]
+            for read in spec.reads_of(demo(), spec.place)
+        }
         assert reads <= written
 
 

@@ -19,7 +19,19 @@ from tests.support.composed import composed
 
 # Outputs that are folders; rollouts are in their step's own.
 FILES = {"policy": "policy", "value": "value", "adapter": "adapter", "rollouts": "."}
-STEPS = ("rationale", "assess", "rollout", "score", "ppo", "generate", "correct", "sft", "lora", "evaluate")
+STEPS = (
+    "rationale",
+    "assess",
+    "rollout",
+    "score",
+    "ppo",
+    "generate",
+    "correct",
+    "sft",
+    "lora",
+    "evaluate",
+    "judge",
+)
 
 
 class Killed(Exception):
@@ -69,8 +81,8 @@ def config(tmp_path: Path, *overrides: str) -> Config:
         "experiment=demo",
         "features=none",
         "data.sizes={train: 8, val: 4, test: 4}",
-        "stage.steps=[rationale,start/assess,rollout,score,ppo,round/assess,round/generate,correct,sft,"
-        "final/generate,final/assess,lora,evaluate]",
+        "stage.steps=[rationale,start/assess,baseline/generate,baseline/lora,baseline/evaluate,rollout,score,ppo,"
+        "round/assess,round/generate,correct,sft,final/generate,final/assess,lora,evaluate,judge]",
         f"paths.runs={tmp_path / 'runs'}",
     ]
     return composed(*base, *overrides)

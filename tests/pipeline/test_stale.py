@@ -20,10 +20,22 @@ from tests.support.recording import RecordedDict, recorded, settings
 
 # Where and how a run is computed, which does not change its results; and paths of files whose contents are inputs.
 NOT_HASHED = (
-    *("paths", "run", "on_change", "rounds", "policy", "stage", "doctor", "report", "logger", "sweep"),
+    *(
+        "paths",
+        "run",
+        "on_change",
+        "rounds",
+        "baseline",
+        "policy",
+        "stage",
+        "doctor",
+        "report",
+        "logger",
+        "sweep",
+    ),
     *("strategy", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.threads"),
     "engine.arguments",  # where servers are and how often they are asked
-    "trainer.activation_checkpointing",
+    *("trainer.activation_checkpointing", "trainer.checkpoint_minutes"),
     *("generate.predictions", "evaluate.predictions", "judge.against"),
 )
 # In the hash as inputs or, of the Teacher, by its fingerprint; the model's name is a label.
@@ -34,7 +46,7 @@ TINY = (
     "data=scienceqa",
     "teacher=overlap",
     "features=none",
-    "stage.steps=[rationale,start/assess,rollout,score,ppo,round/assess,round/generate,correct,sft,"
+    "stage.steps=[rationale,start/assess,baseline/generate,baseline/lora,baseline/evaluate,rollout,score,ppo,round/assess,round/generate,correct,sft,"
     "final/generate,final/assess,lora,evaluate]",
     *("model.d_model=16", "model.d_ff=16", "model.d_kv=8", "model.layers=1", "model.heads=2"),
     *("rationale.epochs=1", "rationale.eval_every_epochs=1", "sft.epochs=1", "lora.epochs=1"),
@@ -64,7 +76,7 @@ class Observed:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Observed, dict[str, Config]]:
-    """A run of two rounds, a round with PPO on an adapter, and a comparison of the two runs' rationales."""
+    """A run of two rounds, a round with PPO on an adapter, and a comparison with the baseline."""
     from ares.data.sample import write_sample
 
     tmp_path = tmp_path_factory.mktemp("stale")
@@ -73,7 +85,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Observed, dict[str, 
     configs = {
         "full": composed(*common, "rounds=2", "run=full"),
         "adapter": composed(*common, "stage=rl", "stage.steps=[rollout,score,ppo]", "run=adapter", "policy=full", "rl.lora.r=2"),
-        "judged": composed(*common, "stage=judge", "stage.steps=[judge]", "run=full", "judge.against=full"),
+        "judged": composed(*common, "stage=judge", "stage.steps=[judge]", "run=full"),
     }  # fmt: skip
     observed = Observed()
     with pytest.MonkeyPatch.context() as patch:

@@ -24,7 +24,10 @@ def test_models_of_a_vision_language_run_are_exported_as_they_are(tmp_path: Path
     policy.save(root / "round1/ppo/policy")
     policy.new_value(seed=0, shared=False).save(root / "round1/ppo/value")
     outputs = {"policy": {"path": "round1/ppo/policy"}, "value": {"path": "round1/ppo/value"}}
-    write_json(root / "manifest.json", {"steps": {"round1/ppo": {"inputs": {}, "outputs": outputs}}})
+    baseline = {"rationales-test": {"path": "baseline/rationales-test.parquet"}}  # which is not written here
+    steps = {"round1/ppo": outputs, "baseline/generate": baseline}
+    entries = {key: {"inputs": {}, "outputs": own} for key, own in steps.items()}
+    write_json(root / "manifest.json", {"steps": entries})
 
     lines = export(config)
     folder = root / "export"

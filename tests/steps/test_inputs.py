@@ -4,12 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 
 from ares.config.schema import Config
 from ares.report.build import read_curves
 from ares.steps.common.contract import StepContext
+from ares.steps.common.curves import CurveLogger, rows_of
 from ares.steps.common.inputs import log_metrics, loggers_of
 from tests.support.composed import composed
+from tests.support.interrupting import KillAt, Killed
+from tests.support.ppo import RL, make_buffer, tiny_policy, train
 from tests.support.wandb_record import run_and_summary
 
 
@@ -17,50 +21,61 @@ def configured(*overrides: str) -> Config:
     return composed("experiment=demo", *overrides)
 
 
-def started_fit(root: Path) -> tuple[StepContext, Path]:
-    """The context of a step whose fit has started, and the path of its metrics.csv."""
+def log_steps(root: Path, steps: range, *, epoch: int, new: str | None = None) -> Path:
+    """Logs rows as a fit does that begins at the first of `steps`; returns the path of its metrics.csv."""
     context = StepContext(root, "round-1/ppo", root / "round-1/ppo", 1, configured(), "0123456789abcdef")
-    context.checkpoints.mkdir(parents=True)
-    return context, root / "logs/round-1/ppo/metrics.csv"
-
-
-def log_steps(context: StepContext, steps: range, *, epoch: int, new: str | None = None) -> None:
     [logger] = loggers_of(context.config, context)
     logger.save()  # as Lightning does when a fit begins
+    if steps:
+        logger.resume(steps[0])
     for step in steps:
         logger.log_metrics({"train/loss": 10.0 * epoch + step, **({new: 1.0} if new else {})}, step=step)
-        logger.save()
     logger.finalize("success")
+    return root / "logs/round-1/ppo/metrics.csv"
 
 
 def test_resumed_fit_continues_curves(tmp_path: Path) -> None:
-    context, path = started_fit(tmp_path)
-    log_steps(context, range(5), epoch=0)
-    (context.checkpoints / "last.ckpt").touch()
-    log_steps(context, range(3, 6), epoch=1, new="train/entropy")
+    path = log_steps(tmp_path, range(5), epoch=0)
+    log_steps(tmp_path, range(3, 6), epoch=1, new="train/entropy")
     curves = read_curves(path)
     assert curves["round-1/ppo/train/loss"] == [[0, 0], [1, 1], [2, 2], [3, 13], [4, 14], [5, 15]]
     assert [step for step, _ in curves["round-1/ppo/train/entropy"]] == [3, 4, 5]
     # A fit that was killed after its end logs nothing and keeps its curves.
     before = path.read_text()
-    log_steps(context, range(0), epoch=2)
+    log_steps(tmp_path, range(0), epoch=2)
     assert path.read_text() == before
-    # Without a checkpoint it starts afresh.
-    (context.checkpoints / "last.ckpt").unlink()
-    log_steps(context, range(2, 4), epoch=3)
-    assert read_curves(path) == {"round-1/ppo/train/loss": [[2, 32], [3, 33]]}
+    # From its beginning it has new curves.
+    log_steps(tmp_path, range(2), epoch=3)
+    assert read_curves(path) == {"round-1/ppo/train/loss": [[0, 30], [1, 31]]}
 
 
 @pytest.mark.parametrize("torn", ["7", "7,", "7,0.5,1"])
 def test_half_written_row_is_ignored(tmp_path: Path, torn: str) -> None:
-    context, path = started_fit(tmp_path)
-    log_steps(context, range(2), epoch=0)
-    (context.checkpoints / "last.ckpt").touch()
+    path = log_steps(tmp_path, range(2), epoch=0)
     with path.open("a") as file:
         file.write(torn)
     assert read_curves(path) == {"round-1/ppo/train/loss": [[0, 0], [1, 1]]}
-    log_steps(context, range(2, 4), epoch=1)
+    log_steps(tmp_path, range(2, 4), epoch=1)
     assert read_curves(path) == {"round-1/ppo/train/loss": [[0, 0], [1, 1], [2, 12], [3, 13]]}
+
+
+def test_curves_of_a_killed_fit_are_those_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    rl = replace(RL, ppo_epochs=3, micro_batch_size=4)
+
+    def curves(folder: Path, *callbacks: pl.Callback) -> list[dict[str, str]]:
+        policy = tiny_policy()
+        file = folder / "logs/metrics.csv"
+        logger, buffer = CurveLogger(file, "ppo"), make_buffer(policy, questions=6, holdout=0.2)
+        train(policy, buffer, folder, rl, callbacks=callbacks, minutes=0, logger=logger)
+        return [{k: v for k, v in row.items() if "tokens_per_second" not in k} for row in rows_of(file)]
+
+    expected = curves(tmp_path / "complete")
+    for epoch, batch in [(0, 2), (1, 3), (2, 0), (3, 3)]:
+        with pytest.raises(Killed):
+            curves(tmp_path / "killed", KillAt(epoch, batch))
+    assert curves(tmp_path / "killed") == expected
+    steps = [int(row["step"]) for row in expected if row["ppo/train/loss"]]
+    assert steps == sorted(set(steps))
 
 
 def test_wandb_gets_metrics_of_all_steps_and_configuration(tmp_path: Path, monkeypatch) -> None:

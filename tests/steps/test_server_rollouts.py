@@ -133,13 +133,13 @@ def greedy(policy: NumberChat, pids: list[str], config: Config) -> list[list[int
 def test_impossible_engines_are_refused_before_anything_runs(step: Any) -> None:
     message = "give either engine.urls .* or engine.command .*\n.*with model=tiny use engine=hf"
     with pytest.raises(AresError, match=message):
-        step.SPEC.check(composed("experiment=demo", "engine=server"), {})
+        step.SPEC.check(composed("experiment=demo", "engine=server"))
     both = composed("experiment=demo", "engine=server", "engine.urls=[http://a]", "engine.command=serve")
     with pytest.raises(AresError, match="give either"):
-        step.SPEC.check(both, {})
+        step.SPEC.check(both)
     served = ("experiment=demo_vlm", "model=smolvlm", "engine=server", "engine.urls=[http://a]")
-    step.SPEC.check(composed(*served), {})
+    step.SPEC.check(composed(*served))
     with pytest.raises(AresError, match=r"use model\.quantization=none, or engine=hf"):
-        step.SPEC.check(composed(*served, "model.quantization=nf4"), {})
-    step.SPEC.check(composed("experiment=demo"), {})
+        step.SPEC.check(composed(*served, "model.quantization=nf4"))
+    step.SPEC.check(composed("experiment=demo"))
     assert "engine._target_" in step.SPEC.settings

@@ -11,6 +11,7 @@ from ares.storage.files import (
     read_json,
     read_jsonl,
     read_object,
+    remove_leftovers,
     sampled_sha256,
     sha256_path,
     write_json,
@@ -154,3 +155,14 @@ def test_sampled_hash_knows_sizes_and_blocks(tmp_path):
         found.add(sampled_sha256(file))
     (tmp_path / "weights").write_bytes(data + b"x")
     assert len(found | {sampled_sha256(tmp_path / "weights")}) == 5
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path) -> None:
+    (tmp_path / "round-1/policy").mkdir(parents=True)
+    (tmp_path / "round-1/policy/model.tmp").touch()
+    (tmp_path / ".b.json.123.tmp").write_text("{")
+    (tmp_path / "round-1/.policy.456.tmp").mkdir()
+    (tmp_path / "round-1/.policy.456.tmp/model.safetensors").touch()
+    remove_leftovers(tmp_path)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert left == {"round-1", "round-1/policy", "round-1/policy/model.tmp"}

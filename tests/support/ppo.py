@@ -150,9 +150,13 @@ def train(
     *,
     value: ValueModel | None = None,
     callbacks: Sequence[pl.Callback] = (),
+    minutes: float = 10,
     **trainer_arguments: Any,
 ) -> dict[str, float]:
-    """Runs PPO in `folder`, by default with a fresh value model on the CPU; returns its metrics."""
+    """Runs PPO in `folder`, by default with a fresh value model on the CPU; returns its metrics.
+
+    `minutes` between checkpoints; 0 for one after every optimizer step.
+    """
     return run_ppo(
         policy,
         new_value(policy) if value is None else value,
@@ -160,6 +164,7 @@ def train(
         rl,
         seed=0,
         checkpoints=folder,
+        checkpoint_minutes=minutes,
         trainer_arguments={
             **QUIET,
             "default_root_dir": folder,

@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
 SMALL = (
+    "baseline=false",
     *("data.sizes={train: 48, val: 12, test: 12}", "model.d_model=32", "model.d_ff=64", "model.layers=1"),
     *("rationale.epochs=6", "rl.questions=24", "rl.k=2", "rl.max_new_tokens=40", "rl.ppo_epochs=1"),
     *("rl.global_batch_size=64", "rl.micro_batch_size=32", "rl.eval_questions=4", "sft.epochs=1"),

@@ -18,7 +18,7 @@ from ares.config.compose import folder, register_schema, to_config, to_plain
 from ares.pipeline.plan import steps_of
 from ares.pipeline.runner import run_stage
 from ares.pipeline.stale import settings_of
-from ares.steps.common.asking import check_teacher, make_teacher
+from ares.steps.common.asking import make_teacher, teacher_warnings
 from ares.steps.common.contract import StepContext
 from ares.steps.correct import correct
 from ares.steps.judge import judge
@@ -280,7 +280,7 @@ def test_judge_without_common_questions_is_refused(loopback, inputs):
 def test_cap_needs_a_price(loopback, inputs):
     config = config_of(inputs, loopback(), "teacher.max_usd=1", "teacher.model=claude-unknown")
     with pytest.raises(AresError, match=r"conf/prices\.yaml"):
-        check_teacher(config)
+        teacher_warnings(config)
 
 
 def test_cap_stops_the_step_and_a_higher_one_resumes_it(loopback, inputs):
@@ -364,7 +364,7 @@ def test_judge_hashes_the_rationales_that_it_compares_with(loopback, inputs):
     before = step.spec.files(config)
     write_rationales(inputs / "others.parquet", [Rationale("1", "Other.", (1,), False)])
     assert step.spec.files(config) != before
-    config.judge.against = None
+    config.judge.against = "absent"
     with pytest.raises(AresError, match=r"judge\.against"):
         step.spec.files(config)
 

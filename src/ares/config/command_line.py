@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,24 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from ares.config.commands import assumed
 from ares.config.compose import OPTIONS, folder, options, register_schema, to_config
+from ares.config.schema import Config
 from ares.config.suggestions import nearest, suggest
 from ares.config.validation import impossible_combinations, impossible_values
 from ares.config.values import problems_with_value, shortened, shown
 
+Refused = Callable[[Config], Sequence[str]]
 _COMPARED = {"experiment", "model", "strategy"}  # groups whose files set what combinations compare
 _MANY_DIGITS = re.compile(r"\d{300}")  # Python converts at most 4,300, a float has fewer
 _FLAGS = ("--help", "--cfg", "--multirun", "--info", "--hydra-help", "--config-dir", "--version")
 
 
-def mistakes_in(arguments: Sequence[str]) -> list[str]:
-    """One sentence for each mistake in a command line."""
+def mistakes_in(arguments: Sequence[str], refused: Refused = lambda config: []) -> list[str]:
+    """One sentence for each mistake in a command line.
+
+    If there are any, those of `refused(config)`, which the run itself would report, are added.
+    """
     parsed, unknown = get_args_parser().parse_known_args(arguments)
     if parsed.shell_completion or parsed.config_path or parsed.config_name or parsed.experimental_rerun:
         return []  # another configuration than ours, or no run
@@ -41,6 +47,8 @@ def mistakes_in(arguments: Sequence[str]) -> list[str]:
         line.search_path.append(f"file://{Path(parsed.config_dir).resolve()}")
     with _hydra(line.search_path):
         found += line.mistakes()
+        if found and not (parsed.cfg or parsed.info or parsed.help or parsed.hydra_help):
+            found += line.refusals(refused)
     is_sweep = parsed.multirun or any(text.startswith("hydra.mode=") for text in parsed.overrides)
     if not is_sweep and not found:
         found += [f"{text}: several values make a sweep; add -m." for text in line.swept]
@@ -69,6 +77,7 @@ class _CommandLine:
         self.found: list[str] = []
         self.failed: set[str] = set()  # keys with a wrong value, groups with an unknown option
         self.search_path: list[str] = []
+        self.config: Config | None = None  # what the correct settings give
         self.overrides = self._parsed(settings)
         self.swept = [str(o.input_line) for o in self.overrides if o.is_sweep_override()]
 
@@ -87,15 +96,26 @@ class _CommandLine:
         for override in self._parsed([f"{key}={value}" for key, value in cfg.sweep.params.items()]):
             self._set(cfg, override, known)
         try:
-            config = to_config(cfg)
+            self.config = config = to_config(cfg)
         except OmegaConfBaseException as error:
             return [*self.found, _first_line(error)]
         self.found += impossible_values(config)
         if not self.failed & _COMPARED and not self.swept:
-            # Except those with a setting that is already reported.
-            combinations = impossible_combinations(config)
-            self.found += [text for text in combinations if not any(key in text for key in self.failed)]
+            self.found += self._new(impossible_combinations(config))
         return self.found
+
+    def refusals(self, refused: Refused) -> list[str]:
+        """What `refused` finds in the correct settings; nothing if they depend on an option that is unknown."""
+        groups = GlobalHydra.instance().config_loader().list_groups("")
+        if self.config is None or self.swept or any(nearest(key, groups) in groups for key in self.failed):
+            return []
+        right = [str(o.input_line) for o in self.overrides if o.key_or_group not in self.failed]
+        with assumed(right):
+            return [text for text in self._new(refused(self.config)) if text not in self.found]
+
+    def _new(self, mistakes: Iterable[str]) -> list[str]:
+        """Except those with a setting that is already reported."""
+        return [text for text in mistakes if not any(key in text for key in self.failed)]
 
     def _parsed(self, settings: Sequence[str]) -> list[Override]:
         found = []

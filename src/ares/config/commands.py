@@ -1,16 +1,46 @@
 """Suggested commands: what the user typed, with a few settings replaced."""
 
 import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+_assumed: list[str] = []
+
+
+def call(*settings: str) -> str:
+    """A command in the form in which this program was called: `ares <settings>` or `python train.py <settings>`."""
+    return shlex.join([*_program(), *settings])
+
+
+def _program() -> list[str]:
+    called = Path(sys.argv[0])
+    if called.name == "ares":
+        return ["ares"]
+    if called.parts[-2:] == ("ares", "__main__.py"):
+        return ["python", "-m", "ares"]
+    return ["python", sys.argv[0] if called.name == "train.py" else "train.py"]
+
 
 def typed() -> list[str]:
-    """The settings of this process's command line; empty if Hydra did not start it."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    """The settings of this process's command line; `assumed` ones, or none, if Hydra did not start it."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else list(_assumed)
+
+
+@contextmanager
+def assumed(settings: Sequence[str]) -> Iterator[None]:
+    """Suggests commands with these settings, which Hydra has not accepted yet."""
+    _assumed[:] = settings
+    try:
+        yield
+    finally:
+        _assumed.clear()
 
 
 def is_sweep() -> bool:
@@ -27,7 +57,7 @@ def is_swept(setting: str) -> bool:
 
 
 def command(stage: str | None = None, **settings: str) -> str:
-    """`python train.py stage=<stage> …` with the other settings that were typed, and `settings` replaced.
+    """`<program> stage=<stage> …` with the other settings that were typed, and `settings` replaced.
 
     Swept settings are left out. Without a stage it is the command that was typed, its sweep included; an option that
     `settings` choose then replaces the typed settings of its group, too. If Hydra did not start this process: only the
@@ -40,7 +70,7 @@ def command(stage: str | None = None, **settings: str) -> str:
     elif is_sweep():
         kept = [text for text in kept if _group(text) != "sweep" and not is_swept(text)]
     first = [f"stage={stage}"] if stage else ["-m"] if is_sweep() else []
-    return shlex.join(["python", "train.py", *first, *kept, *(f"{k}={v}" for k, v in settings.items())])
+    return call(*first, *kept, *(f"{k}={v}" for k, v in settings.items()))
 
 
 def _key(override: str) -> str:

@@ -26,8 +26,8 @@ class TextConfig:
     """The format of prompts. `newline=escape` reproduces the original's literal backslash-n."""
 
     newline: str = choice("space", "escape")
-    use_caption: bool = True
-    max_input_tokens: int = bounded(512, at_least=1)
+    use_caption: bool = True  # append the caption of an image to the hint
+    max_input_tokens: int = bounded(512, at_least=1)  # longer prompts lose context
 
 
 @dataclass
@@ -42,27 +42,27 @@ class TokenizerConfig:
 class FitConfig:
     """Supervised fine-tuning (rationale, sft, lora). Batch sizes: global, and per device and micro-step."""
 
-    epochs: int = bounded(20, at_least=1)
-    lr: float = bounded(8e-5, above=0)
-    global_batch_size: int = bounded(8, at_least=1)
+    epochs: int = bounded(20, at_least=1)  # passes over the training rows
+    lr: float = bounded(8e-5, above=0)  # peak learning rate of AdamW
+    global_batch_size: int = bounded(8, at_least=1)  # rows per optimizer step, on all devices
     micro_batch_size: int = bounded(8, at_least=1)
     warmup_fraction: float = bounded(0.0, at_least=0, at_most=1)
-    decay: str = choice("constant", "linear")
-    weight_decay: float = bounded(0.01, at_least=0)
-    adam_beta2: float = bounded(0.999, at_least=0, below=1)
-    gradient_clip: float | None = bounded(1.0, above=0)
-    dropout: float = bounded(0.1, at_least=0, below=1)
-    max_output_tokens: int = bounded(512, at_least=1)
-    eval_questions: int = bounded(200, at_least=0)
-    eval_every_epochs: int = bounded(1, at_least=1)
+    decay: str = choice("constant", "linear")  # of the learning rate after its warm-up
+    weight_decay: float = bounded(0.01, at_least=0)  # of matrices; other weights have none
+    adam_beta2: float = bounded(0.999, at_least=0, below=1)  # decay of the second moments
+    gradient_clip: float | None = bounded(1.0, above=0)  # largest norm of gradients, null: no limit
+    dropout: float = bounded(0.1, at_least=0, below=1)  # while training
+    max_output_tokens: int = bounded(512, at_least=1)  # longer targets are cut
+    eval_questions: int = bounded(200, at_least=0)  # val questions generated after an epoch
+    eval_every_epochs: int = bounded(1, at_least=1)  # epochs between validations
 
 
 @dataclass
 class GenerateConfig:
     """`predictions`: a folder of the original's predictions_ans_{train,eval,test}.json to read instead of generating."""
 
-    max_new_tokens: int = bounded(512, at_least=1)
-    batch_size: int = bounded(32, at_least=1)
+    max_new_tokens: int = bounded(512, at_least=1)  # of a greedy rationale
+    batch_size: int = bounded(32, at_least=1)  # prompts at a time
     predictions: str | None = None
 
 
@@ -70,53 +70,52 @@ class GenerateConfig:
 class RlLoraConfig:
     """RL on an adapter of rank `r`, which is merged afterwards; `r=0` trains all weights."""
 
-    r: int = bounded(0, at_least=0)
-    alpha: int = bounded(128, at_least=1)
-    targets: str = choice("all", "paper")
+    r: int = bounded(0, at_least=0)  # rank
+    alpha: int = bounded(128, at_least=1)  # scale: alpha / r
+    targets: str = choice("all", "paper")  # which linear layers
 
 
 @dataclass
 class RlConfig:
     """Rollout and RL. The paper's values are in conf/experiment/paper_*; docs/algorithm.md gives formulas."""
 
-    # rollout; `questions`: the number of train questions, from the first, sampled in each round (null: all)
-    questions: int | None = bounded(None, at_least=1)
-    k: int = bounded(4, at_least=1)
-    top_k: int = bounded(0, at_least=0)
-    top_p: float = bounded(1.0, at_least=0, at_most=1)
-    temperature: float = bounded(1.0, above=0)
-    max_new_tokens: int = bounded(512, at_least=1)
-    questions_per_part: int = bounded(64, at_least=1)
-    generation_batch: int = bounded(16, at_least=1)
-    reference: str = choice("initial", "round")
-    neutral: float = bounded(0.5, at_least=0, at_most=1)
-    kl_in: str = choice("loss", "reward")
-    kl_coef: float = bounded(0.01, at_least=0)
+    questions: int | None = bounded(None, at_least=1)  # train questions per round, from the first, null: all
+    k: int = bounded(4, at_least=1)  # rationales per question
+    top_k: int = bounded(0, at_least=0)  # sample from the k likeliest tokens, 0: from all
+    top_p: float = bounded(1.0, at_least=0, at_most=1)  # sample from tokens of this probability
+    temperature: float = bounded(1.0, above=0)  # of sampling
+    max_new_tokens: int = bounded(512, at_least=1)  # of a rationale
+    questions_per_part: int = bounded(64, at_least=1)  # per file, the unit of resume
+    generation_batch: int = bounded(16, at_least=1)  # questions at a time
+    reference: str = choice("initial", "round")  # of the KL: the first policy, or the round's
+    neutral: float = bounded(0.5, at_least=0, at_most=1)  # the score that is rewarded with 0
+    kl_in: str = choice("loss", "reward")  # the loss, or the reward of each token
+    kl_coef: float = bounded(0.01, at_least=0)  # weight of the KL divergence
     objective: str = "ppo"  # ppo, rloo, grpo, or the module path of another (docs/extending.md)
-    gamma: float = bounded(1.0, at_least=0, at_most=1)
-    lam: float = bounded(0.95, at_least=0, at_most=1)
-    whiten: bool = True
-    clip_range: float = bounded(0.2, above=0)
-    value_clip_range: float | None = bounded(None, above=0)
-    vf_coef: float = bounded(1.0, at_least=0)
-    log_ratio_clamp: float | None = bounded(20.0, above=0)
-    target_kl: float | None = bounded(None, above=0)
-    sampler_correction: str = choice("none", "token")
-    ppo_epochs: int = bounded(4, at_least=1)
-    recompute: bool = True
-    value_warmup_epochs: int = bounded(1, at_least=0)
+    gamma: float = bounded(1.0, at_least=0, at_most=1)  # discount of rewards
+    lam: float = bounded(0.95, at_least=0, at_most=1)  # of generalized advantages
+    whiten: bool = True  # advantages to mean 0 and variance 1
+    clip_range: float = bounded(0.2, above=0)  # of the probability ratio
+    value_clip_range: float | None = bounded(None, above=0)  # of values, null: no clipping
+    vf_coef: float = bounded(1.0, at_least=0)  # weight of the value loss
+    log_ratio_clamp: float | None = bounded(20.0, above=0)  # bound of log-probability ratios, null: none
+    target_kl: float | None = bounded(None, above=0)  # ends RL when the divergence exceeds it, null: never
+    sampler_correction: str = choice("none", "token")  # weights for a server's rollouts
+    ppo_epochs: int = bounded(4, at_least=1)  # passes over the rollouts
+    recompute: bool = True  # values and advantages, before each epoch
+    value_warmup_epochs: int = bounded(1, at_least=0)  # epochs of the value model alone
     value_lr: float | None = bounded(None, above=0)  # the value model's learning rate, null: lr
-    lr: float = bounded(2e-5, above=0)
-    warmup_fraction: float = bounded(0.05, at_least=0, at_most=1)
-    decay: str = choice("constant", "linear", default="linear")
-    weight_decay: float = bounded(0.01, at_least=0)
-    adam_eps: float = bounded(1e-5, above=0)
-    gradient_clip: float | None = bounded(1.0, above=0)
-    global_batch_size: int = bounded(256, at_least=1)
-    micro_batch_size: int = bounded(8, at_least=1)
-    holdout: float = bounded(0.05, at_least=0, at_most=0.9)
-    eval_questions: int = bounded(200, at_least=0)
-    share_trunk: bool = False
+    lr: float = bounded(2e-5, above=0)  # peak learning rate
+    warmup_fraction: float = bounded(0.05, at_least=0, at_most=1)  # of the steps
+    decay: str = choice("constant", "linear", default="linear")  # of the learning rate
+    weight_decay: float = bounded(0.01, at_least=0)  # of matrices
+    adam_eps: float = bounded(1e-5, above=0)  # epsilon of Adam
+    gradient_clip: float | None = bounded(1.0, above=0)  # largest norm, null: no limit
+    global_batch_size: int = bounded(256, at_least=1)  # rationales per optimizer step, on all devices
+    micro_batch_size: int = bounded(8, at_least=1)  # rationales per forward pass on a device
+    holdout: float = bounded(0.05, at_least=0, at_most=0.9)  # fraction of questions to measure on
+    eval_questions: int = bounded(200, at_least=0)  # val questions that are assessed
+    share_trunk: bool = False  # one network for policy and values
     lora: RlLoraConfig = field(default_factory=RlLoraConfig)
 
 
@@ -131,10 +130,10 @@ class CorrectConfig:
 class LoraConfig(FitConfig):
     """Fine-tuning of an adapter of rank `r` on the `targets`; `dropout` is the adapter's."""
 
-    r: int = bounded(64, at_least=1)
-    alpha: int = bounded(128, at_least=1)
-    dropout: float = bounded(0.05, at_least=0, below=1)
-    targets: str = choice("all", "paper")
+    r: int = bounded(64, at_least=1)  # rank
+    alpha: int = bounded(128, at_least=1)  # scale: alpha / r
+    dropout: float = bounded(0.05, at_least=0, below=1)  # of the adapter
+    targets: str = choice("all", "paper")  # which linear layers
     global_batch_size: int = bounded(16, at_least=1)
     micro_batch_size: int = bounded(16, at_least=1)
     max_output_tokens: int = bounded(64, at_least=1)
@@ -148,18 +147,21 @@ class EvaluateConfig:
     stage=evaluate alone.
     """
 
-    split: str = choice("train", "val", "test", default="test")
+    split: str = choice("train", "val", "test", default="test")  # answered and scored
     similarity_model: str | None = None
     predictions: str | None = None
 
 
 @dataclass
 class JudgeConfig:
-    """`against`: the run, or file of rationales, to compare with; `questions`: how many (null: all)."""
+    """`against`: the run, or file of rationales, to compare with, null for the run's own baseline.
+
+    `questions`: how many, from the first (null: all); a question costs two requests to the Teacher.
+    """
 
     against: str | None = None
     split: str = choice("train", "val", "test", default="test")
-    questions: int | None = bounded(None, at_least=1)
+    questions: int | None = bounded(500, at_least=1)
 
 
 @dataclass
@@ -176,7 +178,10 @@ class DoctorConfig:
 
 @dataclass
 class TrainerConfig:
-    """`threads` of torch, null for its default; `activation_checkpointing` computes activations again for less memory."""
+    """`threads` of torch, null for its default; `activation_checkpointing` computes activations again for less memory.
+
+    `checkpoint_minutes`: how often, at least, a fit is saved, between two optimizer steps.
+    """
 
     devices: int = bounded(1, at_least=1)
     num_nodes: int = bounded(1, at_least=1)
@@ -184,6 +189,7 @@ class TrainerConfig:
     precision: str = choice("32-true", "bf16-mixed", "bf16-true", note="float16 overflows in these models.")
     threads: int | None = bounded(None, at_least=1)
     activation_checkpointing: bool = False
+    checkpoint_minutes: float = bounded(10.0, at_least=0)
 
 
 @dataclass
@@ -217,6 +223,7 @@ class Config:
     rounds: int = bounded(1, at_least=1)
     on_change: str = choice("refuse", "rerun", "keep")
     policy: str | None = None
+    baseline: bool = True
     paths: PathsConfig = field(default_factory=PathsConfig)
     text: TextConfig = field(default_factory=TextConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)

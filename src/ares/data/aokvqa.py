@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
+from ares.config.commands import call
 from ares.data.captions import captions_of
 from ares.data.checks import checked_root, kind
 from ares.data.rows import Id, Row, parse_row
@@ -48,7 +49,7 @@ def read_aokvqa(
     folder = checked_root(
         root,
         "aokvqa_v1p0_train.json, or with problems.json and pid_splits.json",
-        "fetch the hub copy with `python train.py stage=prepare data=aokvqa`",
+        f"fetch the hub copy with `{call('stage=prepare', 'data=aokvqa')}`",
     )
     if (folder / "problems.json").is_file():
         problems, splits = read_conversion(folder, captions)

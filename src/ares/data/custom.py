@@ -90,7 +90,7 @@ def _file(root: Path | str | None) -> Path:
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     """The rows with their numbers: lines of JSONL, rows of parquet."""
     if path.suffix == ".parquet":
-        yield from enumerate(_table(path), start=1)
+        yield from enumerate(read_table(path), start=1)
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -118,16 +118,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(set(names)) < len(names):
         raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} is there twice")
     return dict(pairs)
-
-
-def _table(path: Path) -> list[dict[str, Any]]:
-    from pyarrow import ArrowException
-
-    try:
-        return read_table(path)
-    except (ArrowException, OSError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise AresError(f"{path} is not a readable parquet file ({reason}); write it again.") from None
 
 
 def _present(row: Any) -> Any:

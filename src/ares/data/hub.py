@@ -25,7 +25,7 @@ def fetch_hub(source: str, root: Path | str) -> None:
 
     Raises AresError if the data set cannot be read, is neither of the two, or has a wrong row or no known split.
     """
-    from tqdm import tqdm
+    from ares.console import tqdm
 
     root = Path(root)
     problems: dict[str, Any] = {}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ares.config.commands import call
 from ares.data.captions import captions_of
 from ares.data.checks import HALF, TEXT_FIELDS, checked_root, has_half_character, is_id, kind, read_mapping
 from ares.data.rows import Row, parse_row
@@ -31,7 +32,7 @@ def read_scienceqa(
     folder = checked_root(
         root,
         "ScienceQA's problems.json and pid_splits.json",
-        "use the built-in problems: `python train.py data=sample stage=ares model=tiny`",
+        f"use the built-in problems: `{call('experiment=demo')}`",
     )
     return _read_layout(folder, captions, _REQUIRED)
 

@@ -3,7 +3,6 @@
 Rows are rationales that the Teacher scored; those of held-out questions are evaluated and never trained on.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TypedDict
@@ -11,6 +10,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from ares.data.holdout import is_held_out
 from ares.models.inputs import Inputs
 from ares.models.policy import Policy
 from ares.rl.kl import kl_penalty
@@ -66,10 +66,7 @@ class RolloutBuffer:
         self.heldout = [i for i, row in enumerate(self.rows) if is_held_out(row.pid, holdout)]
         self.train = sorted(set(range(len(self.rows))) - set(self.heldout))
         if not self.train:
-            raise AresError(
-                f"Of {len(rollouts)} rollouts {len(self.rows)} have scores and {len(self.heldout)} of these are held out, "
-                "so none is left to train on; look into feedback.parquet, or lower rl.holdout."
-            )
+            raise _nothing_left(len(rollouts), len(self.heldout), holdout)
         questions = list(dict.fromkeys(row.pid for row in self.rows))
         self._question = {pid: number for number, pid in enumerate(questions)}
         self.inputs = policy.encode([examples[pid] for pid in questions])
@@ -159,9 +156,16 @@ class RolloutBuffer:
         }
 
 
-def is_held_out(pid: str, share: float) -> bool:
-    """Whether a question is held out: by sha256 of its id, the same in every run, round and order."""
-    return int.from_bytes(hashlib.sha256(pid.encode()).digest()[:8], "big") < share * 2**64
+def _nothing_left(rollouts: int, heldout: int, holdout: float) -> AresError:
+    if not heldout:
+        return AresError(
+            f"None of {rollouts} rollouts has scores, so there is nothing to train on; the column `reason` of "
+            "feedback.parquet says why: they are empty, or the Teacher's replies cannot be used (teacher.max_quarantine)."
+        )
+    return AresError(
+        f"The {heldout} rollouts with scores (of {rollouts}) are all of questions that rl.holdout={holdout} holds out, so "
+        "none is left to train on; lower it, or give more questions."
+    )
 
 
 def _rewards(rows: Sequence[Rollout], scores: Mapping[str, Sequence[float]], neutral: float) -> Tensor:

@@ -4,12 +4,12 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ares.datamodules.supervised import SupervisedData, encode
 from ares.models.policy import Policy
 from ares.ranks import is_first
-from ares.text.prompts import build_examples, rationale_target
+from ares.text.prompts import build_examples, rationale_target, shortened_note
 from ares.text.tokenizers import check_represented
 from ares.types import AresError, Example, Problem
 
@@ -36,6 +36,8 @@ class ProblemData(SupervisedData, ABC):
         self.problems, self.splits, self.policy, self.text = problems, splits, policy, text
         self.max_output_tokens, self.eval_questions = max_output_tokens, eval_questions
 
+    needs: ClassVar[str]  # what a question must have to be trained on
+
     @abstractmethod
     def examples(self, split: str) -> dict[str, Example]:
         """The examples of a split by pid, in the split's order."""
@@ -45,11 +47,18 @@ class ProblemData(SupervisedData, ABC):
         if not hasattr(self, "train"):
             val = list(self.examples("val").values())[: self.eval_questions]
             train = list(self.examples("train").values())
+            if not train:
+                raise AresError(
+                    f"There is nothing to train on: no question of the train split has {self.needs}."
+                )
             # A line break is written as a backslash and an "n", which T5 does not know and need not know.
             targets = [example.target.replace("\\n", " ") for example in train]
             _warn(check_represented(self.policy.tokenizer, targets))
+            before = self.policy.shortened
             self.train = encode(self.policy, train, max_output_tokens=self.max_output_tokens)
             self.val = encode(self.policy, val, max_output_tokens=self.max_output_tokens)
+            if shortened := self.policy.shortened - before:
+                _warn(shortened_note(shortened))
 
 
 def _warn(note: str | None) -> None:
@@ -60,17 +69,12 @@ def _warn(note: str | None) -> None:
 class RationaleData(ProblemData):
     """rationale: the question, and the gold rationale as the target."""
 
-    def examples(self, split: str) -> dict[str, Example]:
-        """The problems of the split that have a solution; reports how many do not.
+    needs = "a solution"
 
-        Raises AresError if none of train has one.
-        """
+    def examples(self, split: str) -> dict[str, Example]:
+        """The problems of the split that have a solution; reports how many do not."""
         pids = self.splits[split]
         known = [pid for pid in pids if self.problems[pid].solution.strip()]
-        if split == "train" and pids and not known:
-            raise AresError(
-                "No problem of the train split has a solution to learn from; use data with solutions."
-            )
         if missing := len(pids) - len(known):
             _warn(f"{missing:,} of {len(pids):,} {split} problems have no solution and are left out.")
         return build_examples(self.problems, known, "QCM-E", **self.text)
@@ -78,6 +82,8 @@ class RationaleData(ProblemData):
 
 class CorrectionData(RationaleData):
     """sft: the rationales that the Teacher repaired (by pid) instead of the gold ones; val keeps its own."""
+
+    needs = "a repaired rationale"
 
     def __init__(self, *arguments: Any, corrected: Mapping[str, str], **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -97,6 +103,8 @@ class CorrectionData(RationaleData):
 
 class AnswerData(ProblemData):
     """lora: the question with the model's own rationale (by split and pid), and the answer as the target."""
+
+    needs = "a known answer"
 
     def __init__(self, *arguments: Any, rationales: Mapping[str, Mapping[str, str]], **settings: Any) -> None:
         super().__init__(*arguments, **settings)

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
 from ares.datamodules.buffer import RolloutBatch, RolloutBuffer
+from ares.datamodules.resuming import RemainingBatches
 
 
 class MicroBatch(RolloutBatch):
@@ -67,7 +68,9 @@ class RolloutData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[MicroBatch]:
         """This epoch's micro-batches on this rank."""
         epoch, rank = (self.trainer.current_epoch, self.trainer.global_rank) if self.trainer else (0, 0)
-        return DataLoader(_MicroBatches(self, self.epoch_batches(epoch, rank)), batch_size=None)
+        batches = self.epoch_batches(epoch, rank)
+        rest = RemainingBatches(self.trainer, len(batches))
+        return DataLoader(_MicroBatches(self, batches), batch_size=None, sampler=rest)
 
 
 class _MicroBatches(Dataset[MicroBatch]):

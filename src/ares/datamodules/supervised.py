@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ares.datamodules.resuming import RemainingBatches
 from ares.models.inputs import Inputs
 from ares.models.policy import Policy
 from ares.ranks import shard, world_size
@@ -133,7 +134,8 @@ class SupervisedData(pl.LightningDataModule):
             for step in steps
             for micro in _own(step)
         ]
-        return DataLoader(_Batches(self.train, batches, self.pad_id), batch_size=None)
+        rest = RemainingBatches(self.trainer, len(batches))
+        return DataLoader(_Batches(self.train, batches, self.pad_id), batch_size=None, sampler=rest)
 
     def val_dataloader(self) -> DataLoader[SupervisedBatch]:
         """The validation rows, longest prompts last; ranks share the batches, and each has equally many."""

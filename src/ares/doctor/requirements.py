@@ -110,7 +110,8 @@ def disk_of(config: Config, model: "ModelSize", steps: Sequence[str]) -> float:
     """GiB of the policies that a run keeps and, during a fit, its checkpoints of weights and two moments."""
     weights = model.rank * model.adapted * 4 if model.rank else model.parameters * model.weight
     kept = {"rationale": 1, "ppo": 2 * config.rounds, "sft": config.rounds}
-    checkpoint = {"ppo": 6, "rationale": 4, "sft": 4}  # the best weights and the last state
+    # The last state, the one before, one being written; and the best weights.
+    checkpoint = {"ppo": 18, "rationale": 10, "sft": 10}
     copies = sum(kept.get(step, 0) for step in steps) + max(
         [checkpoint.get(step, 0) for step in steps], default=0
     )

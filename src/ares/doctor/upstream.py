@@ -42,7 +42,7 @@ def check_inputs(
             yield from refusals("inputs", partial(run.input_of, step, source, manifest))
     for step in plan:
         if not step.spec.asks_teacher:  # `check_teacher` reports on those
-            yield from refusals("inputs", partial(step.spec.check, asked, {}))
+            yield from refusals("inputs", partial(step.spec.check, asked))
     yield from refusals("inputs", partial(_read_files, asked, plan, problems, splits))
 
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from tqdm import tqdm
-
+from ares.console import tqdm
 from ares.engines.base import Engine, EngineJob
 from ares.models.inputs import Sample, Sampling
 from ares.models.policy import Policy

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
-from tqdm import tqdm
-
+from ares.console import tqdm
 from ares.engines.base import Engine, EngineJob, Sample
 from ares.engines.command import running_server
 from ares.engines.endpoints import Endpoints

@@ -29,14 +29,17 @@ def combine(
 
 
 def win_rates(verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """Shares in [0, 1] of wins of a and of b and of ties among the decided; of questions whose winner depends
-    on the order; and of all questions those without a verdict."""
+    """Shares in [0, 1] of wins of a and of b and of ties among the decided; of a's wins where one side wins (0.5 if
+    none does); of questions whose winner depends on the order; and of all questions those without a verdict."""
     decided = [verdict for verdict in verdicts if verdict.winner is not None]
     count = max(1, len(decided))
+    wins, losses = (sum(verdict.winner == name for verdict in decided) for name in ("a", "b"))
     swayed = sum(verdict.first_order != verdict.second_order for verdict in decided)
     return {
-        **{f"{name}_wins": sum(v.winner == name for v in decided) / count for name in ("a", "b")},
+        "a_wins": wins / count,
+        "b_wins": losses / count,
         "ties": sum(verdict.winner == "tie" for verdict in decided) / count,
+        "a_wins_without_ties": wins / (wins + losses) if wins + losses else 0.5,
         "order_decides": swayed / count,
         "quarantined": 1 - len(decided) / len(verdicts) if verdicts else 0.0,
     }

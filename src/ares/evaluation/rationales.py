@@ -5,8 +5,9 @@ are left out; an empty (blank) hypothesis counts 0, or is left out with `skip_em
 unequal lengths and AresError where no pair is left.
 """
 
+import math
 import re
-import warnings
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -31,20 +32,32 @@ def bleu(references: Sequence[str], hypotheses: Sequence[str], skip_empty: bool 
 
     Tokens are what lies between white space and full stops, case kept, and the characters of scripts without spaces.
     """
-    from nltk.translate.bleu_score import sentence_bleu
-
-    total = {"bleu1": 0.0, "bleu4": 0.0}
     pairs = _pairs(references, hypotheses, skip_empty)
-    for reference, hypothesis in pairs:
-        with warnings.catch_warnings():
-            # nltk advises smoothing where an n-gram order has no match; this evaluation uses none.
-            warnings.simplefilter("ignore")
-            scores = sentence_bleu(
-                [_tokens(reference)], _tokens(hypothesis), weights=[(1.0,), (0.25, 0.25, 0.25, 0.25)]
-            )
-        for name, score in zip(total, scores if isinstance(scores, list) else [scores] * 2, strict=True):
-            total[name] += float(score)
-    return {name: value / len(pairs) for name, value in total.items()}
+    scores = [_sentence_bleu(_tokens(reference), _tokens(hypothesis)) for reference, hypothesis in pairs]
+    return {
+        "bleu1": math.fsum(one for one, _ in scores) / len(pairs),
+        "bleu4": math.fsum(four for _, four in scores) / len(pairs),
+    }
+
+
+def _sentence_bleu(reference: list[str], hypothesis: list[str]) -> tuple[float, float]:
+    """BLEU-1 and BLEU-4; an order without a match gives 0."""
+    length = len(hypothesis)
+    precisions = []
+    for n in range(1, 5):
+        left = Counter(zip(*(reference[i:] for i in range(n)), strict=False))
+        matches = 0
+        for gram in zip(*(hypothesis[i:] for i in range(n)), strict=False):
+            if count := left.get(gram):
+                left[gram] = count - 1
+                matches += 1
+        if not matches:
+            break
+        precisions.append(matches / (length - n + 1))
+    if not precisions:
+        return 0.0, 0.0
+    brevity = math.exp(min(0.0, 1 - len(reference) / length))
+    return brevity * precisions[0], brevity * math.prod(precisions) ** 0.25 if len(precisions) == 4 else 0.0
 
 
 def rouge_l(references: Sequence[str], hypotheses: Sequence[str], skip_empty: bool = False) -> float:

@@ -17,6 +17,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     for message in (
         ".*does not have many workers.*",
+        ".*your dataloader is not resumable.*",  # it leaves out the batches that were trained on
         ".*smaller than the logging interval.*",
         ".*sync_dist=True.*",
         ".*tie_word_embeddings.*",

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from ares.ranks import world_size
 from ares.steps.common.contract import specs_of
 from ares.types import AresError
 
+_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+
 
 def _device_steps(config: Config) -> list[str]:
     return [name for name, spec in specs_of(config.stage.steps).items() if spec.runs_on == "device"]
@@ -23,8 +26,15 @@ def _starts_here(config: Config) -> bool:
     return config.launch.name == "local" and config.launch.command == LaunchConfig().command
 
 
+def has_driver() -> bool:
+    """Whether a GPU's driver is loaded (NVIDIA's, also under Windows, or AMD's); True where that is not known."""
+    return sys.platform != "linux" or any(map(os.path.exists, _DRIVERS))
+
+
 def visible_gpus() -> int:
     """The number of CUDA devices that this process may use, counted without a CUDA context."""
+    if not has_driver():
+        return 0
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     import torch
 
@@ -87,13 +97,15 @@ def check_devices(config: Config) -> None:
 
     Stages without a device step, and stages whose ranks run on other machines, are not checked.
     """
-    devices = config.trainer.devices
-    if devices == 1 or config.trainer.accelerator == "cpu" or not _starts_here(config):
+    devices, asked = config.trainer.devices, config.trainer.accelerator in ("gpu", "cuda")
+    if not (devices > 1 or asked) or config.trainer.accelerator == "cpu" or not _starts_here(config):
         return
     if _device_steps(config) and (gpus := visible_gpus()) < devices:
+        needs = f"trainer.devices={devices} needs {devices} GPUs"
+        if devices == 1:
+            needs = f"trainer.accelerator={config.trainer.accelerator} needs a GPU"
         raise AresError(
-            f"trainer.devices={devices} needs {devices} GPUs, but {gpus or 'none'} can be seen; run "
-            f"`{command_for(config, gpus)}` on this machine."
+            f"{needs}, but {gpus or 'none'} can be seen; run `{command_for(config, gpus)}` on this machine."
         )
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ares.console import progress
 from ares.launch.notices import quieten
-from ares.ranks import barrier
+from ares.ranks import barrier, is_first
 from ares.steps.common.contract import StepContext, StepResult, function_of
+from ares.storage.failures import disk_errors
 from ares.storage.files import atomic_path
 
 
@@ -45,7 +47,10 @@ def run_task(task: Task) -> StepResult:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     step = function_of(task.step)
     barrier()  # imports take seconds, and collectives have a timeout
-    return step(config, task.context)
+    if is_first():
+        progress.begin(task.context.title, task.context.key)
+    with disk_errors():
+        return step(config, task.context)
 
 
 def leave_group() -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ares.models.adapter_files import read_adapter, write_adapter
 from ares.models.logprobs import at_least_float32
 from ares.models.policy import Policy, Trainable
-from ares.models.weights import opening, read_weights
+from ares.models.weights import opening
 from ares.types import AresError
 
 # The original wrote an adapter of nn.MultiheadAttention's output, which reads its weights past any adapter: it was
@@ -42,7 +43,10 @@ def add_adapter(policy: Policy, *, r: int, alpha: int, dropout: float, targets: 
 
 def save_adapter(policy: Policy, folder: Path) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors`."""
-    policy.model.save_pretrained(folder)
+    from peft import get_peft_model_state_dict
+
+    weights = get_peft_model_state_dict(policy.model, save_embedding_layers=False)
+    write_adapter(policy.model.peft_config["default"], weights, folder, base=None)
 
 
 def load_adapter(policy: Policy, folder: str | Path) -> None:
@@ -54,7 +58,7 @@ def load_adapter(policy: Policy, folder: str | Path) -> None:
     """
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
-    weights = _weights(Path(folder))
+    weights = read_adapter(Path(folder))
     dead = [name for name in weights if _DEAD in name]
     if dead:
         warnings.warn(
@@ -82,24 +86,15 @@ def load_adapter(policy: Policy, folder: str | Path) -> None:
     policy.eval()
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
-    if not (folder / "adapter_config.json").is_file():
-        raise AresError(f"{folder} holds no adapter_config.json; give the folder of a LoRA adapter.")
-    for name in ("adapter_model.safetensors", "adapter_model.bin"):
-        if (folder / name).is_file():
-            return read_weights(folder / name)
-    raise AresError(
-        f"{folder} holds neither adapter_model.safetensors nor adapter_model.bin; its weights are missing."
-    )
-
-
 # --------------------------------------------------------------------------------------------------
 # Adapters that are merged
 # --------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def merged_adapters(models: Sequence[Trainable], *, r: int, alpha: int, targets: str) -> Iterator[None]:
+def merged_adapters(
+    models: Sequence[Trainable], *, r: int, alpha: int, targets: str, seed: int
+) -> Iterator[None]:
     """Trains models through adapters inside the block and merges them when it ends; with rank 0, trains the models themselves.
 
     Value heads are trained directly. A value head on the policy's backbone gets no adapter of its own.
@@ -108,7 +103,7 @@ def merged_adapters(models: Sequence[Trainable], *, r: int, alpha: int, targets:
     for model in models:
         if r and (names := model.lora_targets(targets)):
             trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-            found.append((model, _adapt(model, names, r, alpha), trainable))
+            found.append((model, _adapt(model, names, r, alpha, seed), trainable))
     yield
     for model, adapter, trainable in found:
         adapter.merge_and_unload()
@@ -116,13 +111,15 @@ def merged_adapters(models: Sequence[Trainable], *, r: int, alpha: int, targets:
             parameter.requires_grad_(trainable.get(name, True))
 
 
-def _adapt(model: Trainable, names: list[str], r: int, alpha: int) -> Any:
+def _adapt(model: Trainable, names: list[str], r: int, alpha: int, seed: int) -> Any:
     """Adds a fresh adapter, which has no effect yet, to the model's network; only it and a value head stay trainable."""
     from peft import LoraConfig
     from peft.tuners.lora import LoraModel
 
     settings = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=0.0, target_modules=names, bias="none")
-    adapter = LoraModel(model.model, settings, "default")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        adapter = LoraModel(model.model, settings, "default")
     head = getattr(model, "head", None)
     if isinstance(head, nn.Module):
         head.requires_grad_(True)
@@ -175,7 +172,7 @@ class AdapterSet:
         """Adds the adapter of a folder. Raises AresError where its files are missing, torn or of another network."""
         from peft import LoraConfig, set_peft_model_state_dict
 
-        weights = {key.removeprefix(_PREFIX): tensor for key, tensor in _weights(folder).items()}
+        weights = {key.removeprefix(_PREFIX): tensor for key, tensor in read_adapter(folder).items()}
         remedy = "give the folder of the adapter and the base model that it was trained on"
         with opening(f"The adapter in {folder} cannot be loaded", remedy):
             settings: Any = LoraConfig.from_pretrained(str(folder))
@@ -196,17 +193,10 @@ class AdapterSet:
     def save(self, name: str, folder: Path, *, base: str | None) -> None:
         """Writes an adapter as PEFT does: `adapter_config.json`, which names the base, and `adapter_model.safetensors`."""
         from peft import get_peft_model_state_dict
-        from safetensors.torch import save_file
 
-        settings: Any = copy.deepcopy(self.network.peft_config[name])  # type: ignore[index, union-attr]
-        settings.base_model_name_or_path, settings.lora_dropout, settings.inference_mode = base, 0.0, True
-        if isinstance(settings.target_modules, set):
-            settings.target_modules = sorted(settings.target_modules)
+        settings: Any = self.network.peft_config[name]  # type: ignore[index, union-attr]
         weights = get_peft_model_state_dict(self.network, adapter_name=name, save_embedding_layers=False)
-        folder.mkdir(parents=True, exist_ok=True)
-        settings.save_pretrained(folder)
-        tensors = {_PREFIX + key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
-        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        write_adapter(settings, {_PREFIX + key: tensor for key, tensor in weights.items()}, folder, base=base)
 
     def merge(self, name: str) -> None:
         """Adds an adapter to the weights of the network, which is a plain one afterwards, without any adapter."""

@@ -148,15 +148,16 @@ def training_memory(
     learned = trained * own + heads * size.value_head
     extra = learned if setup.rank else heads * size.value_head
     held = networks * weight_bytes(size) + extra * setup.trained + idle * 4
-    # Autocast holds float32 weights in half precision, too, from their first use to the end of the pass: not in shards.
+    # Autocast holds float32 weights in half precision, too, from their first use to the end of the pass.
     casts = 2 * (networks * size.parameters * (size.weight == 4) + extra) if setup.mixed else 0
-    gathered = networks * _gathered(size) if setup.shards > 1 else 0.0
+    sharded = setup.shards > 1
     return Memory(
-        weights=held / setup.shards + casts,
+        weights=held / setup.shards + (0 if sharded else casts),
         gradients=learned * setup.trained * (1 + setup.replicas) / setup.shards,
         moments=2 * learned * setup.trained / setup.shards,
         activations=_activations(size, setup, batch, passes=trained),
-        working=gathered + max(_logits(size, batch), _layer(size, setup, batch)),
+        working=sharded * networks * _gathered(size, setup)
+        + max(_logits(size, batch), _layer(size, setup, batch)),
     )
 
 
@@ -241,8 +242,9 @@ def _logits(size: ModelSize, batch: Batch) -> float:
     return _LOGITS_COPIES * 4 * min(batch.rows * batch.response * size.vocabulary, MOST_LOGITS)
 
 
-def _gathered(size: ModelSize) -> float:
-    """Two layers, one of them fetched in advance, and what is in no layer: embeddings, head and vision tower."""
+def _gathered(size: ModelSize, setup: Setup) -> float:
+    """Two layers, one fetched in advance; and what is in no layer (embeddings, head, tower), which autocast copies."""
     stacks = [stack for stack in (size.encoder, size.decoder) if stack is not None]
     outside = size.parameters - sum(stack.layers * stack.weights for stack in stacks)
-    return (outside + 2 * max(stack.weights for stack in stacks)) * size.weight
+    own, half = size.weight, 2 if setup.mixed and size.weight == 4 else 0
+    return outside * (own + half) + 2 * max(stack.weights for stack in stacks) * (half or own)

@@ -12,34 +12,24 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from ares.models.inputs import Inputs, Sample, Sampling
 from ares.models.logprobs import logprobs_of
 from ares.models.memory import ModelSize
 from ares.models.sampling import Choose, drawn, most_likely, uniforms_of
 from ares.models.scheduling import CHECK_EVERY, Decoder, write
-from ares.models.trainable import Trainable
+from ares.models.trainable import Trainable, ValueModel
 from ares.text.decoding import decode_ids
 from ares.text.sentences import sentence_spans
 from ares.types import Example, Span
 
-
-class ValueModel(Trainable):
-    """Predicts the sum of the rewards that follow each state of a response."""
-
-    @abstractmethod
-    def values(self, inputs: Inputs, responses: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
-        """The value of the state before each response token: (B, T) float32, 0 on padding.
-
-        `responses` (B, T) int64, `mask` (B, T). A model that shares the policy's backbone reads the policy's `states`
-        (B, T, D) where they are given.
-        """
-
-    @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Writes a folder that the policy's `load_value` opens."""
+if not are_progress_bars_disabled():
+    disable_progress_bar()  # of loading and saving weights, which are lines among ours
+    enable_progress_bars()  # of downloads
 
 
 class Policy(Trainable):
@@ -47,6 +37,7 @@ class Policy(Trainable):
 
     tokenizer: PreTrainedTokenizerBase
     newline: str
+    shortened: int = 0  # prompts whose context `encode` had to shorten so far
     task_type: ClassVar[str]  # PEFT's name for the kind of network
     original: ClassVar[bool] = (
         False  # whether the original ARES has such models, whose layout `ares.original` writes
@@ -88,8 +79,9 @@ class Policy(Trainable):
         *,
         tokenizer: Mapping[str, Any],
         max_input_tokens: int,
-    ) -> None:
-        """Raises AresError for a prompt that `encode` would refuse; arguments as in `start`."""
+    ) -> int:
+        """How many prompts `encode` will shorten; raises AresError for one that it would refuse. Arguments as in `start`."""
+        return 0
 
     @classmethod
     @abstractmethod
@@ -113,6 +105,11 @@ class Policy(Trainable):
         shutil.copytree(folder, target, dirs_exist_ok=True)
         return []
 
+    @staticmethod
+    def bundle(folder: Path, target: Path) -> None:
+        """Copies the policy in a folder with all that `load` needs, so that the copy works on another machine."""
+        shutil.copytree(folder, target, dirs_exist_ok=True)
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Writes a folder that `load` opens, with dropout 0."""
@@ -130,8 +127,8 @@ class Policy(Trainable):
         """Writes the adapter that `adapt` added: `adapter_config.json` and `adapter_model.safetensors`."""
 
     @abstractmethod
-    def load_adapter(self, folder: Path) -> None:
-        """Puts an adapter that `save_adapter` wrote on the policy, in place, frozen."""
+    def answerer(self, folder: Path) -> "Policy":
+        """The policy with an adapter that `save_adapter` wrote, frozen; this one stays as it is, for use in turn."""
 
     @abstractmethod
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:
@@ -143,7 +140,11 @@ class Policy(Trainable):
 
     @abstractmethod
     def encode(self, examples: Sequence[Example]) -> Inputs:
-        """The prompts of examples, with their images."""
+        """The prompts of examples, with their images.
+
+        Of a prompt that is too long, the context is shortened (see `ares.text.prompts.fitted`), never options or cue.
+        Raises AresError, with the problem, for one that is too long without it.
+        """
 
     @abstractmethod
     def encode_targets(self, examples: Sequence[Example], *, max_tokens: int) -> list[list[int]]:
@@ -168,7 +169,7 @@ class Policy(Trainable):
     ) -> list[Sample]:
         """k samples per prompt, B·k in all: entry i·k + j is sample j of prompt i, a function of `seed` and i·k + j."""
         rows = len(inputs) * k
-        uniforms = uniforms_of(seed, rows, max_new_tokens).to(self.device)
+        uniforms = uniforms_of(seed, rows, max_new_tokens + CHECK_EVERY).to(self.device)
         choose = drawn(sampling, uniforms, self.banned)
         return self.write(inputs, choose, [max_new_tokens] * rows, k=k, **how)
 
@@ -176,12 +177,12 @@ class Policy(Trainable):
         self, inputs: Inputs, choose: Choose, limits: Sequence[int], *, k: int = 1, **how: Any
     ) -> list[Sample]:
         """k responses per prompt, chosen by `choose` and at most as long as their `limits`; `how` as in `scheduling.write`."""
-        longest = max(limits, default=0) + CHECK_EVERY
-        with self.frozen(), torch.autocast(self.device.type, torch.bfloat16, self.device.type == "cuda"):
+        on_gpu = self.device.type == "cuda"
+        how = {"every": CHECK_EVERY if on_gpu else 1, "eos": int(self.tokenizer.eos_token_id), **how}
+        with self.frozen(), torch.autocast(self.device.type, torch.bfloat16, on_gpu):
+            longest = max(limits, default=0) + CHECK_EVERY
             decoder = self.decoder(inputs.to(self.device), k=k, longest=longest)
-            eos = int(self.tokenizer.eos_token_id)
-            lengths = inputs.lengths
-            return write(decoder, lengths, choose, limits, k=k, eos=eos, device=self.device, **how)
+            return write(decoder, inputs.lengths, choose, limits, k=k, device=self.device, **how)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a response: the one rule from ids to text."""

@@ -67,14 +67,14 @@ def write(
     eos: int,
     device: torch.device,
     slots: int = 64,
+    every: int = 1,
     finished: Callable[[int], object] = lambda rows: None,
 ) -> list[Sample]:
     """k responses to each of the prompts of the given lengths: entry i·k + j is response j to prompt i.
 
     At most `slots` rows are in progress at once. A response ends with `eos` or at its length in `limits`. Prompts of similar length are read together, the longest
-    first. `finished` is called with the number of rows that have finished since the last call.
+    first. Finished rows are removed `every` so many steps. `finished` is called with the number of rows that have finished since the last call.
     """
-    every = CHECK_EVERY if device.type == "cuda" else 1
     waiting = sorted(range(len(lengths)), key=lambda prompt: -lengths[prompt])
     size = (len(lengths) * k, max(limits, default=0) + every)
     written = torch.full(size, _NONE, device=device)

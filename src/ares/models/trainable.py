@@ -1,11 +1,14 @@
-"""The base of models that are trained, adapted and sharded."""
+"""What policies and value models have in common as models that are trained; the interface of value models."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from ares.models.inputs import Inputs
 
 
 class Trainable(nn.Module, ABC):
@@ -33,3 +36,19 @@ class Trainable(nn.Module, ABC):
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The weights that training changes, by name; several models on one network train different ones."""
         return ((name, weight) for name, weight in self.named_parameters() if weight.requires_grad)
+
+
+class ValueModel(Trainable):
+    """Predicts the sum of the rewards that follow each state of a response."""
+
+    @abstractmethod
+    def values(self, inputs: Inputs, responses: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
+        """The value of the state before each response token: (B, T) float32, 0 on padding.
+
+        `responses` (B, T) int64, `mask` (B, T). A model that shares the policy's backbone reads the policy's `states`
+        (B, T, D) where they are given.
+        """
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Writes a folder that the policy's `load_value` opens."""

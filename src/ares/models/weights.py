@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers.utils.hub import cached_file
 
-from ares.storage.files import read_json
+from ares.storage.files import read_object
 from ares.types import AresError
 
 _WEIGHT_FILES = (
@@ -30,7 +30,7 @@ def weight_shapes(path: str | Path, **where: Any) -> dict[str, tuple[int, ...]]:
             continue
         shards = [name]
         if name.endswith(".index.json"):
-            shards = sorted(set(read_json(file)["weight_map"].values()))
+            shards = sorted(set(read_object(file)["weight_map"].values()))
         files = [cached_file(str(path), shard, **where) for shard in shards]
         return {key: shape for part in files for key, shape in _shapes(str(part)).items()}
     return {}
@@ -61,7 +61,11 @@ def opening(problem: str, remedy: str) -> Iterator[None]:
         yield
     except AresError:
         raise
-    except Exception as error:  # a torn or foreign file fails in as many ways as there are formats
+    except BaseException as error:  # a torn or foreign file fails in as many ways as there are formats
+        if (
+            not isinstance(error, Exception) and type(error).__name__ != "PanicException"
+        ):  # of libraries in Rust
+            raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         if "ignore_mismatched_sizes" in reason:  # transformers refers to a report that it prints
             reason = "its weights are of other sizes than its config.json says"

@@ -67,3 +67,9 @@ def scheduled_adamw(
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, beta2), eps=eps, fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def drop_gradients(model: Trainable) -> None:
+    """Removes a model's gradients: AdamW skips such parameters, without step, decay and moments."""
+    for _, weight in model.trained():
+        weight.grad = None

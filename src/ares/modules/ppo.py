@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
 from ares.config.schema import RlConfig
@@ -18,6 +17,8 @@ from ares.datamodules.rollouts import RolloutData
 from ares.models.adapters import merged_adapters
 from ares.models.policy import Policy, ValueModel
 from ares.modules.batching import print_batches
+from ares.modules.checkpoint_files import AtomicCheckpointIO, checkpoint_to_resume
+from ares.modules.checkpoints import FitCheckpoints
 from ares.modules.ppo_module import PPOModule
 from ares.modules.sharding import gathered_again
 from ares.rl.objectives import Objective, load_objective
@@ -32,13 +33,14 @@ def run_ppo(
     *,
     seed: int,
     checkpoints: Path,
+    checkpoint_minutes: float,
     trainer_arguments: dict[str, Any],
 ) -> dict[str, float]:
     """Trains policy and value model in place (on their device, eval mode afterwards); returns the last metrics.
 
-    The value model is trained only where the objective needs one. A checkpoint of every epoch is written to
-    `checkpoints`/last.ckpt; one found there is resumed from, which ends in the same weights. `trainer_arguments` go to
-    the Trainer (accelerator, devices, precision, callbacks, …). Raises AresError for a model with dropout, and where
+    The value model is trained only where the objective needs one. A checkpoint is written to `checkpoints`/last.ckpt at
+    least every `checkpoint_minutes`; one found there is resumed from, which ends in the same weights.
+    `trainer_arguments` go to the Trainer (accelerator, devices, precision, callbacks, …). Raises AresError for a model with dropout, and where
     the rollouts are not the policy's or a loss or gradient is not finite.
     """
     _refuse_dropout(policy, value)
@@ -46,7 +48,8 @@ def run_ppo(
     objective = load_objective(rl.objective)
     warmup = rl.value_warmup_epochs if objective.needs_value else 0
     epochs = warmup + rl.ppo_epochs
-    trainer = _trainer(checkpoints, epochs, trainer_arguments)
+    saving = FitCheckpoints(checkpoints, minutes=checkpoint_minutes, seed=seed)
+    trainer = _trainer(saving, epochs, trainer_arguments)
     data = RolloutData(
         buffer,
         global_batch=rl.global_batch_size,
@@ -58,9 +61,8 @@ def run_ppo(
     label = f"{rl.objective}: {warmup} epochs of value warm-up, {rl.ppo_epochs} of the policy"
     batch, world, rows = data.global_batch, data.world, len(buffer.train)
     print_batches(label, data, rows=rows, global_batch=batch, world=world, epochs=epochs)
-    last = checkpoints / "last.ckpt"
     module = PPOModule(policy, _needed(value, objective), data, rl, objective)
-    return _fit(module, trainer, str(last) if last.exists() else None)
+    return _fit(module, trainer, checkpoint_to_resume(checkpoints))
 
 
 def _needed(value: ValueModel, objective: Objective) -> ValueModel | None:
@@ -78,11 +80,11 @@ def _refuse_dropout(policy: nn.Module, value: nn.Module) -> None:
             raise AresError(f"The {name} has dropout, which distorts PPO's ratios; load it with dropout 0.")
 
 
-def _fit(module: PPOModule, trainer: pl.Trainer, checkpoint: str | None) -> dict[str, float]:
+def _fit(module: PPOModule, trainer: pl.Trainer, checkpoint: Path | None) -> dict[str, float]:
     models, lora = module.models, module.rl.lora
     devices = [model.device for model in models]
     with (
-        merged_adapters(models, r=lora.r, alpha=lora.alpha, targets=lora.targets),
+        merged_adapters(models, r=lora.r, alpha=lora.alpha, targets=lora.targets, seed=module.data.seed),
         gathered_again(models, trainer) as trained,
     ):
         module.replace_models(trained)
@@ -95,12 +97,11 @@ def _fit(module: PPOModule, trainer: pl.Trainer, checkpoint: str | None) -> dict
     return module.metrics
 
 
-def _trainer(checkpoints: Path, epochs: int, arguments: dict[str, Any]) -> pl.Trainer:
-    keep = ModelCheckpoint(
-        checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
+def _trainer(saving: FitCheckpoints, epochs: int, arguments: dict[str, Any]) -> pl.Trainer:
     return pl.Trainer(
-        **{**arguments, "log_every_n_steps": 1, "callbacks": [keep, *arguments.get("callbacks", ())]},
+        **{**arguments, "log_every_n_steps": 1, "callbacks": [saving, *arguments.get("callbacks", ())]},
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,  # Lightning's own
         max_epochs=epochs,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,

@@ -17,8 +17,8 @@ from ares.config.schema import RlConfig
 from ares.datamodules.rollouts import MicroBatch, RolloutData
 from ares.models.policy import Policy, Trainable, ValueModel
 from ares.modules.checkpoints import leave_out_frozen
-from ares.modules.checks import check_first_ratio, require_finite
-from ares.modules.optimizer import Part, lr_lambda, scheduled_adamw
+from ares.modules.checks import StepChecks, check_first_ratio
+from ares.modules.optimizer import Part, drop_gradients, lr_lambda, scheduled_adamw
 from ares.modules.sharding import full, shard_models
 from ares.modules.targets import buffer_values, value_fit
 from ares.rl.advantages import monte_carlo_returns
@@ -27,6 +27,7 @@ from ares.rl.masked import masked_mean, sum_over_ranks
 from ares.rl.objectives import Objective
 
 TRAIN, HELDOUT = "train/", "heldout/"
+_STATE = ("metrics", "stopped", "old_values", "_steps")  # is in neither the weights nor the optimizer
 
 
 class PPOModule(pl.LightningModule):
@@ -47,12 +48,12 @@ class PPOModule(pl.LightningModule):
         self.rewards = data.buffer.token_rewards(kl_coef=rl.kl_coef if rl.kl_in == "reward" else 0.0)
         self.advantages = self.returns = torch.zeros_like(self.rewards)
         self.old_values: Tensor | None = None
-        self.stopped = False
+        self.checks = StepChecks("Lower rl.lr, or set rl.gradient_clip and rl.log_ratio_clamp.")
         self.strict_loading = False  # frozen weights are in no checkpoint
         self.metrics: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
         self._steps: list[dict[str, float]] = []
-        self._clock, self._tokens = 0.0, 0.0
+        self._clock, self._tokens, self.stopped = 0.0, 0.0, False
 
     @property
     def models(self) -> list[Trainable]:
@@ -71,7 +72,7 @@ class PPOModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """Logs the metrics of the buffer; a run resumed after early stopping stops again."""
         self.trainer.should_stop = self.stopped
-        if self.current_epoch <= self.warmup_epochs:
+        if self.global_step <= self.warmup_epochs * self.data.steps_per_epoch:
             # A resumed sharded fit: torch has made up moments, one step old, of weights without any.
             for _, weight in self.policy.trained():
                 self.trainer.optimizers[0].state.pop(weight, None)
@@ -80,11 +81,16 @@ class PPOModule(pl.LightningModule):
         if self.global_step == 0:
             for logger in self.trainer.loggers:
                 logger.log_metrics(static, step=0)
+        if self.trainer.fit_loop.restarted_mid_epoch:
+            self._start_epoch()
 
     def on_train_epoch_start(self) -> None:
         """Sets this epoch's advantages and returns; values are recomputed or, without `recompute`, kept."""
-        self._steps, buffer = [], self.data.buffer
-        rewards = self.rewards.to(self.device)
+        self._steps, self.old_values = [], None if self.rl.recompute else self.old_values
+        self._start_epoch()
+
+    def _start_epoch(self) -> None:
+        rewards, buffer = self.rewards.to(self.device), self.data.buffer
         if self.warming_up:
             self.returns = monte_carlo_returns(rewards, buffer.mask.to(self.device), gamma=self.rl.gamma)
         else:
@@ -96,14 +102,15 @@ class PPOModule(pl.LightningModule):
 
     def _update_values(self, rewards: Tensor) -> Tensor:
         assert self.value is not None
-        if self.rl.recompute or self.old_values is None:
+        if self.old_values is None:
             self.old_values = buffer_values(self.value, self.data, self.trainer)
-            for prefix, rows in ((TRAIN, self.data.buffer.train), (HELDOUT, self.data.buffer.heldout)):
-                if rows:
-                    fit = value_fit(self.data.buffer, rewards, self.old_values, rows, gamma=self.rl.gamma)
-                    self.metrics[prefix + "explained_variance"] = fit
-                    self.log(prefix + "explained_variance", fit, batch_size=1)
-        return self.old_values.to(self.device)
+        values = self.old_values = self.old_values.to(self.device)
+        for prefix, rows in ((TRAIN, self.data.buffer.train), (HELDOUT, self.data.buffer.heldout)):
+            if rows:
+                fit = value_fit(self.data.buffer, rewards, values, rows, gamma=self.rl.gamma)
+                self.metrics[prefix + "explained_variance"] = fit
+                self.log(prefix + "explained_variance", fit, batch_size=1)
+        return values
 
     def on_train_epoch_end(self) -> None:
         """Keeps the epoch's means over its steps as the latest metrics."""
@@ -189,16 +196,17 @@ class PPOModule(pl.LightningModule):
         sums = sum_over_ranks(torch.stack([share.double() for share in self._sums.values()])).tolist()
         metrics = dict(zip(self._sums, sums, strict=True))
         self._sums = {}
-        require_finite("loss", metrics["loss"], self)
+        self.checks.finite("loss", metrics["loss"], self)
+        self.checks.divergence(metrics.get("kl_k3", 0.0), self)
         now = time.perf_counter()
         speed, self._clock = self._tokens / (now - self._clock), now
         self._log({**metrics, "lr": optimizer.param_groups[0]["lr"], "tokens_per_second": speed})
         self._steps.append(metrics)
         if self.warming_up:
-            _drop_gradients(self.policy)
+            drop_gradients(self.policy)
         elif self.rl.target_kl is not None and metrics["approx_kl"] > self.rl.target_kl:
             for model in self.models:
-                _drop_gradients(model)
+                drop_gradients(model)
             self.stopped = self.trainer.should_stop = True
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
@@ -208,7 +216,7 @@ class PPOModule(pl.LightningModule):
             weights = [] if model is None else [weight for _, weight in model.trained()]
             if any(weight.grad is not None for weight in weights):
                 norm = float(full(nn.utils.clip_grad_norm_(weights, limit)))
-                require_finite(f"{name}'s gradient", norm, self)
+                self.checks.gradient(f"{name}'s gradient", norm, self)
                 self._log({f"{name}_grad_norm": norm})
                 self._steps[-1][f"{name}_grad_norm"] = norm
 
@@ -217,15 +225,13 @@ class PPOModule(pl.LightningModule):
             self.log(TRAIN + name, value, prog_bar=name in ("policy_loss", "kl_k3"), batch_size=1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Saves state that is in neither the weights nor the optimizer; leaves frozen weights out."""
+        """Saves the module's own state; leaves frozen weights out."""
         leave_out_frozen(self, checkpoint)
-        kept = None if self.rl.recompute or self.old_values is None else self.old_values.cpu()
-        checkpoint["ppo"] = {"metrics": self.metrics, "stopped": self.stopped, "old_values": kept}
+        checkpoint["ppo"] = {name: getattr(self, name) for name in _STATE}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores it."""
-        state = checkpoint["ppo"]
-        self.metrics, self.stopped, self.old_values = state["metrics"], state["stopped"], state["old_values"]
+        vars(self).update(checkpoint["ppo"])
 
     def configure_model(self) -> None:
         """Shards both models where the strategy does so."""
@@ -242,9 +248,3 @@ class PPOModule(pl.LightningModule):
             scale = (rl.value_lr or rl.lr) / rl.lr
             parts.append((self.value, lambda step: scale * value(step)))
         return scheduled_adamw(parts, lr=rl.lr, weight_decay=rl.weight_decay, eps=rl.adam_eps)
-
-
-def _drop_gradients(model: Trainable) -> None:
-    # AdamW skips a parameter without a gradient: no step, no decay, no moments.
-    for _, weight in model.trained():
-        weight.grad = None

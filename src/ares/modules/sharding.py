@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
@@ -20,15 +21,24 @@ def shard_models(models: Sequence[Trainable], module: pl.LightningModule) -> Non
     if is_sharded(module.trainer.strategy):
         for model in models:
             if not isinstance(model, FSDPModule):
-                _shard(model, module.device_mesh["data_parallel"])  # type: ignore[index]
+                mixed = module.trainer.precision == "bf16-mixed"
+                _shard(model, module.device_mesh["data_parallel"], mixed=mixed)  # type: ignore[index]
 
 
-def _shard(model: Trainable, mesh: Any) -> None:
-    """Shards block by block, and the rest as one unit; the model's methods gather weights as `forward` would."""
-    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+def _shard(model: Trainable, mesh: Any, *, mixed: bool) -> None:
+    """Shards block by block, and the rest as one unit; the model's methods gather weights as `forward` would.
 
+    In bf16-mixed, blocks are gathered in bfloat16. Autocast would keep a copy of every gathered weight until the end of
+    the backward pass; it still does of the rest.
+    """
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+    policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+    if mixed:
+        policy = replace(policy, param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for block in model.blocks:
-        fully_shard(block, mesh=mesh)
+        fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh)
     for name in ("states", "logits", "values", "greedy"):
         if hasattr(model, name):

@@ -1,21 +1,24 @@
 """Supervised fine-tuning of a policy: rationale, sft and, on an adapter, lora."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from ares.config.schema import FitConfig
 from ares.datamodules.supervised import SupervisedBatch, SupervisedData
 from ares.models.policy import Policy
+from ares.models.weights import opening
 from ares.modules.batching import print_batches
-from ares.modules.checkpoints import leave_out_frozen
+from ares.modules.checkpoint_files import AtomicCheckpointIO, checkpoint_to_resume
+from ares.modules.checkpoints import FitCheckpoints, leave_out_frozen
+from ares.modules.checks import StepChecks
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
-from ares.modules.sharding import gathered_again, shard_models, unsharded
+from ares.modules.sharding import full, gathered_again, shard_models, unsharded
 from ares.ranks import gather
 
 # (references, hypotheses) -> a metric to maximize
@@ -26,13 +29,16 @@ class SupervisedModule(pl.LightningModule):
     """Cross-entropy over real target tokens; validation generates greedily and scores the texts."""
 
     def __init__(
-        self, policy: Policy, fit: FitConfig, *, total_steps: int, score: Score, metric: str, seed: int
+        self, policy: Policy, fit: FitConfig, *, total_steps: int, score: Score, metric: str, block: str
     ) -> None:
         super().__init__()
         self.policy, self.fit = policy, fit
-        self.total_steps, self.score, self.metric, self.seed = total_steps, score, metric, seed
+        self.total_steps, self.score, self.metric = total_steps, score, metric
         self.references: list[str] = []
         self.hypotheses: list[str] = []
+        self.loss: Tensor | None = None
+        self._total = torch.zeros(())  # of the losses of an optimizer step
+        self.checks = StepChecks(f"Lower {block}.lr, or set {block}.gradient_clip.")
         self.strict_loading = False  # frozen weights are in no checkpoint
 
     def configure_model(self) -> None:
@@ -40,34 +46,41 @@ class SupervisedModule(pl.LightningModule):
         shard_models([self.policy], self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves frozen weights out."""
+        """Leaves frozen weights out; keeps the loss, which a fit that was resumed at its end still returns."""
         leave_out_frozen(self, checkpoint)
+        checkpoint["loss"] = self.loss
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores it."""
+        self.loss = checkpoint["loss"]
 
     def on_fit_start(self) -> None:
         """Turns dropout on: Lightning leaves a module that `from_pretrained` returned in eval mode."""
         self.policy.train()
-
-    def on_train_batch_start(self, batch: SupervisedBatch, batch_index: int) -> None:
-        """Draws each batch's dropout from (seed, epoch, batch), so that a resumed fit ends as an uninterrupted one."""
-        number = batch_index * self.trainer.world_size + self.global_rank
-        torch.manual_seed(hash((self.seed, self.current_epoch, number)))
 
     def training_step(self, batch: SupervisedBatch, batch_index: int) -> Tensor:
         """This micro-batch's part of the optimizer batch's loss: −Σ log-probabilities / denominator (nats per token)."""
         mask = batch["response_mask"]
         total = -self.policy.token_logprobs(batch["inputs"], batch["response_ids"], mask).sum()
         tokens = max(1, int(mask.sum()))
-        self.log("loss", total.detach() / tokens, prog_bar=True, batch_size=tokens)
+        self.loss = total.detach() / tokens
+        self._total = self._total.to(self.loss) + self.loss
+        self.log("loss", self.loss, prog_bar=True, batch_size=tokens)
         self.log("lr", self.lr_schedulers().get_last_lr()[0], batch_size=1)  # type: ignore[union-attr]
         # Lightning divides by the accumulated batches and DDP by the ranks; the denominator counts all of them.
         return total / batch["denominator"] * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
-        """Clips by the norm; Lightning's own clipping refuses a fused optimizer in bf16-mixed, although nothing is scaled."""
-        if self.fit.gradient_clip is not None:
-            # In the optimizer's order, as Lightning does: another order rounds the norm in another way.
-            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-            nn.utils.clip_grad_norm_(weights, self.fit.gradient_clip)
+        """Clips by the norm; refuses a loss or norm that is not finite.
+
+        Lightning's own clipping refuses a fused optimizer in bf16-mixed, although nothing is scaled.
+        """
+        self.checks.finite("loss", float(self._total), self)
+        self._total = torch.zeros(())
+        limit = math.inf if self.fit.gradient_clip is None else self.fit.gradient_clip
+        # In the optimizer's order, as Lightning does: another order rounds the norm in another way.
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        self.checks.gradient("gradient", float(full(nn.utils.clip_grad_norm_(weights, limit))), self)
 
     def on_validation_epoch_start(self) -> None:
         """Starts a fresh set of texts."""
@@ -108,13 +121,16 @@ def fit_supervised(
     *,
     score: Score,
     metric: str,
+    block: str,
     devices: int,
     checkpoints: Path,
+    checkpoint_minutes: float,
     trainer_arguments: dict[str, Any],
 ) -> dict[str, float]:
     """Trains `policy` in place (on its device) on `data`, with its seed, and leaves the weights of its best validation in it.
 
-    Checkpoints of every epoch go to `checkpoints`; a last one found there is resumed from.
+    `block` of the configuration has the settings `fit`. Checkpoints go to `checkpoints`, at least every `checkpoint_minutes`; a last one found there is resumed from.
+    Raises AresError where a loss or gradient is not finite.
     """
     data.setup("fit")  # the schedule needs the number of steps before the Trainer asks for batches
     label, batch = f"fine-tuning for {metric}", fit.global_batch_size
@@ -122,33 +138,41 @@ def fit_supervised(
     print_batches(label, data, rows=rows, global_batch=batch, world=devices, epochs=epochs)
     pl.seed_everything(data.seed, verbose=False)
     steps = fit.epochs * data.steps_per_epoch
-    module = SupervisedModule(policy, fit, total_steps=steps, score=score, metric=metric, seed=data.seed)
-    best, last = _checkpoints(checkpoints, metric, fit)
-    trainer = _trainer(fit, data.accumulate, [best, last], trainer_arguments)
-    _fit_and_take_best(trainer, module, data, best, checkpoints / "last.ckpt")
+    module = SupervisedModule(policy, fit, total_steps=steps, score=score, metric=metric, block=block)
+    saving = FitCheckpoints(checkpoints, minutes=checkpoint_minutes, seed=data.seed, metric=metric)
+    trainer = _trainer(fit, data.accumulate, saving, trainer_arguments)
+    _fit_and_take_best(trainer, module, data, saving, checkpoint_to_resume(checkpoints))
     # Without questions to validate on there is no score, and the latest weights stay.
-    metrics = {metric: best.best_model_score, "loss": trainer.callback_metrics.get("loss")}
+    metrics = {metric: saving.best_score, "loss": module.loss}
     return {name: float(value) for name, value in metrics.items() if value is not None}
 
 
 def _fit_and_take_best(
-    trainer: pl.Trainer, module: SupervisedModule, data: SupervisedData, best: ModelCheckpoint, last: Path
+    trainer: pl.Trainer,
+    module: SupervisedModule,
+    data: SupervisedData,
+    saving: FitCheckpoints,
+    last: Path | None,
 ) -> None:
     policy, device = module.policy, module.policy.device
     with gathered_again([policy], trainer) as [module.policy]:
-        trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
+        trainer.fit(module, data, ckpt_path=last)
     module.policy = policy
-    if best.best_model_path:
-        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+    if saving.best_score is not None:
+        remedy = f"remove {saving.best.parent} and run the same command again"
+        with opening("The weights of the best validation cannot be loaded", remedy):
+            state = torch.load(saving.best, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state, strict=False)
     policy.to(device)  # Lightning leaves a model on the CPU
 
 
 def _trainer(
-    fit: FitConfig, accumulate: int, checkpoints: list[ModelCheckpoint], arguments: dict[str, Any]
+    fit: FitConfig, accumulate: int, saving: FitCheckpoints, arguments: dict[str, Any]
 ) -> pl.Trainer:
     return pl.Trainer(
-        **{**arguments, "callbacks": [*checkpoints, *arguments.get("callbacks", ())]},
+        **{**arguments, "callbacks": [saving, *arguments.get("callbacks", ())]},
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,  # Lightning's own
         max_epochs=fit.epochs,
         accumulate_grad_batches=accumulate,
         reload_dataloaders_every_n_epochs=1,
@@ -156,12 +180,3 @@ def _trainer(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-
-
-def _checkpoints(folder: Path, metric: str, fit: FitConfig) -> tuple[ModelCheckpoint, ModelCheckpoint]:
-    """The checkpoint of the best validation and that of the latest epoch."""
-    every = min(fit.eval_every_epochs, fit.epochs)
-    # Written at the end of the epoch: a checkpoint written in validation would resume inside it.
-    each: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
-    best = ModelCheckpoint(folder, filename="best", monitor=metric, mode="max", every_n_epochs=every, **each)
-    return best, ModelCheckpoint(folder, filename="last", **each)

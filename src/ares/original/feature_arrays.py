@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
 
 from ares.storage.files import read_json
 from ares.types import AresError
-from ares.vision.extraction import finish
+from ares.vision.extraction import finish, new_array
 from ares.vision.features import release
 
 _BLOCK = 256  # images copied at a time
@@ -37,9 +36,7 @@ def import_features(array: Path | str, name_map: Path | str, folder: Path | str,
     count, patches, dim = (int(size) for size in source.shape)
     rows = _rows(Path(name_map), array, count)
     folder.mkdir(parents=True, exist_ok=True)
-    target = open_memmap(
-        folder / "features.partial.npy", mode="w+", dtype=np.float32, shape=(count, patches, dim)
-    )
+    target = new_array(folder / "features.partial.npy", (count, patches, dim))
     for start in range(0, count, _BLOCK):
         block = source[start : start + _BLOCK]
         target[start : start + _BLOCK] = block if isinstance(block, np.ndarray) else block.float().numpy()

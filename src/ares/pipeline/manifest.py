@@ -47,7 +47,13 @@ class StepEntry:
             side: {name: Artefact(**item) for name, item in value[side].items()}
             for side in ("inputs", "outputs")
         }
-        return cls(**{**value, **artefacts})
+        found = cls(**{**value, **artefacts})
+        outputs = [*found.inputs.values(), *found.outputs.values()]
+        texts = [found.hash, *(text for a in outputs for text in (a.path, a.sha256, a.stamp))]
+        mappings = (found.settings, found.metrics, found.versions)
+        if not all(isinstance(t, str) for t in texts) or not all(isinstance(m, Mapping) for m in mappings):
+            raise TypeError("a value of another kind")
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """The entry as JSON values, without empty stamps and an absent shared folder."""

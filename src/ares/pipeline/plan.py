@@ -2,10 +2,12 @@
 
 A step reads an artefact from the latest step before it that writes it. "Before" means earlier in the stage or, if no
 step of the stage writes the artefact, earlier in the plan of `stage=ares`, of which most stages are parts.
+"baseline/predictions" is what the latest step at that place wrote.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 from ares.config.compose import option_file, options
 from ares.config.schema import Config
@@ -42,7 +44,7 @@ class Step:
 
     @property
     def _place_folder(self) -> str:
-        return {"start": "rationale", "round": f"round-{self.order}", "final": "final"}[self.place]
+        return {"start": "rationale", "round": f"round-{self.order}"}.get(self.place, self.place)
 
     @property
     def key(self) -> str:
@@ -64,20 +66,27 @@ def stage_steps(stage: str) -> list[str]:
 
 
 def full_plan(config: Config) -> list[Step]:
-    """All steps of `stage=ares`, in order, with all rounds."""
+    """All steps of `stage=ares`, in order, with all rounds and the baseline."""
     return _wired(_arranged(stage_steps("ares"), config.rounds), [], config)
 
 
 def steps_of(config: Config) -> list[Step]:
     """The steps of the configured stage, in order; with `policy=` the first fine-tuning is left out.
 
-    A stage that trains a policy at the start runs all rounds, any other stage the first.
+    A stage that trains a policy at the start runs all rounds, any other stage the first. With `baseline=false` such a
+    stage leaves out the baseline and what is compared with it.
     """
     specs = specs_of(config.stage.steps)
     begins = any(_is_start(spec) for spec in specs.values())
     steps = _arranged(list(config.stage.steps), config.rounds if begins else 1)
     wired = _wired(steps, full_plan(config), config)
+    if begins and not config.baseline:
+        wired = [step for step in wired if not _needs_baseline(step)]
     return [step for step in wired if not (config.policy and _is_start(step.spec))]
+
+
+def _needs_baseline(step: Step) -> bool:
+    return step.place == "baseline" or any(name.startswith("baseline/") for name in step.inputs)
 
 
 def _is_start(spec: StepSpec) -> bool:
@@ -97,13 +106,14 @@ def stage_of(step: Step, config: Config) -> str:
 def _arranged(listed: Sequence[str], rounds: int) -> list[Step]:
     """The steps of a list in the order in which they run: at the start, in each round, at the end."""
     specs = specs_of(listed)
-    placed: dict[str, list[str]] = {"start": [], "round": [], "final": []}
+    placed: dict[str, list[str]] = {place: [] for place in get_args(Place)}
     for text in listed:
         place, _, name = text.rpartition("/")
         if name in specs and name != "prepare":
             placed[place or specs[name].place].append(name)
     orders: list[tuple[Place, int]] = [
         ("start", 0),
+        ("baseline", 0),
         *(("round", n + 1) for n in range(rounds)),
         ("final", _LAST),
     ]
@@ -126,8 +136,8 @@ def _wired(steps: Sequence[Step], plan: Sequence[Step], config: Config) -> list[
         inputs = {}
         for read in step.spec.reads_of(config, step.place):
             name = read.rstrip("?")
-            artefact = "policy" if name == "initial" else name
-            makers = [other for other in before if artefact in other.spec.writes]
+            place, _, artefact = ("", "", "policy") if name == "initial" else name.rpartition("/")
+            makers = [o for o in before if artefact in o.spec.writes and place in ("", o.place)]
             if makers:
                 inputs[name] = Source(makers[0 if name == "initial" else -1].key, artefact)
             elif name == read and name not in PREPARED:

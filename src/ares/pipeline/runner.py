@@ -1,5 +1,6 @@
 """Runs a stage's steps in a run folder: skips finished steps, resumes unfinished ones, refuses changed ones."""
 
+import os
 import shutil
 import sys
 import time
@@ -14,9 +15,11 @@ from omegaconf import OmegaConf
 
 from ares.config.compose import to_plain
 from ares.config.schema import Config
+from ares.console import progress
 from ares.launch.group import dismiss, follow, run_in_group
 from ares.launch.notices import quieten
 from ares.launch.placement import check_devices, check_processes
+from ares.pipeline.checks import refuse_data, refuse_mistakes
 from ares.pipeline.manifest import (
     StepEntry,
     artefact_at,
@@ -28,13 +31,13 @@ from ares.pipeline.manifest import (
     write_entry,
 )
 from ares.pipeline.plan import Step, steps_of
-from ares.pipeline.stale import Fingerprint, Run, difference, refusal
+from ares.pipeline.stale import Fingerprint, Run, difference, refusal, run_folder
 from ares.pipeline.sweeps.sharing import run_once
 from ares.ranks import is_first, world_size
 from ares.steps.common.contract import StepContext, StepResult, function_of, spec_of
 from ares.steps.common.inputs import log_metrics
 from ares.steps.prepare import prepared
-from ares.storage.files import atomic_path
+from ares.storage.files import atomic_path, remove_leftovers
 from ares.types import AresError
 
 # Runs a step by its name, in this process or in a group of ranks.
@@ -51,24 +54,24 @@ def run_stage(config: Config, *, shared_only: bool = False) -> bool:
     """
     quieten()
     check_processes(config)
-    check_devices(config)
     if not is_first():
+        check_devices(config)
         follow()
         return False
-    root = run_folder(config)
+    root, planned = run_folder(config), steps_of(config)
+    steps = [step for step in planned if step.shared or not shared_only]
+    refuse_mistakes(Run(root, config, planned, {}), steps)
     root.mkdir(parents=True, exist_ok=True)
     with _lock(root):
+        remove_leftovers(root)
         try:
-            _run_steps(root, config, shared_only)
+            ran = _run_steps(root, config, planned, steps)
+            if not shared_only and not ran and "report" not in config.stage.steps:
+                print(f"{config.run}: all steps of stage={config.stage.name} are done; nothing to do.")
         finally:
             _finish_wandb()
     dismiss()
     return True
-
-
-def run_folder(config: Config) -> Path:
-    """The run's folder, absolute."""
-    return (Path(config.paths.runs) / config.run).resolve()
 
 
 def is_finished(config: Config) -> bool:
@@ -89,7 +92,8 @@ def is_finished(config: Config) -> bool:
     return True
 
 
-def _run_steps(root: Path, config: Config, shared_only: bool) -> None:
+def _run_steps(root: Path, config: Config, planned: Sequence[Step], steps: Sequence[Step]) -> int:
+    """Runs those of the `planned` steps that are listed and unfinished; returns how many."""
     world = config.trainer.devices * config.trainer.num_nodes
 
     def perform(config: Config, context: StepContext, name: str) -> StepResult:
@@ -98,37 +102,17 @@ def _run_steps(root: Path, config: Config, shared_only: bool) -> None:
         return function_of(name)(config, context)
 
     if config.trainer.threads and world == 1:
-        import torch
-
-        torch.set_num_threads(config.trainer.threads)
-    planned = steps_of(config)
-    steps = [step for step in planned if step.shared or not shared_only]
-    run = Run(root, config, planned, _checked_source(root, config, world, steps))
-    ran = 0
-    for step in steps:
-        ran += _run_step(run, step, perform)
-    if not shared_only and not ran and "report" not in config.stage.steps:
-        print(f"{config.run}: all steps of stage={config.stage.name} are done; nothing to do.")
+        _limit_threads(config.trainer.threads)
+    run = Run(root, config, planned, _source(root, config, world))
+    refuse_data(run, steps)
+    return sum(_run_step(run, step, perform) for step in steps)
 
 
-def _checked_source(root: Path, config: Config, world: int, steps: Sequence[Step]) -> dict[str, Path]:
-    """The prepared folders. Raises one AresError with all mistakes in them and in the checks of unfinished steps."""
-    source: dict[str, Path] = {}
-    found = []
-    try:
-        source = _source(root, config, world)
-    except AresError as error:
-        found.append(str(error))
-    done = read_manifest(root)
-    for step in steps:
-        try:
-            if step.key not in done:
-                step.spec.check(config, source)
-        except AresError as error:
-            found.append(str(error))
-    if found:
-        raise AresError("\n".join(dict.fromkeys(found)))
-    return source
+def _limit_threads(count: int) -> None:
+    """Sets torch's threads, now or when it is imported, which a finished run does not."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
 
 
 def _source(root: Path, config: Config, world: int) -> dict[str, Path]:
@@ -184,7 +168,7 @@ def _run_step(run: Run, step: Step, perform: Perform) -> bool:
     common = Path(config.paths.runs).resolve() / "shared" / f"{step.spec.name}-{now.hash[:16]}"
     folder = common / "made" if shared else root / step.folder
     paths = {name: root / artefact.path for name, artefact in now.inputs.items()}
-    context = StepContext(root, step.key, folder, step.round, config, now.hash, paths)
+    context = StepContext(root, step.key, folder, step.round, config, now.hash, paths, _title(run, step))
     execute = partial(_execute, context, step, now, perform)
     write_entry(root, step.key, run_once(common, step.key, execute) if shared else execute())
     if not shared:
@@ -216,9 +200,14 @@ def _is_done(run: Run, step: Step, now: Fingerprint, changes_nothing: bool) -> b
 
 def _execute(context: StepContext, step: Step, now: Fingerprint, perform: Perform) -> StepEntry:
     context.folder.mkdir(parents=True, exist_ok=True)
-    print(f"{step.key}: started", flush=True)
+    if not sys.stdout.isatty():
+        print(f"{step.key}: started ({context.title.partition(' · ')[0]})", flush=True)
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    result = perform(context.config, context, step.name)
+    progress.begin(context.title, context.key)
+    try:
+        result = perform(context.config, context, step.name)
+    finally:
+        progress.end()
     seconds = time.monotonic() - clock
     print(f"{step.key}: {_headline(step, result)}{seconds:.1f} s", flush=True)
     return StepEntry(
@@ -233,6 +222,12 @@ def _execute(context: StepContext, step: Step, now: Fingerprint, perform: Perfor
         requests=result.requests,
         metrics={name: float(value) for name, value in result.metrics.items()},
     )
+
+
+def _title(run: Run, step: Step) -> str:
+    number = [other.key for other in run.steps].index(step.key) + 1
+    place = f", round {step.round}" if step.round and run.config.rounds > 1 else ""
+    return f"step {number} of {len(run.steps)} · {step.spec.name}{place}"
 
 
 def _headline(step: Step, result: StepResult) -> str:

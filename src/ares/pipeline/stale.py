@@ -1,7 +1,7 @@
 """Fingerprints: what a step's result depends on, its hash, and how a finished step differs from the configuration."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,11 @@ class Fingerprint:
     def hash(self) -> str:
         """The hash of settings and contents of inputs; paths do not count."""
         return hash_of({"settings": self.settings, "inputs": _contents(self.inputs)})
+
+
+def run_folder(config: Config) -> Path:
+    """The run's folder, absolute."""
+    return (Path(config.paths.runs) / config.run).resolve()
 
 
 @dataclass(frozen=True)
@@ -59,24 +64,45 @@ class Run:
 
         Raises AresError if the input is missing or was altered.
         """
-        config, root = self.config, self.root
-        if source.artefact == "policy" and config.policy and source.key not in {s.key for s in self.steps}:
-            folder = named_policy(config)
-            return Artefact(str(folder.resolve()), sha256_path(folder))
+        path = self._path_of(step, source, manifest)
+        if self._is_named(source):
+            return Artefact(str(path.resolve()), sha256_path(path))
+        output = manifest[source.key].outputs[source.artefact]
+        if is_unaltered(self.root, output):
+            return Artefact(output.path, output.sha256)
+        if self.config.on_change == "keep":
+            return Artefact(output.path, sha256_path(path))
+        raise AresError(
+            f"{path} was altered since {source.key} wrote it; run it again with "
+            f"`{self._command(source, on_change='rerun')}`, or use it as it is with on_change=keep."
+        )
+
+    def missing_inputs(self, steps: Sequence[Step]) -> Iterator[str]:
+        """One sentence for each input of the steps that an earlier stage should have written; nothing is read."""
+        manifest, own = read_manifest(self.root), {step.key for step in self.steps}
+        needed = {source: step for step in reversed(steps) for source in step.inputs.values()}
+        for source, step in reversed(needed.items()):
+            if source.key not in own:
+                try:
+                    self._path_of(step, source, manifest)
+                except AresError as error:
+                    yield str(error)
+
+    def _is_named(self, source: Source) -> bool:
+        named = source.artefact == "policy" and self.config.policy
+        return bool(named) and source.key not in {step.key for step in self.steps}
+
+    def _path_of(self, step: Step, source: Source, manifest: Mapping[str, StepEntry]) -> Path:
+        """Where an input is. Raises AresError if it is missing."""
+        if self._is_named(source):
+            return named_policy(self.config)
         entry = manifest.get(source.key)
         output = entry.outputs.get(source.artefact) if entry else None
-        if output and (root / output.path).exists():
-            if is_unaltered(root, output):
-                return Artefact(output.path, output.sha256)
-            if config.on_change == "keep":
-                return Artefact(output.path, sha256_path(root / output.path))
-            raise AresError(
-                f"{root / output.path} was altered since {source.key} wrote it; run it again with "
-                f"`{self._command(source, on_change='rerun')}`, or use it as it is with on_change=keep."
-            )
+        if output and (self.root / output.path).exists():
+            return self.root / output.path
         start = " or start from a policy with policy=<run or folder>" if source.artefact == "policy" else ""
         raise AresError(
-            f"{step.key} needs {source.artefact} of {source.key}, which is not in {root}; run "
+            f"{step.key} needs {source.artefact} of {source.key}, which is not in {self.root}; run "
             f"`{self._command(source)}`{start}."
         )
 

@@ -14,10 +14,9 @@ from ares.evaluation.assessment import Assessment
 from ares.evaluation.statistics import paired_bootstrap, share_interval
 from ares.pipeline.manifest import StepEntry, read_manifest
 from ares.report.page import HeadlineNumber, ReportData, duration, render_report
-from ares.steps.common.curves import rows_of
 from ares.steps.common.inputs import logs_folder, require_own_data
 from ares.steps.prepare import prepared, read_problems
-from ares.storage.files import hash_of, read_json, read_jsonl, write_json
+from ares.storage.files import hash_of, read_csv, read_json, read_jsonl, write_json
 from ares.types import AresError, Problem
 
 
@@ -65,7 +64,7 @@ def report(config: Config, root: Path) -> Path:
 def read_curves(path: Path) -> dict[str, list[list[float]]]:
     """The columns of a metrics.csv as {name: [[step, value], ...]}; empty where there is no file."""
     curves: dict[str, list[list[float]]] = {}
-    for row in rows_of(path):
+    for row in read_csv(path):
         for name, value in row.items():
             if value and name not in ("step", "epoch") and not name.endswith("/epoch"):
                 curves.setdefault(name, []).append([float(row["step"]), float(value)])

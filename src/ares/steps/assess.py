@@ -29,7 +29,7 @@ SPEC = StepSpec(
     ),
     runs_on="device",
     shared=True,
-    check=lambda config, source: check_engine(config),
+    check=check_engine,
     headline=(
         *("supporting", "irrelevant", "false", "invented", "repeated"),
         *("rouge_l", "similarity", "repetition"),

@@ -31,10 +31,11 @@ SPEC = StepSpec(
         else ("data", "predictions", f"rationales-{config.evaluate.split}")
     ),
     writes=("scores",),
+    shared=True,
     settings=("evaluate.split", "evaluate.similarity_model"),
     headline=("accuracy/AVG", "bleu4", "rouge_l", "failed_extractions"),
     files=lambda config: published_files(config.evaluate.predictions),
-    check=lambda config, source: check_split(config, source["data"]) if source else None,
+    check_data=lambda config, source: check_split(config, source["data"]),
 )
 
 

@@ -26,9 +26,12 @@ def export(config: Config) -> list[str]:
     """
     root = (Path(config.paths.runs) / config.run).resolve()
     steps = _steps(root / "manifest.json")
-    # The manifest is in order of time: the last artefact of a name wins.
+    # The manifest is in order of time: the last artefact of a name wins, unless it is the baseline's.
     latest = {
-        name: root / output["path"] for entry in steps.values() for name, output in entry["outputs"].items()
+        name: root / output["path"]
+        for key, entry in steps.items()
+        if not key.startswith("baseline/")
+        for name, output in entry["outputs"].items()
     }
     if "policy" not in latest:
         raise AresError(

@@ -26,8 +26,9 @@ SPEC = StepSpec(
     writes=("rationales", "rationales-train", "rationales-val", "rationales-test"),
     settings=("text", "model._target_", "engine._target_", "generate.max_new_tokens", "generate.batch_size"),
     runs_on="device",
+    shared=True,
     files=lambda config: published_files(config.generate.predictions),
-    check=lambda config, source: check_engine(config),
+    check=check_engine,
 )
 
 

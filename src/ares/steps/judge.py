@@ -1,11 +1,14 @@
-"""judge: the Teacher compares this run's rationales (a) with another run's (b), in both orders."""
+"""judge: the Teacher compares this run's rationales (a) with others (b), in both orders.
+
+The others are those of the policy before RL or, with `judge.against`, another run's.
+"""
 
 from pathlib import Path
 
 from ares.config.commands import command
 from ares.config.schema import Config
 from ares.evaluation.judge import combine, win_rates
-from ares.steps.common.asking import Reject, ask_teacher, check_teacher
+from ares.steps.common.asking import Reject, ask_teacher, teacher_warnings
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import load_problems
 from ares.storage.files import sha256_file
@@ -17,27 +20,43 @@ from ares.types import AresError, Problem, Verdict
 
 SPEC = StepSpec(
     name="judge",
-    reads=lambda config, place: ("data", f"rationales-{config.judge.split}"),
+    reads=lambda config, place: ("data", *_rationales(config)),
     writes=("verdicts",),
     settings=("teacher", "judge.split", "judge.questions"),
-    files=lambda config: {"against": (other_rationales(config), sha256_file(other_rationales(config)))},
-    check=lambda config, source: check_teacher(config),
+    files=lambda config: _against(config),
+    check=teacher_warnings,
 )
 
 Pair = tuple[Problem, str, str]
 
 
+def _rationales(config: Config) -> list[str]:
+    own = f"rationales-{config.judge.split}"
+    return [own] if config.judge.against else [own, f"baseline/{own}"]
+
+
+def _against(config: Config) -> dict[str, tuple[Path, str]]:
+    if config.judge.against is None:
+        return {}
+    path = other_rationales(config.judge.against, config)
+    return {"against": (path, sha256_file(path))}
+
+
 def judge(config: Config, context: StepContext) -> StepResult:
-    """Writes `verdicts.parquet`, one row per question for which both runs have a rationale, and unusable replies to
+    """Writes `verdicts.parquet`, one row per question for which both sides have a rationale, and unusable replies to
     `verdicts-quarantine.jsonl`."""
     problems, _ = load_problems(config, context)
     own = read_rationales(context.inputs[f"rationales-{config.judge.split}"])
-    others = {row.pid: row.text for row in read_rationales(other_rationales(config))}
+    against = config.judge.against
+    baseline = context.inputs.get(f"baseline/rationales-{config.judge.split}")
+    file = other_rationales(against, config) if against else baseline
+    assert file is not None  # one of the two is an input
+    others = {row.pid: row.text for row in read_rationales(file)}
     pairs = [(problems[row.pid], row.text, others[row.pid]) for row in own if row.pid in others]
     if not pairs:
         raise AresError(
-            f"judge.against={config.judge.against} has no rationale for any question of this run's {config.judge.split} "
-            "split; name a run on the same data."
+            f"judge.against={config.judge.against or 'baseline'} has no rationale for any question of this run's "
+            f"{config.judge.split} split; name a run on the same data, or another judge.split."
         )
     pairs = pairs[: config.judge.questions]
     answers = ask_teacher(config, context, pairs, _ask, artefact="verdicts", total=2 * len(pairs))
@@ -47,11 +66,8 @@ def judge(config: Config, context: StepContext) -> StepResult:
     return StepResult({"verdicts": path}, metrics, usd=answers.usd, requests=answers.requests)
 
 
-def other_rationales(config: Config) -> Path:
-    """The file of rationales to compare with. Raises AresError if there is none."""
-    against = config.judge.against
-    if against is None:
-        raise AresError("stage=judge compares with judge.against=<run or rationales file>; name one.")
+def other_rationales(against: str, config: Config) -> Path:
+    """The file of rationales that `judge.against` names. Raises AresError if there is none."""
     if Path(against).is_file():
         return Path(against)
     path = Path(config.paths.runs) / against / "final" / f"rationales-{config.judge.split}.parquet"

@@ -11,6 +11,8 @@ from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.fitting import data_arguments, fit_data
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
+from ares.steps.common.prompts import warn_shortened
+from ares.steps.common.rows import check_answers
 from ares.storage.files import atomic_folder, write_json
 from ares.storage.tables import read_rationales, write_predictions
 from ares.types import Example, Prediction, Problem, Response
@@ -34,6 +36,8 @@ SPEC = StepSpec(
     ),
     runs_on="device",
     folder="lora",
+    shared=True,
+    check_data=check_answers,
 )
 
 
@@ -54,12 +58,14 @@ def lora(config: Config, context: StepContext) -> StepResult:
     policy.adapt(r=block.r, alpha=block.alpha, dropout=block.dropout, targets=block.targets, seed=config.seed)
     data = AnswerData(problems, splits, policy, rationales=own, **data_arguments(config, block))
     metrics = fit_data(config, context, block, data, score=answer_accuracy, metric="val/accuracy")
+    reported = policy.shortened  # of training
     withheld = bool(splits["test"]) and all(problems[pid].answer is None for pid in splits["test"])
     predictions = {}
     for split in sorted({config.evaluate.split, *(["test"] if withheld else [])}):
         examples = examples_of(problems, splits[split], "QCMG-A", config, own[split])
         outputs = _answers(config, context, policy, examples, split)
         predictions[split] = [predict(problems[row.pid], own[split][row.pid], row.text) for row in outputs]
+    warn_shortened(policy.shortened - reported)
     if not is_first():
         return StepResult({})
     scored = predictions[config.evaluate.split]

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ares.config.schema import Config
+from ares.data.holdout import is_held_out
 from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of, trainer_arguments
+from ares.steps.common.rows import train_questions
 from ares.storage.files import atomic_folder
 from ares.storage.tables import read_feedback, read_rollouts
 from ares.types import AresError, Feedback, Problem, Rollout
@@ -36,7 +38,8 @@ SPEC = StepSpec(
     runs_on="device",
     place="round",
     folder="ppo",
-    check=lambda config, source: check_objective(config),
+    check=lambda config: check_objective(config),
+    check_data=lambda config, source: check_training(config, source),
     headline=("train/score", "train/kl_k3"),
 )
 
@@ -56,6 +59,7 @@ def ppo(config: Config, context: StepContext) -> StepResult:
         config.rl,
         seed=config.seed,
         checkpoints=context.checkpoints,
+        checkpoint_minutes=config.trainer.checkpoint_minutes,
         trainer_arguments=trainer_arguments(config, context),
     )
     if not is_first():
@@ -63,8 +67,18 @@ def ppo(config: Config, context: StepContext) -> StepResult:
     return StepResult(_write(context.folder, policy, value), metrics)
 
 
-def check_objective(config: Config) -> None:
-    """Raises AresError if the objective is unknown or incompatible with other settings of `rl`."""
+def check_training(config: Config, source: Mapping[str, Path]) -> None:
+    """Raises AresError where all questions are held out."""
+    pids = train_questions(config, source)
+    if pids and all(is_held_out(pid, config.rl.holdout) for pid in pids):
+        raise AresError(
+            f"rl.holdout={config.rl.holdout} holds out all {len(pids):,} questions of RL, so that none is left to train "
+            "on; lower it, or raise rl.questions."
+        )
+
+
+def check_objective(config: Config) -> tuple[str, ...]:
+    """Raises AresError if the objective is unknown or incompatible with other settings of `rl`; no warnings."""
     from ares.rl.objectives import load_objective
 
     name, objective = config.rl.objective, load_objective(config.rl.objective)
@@ -79,6 +93,7 @@ def check_objective(config: Config) -> None:
         )
     if found:
         raise AresError("\n".join(found))
+    return ()
 
 
 def _value_model(config: Config, context: StepContext, policy: "Policy") -> "ValueModel":

@@ -7,12 +7,13 @@ from typing import Any
 
 from filelock import FileLock
 
-from ares.config.commands import command
+from ares.config.commands import call, command
 from ares.config.options import DataConfig
 from ares.config.schema import Config
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.features import features_folder, making
 from ares.storage.files import hash_of, read_object, sha256_file, write_json
+from ares.text.prompts import shortened_note
 from ares.types import AresError, Problem
 from ares.vision.features import FeatureStore
 from ares.vision.reading import stamp
@@ -73,7 +74,7 @@ def prepare_alone(config: Config) -> list[str]:
     from ares.steps.common.prompts import check_prompts  # which reads the problems through this module
 
     found = prepared(config, make=True)
-    check_prompts(config, found)
+    shortened = check_prompts(config, found)
     problems, splits = read_problems(config.data, found["data"])
     images = {pid: problem.image for pid, problem in problems.items() if problem.image is not None}
     shown = len({image for problem in problems.values() for image in problem.images})
@@ -91,7 +92,15 @@ def prepare_alone(config: Config) -> list[str]:
         lines += [f"skipped: problem {pid}, {reason}" for pid, reason in store.missing(images).items()]
     if blank := sum(not problem.solution.strip() for problem in problems.values()):
         lines.append(f"without a solution, left out of fine-tuning: {blank:,} problems")
+    if shortened:
+        lines.append(f"warning: {shortened_note(shortened)}")
     return lines
+
+
+def check_root(config: Config) -> None:
+    """Raises AresError if the data are neither there nor generated nor on a hub; nothing is read or fetched."""
+    if config.data.name != "sample":
+        _source(config, make=False)
 
 
 def _root(data: DataConfig) -> Path:
@@ -120,7 +129,7 @@ def _source(config: Config, make: bool) -> Path:
         fetch = f"fetch {hub} with `{command('prepare', data=config.data.name)}`, " if hub else ""
         raise AresError(
             f"There is no data in {root.resolve()} (data.root); put it there, {fetch}or try the built-in problems: "
-            "`python train.py experiment=demo`."
+            f"`{call('experiment=demo')}`."
         )
     return root.resolve()
 
@@ -166,7 +175,7 @@ def images_hash(config: Config, data: Path) -> str:
     images = [(pid, image) for pid, problem in sorted(problems.items()) for image in problem.images]
     key = hash_of([[pid, str(path), *stamp(path)] for pid, path in images])
     known = Path(config.paths.runs).resolve() / "shared" / f"images-{key[:16]}.json"
-    if not known.exists() or "sha256" not in read_object(known):
+    if not known.exists() or not isinstance(read_object(known).get("sha256"), str):
         contents = [[pid, sha256_file(path) if path.is_file() else None] for pid, path in images]
         write_json(known, {"sha256": hash_of(contents)})
     return read_object(known)["sha256"]

@@ -1,6 +1,8 @@
 """rationale: fine-tunes a language model on the gold rationales; the result is the policy that RL improves."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ares.config.schema import Config, FitConfig
@@ -18,6 +20,7 @@ from ares.steps.common.inputs import (
     texts_of,
 )
 from ares.steps.common.prompts import check_prompts
+from ares.steps.common.rows import check_solutions
 from ares.storage.files import atomic_folder
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ SPEC = StepSpec(
     runs_on="device",
     place="start",
     shared=True,
-    check=check_prompts,
+    check_data=lambda config, source: check_data(config, source),
 )
 
 
@@ -56,6 +59,12 @@ def rationale(config: Config, context: StepContext) -> StepResult:
     policy.to(device_of(config))
     data = RationaleData(problems, splits, policy, **data_arguments(config, config.rationale))
     return fine_tune(config, context, config.rationale, data)
+
+
+def check_data(config: Config, source: Mapping[str, Path]) -> None:
+    """Raises AresError if there is nothing to train on, or a prompt that does not fit the model."""
+    check_solutions(config, source)
+    check_prompts(config, source)
 
 
 def fine_tune(config: Config, context: StepContext, fit: FitConfig, data: "ProblemData") -> StepResult:

@@ -5,16 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from ares.config.schema import Config, RlConfig
+from ares.console import tqdm
 from ares.ranks import barrier, is_first, shard
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.generation import check_engine, engine_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
-from ares.storage.tables import read_rollouts, write_rollouts
+from ares.steps.common.rows import check_questions
+from ares.storage.tables import read_rollouts, readable, write_rollouts
 from ares.text.sentences import repetition_rate
-from ares.types import Example, Rollout
+from ares.types import AresError, Example, Rollout
 
 if TYPE_CHECKING:
     from ares.engines.base import Engine, Sample
@@ -37,7 +37,8 @@ SPEC = StepSpec(
     place="round",
     folder="rollouts",
     shared=True,
-    check=lambda config, source: check_engine(config),
+    check=check_engine,
+    check_data=check_questions,
 )
 
 
@@ -89,7 +90,13 @@ def _reference(config: Config, context: StepContext, policy: "Policy") -> "Polic
 def _is_written(path: Path, digest: str) -> bool:
     import pyarrow.parquet as pq
 
-    return path.exists() and (pq.read_schema(path).metadata or {}).get(b"ares.hash") == digest.encode()
+    if not path.exists():
+        return False
+    try:
+        with readable(path):
+            return (pq.read_schema(path).metadata or {}).get(b"ares.hash") == digest.encode()
+    except AresError:  # damaged: it is written again
+        return False
 
 
 def part_seed(seed: int, round_number: int, part: int) -> int:

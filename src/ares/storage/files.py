@@ -4,6 +4,7 @@ Every write goes to a temporary file next to its target, is synced, and replaces
 killed process leaves no half-written artefact.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ares.storage.failures import disk_errors
 from ares.types import AresError
 
 _SAMPLES, _BLOCK = 32, 2**16  # of a large file: blocks, and bytes in each
@@ -63,6 +65,20 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes temporary files and folders that killed processes left in a folder, which nobody else may be writing."""
+    for path in list(folder.rglob(".*.tmp")):
+        remove(path)
 
 
 def sha256_file(path: Path | str) -> str:
@@ -163,12 +179,16 @@ def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
 def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     """Reads one JSON object per line. Raises AresError with file and line where one is invalid."""
     lines = enumerate(_text(path).split("\n"), start=1)
-    return [parse_json(line, f"{path}: line {number}") for number, line in lines if line]
+    rows = [parse_json(line, f"{path}: line {number}") for number, line in lines if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise AresError(f"{path} must have one JSON object per line; it is damaged: repair or remove it.")
+    return rows
 
 
 def _text(path: Path | str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8-sig")  # Windows writes a byte order mark
+        with disk_errors():
+            return Path(path).read_text(encoding="utf-8-sig")  # Windows writes a byte order mark
     except UnicodeDecodeError as error:
         raise AresError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from None
 
@@ -180,3 +200,11 @@ def _dumped(path: Path | str, value: Any, indent: int | None = None) -> str:
         if "Out of range float" not in str(error):
             raise
         raise AresError(f"{path} cannot be written: a number in it is NaN or infinite.") from None
+
+
+def read_csv(path: Path | str) -> list[dict[str, str]]:
+    """The complete rows of a CSV file with a header (a kill may leave half a row at its end); none without a file."""
+    if not Path(path).exists():
+        return []
+    text = Path(path).read_text(encoding="utf-8")
+    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))

@@ -7,6 +7,7 @@ from syntok import segmenter
 
 from ares.text.prompts import SOLUTION
 
+_CONTINUES = "|.,;:!?)]}”’»、，；：」』）】》〉"  # no sentence begins with one of these; "|" separates cells of a table
 _CLOSING = r"['\"”’»)\]}」』）】》〉]"
 # Marks of scripts whose next sentence may follow without a space, in lower case or in none.
 _FULL_STOPS = "。！？｡।॥؟۔።។։"
@@ -17,6 +18,12 @@ _GAP = re.compile(rf"(?<=[.!?…‽'\"”’»)\]}}¹²³⁰⁴-⁹])\s+|[{_FULL
 _FOOTNOTE = r"(?:\[\d[\d,\s–-]*\]|[¹²³⁰⁴-⁹]+)"
 TERMINATED = re.compile(rf"[.!?…‽{_FULL_STOPS}]{_CLOSING}*{_FOOTNOTE}*$")
 _FULL_STOP = re.compile(rf"[{_FULL_STOPS}]{_CLOSING}*$")
+# Where syntok may begin a sentence that no gap precedes: at a capital or after a bracket; at white space that only one of
+# the two knows.
+_TIGHT = re.compile(
+    rf"[.!?…‽{_FULL_STOPS}](?:{_CLOSING}|{_FOOTNOTE})*(?:(?=[^\W\d_])(?![a-z])|(?<=[)\]}}」』）】》〉])(?![\s{re.escape(_CONTINUES)}]))"
+    r"|[」』）】》〉]\s|[\u200b\x1c-\x1f\x85]"
+)
 # Three dots; a fourth is the sentence's period.
 _ELLIPSIS = re.compile(r"(?:(?<!\.)\.\.\.|(?<!\. )\. \. \.|…)['\"”’»)\]}]*$")
 
@@ -75,7 +82,6 @@ _BEFORE_NAME = re.compile(
     r"|president|general|king|judge|justice|singer|(?:writ|compos|engine|philosoph|explor|lead|teach|paint|astronom)er|[a-z]+(?:ist|ian|or)"
 )
 
-_CONTINUES = "|.,;:!?)]}”’»、，；：」』）】》〉"  # no sentence begins with one of these; "|" separates cells of a table
 _QUOTED_IN = re.compile(r"(?:と|って)")  # Japanese: what was quoted is said
 _OPENING = "\"'“‘«(["
 _TAIL = 32  # characters before a boundary that the rules inspect
@@ -84,21 +90,33 @@ _TAIL = 32  # characters before a boundary that the rules inspect
 def boundaries(text: str) -> Iterator[int]:
     """Positions, strictly increasing, at which a sentence of `text` other than the first begins.
 
-    syntok proposes some; the rules reject some of its proposals and add others.
+    The rules find most of them. syntok, which takes most of the time, is asked where they leave the decision to it or
+    where a sentence may begin without a gap before it.
     """
-    proposed = {tokens[0].offset for paragraph in segmenter.analyze(text) for tokens in paragraph}
+    proposed = _proposals(text) if _TIGHT.search(text) else None
     start = 0
-    for position in sorted(proposed | {match.end() for match in _GAP.finditer(text)}):
+    for position in sorted((proposed or set()).union(match.end() for match in _GAP.finditer(text))):
         before = text[start:position].rstrip()
         gap = text[start + len(before) : position]
         after = text[position : position + _TAIL]
-        if before and after and _is_boundary(before, gap, after, position in proposed):
+        if not before or not after:
+            continue
+        is_boundary = _is_boundary(before, gap, after)
+        if is_boundary is None:
+            proposed = _proposals(text) if proposed is None else proposed
+            is_boundary = position in proposed
+        if is_boundary:
             yield position
             start = position
 
 
-def _is_boundary(before: str, gap: str, after: str, proposed: bool) -> bool:
-    """Whether the sentence `before` is complete; `gap` is the white space between it and `after`."""
+def _proposals(text: str) -> set[int]:
+    """Where sentences begin according to syntok."""
+    return {tokens[0].offset for paragraph in segmenter.analyze(text) for tokens in paragraph}
+
+
+def _is_boundary(before: str, gap: str, after: str) -> bool | None:
+    """Whether the sentence `before` is complete, None if syntok decides; `gap` is the white space before `after`."""
     tail = before[-_TAIL:]
     if len(before) < _TAIL and _UNBEGUN.fullmatch(before):
         return False
@@ -116,14 +134,14 @@ def _is_boundary(before: str, gap: str, after: str, proposed: bool) -> bool:
     bare = tail.rstrip(")]}")
     if _ABBREVIATION.search(bare):
         return bool(_STARTER.match(after))
-    if proposed or _LETTER.search(tail):
+    if _LETTER.search(tail):
         return True
     first = after.lstrip(_OPENING)[:1]
     if _is_caseless(first) and _is_caseless(tail.rstrip(".!?'\"”’»)]}")[-1:]):
         return True
     if first.isupper() and _ends_before_capital(tail, after):
         return True
-    return bool(_WORD.search(tail)) and not _SHORTENED.search(tail)
+    return True if _WORD.search(tail) and not _SHORTENED.search(tail) else None
 
 
 def _ends_before_capital(tail: str, after: str) -> bool:

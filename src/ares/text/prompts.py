@@ -6,7 +6,10 @@ QCMG-A to answer with the help of one.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from string import ascii_uppercase
 from typing import Any
 
@@ -18,6 +21,7 @@ LETTERS = ascii_uppercase  # of choices, in their order
 ANSWER = re.compile(rf"The answer is \(([{LETTERS}])\)")
 PROMPT_FORMATS = ("QCM-E", "QCM-LE", "QCM-A", "QCMG-A", "QCM-ALE", "QCM-LEA")
 NEWLINES = ("space", "escape")
+_WORD = 30  # characters: what is longer has no spaces, as in Chinese, and may be cut anywhere
 
 
 def build_example(
@@ -48,17 +52,78 @@ def build_example(
         raise AresError(f"Unknown prompt format {prompt_format!r}: write one of {', '.join(PROMPT_FORMATS)}.")
     if newline not in NEWLINES:
         raise AresError(f"text.newline is {newline!r}: write one of {', '.join(NEWLINES)}.")
-    question, given = _question(problem, use_caption), ""
-    if prompt_format == "QCMG-A":
-        if rationale is None:
-            raise AresError(
-                f"QCMG-A needs a rationale for problem {problem.pid}: generate rationales of its split first."
-            )
-        given = f"{rationale}\n"
+    if prompt_format != "QCMG-A":
+        rationale = None
+    elif rationale is None:
+        raise AresError(
+            f"QCMG-A needs a rationale for problem {problem.pid}: generate rationales of its split first."
+        )
+    return _example(problem, prompt_format, use_caption, rationale, newline, None)
+
+
+def _example(
+    problem: Problem,
+    prompt_format: str,
+    use_caption: bool,
+    rationale: str | None,
+    newline: str,
+    length: int | None,
+) -> Example:
+    """`build_example` with at most `length` characters (None: all) of rationale, caption and hint, in this order."""
+    caption = problem.caption if use_caption else ""
+    given, caption, hint = _first([rationale or "", caption, problem.hint], length)
+    question = _question(problem, f"{hint} {caption}".strip() or "N/A")
     cue = "Answer:" if prompt_format.endswith("-A") else SOLUTION
-    prompt, target = question + given + cue, _target(problem, prompt_format, newline)
-    texts = _tidy(prompt, newline), _tidy(target, newline)
-    return Example(*texts, problem.pid, problem.images, question.rstrip(), rationale if given else None)
+    prompt = question + (cue if rationale is None else f"{given}\n{cue}")
+    return Example(
+        _tidy(prompt, newline),
+        _tidy(_target(problem, prompt_format, newline), newline),
+        problem.pid,
+        problem.images,
+        question.rstrip(),
+        rationale if rationale is None else given,
+        partial(_example, problem, prompt_format, use_caption, rationale, newline),
+    )
+
+
+def _first(texts: Sequence[str], length: int | None) -> list[str]:
+    """The texts up to `length` characters in all; a text that is cut ends with a word."""
+    if length is None:
+        return list(texts)
+    kept = []
+    for text in texts:
+        part = text[: max(length, 0)]
+        if len(part) < len(text):
+            part = re.sub(rf"\s\S{{0,{_WORD}}}$", "", part) if not text[len(part)].isspace() else part
+        kept.append(part)
+        length -= len(text)
+    return kept
+
+
+def fitted(example: Example, fits: Callable[[Example], bool]) -> Example | None:
+    """The longest form of an example that `fits`: without the end of its hint, then of its caption, then of its rationale.
+
+    None where the question and its options do not fit even alone.
+    """
+    shorter = example.shorter
+    if shorter is None or not fits(shorter(0)):
+        return None
+    lengths = range(1, len(example.question) + len(example.rationale or "") + 1)
+    length = bisect_left(lengths, True, key=lambda length: not fits(shorter(length)))
+    return replace(shorter(length), target=example.target)
+
+
+def may_exceed(example: Example, limit: int) -> bool:
+    """Whether a prompt may have more than `limit` tokens: with EOS and the first space, it has as many as bytes at most."""
+    return len(example.prompt.encode()) + 2 > limit
+
+
+def shortened_note(count: int) -> str:
+    """A sentence about prompts that `fitted` shortened."""
+    return (
+        f"{count:,} prompts have more tokens than text.max_input_tokens; the ends of their contexts (hint, then caption) are "
+        "left out."
+    )
 
 
 def build_examples(
@@ -112,9 +177,8 @@ def _tidy(text: str, newline: str) -> str:
     return " ".join(text.split()) if newline == "space" else text.replace("  ", " ").strip()
 
 
-def _question(problem: Problem, use_caption: bool) -> str:
+def _question(problem: Problem, context: str) -> str:
     """Question, context and options on one line each."""
-    context = f"{problem.hint} {problem.caption if use_caption else ''}".strip() or "N/A"
     options = " ".join(f"({LETTERS[i]}) {choice}" for i, choice in enumerate(problem.choices))
     return f"Question: {problem.question}\nContext: {context}\nOptions: {options}\n"
 

@@ -28,13 +28,17 @@ def rouge_l_f(reference: str, hypothesis: str) -> float:
     gold, own = _sentences(reference), _sentences(hypothesis)
     if not gold or not own or not hypothesis.strip():
         return 0.0
+    own_words, gold_words = [set(x) for x in own], [set(y) for y in gold]
     common: set[str] = set()
     # The evaluation calls the package with the reference as the summary, which decides how ties are broken.
-    for x in own:
-        for y in gold:
-            common |= _common_subsequence(x, y)
-    precision = len(common) / len({word for sentence in own for word in sentence})
-    recall = len(common) / len({word for sentence in gold for word in sentence})
+    for x, of_x in zip(own, own_words, strict=True):
+        for y, of_y in zip(gold, gold_words, strict=True):
+            if x == y:
+                common |= of_x
+            elif not (of_x & of_y) <= common:  # otherwise it adds nothing
+                common |= _common_subsequence(x, y)
+    precision = len(common) / len(set().union(*own_words))
+    recall = len(common) / len(set().union(*gold_words))
     return 2 * precision * recall / (precision + recall + 1e-8)
 
 

@@ -81,21 +81,24 @@ def unrepresented(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> t
     """
     unknown = tokenizer.unk_token_id
     if (
-        unknown is None or not tokenizer.is_fast
-    ):  # bytes represent everything; slow tokenizers have no offsets
+        unknown is None or not tokenizer.is_fast or not texts
+    ):  # bytes represent everything; slow ones have no offsets
         return 0, 0.0
-    affected = lost = total = 0
-    for text in texts:
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        spans = [
-            span
-            for token, span in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-            if token == unknown
-        ]
-        missing = sum(len("".join(text[start:end].split())) for start, end in spans)
-        affected += missing > 0
-        lost += missing
-        total += len("".join(text.split()))
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
+    affected = lost = 0
+    for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        if unknown in ids:
+            spans = [span for token, span in zip(ids, offsets, strict=True) if token == unknown]
+            missing = sum(len("".join(text[start:end].split())) for start, end in spans)
+            affected += missing > 0
+            lost += missing
+    total = sum(len("".join(text.split())) for text in texts)
     return affected, lost / max(total, 1)
 
 
@@ -132,14 +135,27 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-    except Exception as error:  # the libraries raise whatever a broken file leads to
+        check_vocabulary(tokenizer, path)
+    except AresError:
+        raise
+    except (
+        BaseException
+    ) as error:  # the libraries raise whatever a broken file leads to; Rust's panic is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise AresError(unusable) from error
-    if unrepresented(tokenizer, ["The answer is (A)."])[1] > MOST:
-        raise AresError(
-            f"The tokenizer in {path} has no vocabulary: copy its files again, or set tokenizer.path."
-        )
     if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
         raise AresError(
             f"The tokenizer in {path} has no pad or no end-of-sequence token: use one of a T5 model."
         )
     return tokenizer
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
+    """Raises AresError for a tokenizer that cannot write English: transformers makes up what its files lack."""
+    text = "The answer is (A)."
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not ids or unrepresented(tokenizer, [text])[1] > MOST:
+        raise AresError(
+            f"The tokenizer in {path} has no vocabulary: copy its files again, or set tokenizer.path."
+        )

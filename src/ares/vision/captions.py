@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ares.storage.files import read_json, read_object, sha256_path, write_json
+from ares.storage.failures import expected
+from ares.storage.files import parse_json, read_json, read_object, sha256_path, write_json
 from ares.types import AresError
 from ares.vision.encoders import chosen_device
 from ares.vision.images import open_image
@@ -141,7 +142,8 @@ def _known(path: Path, fingerprint: Mapping[str, Any], stamps: Mapping[str, list
         )
     before = read_object(_stamps(path)) if _stamps(path).exists() else {}
     replaced = {pid for pid, now in stamps.items() if now != NO_FILE and before.get(pid, now) != now}
-    return {pid: caption for pid, caption in content["captions"].items() if pid not in replaced}
+    with expected(path):
+        return {pid: caption for pid, caption in content["captions"].items() if pid not in replaced}
 
 
 def _caption_all(
@@ -170,12 +172,22 @@ def _caption_all(
 
 def _resumed(journal: Path, fingerprint: Mapping[str, Any]) -> dict[str, str]:
     """The captions that an earlier process wrote with the same model, without those of images replaced since."""
-    lines = journal.read_text(encoding="utf-8").split("\n")[:-1] if journal.exists() else []
-    if not lines or json.loads(lines[0]) != fingerprint:
+    lines = journal.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if journal.exists() else []
+    entries = [entry for line in lines if (entry := _entry(line)) is not None]
+    if not entries or entries[0] != fingerprint:
         journal.parent.mkdir(parents=True, exist_ok=True)
         journal.write_text(json.dumps(fingerprint, ensure_ascii=False) + "\n", encoding="utf-8")
         return {}
+    known = [entry for entry in entries[1:] if isinstance(entry, list) and len(entry) == 3]
     # A process killed while writing leaves an incomplete last line: drop it before appending.
-    journal.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    entries = [json.loads(line) for line in lines[1:]]
-    return {file: caption for file, seen, caption in entries if seen == stamp(Path(file))}
+    kept = [json.dumps(entry, ensure_ascii=False) for entry in [entries[0], *known]]
+    journal.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    return {file: caption for file, seen, caption in known if seen == stamp(Path(file))}
+
+
+def _entry(line: str) -> Any:
+    """What a line of the journal holds, None for a damaged one."""
+    try:
+        return parse_json(line, "")
+    except AresError:
+        return None

@@ -101,7 +101,27 @@ def _write_rows(
 def _opened(file: Path, shape: tuple[int, ...]) -> np.memmap:
     if file.exists():
         return open_memmap(file, mode="r+")
-    return open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+    return new_array(file, shape)
+
+
+def new_array(file: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A float32 array in a new file, whose space is taken at once: a full disk would end the process without a message."""
+    array = open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+    with file.open("r+b") as opened:
+        os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+    return array
+
+
+def _fits(state: Mapping[str, Any], file: Path, rows: int) -> bool:
+    """Whether the progress of a killed process can be continued: its file is complete, its counts are possible."""
+    try:
+        features = np.load(file, mmap_mode="r", allow_pickle=False)
+        places = [*map(int, state["corrupt"]), state["done"] - 1]
+        return (
+            len(features) == rows and features.dtype == np.float32 and all(-1 <= row < rows for row in places)
+        )
+    except (OSError, LookupError, TypeError, ValueError, EOFError):
+        return False
 
 
 def _resumed(folder: Path, key: str, stamps: list[list[int]]) -> tuple[Path, int, dict[int, str]]:
@@ -109,7 +129,7 @@ def _resumed(folder: Path, key: str, stamps: list[list[int]]) -> tuple[Path, int
     partial, complete = folder / "features.partial.npy", folder / "features.npy"
     state = read_object(folder / "progress.json") if (folder / "progress.json").exists() else {}
     file = partial if partial.exists() else complete
-    if state.get("key") == key and file.exists():
+    if state.get("key") == key and _fits(state, file, len(stamps)):
         before = read_json(folder / "stamps.json") if (folder / "stamps.json").exists() else stamps
         if not isinstance(before, list) or len(before) != len(stamps):
             before = [None] * len(stamps)

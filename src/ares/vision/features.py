@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ares.storage.files import read_object, sha256_file
+from ares.storage.files import hash_of, read_object, sha256_file
 from ares.types import AresError
 
 
@@ -37,15 +37,17 @@ class FeatureStore:
             )
         index = read_object(self.folder / "index.json")
         try:
+            self.sha256: str = index.pop("sha256")
+            if self.sha256 != hash_of(index):
+                raise ValueError
             self.repeat: int = index.get("repeat", 1)
             self.shape: tuple[int, int] = (index["shape"][0] * self.repeat, index["shape"][1])
-            self.sha256: str = index["sha256"]
             self.encoder: dict[str, Any] = dict(index["encoder"])
             self.skipped: dict[str, str] = dict(index.get("skipped", {}))
             self._rows: dict[str, int] = dict(index["rows"])
             self._contents: str = index["features_sha256"]
         except (KeyError, TypeError, ValueError, IndexError):
-            raise self._damaged("index.json lacks what ares writes") from None
+            raise self._damaged("index.json is not as it was written") from None
         self._verified = False
         self._features: np.ndarray | None = None
 

@@ -27,7 +27,8 @@ def read_images(
     The bar `label` shows the progress over `total` images, of which those that are not read here are done.
     """
     from torch.utils.data import DataLoader
-    from tqdm import tqdm
+
+    from ares.console import tqdm
 
     items: Any = list(images.items())
     workers = min(workers, len(items), os.cpu_count() or 1)

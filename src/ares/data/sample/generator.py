@@ -17,6 +17,7 @@ from ares.data.sample.items import Draft, Item, Kind, SampleProblem, Truth
 from ares.data.sample.kinds import KINDS
 from ares.data.sample.remarks import REMARKS, remarks
 from ares.data.scienceqa import read_scienceqa
+from ares.storage.failures import expected
 from ares.storage.files import read_object, write_json
 from ares.types import SPLITS, AresError, Problem
 
@@ -74,8 +75,9 @@ def read_sample(
     if not path.is_file():
         raise AresError(f"{path} is missing, so {root} is not the generated sample; use data=sample.")
     problems, splits = read_scienceqa(root, captions)
-    truths = {pid: Truth.from_json(record) for pid, record in read_object(path).items()}
-    return {pid: SampleProblem(**vars(p), truth=truths[pid]) for pid, p in problems.items()}, splits
+    with expected(path, f"remove {root} and run the command again"):
+        truths = {pid: Truth.from_json(record) for pid, record in read_object(path).items()}
+        return {pid: SampleProblem(**vars(p), truth=truths[pid]) for pid, p in problems.items()}, splits
 
 
 def _record(problem: Problem) -> dict[str, object]:

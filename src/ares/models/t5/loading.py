@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ares.models.finite import check_finite
 from ares.models.t5.fusion import FUSION_MODULES, FusionT5Config
 from ares.models.t5.model import T5ForMultimodalGeneration, T5ForMultimodalValue
 from ares.models.t5.names import checkpoint_shapes, our_name
@@ -46,6 +47,7 @@ def load_model(
             f"{path} has no image fusion: {', '.join(sorted(missing))} are initialized from seed {seed} and must be trained.",
             stacklevel=2,
         )
+    check_finite(model.named_parameters(), f"The model in {path}")
     _set_fusion_trainable(model, features)
     model.generation_config = _plain_generation_config(model.config)
     return model
@@ -65,6 +67,7 @@ def load_value_model(path: str | Path, *, dropout: float, features: bool) -> T5F
         missing = set(info["missing_keys"])
     if missing:
         raise _lacks(path, missing)
+    check_finite(model.named_parameters(), f"The value model in {path}")
     _set_fusion_trainable(model, features)
     return model
 
@@ -135,6 +138,7 @@ def value_from_model(policy: T5ForMultimodalGeneration, *, seed: int = 0) -> T5F
 
 def save_model(model: T5ForMultimodalGeneration, tokenizer: Any, folder: str | Path) -> None:
     """Writes a folder that `from_pretrained` opens: weights, configuration (with its dropout_rate), tokenizer."""
+    check_finite(model.named_parameters(), "The policy")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -1,5 +1,6 @@
 """T5 with image fusion as a policy."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -17,10 +18,11 @@ from ares.models.t5.loading import build_model, load_model, load_value_model, sa
 from ares.models.t5.lora import lora_targets
 from ares.models.t5.model import T5ForMultimodalGeneration, T5ForMultimodalValue, response_states
 from ares.models.t5.names import checkpoint_patch_dim
+from ares.models.t5.prompts import encode_prompts, encode_texts
 from ares.models.t5.size import t5_size
 from ares.models.t5.value import T5SharedValue, T5Value
 from ares.text.tokenizers import load_tokenizer, train_tokenizer
-from ares.types import Example
+from ares.types import AresError, Example
 
 
 class T5Policy(Policy):
@@ -59,13 +61,11 @@ class T5Policy(Policy):
         **reading: Any,
     ) -> Self:
         """The checkpoint in `settings["init"]` or, without one, a model of the given sizes drawn from `seed`."""
-        source = tokenizer["path"] or settings["init"]
-        known = (
-            load_tokenizer(source) if source else train_tokenizer(texts, vocab_size=tokenizer["vocab_size"])
-        )
+        known = _tokenizer(settings, texts, tokenizer)
         seen = features is not None
         if settings["init"]:
             model = load_model(settings["init"], dropout=dropout, features=seen, seed=seed)
+            _check_entries(known, model, settings["init"])
         else:
             patches, dim = features.shape if features is not None else (1, 8)
             sizes = {key: value for key, value in settings.items() if key not in ("name", "_target_", "init")}
@@ -86,7 +86,22 @@ class T5Policy(Policy):
     ) -> Self:
         """The policy in a folder: ours, Multimodal-CoT's, the original ARES's, or a plain T5 (see `load_model`)."""
         model = load_model(folder, dropout=dropout, features=features is not None)
-        return cls(model, load_tokenizer(folder), features=features, **reading)
+        known = load_tokenizer(folder)
+        _check_entries(known, model, str(folder))
+        return cls(model, known, features=features, **reading)
+
+    @classmethod
+    def check_prompts(
+        cls,
+        settings: Mapping[str, Any],
+        texts: Sequence[str],
+        examples: Sequence[Example],
+        *,
+        tokenizer: Mapping[str, Any],
+        max_input_tokens: int,
+    ) -> int:
+        """How many contexts have to be shortened. Raises AresError for a question that does not fit with its options."""
+        return encode_prompts(_tokenizer(settings, texts, tokenizer), examples, max_input_tokens)[1]
 
     @classmethod
     def size(cls, settings: Mapping[str, Any], vocabulary: int) -> ModelSize | None:
@@ -118,9 +133,11 @@ class T5Policy(Policy):
         """Writes the adapter in PEFT's format."""
         save_adapter(self, folder)
 
-    def load_adapter(self, folder: Path) -> None:
-        """Wraps the network in the adapter of a folder."""
-        load_adapter(self, folder)
+    def answerer(self, folder: Path) -> Policy:
+        """The policy with the adapter of a folder, on a network of its own."""
+        policy = copy.deepcopy(self)
+        load_adapter(policy, folder)
+        return policy
 
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:
         """A value model that predicts 0: on a copy of this policy's body, or on the body itself (`shared`)."""
@@ -140,17 +157,14 @@ class T5Policy(Policy):
     # ----------------------------------------------------------------------------------- text
 
     def encode(self, examples: Sequence[Example]) -> T5Inputs:
-        """The prompts as ids, cut to `max_input_tokens` with EOS kept as the last one."""
-        ids = self._tokenize([example.prompt for example in examples], self.max_input_tokens)
+        """The prompts as ids, with EOS as the last one; contexts are shortened to fit `max_input_tokens`."""
+        ids, shortened = encode_prompts(self.tokenizer, examples, self.max_input_tokens)
+        self.shortened += shortened
         return T5Inputs(ids, [example.pid for example in examples], self.features, self.pad_id)
 
     def encode_targets(self, examples: Sequence[Example], *, max_tokens: int) -> list[list[int]]:
         """The targets as ids, cut to `max_tokens` with EOS kept as the last one."""
-        return self._tokenize([example.target for example in examples], max_tokens)
-
-    def _tokenize(self, texts: list[str], limit: int) -> list[list[int]]:
-        # A data set may lack a split, and tokenizers refuse an empty list.
-        return self.tokenizer(texts, truncation=True, max_length=limit)["input_ids"] if texts else []
+        return encode_texts(self.tokenizer, [example.target for example in examples], max_tokens)
 
     def decoder(self, inputs: T5Inputs, *, k: int, longest: int) -> T5Decoder:  # type: ignore[override]
         """See `T5Decoder`."""
@@ -174,3 +188,20 @@ class T5Policy(Policy):
     def lora_targets(self, targets: str) -> list[str]:
         """The names of the linear layers to adapt (see `ares.models.t5.lora`)."""
         return lora_targets(self.model, targets, features=self.features is not None)
+
+
+def _tokenizer(
+    settings: Mapping[str, Any], texts: Sequence[str], tokenizer: Mapping[str, Any]
+) -> PreTrainedTokenizerBase:
+    """The tokenizer that conf/model describes: `tokenizer.path`, the checkpoint's, or one trained on `texts`."""
+    source = tokenizer["path"] or settings["init"]
+    return load_tokenizer(source) if source else train_tokenizer(texts, vocab_size=tokenizer["vocab_size"])
+
+
+def _check_entries(tokenizer: PreTrainedTokenizerBase, model: T5ForMultimodalGeneration, path: str) -> None:
+    """Raises AresError for a tokenizer of another model, some of whose ids have no embedding."""
+    if len(tokenizer) > model.config.vocab_size:
+        raise AresError(
+            f"The tokenizer has {len(tokenizer):,} entries, and the model in {path} knows {model.config.vocab_size:,}; give "
+            "the tokenizer that belongs to it (tokenizer.path)."
+        )

@@ -12,6 +12,7 @@ from ares.models.t5.fusion import FusionT5Config
 from ares.models.t5.lora import lora_targets
 from ares.models.t5.model import T5ForMultimodalGeneration
 from ares.models.t5.names import checkpoint_patch_dim
+from ares.models.weights import opening
 
 # Chung et al. 2022, table 1; flan-alpaca's head is not tied to the embedding.
 _FLAN: dict[str, Any] = {
@@ -42,9 +43,10 @@ def t5_size(settings: Mapping[str, Any], vocabulary: int) -> ModelSize | None:
         return size_of_config(FusionT5Config(**_FLAN, **_PUBLISHED[init]))
     if not (Path(init) / "config.json").is_file():
         return None
-    config = FusionT5Config.from_pretrained(init)
-    config.patch_dim = checkpoint_patch_dim(init) or config.patch_dim
-    return size_of_config(config)
+    with opening(f"The model in {init} cannot be read", "copy the folder again"):
+        config = FusionT5Config.from_pretrained(init)
+        config.patch_dim = checkpoint_patch_dim(init) or config.patch_dim
+        return size_of_config(config)
 
 
 def size_of_config(config: FusionT5Config) -> ModelSize:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5Block
 
+from ares.models.finite import check_finite
 from ares.models.heads import SharedBackboneValue, values_of_states
 from ares.models.inputs import Inputs
 from ares.models.policy import ValueModel
@@ -42,6 +43,7 @@ class T5Value(ValueModel):
 
     def save(self, folder: Path) -> None:
         """Writes an ordinary transformers folder."""
+        check_finite(self.model.named_parameters(), "The value model")
         self.model.save_pretrained(folder)
 
 
@@ -53,4 +55,5 @@ class T5SharedValue(SharedBackboneValue):
         """Writes a complete value model with a copy of the policy's body, as `T5Value.save` does."""
         value = value_from_model(self.policy.model, seed=0)
         value.v_head.load_state_dict(self.head.state_dict())
+        check_finite(value.named_parameters(), "The value model")
         value.save_pretrained(folder)

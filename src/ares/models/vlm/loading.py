@@ -4,17 +4,20 @@
 processor's files and `policy.json` (`VlmSettings`), so that later steps need nothing from conf/model.
 """
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
+from ares.models.finite import check_finite
 from ares.models.vlm.families import (
     TOWERS,
     parts_of,
@@ -25,7 +28,8 @@ from ares.models.vlm.quantization import keep_differentiable, nf4
 from ares.models.vlm.reader import VlmReader
 from ares.models.vlm.tiny import build_tiny
 from ares.models.weights import POLICY_FILE, opening, without_bars
-from ares.storage.files import hash_of, read_json, sampled_sha256, sha256_file, write_json
+from ares.storage.failures import expected
+from ares.storage.files import hash_of, read_object, sampled_sha256, sha256_file, write_json
 from ares.types import AresError
 
 
@@ -48,8 +52,8 @@ class VlmSettings:
 
     base: str | None
     fingerprint: str | None
-    dtype: str
-    quantization: str
+    dtype: Literal["float32", "bfloat16", "auto"]
+    quantization: Literal["none", "nf4"]
     max_pixels: int | None
     prompts: Prompts
     lora: LoraSettings
@@ -73,7 +77,7 @@ class VlmSettings:
         """The settings in a policy's folder. Raises AresError where it has none, or its base is another one by now."""
         if not (folder / POLICY_FILE).is_file():
             config = folder / "config.json"
-            if config.is_file() and "vision_config" not in (found := read_json(config)):
+            if config.is_file() and "vision_config" not in (found := read_object(config)):
                 raise AresError(
                     f"{folder} holds no vision-language model (its model_type is {found.get('model_type')}); use the "
                     "model option that it belongs to, such as model=base."
@@ -82,9 +86,11 @@ class VlmSettings:
                 f"{folder} holds no policy of a vision-language model (there is no {POLICY_FILE}); to start from a "
                 "pretrained model, set model.init to its folder or hub id and begin with stage=rationale."
             )
-        found = read_json(folder / POLICY_FILE)
-        prompts, lora = Prompts(**found.pop("prompts")), LoraSettings(**found.pop("lora"))
-        settings = cls(**found, prompts=prompts, lora=lora)
+        found = read_object(folder / POLICY_FILE)
+        with expected(folder / POLICY_FILE, "copy the folder again"):
+            settings = TypeAdapter(cls).validate_json(json.dumps(found), strict=True)
+        if settings.base and (folder / settings.base / "config.json").is_file():  # see `bundle_policy`
+            settings = replace(settings, base=str(folder / settings.base))
         if settings.base and fingerprint(settings.base) != settings.fingerprint:
             raise AresError(
                 f"{settings.base} is not the model that the adapter in {folder} was trained on: its files have "
@@ -118,7 +124,7 @@ def fingerprint(base: str) -> str:
 def open_network(path: str | Path, settings: VlmSettings, *, dropout: float = 0.0) -> nn.Module:
     """The network of a folder or hub id, in eval mode; `dropout` is its attention's where no adapter is trained instead.
 
-    Raises AresError for files that are no vision-language model, and for nf4 without bitsandbytes.
+    Raises AresError for files that are no vision-language model, weights that are not finite, and nf4 without bitsandbytes.
     """
     arguments: dict[str, Any] = {
         "dtype": "auto" if settings.dtype == "auto" else getattr(torch, settings.dtype)
@@ -136,8 +142,17 @@ def open_network(path: str | Path, settings: VlmSettings, *, dropout: float = 0.
     network.generation_config = GenerationConfig(
         bos_token_id=known.bos_token_id, eos_token_id=known.eos_token_id, pad_token_id=known.pad_token_id
     )
+    check_finite(network.named_parameters(), f"The model in {path}")
     keep_differentiable(network)
     return network
+
+
+def save_model(network: Any, settings: VlmSettings, folder: Path) -> None:
+    """Writes a complete model, with dropout 0, and its `policy.json`. Raises AresError for weights that are not finite."""
+    check_finite(network.named_parameters(), "The policy")
+    network.config.get_text_config().attention_dropout = 0.0
+    network.save_pretrained(folder)
+    settings.complete().write(folder)
 
 
 def freeze(network: nn.Module, settings: LoraSettings) -> None:

@@ -12,10 +12,10 @@ from ares.models.chat import Chat, ChatPolicy
 from ares.models.inputs import Sample
 from ares.models.policy import ModelSize, Policy, ValueModel
 from ares.models.vlm.batches import write_in_batches
-from ares.models.vlm.export import export_policy
+from ares.models.vlm.export import bundle_policy, export_policy
 from ares.models.vlm.families import blocks_of, lora_pattern, matching, soft_cap
 from ares.models.vlm.generation import VlmDecoder, has_cohorts
-from ares.models.vlm.loading import VlmSettings, freeze, open_network, start_network, start_reader
+from ares.models.vlm.loading import VlmSettings, freeze, open_network, save_model, start_network, start_reader
 from ares.models.vlm.processors import open_processor, reader_of
 from ares.models.vlm.reader import VlmInputs, VlmReader
 from ares.models.vlm.running import checkpoint_activations, response_states
@@ -35,6 +35,7 @@ class VlmPolicy(ChatPolicy):
 
     task_type = "CAUSAL_LM"
     export = staticmethod(export_policy)
+    bundle = staticmethod(bundle_policy)
 
     def __init__(
         self,
@@ -106,9 +107,8 @@ class VlmPolicy(ChatPolicy):
         """The policy in another folder, frozen; on this policy's network where both are adapters of one base."""
         other, own = VlmSettings.read(folder), self.settings
         if not self.adapter or (other.base, other.quantization) != (own.base, own.quantization):
-            limit = self.reader.max_input_tokens
-            policy = self.load(folder, dropout=0.0, newline=self.newline, max_input_tokens=limit)
-            return policy.to(self.device)
+            reading = {"newline": self.newline, "max_input_tokens": self.reader.max_input_tokens}
+            return self.load(folder, dropout=0.0, **reading).to(self.device)
         self.adapters.load(REFERENCE, folder, trained=False)
         return self.view(REFERENCE)
 
@@ -131,11 +131,12 @@ class VlmPolicy(ChatPolicy):
         *,
         tokenizer: Mapping[str, Any],
         max_input_tokens: int,
-    ) -> None:
-        """Raises AresError for the first prompt that is too long, and for an image that cannot be read."""
+    ) -> int:
+        """How many contexts are too long. Raises AresError for a question that is, or an image that cannot be read."""
         reader = start_reader(settings, texts, tokenizer, max_input_tokens=max_input_tokens)
         for example in examples:
             reader.encode([example])
+        return reader.shortened
 
     @without_bars()
     def save(self, folder: Path) -> None:
@@ -145,11 +146,7 @@ class VlmPolicy(ChatPolicy):
             self.adapters.save(self.adapter, folder, base=self.settings.base)
             self.settings.write(folder)
             return
-        self.model.config.get_text_config().attention_dropout = 0.0
-        self.model.save_pretrained(folder)
-        self.settings.complete().write(folder)
-
-    # ------------------------------------------------------------------------------- other adapters
+        save_model(self.model, self.settings, folder)
 
     def adapt(self, *, r: int, alpha: int, dropout: float, targets: str, seed: int) -> None:
         """Becomes a fresh adapter for answers on the policy's base, or on the policy itself if that is all weights."""
@@ -162,10 +159,10 @@ class VlmPolicy(ChatPolicy):
         """Writes the answer adapter in PEFT's format."""
         self.adapters.save(ANSWER, folder, base=self.settings.base)
 
-    def load_adapter(self, folder: Path) -> None:
-        """Becomes the answer adapter of a folder, frozen."""
+    def answerer(self, folder: Path) -> Policy:
+        """The answer adapter of a folder as a policy on the same network, frozen."""
         self.adapters.load(ANSWER, folder, trained=False)
-        self.adapter = ANSWER
+        return self.view(ANSWER)
 
     def new_value(self, *, seed: int, shared: bool) -> ValueModel:
         """A value model that predicts 0: a second adapter on the same network, or a copy of a policy of all weights."""
@@ -189,8 +186,9 @@ class VlmPolicy(ChatPolicy):
         return self.reader.chat(example)
 
     def encode(self, examples: Sequence[Example]) -> VlmInputs:
-        """The prompts of examples with their images. Raises AresError for one that is too long."""
-        return self.reader.encode(examples)
+        """The prompts of examples with their images (see `VlmReader.encode`)."""
+        inputs, self.shortened = self.reader.encode(examples), self.reader.shortened
+        return inputs
 
     def encode_targets(self, examples: Sequence[Example], *, max_tokens: int) -> list[list[int]]:
         """The targets as ids, cut to `max_tokens` with EOS kept as the last one."""

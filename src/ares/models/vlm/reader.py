@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ares.models.chat import Chat
+from ares.models.vlm.fitting import limited, shortened
 from ares.models.vlm.messages import Message, Prompts, messages_of, special_tokens, target_of
 from ares.rl.masked import pad_right
-from ares.types import AresError, Example
+from ares.types import Example
 from ares.vision.images import open_image
 
 # One entry per token of the prompt; all other tensors of a processor are images'.
@@ -127,6 +128,7 @@ class VlmReader:
         self.processor, self.prompts = processor, prompts
         self.response_type, self.needs_image = response_type, needs_image
         self.max_pixels, self.max_input_tokens = max_pixels, max_input_tokens
+        self.shortened = 0  # prompts whose context had to be shortened so far
         self._cached = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "VlmReader":
@@ -155,15 +157,16 @@ class VlmReader:
 
     def chat(self, example: Example) -> Chat:
         """The example's prompt as a server takes it."""
-        messages, pictures = self.messages(example), self.pictures(example)
-        ids = self._processed(example, pictures)[0]["input_ids"]
+        pictures = self.pictures(example)
+        example, tokens, _ = self._fitting(example, pictures)
+        messages, ids = self.messages(example), tokens["input_ids"]
         return Chat(messages, pictures, ids, self._formatted(messages)[1], self.special_ids)
 
     def encode(self, examples: Sequence[Example]) -> VlmInputs:
-        """The prompts of examples.
+        """The prompts of examples; of one that is too long, the context is shortened.
 
-        Raises AresError for a prompt that is too long (the answer's may be longer, by the rationale in it), and for an
-        image that cannot be read.
+        Raises AresError for a prompt that is too long without it (the answer's may be longer, by the rationale in it), and
+        for an image that cannot be read.
         """
         return VlmInputs(self, [self._sample(example) for example in examples])
 
@@ -187,20 +190,31 @@ class VlmReader:
         return images or ([Image.new("RGB", (64, 64), "white")] if self.needs_image else [])
 
     def _sample(self, example: Example) -> Sample:
-        tokens, images = self._processed(example, self.pictures(example))
-        sample = Sample(example, tokens)
-        length = len(tokens["input_ids"])
-        if length > self.max_input_tokens and example.rationale is None:
-            raise AresError(
-                f"The prompt of problem {example.pid} has {length} tokens, {len(example.images)} images included, more "
-                f"than text.max_input_tokens={self.max_input_tokens}; raise it, or set a lower model.max_pixels."
-            )
+        own, tokens, images = self._fitting(example, self.pictures(example))
+        self.shortened += own is not example
+        sample = Sample(own, tokens)
         size = sum(tensor.nbytes for tensor in images.values())
         if self._cached + size <= _CACHE_BYTES:
             sample.images = images
             self._cached += size
             weakref.finalize(sample, self._forget, size)
         return sample
+
+    def _fitting(
+        self, example: Example, pictures: list[Image.Image]
+    ) -> tuple[Example, dict[str, list[int]], dict[str, Tensor]]:
+        """The example, its context shortened if need be, with the ids of its prompt and its images' tensors."""
+        tokens, images = self._processed(example, pictures)
+        length, limit = len(tokens["input_ids"]), self.max_input_tokens
+        if length <= limit or length <= (limit := limit + self._length(example.rationale or "")):
+            return example, tokens, images
+        example = shortened(
+            example, length, limit, lambda shorter: self._length(self._formatted(self.messages(shorter))[0])
+        )
+        return example, *self._processed(example, pictures)
+
+    def _length(self, text: str) -> int:
+        return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _forget(self, size: int) -> None:
         self._cached -= size
@@ -228,11 +242,3 @@ class VlmReader:
     def save(self, folder: Path) -> None:
         """Writes the processor's files."""
         self.processor.save_pretrained(folder)
-
-
-def limited(image: Image.Image, max_pixels: int | None) -> Image.Image:
-    """The image, made smaller in proportion if it has more than `max_pixels` pixels."""
-    if max_pixels is None or image.width * image.height <= max_pixels:
-        return image
-    scale = (max_pixels / (image.width * image.height)) ** 0.5
-    return image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ares.models.adapters import AdapterSet
+from ares.models.finite import check_finite
 from ares.models.heads import SharedBackboneValue, value_head, values_of_states
 from ares.models.inputs import Inputs
 from ares.models.policy import ValueModel
@@ -106,6 +107,7 @@ def load_value(policy: "VlmPolicy", folder: Path, *, shared: bool) -> ValueModel
         f"The value head in {folder} does not fit the policy", "give the one trained with this base"
     ):
         head.load_state_dict(read_weights(folder / _HEAD))
+    check_finite(head.named_parameters(), f"The value head in {folder}")
     head.to(policy.device)
     if shared:
         return VlmSharedValue(policy, head)
@@ -131,6 +133,7 @@ def _copied(policy: "VlmPolicy") -> "VlmPolicy":
 
 
 def _save_head(head: nn.Module, folder: Path) -> None:
+    check_finite(head.named_parameters(), "The value head")
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
     save_file(tensors, folder / _HEAD)

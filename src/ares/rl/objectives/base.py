@@ -3,16 +3,18 @@
 A module defines `OBJECTIVE = Objective(...)`; `rl.objective=<name>` then trains with it without any other change.
 """
 
+from __future__ import annotations
+
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from torch import Tensor
-
-from ares.rl.advantages import group_advantages, monte_carlo_returns
-from ares.rl.losses import ppo_loss
 from ares.types import AresError
+
+# Commands are checked against an objective's requirements; torch is imported when one is computed.
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Rollouts:
 
 
 # (advantages, returns), both (N, T) float32
-Targets = tuple[Tensor, Tensor]
+Targets: TypeAlias = "tuple[Tensor, Tensor]"
 
 
 class LossSettings(Protocol):
@@ -48,6 +50,13 @@ class LossSettings(Protocol):
     log_ratio_clamp: float | None
 
 
+def clipped_loss(*tensors: Tensor, **settings: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """`ares.rl.losses.ppo_loss`."""
+    from ares.rl.losses import ppo_loss
+
+    return ppo_loss(*tensors, **settings)
+
+
 @dataclass(frozen=True)
 class Objective:
     """An objective of reinforcement learning.
@@ -60,7 +69,7 @@ class Objective:
     advantages: Callable[[Rollouts, Tensor, LossSettings], Targets]
     needs_value: bool = False
     min_samples: int = 1
-    loss: Callable[..., tuple[Tensor, dict[str, Tensor]]] = ppo_loss
+    loss: Callable[..., tuple[Tensor, dict[str, Tensor]]] = clipped_loss
 
 
 def comparison(estimate: Callable[[Sequence[Tensor]], list[Tensor]]) -> Objective:
@@ -70,6 +79,8 @@ def comparison(estimate: Callable[[Sequence[Tensor]], list[Tensor]]) -> Objectiv
     """
 
     def advantages(rollouts: Rollouts, values: Tensor, settings: LossSettings) -> Targets:
+        from ares.rl.advantages import group_advantages, monte_carlo_returns
+
         returns = monte_carlo_returns(rollouts.rewards, rollouts.mask, gamma=settings.gamma)
         found = group_advantages(
             estimate, rollouts.rewards.cpu(), rollouts.lengths, rollouts.ends, rollouts.groups

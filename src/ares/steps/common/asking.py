@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -34,12 +33,6 @@ def teacher_class(config: Config) -> type[Teacher]:
 def make_teacher(config: Config, ledger: Ledger | None = None) -> Teacher:
     """The configured Teacher; raises AresError for impossible settings."""
     return config.teacher.build(ledger=ledger)
-
-
-def check_teacher(config: Config) -> None:
-    """Prints `teacher_warnings`, and raises what it raises."""
-    for warning in teacher_warnings(config):
-        print(f"warning: {warning}", file=sys.stderr)
 
 
 def teacher_warnings(config: Config) -> list[str]:
@@ -145,7 +138,7 @@ async def _run_all(teacher: Teacher, jobs: Sequence[Coroutine[Any, Any, Row]], l
 
     After an AresError no further request is sent, open ones are completed and recorded, and the error is raised.
     """
-    from tqdm import tqdm
+    from ares.console import tqdm
 
     failure: AresError | None = None
     tasks = [asyncio.ensure_future(job) for job in jobs]

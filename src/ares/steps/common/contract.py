@@ -1,7 +1,7 @@
 """The contract of a step: the StepSpec at the top of its file, its argument StepContext and its result StepResult."""
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +10,7 @@ from typing import Literal
 from ares.config.schema import Config
 from ares.types import AresError
 
-Place = Literal["start", "round", "final"]
+Place = Literal["start", "baseline", "round", "final"]
 _NOT_STEPS = ("export", "report", "doctor")  # stages may list these, too
 
 
@@ -20,18 +20,21 @@ class StepSpec:
 
     name: of the step and of its function
     reads: names of artefacts; each comes from the latest earlier step that writes it. `data` (the problems) and
-        `features` come from prepare, `initial` is the first policy of the run, and "value?" may be absent.
+        `features` come from prepare, `initial` is the first policy of the run, "value?" may be absent, and
+        "baseline/predictions" comes from the latest step at that place.
         A function of the configuration and the place if these determine what is read.
     writes: names of the artefacts that the step may return in `StepResult.files`
     settings: keys ("rl.k") and blocks ("text") of the configuration that affect the result; they enter its hash
     runs_on: "device" steps run in one process per device, "host" steps in the orchestrator
-    place: where the step runs unless a stage lists it as `<place>/<name>`: at the start, in every round or at the end
+    place: where the step runs unless a stage lists it as `<place>/<name>`: at the start, for the baseline (on the
+        policy before RL), in every round or at the end
     folder: the step's own folder inside its place; without one it writes into the place's folder
     shared: whether the step runs once for all jobs of a sweep, provided that all its inputs are shared
     headline: metrics that the step's last line prints; the first few if empty
     files: files outside the run that are set in the configuration, as {input name: (path, sha256)}
-    check: raises AresError for impossible settings; called before the first step runs, with the prepared folders by
-        name (empty if preparing failed)
+    check: returns warnings, and raises AresError for impossible settings; called before anything is prepared, so it
+        imports nothing large
+    check_data: raises AresError for impossible data; called with the prepared folders by name before the first step
     """
 
     name: str
@@ -44,7 +47,8 @@ class StepSpec:
     shared: bool = False
     headline: tuple[str, ...] = ()
     files: Callable[[Config], Mapping[str, tuple[Path, str]]] = lambda config: {}
-    check: Callable[[Config, Mapping[str, Path]], None] = lambda config, source: None
+    check: Callable[[Config], Sequence[str]] = lambda config: ()
+    check_data: Callable[[Config, Mapping[str, Path]], None] = lambda config, source: None
 
     @property
     def asks_teacher(self) -> bool:
@@ -61,7 +65,8 @@ class StepContext:
     """One step's view of a run folder.
 
     `key` identifies the step in the manifest ("round-1/ppo"), `folder` is its output folder, `inputs` maps the names
-    of artefacts ("policy", "rollouts", ...) to their paths, `hash` is the hash of settings and inputs.
+    of artefacts ("policy", "rollouts", ...) to their paths, `hash` is the hash of settings and inputs. `title` is what the
+    console calls it ("step 3 of 10 · ppo").
     """
 
     root: Path
@@ -71,6 +76,7 @@ class StepContext:
     config: Config
     hash: str
     inputs: Mapping[str, Path] = field(default_factory=dict)
+    title: str = ""
 
     @property
     def checkpoints(self) -> Path:

@@ -38,7 +38,9 @@ def fit_data(
         fit,
         score=score,
         metric=metric,
+        block=context.key.rpartition("/")[2],
         devices=config.trainer.devices * config.trainer.num_nodes,
         checkpoints=context.checkpoints,
+        checkpoint_minutes=config.trainer.checkpoint_minutes,
         trainer_arguments=trainer_arguments(config, context),
     )

@@ -1,11 +1,13 @@
 """The engine of a step, and the greedy rationales that it writes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ares.config.schema import Config
 from ares.steps.common.contract import StepContext
 from ares.steps.common.inputs import examples_of, logs_folder
+from ares.steps.common.prompts import warn_shortened
 from ares.types import AresError, Problem, Rationale
 
 if TYPE_CHECKING:
@@ -13,10 +15,10 @@ if TYPE_CHECKING:
     from ares.models.policy import Policy
 
 
-def check_engine(config: Config) -> None:
-    """Raises AresError if the engine has no server, or one that cannot serve the model."""
+def check_engine(config: Config) -> tuple[str, ...]:
+    """Raises AresError if the engine has no server, or one that cannot serve the model; no warnings."""
     if config.engine.name != "server":
-        return
+        return ()
     found = []
     urls, command = (config.engine.arguments.get(name) for name in ("urls", "command"))
     if bool(urls) == bool(command):
@@ -34,14 +36,21 @@ def check_engine(config: Config) -> None:
         )
     if found:
         raise AresError("\n".join(found))
+    return ()
 
 
-def engine_of(config: Config, context: StepContext, policy: "Policy", *, batch_size: int) -> "Engine":
+@contextmanager
+def engine_of(
+    config: Config, context: StepContext, policy: "Policy", *, batch_size: int
+) -> Iterator["Engine"]:
     """The configured engine with the step's policy, `batch_size` prompts at a time; to be used in a `with` block."""
     from ares.engines.base import EngineJob
 
     log = logs_folder(context.root, context.key) / "server.log"
-    return config.engine.build(policy, EngineJob(context.key, context.inputs["policy"], batch_size, log))
+    job = EngineJob(context.key, context.inputs["policy"], batch_size, log)
+    with config.engine.build(policy, job) as engine:
+        yield engine
+    warn_shortened(policy.shortened)
 
 
 def greedy_rationales(

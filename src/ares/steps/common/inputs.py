@@ -10,7 +10,6 @@ from hydra.utils import get_class
 
 from ares.config.compose import to_plain
 from ares.config.schema import Config
-from ares.ranks import is_first
 from ares.steps.common.contract import StepContext
 from ares.steps.prepare import read_problems, source_hash
 from ares.storage.files import hash_of
@@ -105,7 +104,7 @@ def device_of(config: Config) -> str:
 
 def trainer_arguments(config: Config, context: StepContext) -> dict[str, Any]:
     """The arguments that every Lightning Trainer of a run shares."""
-    from pytorch_lightning.callbacks import TQDMProgressBar
+    from ares.modules.progress import FitProgress
 
     return {
         "accelerator": config.trainer.accelerator,
@@ -117,7 +116,7 @@ def trainer_arguments(config: Config, context: StepContext) -> dict[str, Any]:
         "default_root_dir": context.folder,
         "enable_model_summary": False,
         "log_every_n_steps": 10,
-        "callbacks": [TQDMProgressBar(refresh_rate=20)],
+        "callbacks": [FitProgress()],
     }
 
 
@@ -147,16 +146,11 @@ def logs_folder(run_root: Path, key: str) -> Path:
 def loggers_of(config: Config, context: StepContext) -> list["Logger"]:
     """A CSV logger, whose curves the report draws, and Weights & Biases if configured.
 
-    A resumed fit continues its curves; a fit that starts afresh starts new ones.
+    A resumed fit continues its curves.
     """
     from ares.steps.common.curves import CurveLogger
 
-    folder = logs_folder(context.root, context.key)
-    if is_first() and not (context.checkpoints / "last.ckpt").exists():
-        (folder / "metrics.csv").unlink(missing_ok=True)
-    curves = CurveLogger(
-        folder.parent, name=folder.name, version="", prefix=context.key, flush_logs_every_n_steps=20
-    )
+    curves = CurveLogger(logs_folder(context.root, context.key) / "metrics.csv", prefix=context.key)
     if config.logger.name != "wandb":
         return [curves]
     return [curves, _wandb_logger(config, context.root, context.key)]
