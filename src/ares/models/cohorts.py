@@ -15,14 +15,16 @@ _ROOM = 64  # tokens
 class Cohort:
     """Per layer, keys and values of prompts, (Q, H, S, D) each, and those of the rows' own tokens, (R, H, age, D).
 
-    `mask` (Q, S): which of a prompt's tokens there are.
+    `mask` (Q, S): which of a prompt's tokens there are; `longest`: the most tokens that a row reads.
     """
 
-    def __init__(self, prompts: Sequence[tuple[Tensor, Tensor]], mask: Tensor, k: int) -> None:
+    def __init__(
+        self, prompts: Sequence[tuple[Tensor, Tensor]], mask: Tensor, *, k: int, longest: int
+    ) -> None:
         self.prompts, self.mask, self.k = list(prompts), mask.bool(), k
         # The place of each row among the k rows of every prompt.
         self.places = list(range(len(mask) * k))
-        self.age = 0
+        self.age, self.longest = 0, longest
         self._index: Tensor | None = None
         self._own: list[tuple[Tensor, Tensor]] = []
 
@@ -32,7 +34,7 @@ class Cohort:
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """The rows' own keys and values (R, H, age + 1, D) with those of the newest token (R, H, 1, D)."""
         if layer == len(self._own):
-            size = (len(self), keys.shape[1], _ROOM, keys.shape[3])
+            size = (len(self), keys.shape[1], min(_ROOM, self.longest), keys.shape[3])
             self._own.append((keys.new_empty(size), values.new_empty(size)))
         elif self.age == self._own[layer][0].shape[2]:
             self._own[layer] = tuple(self._enlarged(tensor) for tensor in self._own[layer])  # type: ignore[assignment]
@@ -44,7 +46,7 @@ class Cohort:
 
     def _enlarged(self, buffer: Tensor) -> Tensor:
         rows, heads, room, width = len(self), *buffer.shape[1:]
-        larger = buffer.new_empty((rows, heads, 2 * room, width))
+        larger = buffer.new_empty((rows, heads, min(2 * room, self.longest), width))
         larger[:, :, :room] = buffer[:rows]
         return larger
 

@@ -40,18 +40,17 @@ class T5Decoder:
             (self._heads(layer.k(states)).contiguous(), self._heads(layer.v(states)).contiguous())
             for layer in layers
         ]
-        self.cohorts.append(Cohort(keys_values, mask, self.k))
+        self.cohorts.append(Cohort(keys_values, mask, k=self.k, longest=self.bias.shape[3]))
         start = self.model.config.decoder_start_token_id
         return torch.full((len(prompts) * self.k,), start, device=states.device)
 
     def step(self, tokens: Tensor) -> Tensor:
         """Logits (R, V) after `tokens` (R,)."""
         hidden = self.model.decoder.embed_tokens(tokens)[:, None]
-        masks = [_additive(cohort.mask, hidden.dtype) for cohort in self.cohorts]
         for number, block in enumerate(self.blocks):
             own, cross, feed_forward = block.layer
             hidden = hidden + own.SelfAttention.o(self._attend_own(number, own, hidden))
-            hidden = hidden + cross.EncDecAttention.o(self._attend_prompt(number, cross, hidden, masks))
+            hidden = hidden + cross.EncDecAttention.o(self._attend_prompt(number, cross, hidden))
             hidden = feed_forward(hidden)
         for cohort in self.cohorts:
             cohort.age += 1
@@ -75,12 +74,13 @@ class T5Decoder:
             found.append(F.scaled_dot_product_attention(q, all_keys, all_values, bias, scale=1.0).flatten(1))
         return torch.cat(found)[:, None]
 
-    def _attend_prompt(self, number: int, layer: Any, hidden: Tensor, masks: Sequence[Tensor]) -> Tensor:
+    def _attend_prompt(self, number: int, layer: Any, hidden: Tensor) -> Tensor:
         """Each row's attention (R, 1, H · D) to its prompt."""
         queries = self._heads(layer.EncDecAttention.q(layer.layer_norm(hidden)))
         found = []
-        for cohort, q, mask in zip(self.cohorts, self._split(queries), masks, strict=True):
+        for cohort, q in zip(self.cohorts, self._split(queries), strict=True):
             keys, values = cohort.prompts[number]
+            mask = cohort.mask[:, None, None]
             attended = F.scaled_dot_product_attention(cohort.by_prompt(q), keys, values, mask, scale=1.0)
             found.append(cohort.by_row(attended))
         return torch.cat(found)[:, None]
@@ -91,10 +91,3 @@ class T5Decoder:
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split([len(cohort) for cohort in self.cohorts])
-
-
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask (Q, S) as what is added to scores (Q, H, k, S)."""
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)[
-        :, None, None
-    ]

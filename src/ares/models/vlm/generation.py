@@ -28,10 +28,10 @@ def has_cohorts(network: Any) -> bool:
 
 
 class VlmDecoder:
-    """`ares.models.scheduling.Decoder` for k rows per prompt; each prompt and image is read once."""
+    """`ares.models.scheduling.Decoder` for k rows per prompt of at most `longest` tokens; each prompt and image is read once."""
 
-    def __init__(self, policy: "VlmPolicy", inputs: VlmInputs, *, k: int) -> None:
-        self.policy, self.inputs, self.k = policy, inputs, k
+    def __init__(self, policy: "VlmPolicy", inputs: VlmInputs, *, k: int, longest: int) -> None:
+        self.policy, self.inputs, self.k, self.longest = policy, inputs, k, longest
         self.body = policy.model.model
         self.cohorts: list[Cohort] = []
         self.positions = torch.empty(
@@ -54,7 +54,8 @@ class VlmDecoder:
         # Without its last token, which becomes the first of each row's own.
         mask = torch.arange(batch["input_ids"].shape[1], device=last.device) < last[:, None]
         layers: Sequence[Any] = cache.layers
-        self.cohorts.append(Cohort([(layer.keys, layer.values) for layer in layers], mask, self.k))
+        read = [(layer.keys, layer.values) for layer in layers]
+        self.cohorts.append(Cohort(read, mask, k=self.k, longest=self.longest))
         self.positions = torch.cat([self.positions, first.repeat_interleave(self.k)])
         return batch["input_ids"].gather(1, last[:, None]).squeeze(1).repeat_interleave(self.k)
 
@@ -86,12 +87,19 @@ class _Cohorts(Cache):
     def __init__(self, cohorts: Sequence[Cohort]) -> None:
         super().__init__(layers=[])
         self.cohorts = cohorts
+        self._masks: dict[int | None, list[Tensor]] = {}
+
+    def masks(self, window: int | None) -> list[Tensor]:
+        """What rows attend to, (R, 1, 1, S + age + 1) for each cohort; the layers of a step share it."""
+        if window not in self._masks:
+            self._masks[window] = [cohort.seen(window)[:, None, None] for cohort in self.cohorts]
+        return self._masks[window]
 
     def update(  # type: ignore[override]
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[Any, Tensor]:
-        """The layer's number and the cohorts with the newest keys (R, H, 1, D), in place of all keys."""
-        return (layer_idx, self.cohorts, key_states), value_states
+        """The layer's number and this object with the newest keys (R, H, 1, D), in place of all keys."""
+        return (layer_idx, self, key_states), value_states
 
     def get_seq_length(self, *_: Any, **__: Any) -> int:
         """More than 0: the prompts have been read."""
@@ -111,7 +119,7 @@ def _attending_by_cohort(config: Any) -> Iterator[None]:
 def _attend(
     module: Any,
     query: Tensor,
-    key: tuple[int, Sequence[Cohort], Tensor],
+    key: tuple[int, _Cohorts, Tensor],
     value: Tensor,
     attention_mask: Tensor | None,
     *,
@@ -121,11 +129,10 @@ def _attend(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """transformers' interface of an attention: (R, 1, H, D) from queries (R, H, 1, D) and newest keys and values."""
-    layer, cohorts, newest = key
-    sizes, found = [len(cohort) for cohort in cohorts], []
-    for cohort, q, k, v in zip(
-        cohorts, query.split(sizes), newest.split(sizes), value.split(sizes), strict=True
-    ):
+    layer, cache, newest = key
+    sizes, found = [len(cohort) for cohort in cache.cohorts], []
+    rows = (query.split(sizes), newest.split(sizes), value.split(sizes))
+    for cohort, seen, q, k, v in zip(cache.cohorts, cache.masks(sliding_window), *rows, strict=True):
         keys, values = cohort.extend(layer, k, v)
         prompt_keys, prompt_values = cohort.prompts[layer]
         q = q * scaling
@@ -138,7 +145,7 @@ def _attend(
         ).float()
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
-        scores = scores.masked_fill(~cohort.seen(sliding_window)[:, None, None], -torch.inf)
+        scores = scores.masked_fill(~seen, -torch.inf)
         weights = scores.softmax(-1).to(q.dtype)
         to_prompt, to_own = weights.split([prompt_keys.shape[2], keys.shape[2]], dim=-1)
         from_prompt = cohort.by_row(_grouped(cohort.by_prompt(to_prompt), prompt_values))

@@ -201,7 +201,7 @@ class VlmPolicy(ChatPolicy):
 
     def decoder(self, inputs: VlmInputs, *, k: int, longest: int) -> VlmDecoder:  # type: ignore[override]
         """See `VlmDecoder`."""
-        return VlmDecoder(self, inputs, k=k)
+        return VlmDecoder(self, inputs, k=k, longest=longest)
 
     def write(self, inputs: VlmInputs, *given: Any, **how: Any) -> list[Sample]:  # type: ignore[override]
         """See `Policy.write`; by batches where rows of different ages cannot be computed together."""
