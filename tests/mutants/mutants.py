@@ -158,9 +158,9 @@ MUTANTS = (
     ),
     Mutant(
         "EOS dropped from responses",
-        "models/t5/generation.py",
-        "[token for token in row if token != config.pad_token_id]",
-        "[token for token in row if token not in (config.pad_token_id, config.eos_token_id)]",
+        "models/scheduling.py",
+        "tokens.masked_fill(now.done, _NONE)",
+        "tokens.masked_fill(now.done | (tokens == eos), _NONE)",
         "models/test_generation.py::test_order_length_and_eos_of_samples",
     ),
     Mutant(
