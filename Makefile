@@ -24,9 +24,9 @@ demo: environment
 test: environment
 	$(BIN)/python -m pytest
 
-# The slow tests measure times and start processes of their own: one at a time.
+# The slow tests start processes of their own: two at a time, whatever the number of cores.
 check: lint test
-	$(BIN)/python -m pytest -n 0 -m 'slow or browser or reliability'
+	$(BIN)/python -m pytest -n 2 -m 'slow or browser or reliability'
 
 lint: environment
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Peaks of device memory, of tiny models on the CPU, next to the estimates of ares.models.memory."""
 
+import gc
 import importlib.util
 import tempfile
 from collections.abc import Callable, Iterator
@@ -77,6 +78,7 @@ def missing(case: Case) -> str | None:
 
 def peak(run: Callable[[], object]) -> int:
     """The most bytes that torch's allocator holds on the CPU while `run` runs, above what it held before."""
+    gc.collect()  # what is freed meanwhile would be subtracted
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         run()
     events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]

@@ -1,9 +1,13 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.support.browser import chromium
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -24,6 +28,16 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the recorded data in {folder} (set ARES_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[Any]:
+    """A headless Chromium; skips where there is none."""
+    try:
+        with chromium() as browser:
+            yield browser
+    except (ImportError, FileNotFoundError) as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -231,12 +231,19 @@ def train_supervised(
 
 
 def assert_same_gradients(together: dict, alone: dict) -> None:
-    """Each optimizer step of two records has the same gradients, up to the order of sums in float64."""
+    """Each optimizer step of two records has the same gradients, up to the order of sums in float64.
+
+    A sharded network reads a prompt again for each response, and norms compute in float32.
+    """
     for expected, found in zip(alone["gradients"], together["gradients"], strict=True):
         scale = max(g.abs().max() for g in expected.values())
         for parameter in expected:
             torch.testing.assert_close(
-                found[parameter], expected[parameter], rtol=1e-6, atol=1e-9 * scale, msg=parameter
+                found[parameter],
+                expected[parameter],
+                rtol=1e-6,
+                atol=(1e-7 if together["held"].get("weights", 1) < 1 else 1e-9) * scale,
+                msg=parameter,
             )
         # The warm-up's policy gradients are zeros on several ranks, absent on one; they are dropped either way.
         assert not any(found[parameter].any() for parameter in found.keys() - expected.keys())

@@ -203,7 +203,7 @@ def test_killed_prepare_resumes_identically(tmp_path: Path) -> None:
     done = read_json(states[0])["done"]
     assert 0 < done < 300
     again = train(*command, f"paths.runs={tmp_path / 'killed'}")
-    assert f"{done}/300" in again.stderr
+    assert f"image features · {100 * done / 300:.0f} %" in again.stderr
     [complete], [killed] = (
         list((tmp_path / name / "shared").glob("features-*/index.json")) for name in ("complete", "killed")
     )

@@ -322,7 +322,7 @@ MUTANTS = (
         "models/vlm/families.py",
         '{"paligemma": 1}',
         '{"paligemma": 0}',
-        "models/test_families.py::test_samples_equal_teacher_forcing",
+        "models/test_families.py::test_a_prompt_is_read_once_for_its_responses",
     ),
     Mutant(
         "logits without the soft cap",
@@ -332,11 +332,18 @@ MUTANTS = (
         "models/test_families.py::test_left_and_right_padding_agree",
     ),
     Mutant(
+        "state before the prompt's last token",
+        "models/vlm/shared.py",
+        "lengths[question] - 1",
+        "lengths[question] - 2",
+        "models/test_families.py::test_a_prompt_is_read_once_for_its_responses",
+    ),
+    Mutant(
         "state after the token",
         "models/vlm/running.py",
         "device=hidden.device) - 1",
         "device=hidden.device)",
-        "models/test_families.py::test_samples_equal_teacher_forcing",
+        "models/test_families.py::test_a_prompt_is_read_once_for_its_responses",
     ),
     Mutant(
         "vision tokens suppressed only at first",

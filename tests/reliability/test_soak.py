@@ -1,5 +1,6 @@
 """Many rounds in one process keep memory and file descriptors flat; `make soak` runs 100."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -24,6 +25,7 @@ TINY = (
 
 def used() -> tuple[float, int]:
     """This process's resident memory (MB) and its open file descriptors."""
+    gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * PAGE / 1e6, len(os.listdir("/proc/self/fd"))
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +13,7 @@ from ares.data.sample.oracle import LABELS
 from ares.pipeline.manifest import Artefact
 from ares.report.page import LARGEST, AccuracyRow, Reproduction, charts_of, render_report
 from ares.report.questions import Browser, Version
-from tests.support.browser import chromium, opened, take_picture
+from tests.support.browser import opened, take_picture
 from tests.support.report import HASH, SENTENCES, question, report_data
 from tests.support.report import browser as browser_in
 
@@ -218,15 +217,6 @@ def test_charts_drop_prefix_empty_curves_and_single_values() -> None:
 # --------------------------------------------------------------------------------------------------
 # In a browser
 # --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def started() -> Iterator[Any]:
-    try:
-        with chromium() as browser:
-            yield browser
-    except (ImportError, FileNotFoundError) as error:
-        pytest.skip(str(error))
 
 
 def background(page: Any, selector: str) -> tuple[float, ...]:

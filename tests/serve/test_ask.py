@@ -59,7 +59,10 @@ def ares(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-def test_sentences_answer_and_probability_are_printed(recorded: Recorded, ares: Any, tmp_path: Path) -> None:
+def test_sentences_answer_and_probability_are_printed(
+    recorded: Recorded, ares: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no run is
     (tmp_path / "map.png").write_bytes(b"")
     choices = '["a rock", "a fern"]'
     code, out, err = ares(

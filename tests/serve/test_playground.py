@@ -1,7 +1,6 @@
 """The page on which one asks a run: scores of sentences, and a headless Chromium that uses it."""
 
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -128,22 +127,10 @@ def address(problems: dict[str, Problem], scorer: Scorer) -> Iterator[str]:
     page.close()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("needs Chromium (apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
+def page(started: Any, address: str) -> Iterator[Any]:
     assert urlsplit(address).hostname == "127.0.0.1"
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page = started.new_page(viewport={"width": 1280, "height": 900})
     page.errors, page.hosts = [], set()
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("request", lambda request: page.hosts.add(urlsplit(request.url).hostname))

@@ -12,6 +12,9 @@ from ares.ranks import is_first
 class FitProgress(ProgressBar):
     """Takes the place of Lightning's bar: the share of all epochs, and the present one."""
 
+    def disable(self) -> None:
+        """Lightning calls it on other ranks than the first, which show nothing anyway."""
+
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *batch: Any) -> None:
         """Shows the epoch and the share of the fit that is done."""
         self._show(trainer, batch[-1] + 1)

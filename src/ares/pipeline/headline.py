@@ -5,13 +5,9 @@ from ares.steps.common.contract import StepResult
 
 _HEADLINE = 6  # metrics that a step's last line prints
 _PERCENTAGES = ("accuracy", "direct_answer")  # beginnings of the names of those in percent already
-_SHARES = frozenset(
+# Metrics in [0, 1] that are shares of something, by the last part of their names.
+SHARES = frozenset(
     [
-        "accuracy",
-        "bleu1",
-        "bleu4",
-        "rouge_l",
-        "similarity",
         "supporting",
         "irrelevant",
         "false",
@@ -23,8 +19,15 @@ _SHARES = frozenset(
         "empty",
         "changed",
         "deduplicated",
+        "a_wins",
+        "b_wins",
+        "ties",
+        "a_wins_without_ties",
+        "order_decides",
+        "clip_fraction",
     ]
 )
+_SCORES = frozenset(["accuracy", "bleu1", "bleu4", "rouge_l", "similarity"])  # in [0, 1], too
 _SMALLEST = 1e-12
 
 
@@ -38,6 +41,6 @@ def _shown(name: str, value: float) -> str:
     """A metric as it is printed: shares as percentages, and what is as good as zero as 0."""
     if name.startswith(_PERCENTAGES):
         return f"{value:.4g} %"
-    if name.rpartition("/")[2] in _SHARES:
+    if name.rpartition("/")[2] in SHARES | _SCORES:
         return f"{round(100 * value, 2):.4g} %"
     return f"{value:.4g}" if abs(value) >= _SMALLEST else "0"

@@ -22,7 +22,7 @@ from ares.steps.common.inputs import logs_folder
 from ares.steps.prepare import prepared, read_problems
 from ares.types import AresError
 
-COLORS = 6  # runs whose curves are drawn; more cannot be told apart
+COLORS = 6  # runs whose curves are drawn; more colors look alike
 _LABELS = (
     "run",
     "paths",

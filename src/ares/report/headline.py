@@ -9,33 +9,12 @@ from typing import Any
 from ares.charts import number
 from ares.evaluation.assessment import Assessment
 from ares.evaluation.statistics import paired_bootstrap, share_interval
+from ares.pipeline.headline import SHARES
 from ares.pipeline.manifest import StepEntry
 from ares.storage.files import read_json
 from ares.storage.tables import read_predictions
 from ares.types import Prediction
 
-# Metrics in [0, 1] that are shares of something, by the last part of their names.
-_SHARES = frozenset(
-    [
-        "supporting",
-        "irrelevant",
-        "false",
-        "invented",
-        "repeated",
-        "repetition",
-        "truncated",
-        "quarantined",
-        "empty",
-        "changed",
-        "deduplicated",
-        "a_wins",
-        "b_wins",
-        "ties",
-        "a_wins_without_ties",
-        "order_decides",
-        "clip_fraction",
-    ]
-)
 _PERCENT = frozenset({"accuracy", "direct_answer"})  # metrics that are percentages already
 
 
@@ -60,7 +39,7 @@ def shown(name: str, value: float | None) -> str:
     """A metric as text: shares in percent, anything else with four significant digits."""
     if value is None:
         return "–"
-    if name == "val/accuracy" or name.rsplit("/", 1)[-1] in _SHARES:
+    if name == "val/accuracy" or name.rsplit("/", 1)[-1] in SHARES:
         return percent(value)
     return f"{value:.1f}\u00a0%" if name.split("/")[0] in _PERCENT else number(value)
 

@@ -88,7 +88,7 @@ def parsed(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 def _list(value: str) -> list[str] | None:
     """The texts of a list in JSON or, without quotes, in YAML; None for anything else."""
-    for parse in (json.loads, lambda text: yaml.load(text, Loader=yaml.BaseLoader)):
+    for parse in (json.loads, lambda text: yaml.load(text, Loader=yaml.BaseLoader)):  # noqa: S506  # makes texts only
         try:
             found = parse(value)
         except (ValueError, RecursionError, yaml.YAMLError):
