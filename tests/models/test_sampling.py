@@ -52,11 +52,11 @@ def test_frequencies_follow_the_exact_distribution(sampling: Sampling) -> None:
 
 
 def test_a_wrong_distribution_fails_the_chi_square_test() -> None:
-    weights = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    weights = torch.tensor([1.0, 2.0, 3.0, 4.0])
     tokens = invert(weights.expand(COUNT, -1).clone(), uniforms_of(3, COUNT, 1)[:, 0])
     counts = torch.bincount(tokens, minlength=4).numpy()
-    assert chisquare(counts, weights[0].numpy() / 10 * COUNT).pvalue > 0.01
-    assert chisquare(counts, torch.tensor([1.0, 2.0, 3.1, 3.9]).numpy() / 10 * COUNT).pvalue < 0.01
+    assert chisquare(counts, [4_000, 8_000, 12_000, 16_000]).pvalue > 0.01
+    assert chisquare(counts, [4_000, 8_000, 12_400, 15_600]).pvalue < 0.01
 
 
 def test_the_ends_of_the_unit_interval_draw_tokens_of_positive_weight() -> None:
@@ -64,6 +64,15 @@ def test_the_ends_of_the_unit_interval_draw_tokens_of_positive_weight() -> None:
     last = 1 - 2**-24  # the largest float32 below 1
     assert set(invert(weights.clone(), torch.zeros(50)).tolist()) == {2}
     assert set(invert(weights.clone(), torch.full((50,), last)).tolist()) == {4}
+
+
+def test_banned_tokens_of_nearly_all_probability_are_not_drawn() -> None:
+    """Next to them the weights of all others are 0 in float32."""
+    logits = torch.full((4, 60), -150.0).index_fill(1, torch.tensor(BANNED), 90.0)
+    choose = drawn(Sampling(), uniforms_of(0, 4, 1), BANNED)
+    tokens, logprobs = choose(logits.clone(), torch.arange(4), torch.zeros(4, dtype=torch.long))
+    assert not set(tokens.tolist()) & set(BANNED)
+    torch.testing.assert_close(logprobs, logits.log_softmax(-1)[:, 1])
 
 
 def test_uniforms_of_a_row_depend_on_the_seed_and_the_row_alone() -> None:

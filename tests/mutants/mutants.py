@@ -346,10 +346,10 @@ MUTANTS = (
         "models/test_families.py::test_a_prompt_is_read_once_for_its_responses",
     ),
     Mutant(
-        "vision tokens suppressed only at first",
-        "models/vlm/running.py",
-        " suppress_tokens=",
-        " begin_suppress_tokens=",
+        "vision tokens are sampled",
+        "models/vlm/policy.py",
+        "return [token for token in self.reader.special_ids if token != self.tokenizer.eos_token_id]",
+        "return super().banned",
         "models/test_families.py::test_no_vision_token_is_sampled",
     ),
     Mutant(

@@ -40,15 +40,14 @@ def drawn(sampling: Sampling, uniforms: Tensor, banned: Sequence[int]) -> Choose
 
     def choose(logits: Tensor, rows: Tensor, ages: Tensor) -> tuple[Tensor, Tensor]:
         scores = at_least_float32(logits)
+        of_banned = scores[:, banned].logsumexp(-1)
+        scores[:, banned] = -torch.inf
         peak = scores.amax(-1, keepdim=True)
         weights = (scores - peak).exp_()
-        log_total = weights.sum(-1).log() + peak.squeeze(-1)
+        log_total = torch.logaddexp(weights.sum(-1).log() + peak.squeeze(-1), of_banned)
         if filters:
-            allowed = scores.index_fill(1, torch.tensor(banned, device=scores.device), -torch.inf)
             # The filters use the logits alone; transformers' signature wants the ids as well.
-            weights = filters(None, allowed).softmax(-1)  # type: ignore[arg-type]
-        else:
-            weights[:, banned] = 0.0
+            weights = filters(None, scores).softmax(-1)  # type: ignore[arg-type]
         tokens = invert(weights, uniforms[rows, ages])
         return tokens, scores.gather(1, tokens[:, None]).squeeze(1) - log_total
 

@@ -43,6 +43,11 @@ class _Progress:
     tokens: Tensor
     done: Tensor
 
+    @classmethod
+    def empty(cls, device: torch.device) -> "_Progress":
+        none = torch.empty(0, dtype=torch.long, device=device)
+        return cls(none, none, none, none.bool())
+
     def select(self, order: Sequence[int]) -> "_Progress":
         places = torch.tensor(order, dtype=torch.long, device=self.rows.device)
         return _Progress(self.rows[places], self.ages[places], self.tokens[places], self.done[places])
@@ -55,6 +60,30 @@ class _Progress:
             torch.cat([self.tokens, tokens]),
             torch.cat([self.done, torch.zeros_like(fresh, dtype=torch.bool)]),
         )
+
+
+@dataclass
+class _Written:
+    """The tokens of all rows and their log-probabilities, at their ages; (rows, longest) each."""
+
+    tokens: Tensor
+    logprobs: Tensor
+
+    @classmethod
+    def empty(cls, rows: int, longest: int, device: torch.device) -> "_Written":
+        return cls(
+            torch.full((rows, longest), _NONE, device=device), torch.zeros(rows, longest, device=device)
+        )
+
+    def add(self, now: _Progress, tokens: Tensor, logprobs: Tensor | None) -> None:
+        self.tokens[now.rows, now.ages] = tokens.masked_fill(now.done, _NONE)
+        if logprobs is not None:
+            self.logprobs[now.rows, now.ages] = logprobs.float()
+
+    def samples(self, *, exact: bool) -> list[Sample]:
+        ids = [row[: row.index(_NONE)] for row in self.tokens.tolist()]
+        logprobs = self.logprobs.tolist()
+        return [Sample(row, found[: len(row)], exact) for row, found in zip(ids, logprobs, strict=True)]
 
 
 def write(
@@ -72,17 +101,14 @@ def write(
 ) -> list[Sample]:
     """k responses to each of the prompts of the given lengths: entry i·k + j is response j to prompt i.
 
-    At most `slots` rows are in progress at once. A response ends with `eos` or at its length in `limits`. Prompts of similar length are read together, the longest
-    first. Finished rows are removed `every` so many steps. `finished` is called with the number of rows that have finished since the last call.
+    At most `slots` rows are in progress at once. A response ends with `eos` or at its length in `limits`. Prompts of
+    similar length are read together, the longest first. Finished rows are removed `every` so many steps. `finished` is
+    called with the number of rows that have finished since the last call.
     """
     waiting = sorted(range(len(lengths)), key=lambda prompt: -lengths[prompt])
-    size = (len(lengths) * k, max(limits, default=0) + every)
-    written = torch.full(size, _NONE, device=device)
-    logprobs = torch.zeros(size, device=device)
+    written = _Written.empty(len(lengths) * k, max(limits, default=0) + every, device)
     most = torch.tensor(limits, dtype=torch.long, device=device)
-    now = _Progress(
-        *(torch.empty(0, dtype=kind, device=device) for kind in (torch.long,) * 3 + (torch.bool,))
-    )
+    now = _Progress.empty(device)
     while True:
         alive = (~now.done).tolist()
         if not all(alive):
@@ -90,17 +116,12 @@ def write(
             finished(alive.count(False))
         now, waiting = _refilled(decoder, now, waiting, k, max(slots, k))
         if len(now.rows) == 0:
-            break
+            return written.samples(exact=not torch.is_autocast_enabled(device.type))
         for _ in range(every):
-            tokens, found = choose(decoder.step(now.tokens), now.rows, now.ages)
-            written[now.rows, now.ages] = tokens.masked_fill(now.done, _NONE)
-            if found is not None:
-                logprobs[now.rows, now.ages] = found.float()
+            tokens, logprobs = choose(decoder.step(now.tokens), now.rows, now.ages)
+            written.add(now, tokens, logprobs)
             now.tokens, now.ages = tokens, now.ages + 1
             now.done = now.done | (tokens == eos) | (now.ages >= most[now.rows])
-    exact = not torch.is_autocast_enabled(device.type)
-    ids = [row[: row.index(_NONE)] for row in written.tolist()]
-    return [Sample(row, found[: len(row)], exact) for row, found in zip(ids, logprobs.tolist(), strict=True)]
 
 
 def _refilled(
