@@ -26,11 +26,12 @@ class AresError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """A multiple-choice question with the fields of its source.
+    """A question with the fields of its source.
 
-    `answer` is the index of the right choice, None if the source withholds it. `images` are the expected paths of its
+    `answer` is the index of the right choice, None if the source withholds it. A question without choices has its right
+    answers, of which any will do, in `direct_answers`. `images` are the expected paths of its
     images, whether or not the files exist, and `image` is the first, None without one; either field sets the other.
-    `rationales`, `direct_answers` and `difficult` are A-OKVQA's.
+    `rationales`, `difficult` and, of a question with choices, `direct_answers` are A-OKVQA's.
     """
 
     pid: str
@@ -165,6 +166,42 @@ class Correction:
     status: str
     reason: str = ""
     request_hash: str = ""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two responses of a pair, with its sentences as in `Rollout`.
+
+    `token_ids` and `ref_logprobs` (nats, under the policy that `prefer` starts from) have one entry per token, EOS
+    included; `scores` one per sentence. Scores and log-probabilities are None where they are unknown.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    spans: tuple[Span, ...]
+    token_ends: tuple[int, ...]
+    scores: tuple[float, ...] | None = None
+    ref_logprobs: tuple[float, ...] | None = None
+
+    @property
+    def sentences(self) -> list[str]:
+        """The sentences of the response, in order."""
+        return [self.text[span.start : span.end] for span in self.spans]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two responses to a problem of the data, of which `chosen` is preferred.
+
+    `origin`: rollouts (two scored ones), same_prefix (two that differ from one sentence on), corrections (a rationale and
+    its repair) or brought (the data set's own pair).
+    """
+
+    row_id: str
+    pid: str
+    origin: str
+    chosen: Side
+    rejected: Side
 
 
 @dataclass(frozen=True)

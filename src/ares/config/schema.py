@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ares.config.fields import bounded, choice
+from ares.config.fits import FitConfig
 from ares.config.options import (
     DataConfig,
     EngineConfig,
@@ -13,7 +14,8 @@ from ares.config.options import (
     StrategyConfig,
     TeacherConfig,
 )
-from ares.config.sharing import DoctorConfig, ExportConfig, ServeConfig
+from ares.config.selftraining import SelectConfig, SelftrainConfig
+from ares.config.sharing import DoctorConfig, ExportConfig, ServeConfig, StudyConfig
 
 
 @dataclass
@@ -37,29 +39,6 @@ class TokenizerConfig:
 
     path: str | None = None
     vocab_size: int = bounded(4096, at_least=1)
-
-
-@dataclass
-class FitConfig:
-    """Supervised fine-tuning (rationale, sft, lora). Batch sizes: global, and per device and micro-step.
-
-    `micro_batch_tokens`: tokens of prompts and targets in a micro-step, instead of its number of rows; null: rows.
-    """
-
-    epochs: int = bounded(20, at_least=1)  # passes over the training rows
-    lr: float = bounded(8e-5, above=0)  # peak learning rate of AdamW
-    global_batch_size: int = bounded(8, at_least=1)  # rows per optimizer step, on all devices
-    micro_batch_size: int = bounded(8, at_least=1)
-    micro_batch_tokens: int | None = bounded(None, at_least=1)
-    warmup_fraction: float = bounded(0.0, at_least=0, at_most=1)
-    decay: str = choice("constant", "linear")  # of the learning rate after its warm-up
-    weight_decay: float = bounded(0.01, at_least=0)  # of matrices; other weights have none
-    adam_beta2: float = bounded(0.999, at_least=0, below=1)  # decay of the second moments
-    gradient_clip: float | None = bounded(1.0, above=0)  # largest norm of gradients, null: no limit
-    dropout: float = bounded(0.1, at_least=0, below=1)  # while training
-    max_output_tokens: int = bounded(512, at_least=1)  # longer targets are cut
-    eval_questions: int = bounded(200, at_least=0)  # val questions generated after an epoch
-    eval_every_epochs: int = bounded(1, at_least=1)  # epochs between validations
 
 
 @dataclass
@@ -94,6 +73,7 @@ class RlConfig:
     generation_batch: int = bounded(16, at_least=1)  # questions at a time
     reference: str = choice("initial", "round")  # of the KL: the first policy, or the round's
     neutral: float = bounded(0.5, at_least=0, at_most=1)  # the score that is rewarded with 0
+    granularity: str = choice("sentence", "rationale")  # a reward per sentence, or one, of their mean score
     kl_in: str = choice("loss", "reward")  # the loss, or the reward of each token
     kl_coef: float = bounded(0.01, at_least=0)  # weight of the KL divergence
     objective: str = "ppo"  # ppo, rloo, grpo, or the module path of another (docs/extending.md)
@@ -133,12 +113,19 @@ class CorrectConfig:
 
 
 @dataclass
-class LoraConfig(FitConfig):
-    """Fine-tuning of an adapter of rank `r` on the `targets`; `dropout` is the adapter's."""
+class SftConfig(FitConfig):
+    """Fine-tuning after RL; `source=gold` trains on the gold solutions, as a control, and asks no Teacher."""
 
-    r: int = bounded(64, at_least=1)  # rank
+    source: str = choice("corrections", "gold")  # what is trained on
+
+
+@dataclass
+class LoraConfig(FitConfig):
+    """Fine-tuning of an adapter of rank `r` on the `targets`; `r=0`: of all weights, a second full model."""
+
+    r: int = bounded(64, at_least=0)  # rank
     alpha: int = bounded(128, at_least=1)  # scale: alpha / r
-    dropout: float = bounded(0.05, at_least=0, below=1)  # of the adapter
+    dropout: float = bounded(0.05, at_least=0, below=1)  # of what is trained
     targets: str = choice("all", "paper")  # which linear layers
     global_batch_size: int = bounded(16, at_least=1)
     micro_batch_size: int = bounded(16, at_least=1)
@@ -189,14 +176,22 @@ class SweepConfig:
     samples: int | None = bounded(None, at_least=1)  # random draws, null: every combination
     seed: int = bounded(0, at_least=0)  # of the draws
     of: str | None = None  # the sweep that a job belongs to
+    share: str = choice(
+        "common", "all"
+    )  # steps that run once: those that all jobs have in common, or all equal ones
 
 
 @dataclass
 class StageConfig:
-    """A stage, which the user types, is a list of steps."""
+    """A stage, which the user types, is a list of steps.
+
+    Those in `without` are left out; `rounds`: how often its rounds are repeated, null: `rounds`.
+    """
 
     name: str = "ares"
     steps: list[str] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
+    rounds: int | None = bounded(None, at_least=1)
 
 
 @dataclass
@@ -223,8 +218,10 @@ class Config:
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     rl: RlConfig = field(default_factory=RlConfig)
     correct: CorrectConfig = field(default_factory=CorrectConfig)
-    sft: FitConfig = field(default_factory=FitConfig)
+    sft: SftConfig = field(default_factory=SftConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
+    selftrain: SelftrainConfig = field(default_factory=SelftrainConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
@@ -235,3 +232,4 @@ class Config:
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)

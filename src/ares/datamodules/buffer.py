@@ -5,6 +5,7 @@ Rows are rationales that the Teacher scored; those of held-out questions are eva
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from statistics import fmean
 from typing import TypedDict
 
 import torch
@@ -53,11 +54,12 @@ class RolloutBuffer:
         *,
         neutral: float,
         holdout: float,
+        granularity: str = "sentence",
         correct_sampler: bool = False,
     ) -> None:
         """`examples` by pid; `scores` by row_id, one number in [0, 1] per sentence: a row without is left out.
 
-        `holdout`: the share of questions that is held out; `correct_sampler`: see `sampler_weights`. Raises AresError
+        With `granularity="rationale"` a rationale is rewarded as one sentence, with the mean of its scores. `holdout`: the share of questions that is held out; `correct_sampler`: see `sampler_weights`. Raises AresError
         where rows do not match one another or nothing is left to train on.
         """
         self.rollouts, self.correct_sampler = rollouts, correct_sampler
@@ -76,7 +78,9 @@ class RolloutBuffer:
         self.logprobs = torch.from_numpy(rollouts.logprobs)
         self.ref_logprobs = torch.from_numpy(rollouts.ref_logprobs)
         self.rewards = torch.zeros(len(self.token_ids))
-        of_rows = [scores[rollouts.row_ids[i]] for i in self.kept]
+        of_rows: list[Sequence[float]] = [scores[rollouts.row_ids[i]] for i in self.kept]
+        if granularity == "rationale":
+            of_rows, self.ends = [[fmean(own)] for own in of_rows], [own[-1:] for own in self.ends]
         for row, found in enumerate(of_rows):
             own = sentence_rewards(found, self.ends[row], self.lengths[row], neutral=neutral)
             self.rewards[self.tokens(row)] = own

@@ -31,7 +31,8 @@ SPEC = StepSpec(
         "model._target_",
         "trainer.precision",
         *keys_of(
-            "rl", "neutral kl_in kl_coef objective gamma lam whiten clip_range value_clip_range vf_coef"
+            "rl",
+            "neutral granularity kl_in kl_coef objective gamma lam whiten clip_range value_clip_range vf_coef",
         ),
         *keys_of("rl", "log_ratio_clamp target_kl sampler_correction ppo_epochs recompute"),
         *keys_of("rl", "value_warmup_epochs value_lr lr warmup_fraction decay weight_decay adam_eps"),
@@ -148,6 +149,7 @@ def _buffer(
         rollouts,
         {row.row_id: row.scores for row in feedback if row.status == "ok" and row.scores is not None},
         neutral=config.rl.neutral,
+        granularity=config.rl.granularity,
         holdout=config.rl.holdout,
         correct_sampler=config.rl.sampler_correction == "token",
     )

@@ -11,7 +11,7 @@ from ares.config.schema import Config
 from ares.types import AresError
 
 Place = Literal["start", "baseline", "round", "final"]
-_NOT_STEPS = ("export", "report", "doctor", "serve")  # stages may list these, too
+_NOT_STEPS = ("export", "report", "doctor", "serve", "study")  # stages may list these, too
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class StepSpec:
         policy before RL), in every round or at the end
     folder: the step's own folder inside its place; without one it writes into the place's folder
     shared: whether the step runs once for all jobs of a sweep, provided that all its inputs are shared
+    wanted: whether a stage that lists the step runs it, with this configuration in this place
     headline: metrics that the step's last line prints; the first few if empty
     files: files outside the run that are set in the configuration, as {input name: (path, sha256)}
     check: returns warnings, and raises AresError for impossible settings; called before anything is prepared, so it
@@ -45,6 +46,7 @@ class StepSpec:
     place: Place = "final"
     folder: str = ""
     shared: bool = False
+    wanted: Callable[[Config, Place], bool] = lambda config, place: True
     headline: tuple[str, ...] = ()
     files: Callable[[Config], Mapping[str, tuple[Path, str]]] = lambda config: {}
     check: Callable[[Config], Sequence[str]] = lambda config: ()
