@@ -48,3 +48,13 @@ def test_a_row_sees_its_prompt_and_its_own_tokens_within_the_window() -> None:
     assert found.seen(None).int().tolist() == [[1, 1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 1, 1, 1]]
     assert found.seen(4).int().tolist() == [[0, 0, 0, 1, 1, 1, 1], [0, 1, 0, 0, 1, 1, 1]]
     assert found.seen(2).int().tolist() == [[0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1, 1]]
+
+
+def test_prompts_without_tokens_keep_a_column() -> None:
+    """Of a prompt of one token none is left, because a decoder-only model reads it again for each row."""
+    found = cohort([3, 1, 1])
+    found.mask[:, 0] = False
+    found.mask[0, 1] = True
+    found.keep([False] * 3 + [True] * 3 + [False] * 3)
+    assert found.prompts[0][0].shape == (1, HEADS, 1, WIDTH)
+    assert found.seen(None).tolist() == [[False, True]] * 3

@@ -106,7 +106,7 @@ class Cohort:
         number = {prompt: place for place, prompt in enumerate(needed)}
         self.places = [number[place // self.k] * self.k + place % self.k for place in self.places]
         self.mask = self.mask[needed]
-        longest = int(self.mask.sum(1).max())
+        longest = max(1, int(self.mask.sum(1).max()))
         self.mask = self.mask[:, :longest]
         self.prompts = [
             (keys[needed, :, :longest], values[needed, :, :longest]) for keys, values in self.prompts
