@@ -39,7 +39,7 @@ def memory_of(config: Config, model: "ModelSize") -> "dict[str, Memory]":
     prompt, rl, generate = config.text.max_input_tokens, config.rl, config.generate
     # The policy that writes the rollouts, and the reference where it is another one.
     held = 2 if config.rounds > 1 and rl.reference == "initial" else 1
-    rollouts = Batch(rl.generation_batch * rl.k, prompt, rl.max_new_tokens)
+    rollouts = Batch(rl.generation_batch * rl.k, prompt, rl.max_new_tokens, samples=rl.k)
     written = Batch(generate.batch_size, prompt, generate.max_new_tokens)
     found = {
         "rationale": _fit(config, model, config.rationale, model.rank),
