@@ -102,9 +102,7 @@ class RlConfig:
     sampler_correction: str = choice("none", "token")  # weights for a server's rollouts
     ppo_epochs: int = bounded(4, at_least=1)  # passes over the rollouts
     recompute: bool = True  # values and advantages, before each epoch
-    value_init: str = choice(
-        "policy", "reward"
-    )  # the first value model: as the policy, or a learned Teacher's
+    value_init: str = choice("policy", "reward")  # the first value model: the policy, or a reward model
     value_warmup_epochs: int = bounded(1, at_least=0)  # epochs of the value model alone
     value_lr: float | None = bounded(None, above=0)  # the value model's learning rate, null: lr
     lr: float = bounded(2e-5, above=0)  # peak learning rate

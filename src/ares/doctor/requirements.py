@@ -47,6 +47,7 @@ def memory_of(config: Config, model: "ModelSize") -> "dict[str, Memory]":
             model, rollouts, networks=1 if model.rank else held, adapters=held if model.rank else 0
         ),
         "ppo": _ppo(config, model),
+        "reward": _reward(config, model),
         "sft": _fit(config, model, config.sft, model.rank),
         "generate": generation_memory(model, written, adapters=int(model.rank > 0)),
         "lora": _fit(config, model, config.lora, config.lora.r, idle=model.rank * model.adapted),
@@ -67,6 +68,16 @@ def _fit(config: Config, model: "ModelSize", fit: FitConfig, rank: int, *, idle:
     own = weight_bytes(loaded) / setup.shards
     validation = replace(writing, weights=writing.weights + own, moments=training.moments)
     return max(training, validation, key=lambda memory: memory.total)
+
+
+def _reward(config: Config, model: "ModelSize") -> "Memory":
+    """Bytes of a reward model's fit: a batch has all rationales of its questions."""
+    from ares.models.memory import Batch, training_memory
+
+    loaded, setup = _trained(config, model, model.rank)
+    fit, rationales = config.reward, max(2, config.rl.k)
+    batch = Batch(fit.micro_batch_size * rationales, config.text.max_input_tokens, fit.max_output_tokens)
+    return training_memory(loaded, setup, batch, heads=1)
 
 
 def _ppo(config: Config, model: "ModelSize") -> "Memory":
@@ -109,9 +120,9 @@ def _trained(config: Config, model: "ModelSize", rank: int) -> "tuple[ModelSize,
 def disk_of(config: Config, model: "ModelSize", steps: Sequence[str]) -> float:
     """GiB of the policies that a run keeps and, during a fit, its checkpoints of weights and two moments."""
     weights = model.rank * model.adapted * 4 if model.rank else model.parameters * model.weight
-    kept = {"rationale": 1, "ppo": 2 * config.rounds, "sft": config.rounds}
+    kept = {"rationale": 1, "ppo": 2 * config.rounds, "sft": config.rounds, "reward": 1}
     # The last state, the one before, one being written; and the best weights.
-    checkpoint = {"ppo": 18, "rationale": 10, "sft": 10}
+    checkpoint = {"ppo": 18, "rationale": 10, "sft": 10, "reward": 10}
     copies = sum(kept.get(step, 0) for step in steps) + max(
         [checkpoint.get(step, 0) for step in steps], default=0
     )
