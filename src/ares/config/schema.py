@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from ares.config.benchmarks import BenchmarkConfig
 from ares.config.fields import bounded, choice
 from ares.config.fits import FitConfig
 from ares.config.options import (
@@ -224,6 +225,7 @@ class Config:
     select: SelectConfig = field(default_factory=SelectConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
