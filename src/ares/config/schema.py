@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from ares.config.benchmarks import BenchmarkConfig
 from ares.config.fields import bounded, choice
-from ares.config.fits import FitConfig
+from ares.config.fits import FitConfig, RewardConfig
 from ares.config.options import (
     DataConfig,
     EngineConfig,
@@ -52,6 +52,18 @@ class GenerateConfig:
 
 
 @dataclass
+class RewardTermsConfig:
+    """Coefficients of the terms of the reward; all but `sentences` belong to the last token of a rationale."""
+
+    sentences: float = bounded(1.0, at_least=0)  # of score - neutral, at the end of each sentence
+    reward_model: float = bounded(0.0, at_least=0)  # of a learned Teacher's reward of the rationale
+    missing_eos: float = bounded(0.0, at_least=0)  # subtracted without EOS
+    length: float = bounded(0.0, at_least=0)  # of tokens / rl.max_new_tokens, subtracted
+    correct: float = bounded(0.0, at_least=0)  # added if the rationale gives the right answer
+    repetition: float = bounded(0.0, at_least=0)  # of the share of repeated sentences, subtracted
+
+
+@dataclass
 class RlLoraConfig:
     """RL on an adapter of rank `r`, which is merged afterwards; `r=0` trains all weights."""
 
@@ -75,6 +87,7 @@ class RlConfig:
     reference: str = choice("initial", "round")  # of the KL: the first policy, or the round's
     neutral: float = bounded(0.5, at_least=0, at_most=1)  # the score that is rewarded with 0
     granularity: str = choice("sentence", "rationale")  # a reward per sentence, or one, of their mean score
+    rewards: RewardTermsConfig = field(default_factory=RewardTermsConfig)
     kl_in: str = choice("loss", "reward")  # the loss, or the reward of each token
     kl_coef: float = bounded(0.01, at_least=0)  # weight of the KL divergence
     objective: str = "ppo"  # ppo, rloo, grpo, or the module path of another (docs/extending.md)
@@ -89,6 +102,9 @@ class RlConfig:
     sampler_correction: str = choice("none", "token")  # weights for a server's rollouts
     ppo_epochs: int = bounded(4, at_least=1)  # passes over the rollouts
     recompute: bool = True  # values and advantages, before each epoch
+    value_init: str = choice(
+        "policy", "reward"
+    )  # the first value model: as the policy, or a learned Teacher's
     value_warmup_epochs: int = bounded(1, at_least=0)  # epochs of the value model alone
     value_lr: float | None = bounded(None, above=0)  # the value model's learning rate, null: lr
     lr: float = bounded(2e-5, above=0)  # peak learning rate
@@ -218,6 +234,7 @@ class Config:
     rationale: FitConfig = field(default_factory=FitConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     rl: RlConfig = field(default_factory=RlConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
     correct: CorrectConfig = field(default_factory=CorrectConfig)
     sft: SftConfig = field(default_factory=SftConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)

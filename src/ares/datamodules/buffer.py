@@ -56,10 +56,15 @@ class RolloutBuffer:
         holdout: float,
         granularity: str = "sentence",
         correct_sampler: bool = False,
+        sentence_weight: float = 1.0,
+        terms: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         """`examples` by pid; `scores` by row_id, one number in [0, 1] per sentence: a row without is left out.
 
-        With `granularity="rationale"` a rationale is rewarded as one sentence, with the mean of its scores. `holdout`: the share of questions that is held out; `correct_sampler`: see `sampler_weights`. Raises AresError
+        With `granularity="rationale"` a rationale is rewarded as one sentence, with the mean of its scores. `sentence_weight`
+        multiplies sentence rewards; `terms`: further rewards by name, one per rollout, at its last token.
+
+        `holdout`: the share of questions that is held out; `correct_sampler`: see `sampler_weights`. Raises AresError
         where rows do not match one another or nothing is left to train on.
         """
         self.rollouts, self.correct_sampler = rollouts, correct_sampler
@@ -83,7 +88,13 @@ class RolloutBuffer:
             of_rows, self.ends = [[fmean(own)] for own in of_rows], [own[-1:] for own in self.ends]
         for row, found in enumerate(of_rows):
             own = sentence_rewards(found, self.ends[row], self.lengths[row], neutral=neutral)
-            self.rewards[self.tokens(row)] = own
+            self.rewards[self.tokens(row)] = sentence_weight * own
+        self.terms = {"sentences": float(self.rewards.sum()) / len(self)}
+        last = self.starts + torch.tensor(self.lengths) - 1
+        for name, values in (terms or {}).items():
+            added = torch.tensor(values, dtype=torch.float32)[self.kept]
+            self.rewards[last] += added
+            self.terms[name] = float(added.mean())
         self.scores = [float(score) for found in of_rows for score in found]
 
     def _hold_out(self, holdout: float) -> None:
@@ -145,11 +156,12 @@ class RolloutBuffer:
         }
 
     def metrics(self) -> dict[str, float]:
-        """Metrics of the training data: shares of all rollouts, means over scored ones."""
+        """Metrics of the training data: shares of all rollouts, means over scored ones; each term of their reward."""
         rollouts, offered, count = self.rollouts, max(1, len(self.rollouts)), len(self)
         sentences = [len(rollouts.ends(i)) for i in range(len(rollouts))]
         refused = set(range(len(rollouts))) - set(self.kept)
         return {
+            **{f"reward_{name}": mean for name, mean in self.terms.items()},
             "score": sum(self.scores) / max(1, len(self.scores)),
             "sentences": sum(sentences[i] for i in self.kept) / count,
             "repetition": sum(rollouts.repetition[i] for i in self.kept) / count,
