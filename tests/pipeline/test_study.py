@@ -70,7 +70,7 @@ def test_other_trials_run_when_one_fails(tmp_path: Path, monkeypatch, capsys) ->
 
     monkeypatch.setattr(study, "run_stage", run_stage)
     with pytest.raises(
-        AresError, match="1 of 4 trials failed; the same command.*\n  ares-5: the disk is full"
+        AresError, match=r"1 of 4 trials failed; the same command.*\n  ares-5: the disk is full"
     ):
         run_study(studied(tmp_path, ARMS))
     assert len(ran) == 4

@@ -45,9 +45,7 @@ class Teacher(ABC):
     package: ClassVar[str] = ""  # the package that it needs, if any
     key_variable: ClassVar[str] = ""  # the environment variable that holds its key, if any
     costs_money: ClassVar[bool] = False
-    reads: ClassVar[
-        tuple[str, ...]
-    ] = ()  # artefacts of the run, whose folders are arguments of the same names
+    reads: ClassVar[tuple[str, ...]] = ()  # artefacts of the run, given as arguments of the same names
     shuffled: ClassVar[bool] = False
     answers_in_batches = False  # within a day
 
