@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from ares.config.benchmarks import BenchmarkConfig
 from ares.config.evaluation import EvaluateConfig, JudgeConfig, ReportConfig
 from ares.config.fields import bounded, choice
 from ares.config.fits import FitConfig, RewardConfig
@@ -213,6 +214,7 @@ class Config:
     select: SelectConfig = field(default_factory=SelectConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
