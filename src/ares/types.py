@@ -30,7 +30,7 @@ class Problem:
 
     `answer` is the index of the right choice, None if the source withholds it. `images` are the expected paths of its
     images, whether or not the files exist, and `image` is the first, None without one; either field sets the other.
-    `rationales`, `direct_answers` and `difficult` are A-OKVQA's.
+    `rationales`, `direct_answers` and `difficult` are A-OKVQA's; `rejected` is a response that is worse than `solution`.
     """
 
     pid: str
@@ -53,6 +53,7 @@ class Problem:
     direct_answers: tuple[str, ...] = ()
     difficult: bool = False
     images: tuple[Path, ...] = ()
+    rejected: str = ""
 
     def __post_init__(self) -> None:
         if self.image is not None and self.image not in self.images:

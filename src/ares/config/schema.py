@@ -13,6 +13,7 @@ from ares.config.options import (
     StrategyConfig,
     TeacherConfig,
 )
+from ares.config.preference import PairsConfig, PreferConfig
 from ares.config.sharing import DoctorConfig, ExportConfig, ServeConfig
 
 
@@ -222,6 +223,8 @@ class Config:
     rationale: FitConfig = field(default_factory=FitConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     rl: RlConfig = field(default_factory=RlConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    prefer: PreferConfig = field(default_factory=PreferConfig)
     correct: CorrectConfig = field(default_factory=CorrectConfig)
     sft: FitConfig = field(default_factory=FitConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)

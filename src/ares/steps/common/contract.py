@@ -31,6 +31,8 @@ class StepSpec:
     folder: the step's own folder inside its place; without one it writes into the place's folder
     shared: whether the step runs once for all jobs of a sweep, provided that all its inputs are shared
     headline: metrics that the step's last line prints; the first few if empty
+    after: the step of stage=ares that this one follows in its round where the stage does not list it; without one it
+        follows all steps of the round
     files: files outside the run that are set in the configuration, as {input name: (path, sha256)}
     check: returns warnings, and raises AresError for impossible settings; called before anything is prepared, so it
         imports nothing large
@@ -46,6 +48,7 @@ class StepSpec:
     folder: str = ""
     shared: bool = False
     headline: tuple[str, ...] = ()
+    after: Callable[[Config], str | None] = lambda config: None
     files: Callable[[Config], Mapping[str, tuple[Path, str]]] = lambda config: {}
     check: Callable[[Config], Sequence[str]] = lambda config: ()
     check_data: Callable[[Config, Mapping[str, Path]], None] = lambda config, source: None
