@@ -16,6 +16,7 @@ from ares.config.options import (
     StrategyConfig,
     TeacherConfig,
 )
+from ares.config.preference import PairsConfig, PreferConfig
 from ares.config.selftraining import SelectConfig, SelftrainConfig
 from ares.config.sharing import DoctorConfig, ExportConfig, ServeConfig, StudyConfig
 
@@ -207,6 +208,8 @@ class Config:
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     rl: RlConfig = field(default_factory=RlConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    prefer: PreferConfig = field(default_factory=PreferConfig)
     correct: CorrectConfig = field(default_factory=CorrectConfig)
     sft: SftConfig = field(default_factory=SftConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
