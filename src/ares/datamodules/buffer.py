@@ -61,11 +61,9 @@ class RolloutBuffer:
     ) -> None:
         """`examples` by pid; `scores` by row_id, one number in [0, 1] per sentence: a row without is left out.
 
-        With `granularity="rationale"` a rationale is rewarded as one sentence, with the mean of its scores. `sentence_weight`
-        multiplies sentence rewards; `terms`: further rewards by name, one per rollout, at its last token.
-
-        `holdout`: the share of questions that is held out; `correct_sampler`: see `sampler_weights`. Raises AresError
-        where rows do not match one another or nothing is left to train on.
+        `granularity="rationale"`: the mean score rewards a rationale's end; `sentence_weight` multiplies sentence rewards;
+        `terms`: further rewards by name, one per rollout, at its last token; `holdout`: the share of questions held out;
+        `correct_sampler`: see `sampler_weights`. Raises AresError where rows do not match or nothing is left to train on.
         """
         self.rollouts, self.correct_sampler = rollouts, correct_sampler
         self.kept = [i for i, row_id in enumerate(rollouts.row_ids) if row_id in scores]
