@@ -1,6 +1,7 @@
 """Self-training and selection at the smallest sizes, in this process; whether an answer is right is decided by its text."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from ares.config.schema import Config
 from ares.evaluation.checkers import CHECKERS, Checked
 from ares.pipeline.manifest import read_manifest
 from ares.pipeline.plan import steps_of
+from ares.report.build import report
+from ares.report.selection import selection_of
 from ares.steps.common import solutions
 from ares.storage.files import read_json
 from ares.storage.solutions import Solution, read_lessons, read_solutions
@@ -84,6 +87,19 @@ def test_selection_shares_its_samples_and_the_oracle_is_the_bound(finished: Conf
     assert accuracy["oracle", 1] <= accuracy["oracle", 2] <= accuracy["oracle", 4]
     tokens = {(row["by"], row["n"]): row["tokens"] for row in found["rows"]}
     assert tokens["first", 4] == tokens["first", 1] < tokens["majority", 4] <= tokens["self_select", 4]
+
+
+def test_report_shows_accuracy_by_rule_and_number_of_candidates(finished: Config) -> None:
+    root = root_of(finished)
+    page = report(finished, root).read_text()
+    section = page.split('<section id="selection">')[1].split("</section>")[0]
+    selection = selection_of(root, read_manifest(root))
+    assert selection is not None
+    for rule, rows in selection.rules.items():
+        own = section.split(f"</i>{rule}</th>")[1].split("</tr>")[0]
+        assert [f"{row.accuracy:.1f}" for row in rows] == re.findall(r'class="number">([\d.]+)<', own)
+    assert ">candidates</text>" in section
+    assert "step" not in section
 
 
 def test_finished_run_has_nothing_to_do(finished: Config, capsys: pytest.CaptureFixture[str]) -> None:

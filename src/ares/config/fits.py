@@ -1,8 +1,11 @@
-"""The settings of supervised fits."""
+"""The settings of supervised fits, and of reward models."""
 
 from dataclasses import dataclass
 
-from ares.config.fields import bounded, choice
+from ares.config.fields import bounded, choice, choices_of
+
+LABELS = ("scores", "pairs")
+FACTS = ("image", "rationale", "hint", "lecture", "caption")  # see ares.text.facts
 
 
 @dataclass
@@ -26,3 +29,18 @@ class FitConfig:
     max_output_tokens: int = bounded(512, at_least=1)  # longer targets are cut
     eval_questions: int = bounded(200, at_least=0)  # val questions generated after an epoch
     eval_every_epochs: int = bounded(1, at_least=1)  # epochs between validations
+
+
+@dataclass
+class RewardConfig(FitConfig):
+    """A reward model, trained `on` scores or pairs, with the `facts` of a problem in its prompt (docs/reward_models.md).
+
+    Batches count questions, with all their rationales, and pairs.
+    """
+
+    on: list[str] = choices_of(*LABELS, default=["scores"])  # noqa: RUF009  # a field
+    facts: list[str] = choices_of(*FACTS, default=FACTS)  # noqa: RUF009  # a field
+    pool: str = choice("mean", "last")  # a rationale's reward: its sentences' mean, or the last one's
+    center: float = bounded(1e-3, at_least=0)  # of pairs: pulls their mean reward to 0
+    holdout: float = bounded(0.1, at_least=0, at_most=0.9)  # fraction of questions to measure on
+    epochs: int = bounded(4, at_least=1)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from ares.config.evaluation import EvaluateConfig, JudgeConfig, ReportConfig
 from ares.config.fields import bounded, choice
-from ares.config.fits import FitConfig
+from ares.config.fits import FitConfig, RewardConfig
 from ares.config.options import (
     DataConfig,
     EngineConfig,
@@ -51,6 +52,18 @@ class GenerateConfig:
 
 
 @dataclass
+class RewardTermsConfig:
+    """Coefficients of the terms of the reward; all but `sentences` belong to the last token of a rationale."""
+
+    sentences: float = bounded(1.0, at_least=0)  # of score - neutral, at the end of each sentence
+    reward_model: float = bounded(0.0, at_least=0)  # of a learned Teacher's reward of the rationale
+    missing_eos: float = bounded(0.0, at_least=0)  # subtracted without EOS
+    length: float = bounded(0.0, at_least=0)  # of tokens / rl.max_new_tokens, subtracted
+    correct: float = bounded(0.0, at_least=0)  # added if the rationale gives the right answer
+    repetition: float = bounded(0.0, at_least=0)  # of the share of repeated sentences, subtracted
+
+
+@dataclass
 class RlLoraConfig:
     """RL on an adapter of rank `r`, which is merged afterwards; `r=0` trains all weights."""
 
@@ -74,6 +87,7 @@ class RlConfig:
     reference: str = choice("initial", "round")  # of the KL: the first policy, or the round's
     neutral: float = bounded(0.5, at_least=0, at_most=1)  # the score that is rewarded with 0
     granularity: str = choice("sentence", "rationale")  # a reward per sentence, or one, of their mean score
+    rewards: RewardTermsConfig = field(default_factory=RewardTermsConfig)
     kl_in: str = choice("loss", "reward")  # the loss, or the reward of each token
     kl_coef: float = bounded(0.01, at_least=0)  # weight of the KL divergence
     objective: str = "ppo"  # ppo, rloo, grpo, or the module path of another (docs/extending.md)
@@ -88,6 +102,9 @@ class RlConfig:
     sampler_correction: str = choice("none", "token")  # weights for a server's rollouts
     ppo_epochs: int = bounded(4, at_least=1)  # passes over the rollouts
     recompute: bool = True  # values and advantages, before each epoch
+    value_init: str = choice(
+        "policy", "reward"
+    )  # the first value model: as the policy, or a learned Teacher's
     value_warmup_epochs: int = bounded(1, at_least=0)  # epochs of the value model alone
     value_lr: float | None = bounded(None, above=0)  # the value model's learning rate, null: lr
     lr: float = bounded(2e-5, above=0)  # peak learning rate
@@ -130,33 +147,6 @@ class LoraConfig(FitConfig):
     global_batch_size: int = bounded(16, at_least=1)
     micro_batch_size: int = bounded(16, at_least=1)
     max_output_tokens: int = bounded(64, at_least=1)
-
-
-@dataclass
-class EvaluateConfig:
-    split: str = choice("train", "val", "test", default="test")  # answered and scored
-    similarity_model: str | None = None  # folder or hub id of a sentence encoder, null: no similarity
-    predictions: str | None = (
-        None  # folder of the original's predictions_ans_*.json, for stage=evaluate alone
-    )
-
-
-@dataclass
-class JudgeConfig:
-    against: str | None = None  # run or file of rationales to compare with, null: the run's own baseline
-    split: str = choice("train", "val", "test", default="test")
-    questions: int | None = bounded(500, at_least=1)  # from the first, null: all; each costs two requests
-
-
-@dataclass
-class ReportConfig:
-    """`questions`: the most that the report's browser shows; fewer where the page would become too large.
-
-    `compare`: runs and sweeps that stage=report compares on one page.
-    """
-
-    questions: int = bounded(3000, at_least=0)
-    compare: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -217,6 +207,7 @@ class Config:
     rationale: FitConfig = field(default_factory=FitConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     rl: RlConfig = field(default_factory=RlConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
     correct: CorrectConfig = field(default_factory=CorrectConfig)
     sft: SftConfig = field(default_factory=SftConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)

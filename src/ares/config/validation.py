@@ -37,7 +37,7 @@ def _wrong_run(config: Config) -> str | None:
 def impossible_combinations(config: Config) -> Iterator[str]:
     """One sentence for each combination of settings that is impossible."""
     devices = config.trainer.devices * config.trainer.num_nodes
-    for name in ("rationale", "rl", "sft", "lora", *_listed(config, "selftrain")):
+    for name in ("rationale", "rl", "reward", "sft", "lora", *_listed(config, "selftrain")):
         block = getattr(config, name)
         if min(block.global_batch_size, block.micro_batch_size, devices) >= 1:
             yield from _batches(name, block.global_batch_size, block.micro_batch_size, devices)

@@ -55,7 +55,7 @@ def study(config: Config) -> list[str]:
     folder = run_folder(config)
     results = compared(measured(trials))
     text = "\n\n".join(tables(results))
-    bars = [(arm, [found["own"][name].value for name in _SHOWN]) for arm, found in results.items()]
+    bars = [(_spaced(arm), [found["own"][name].value for name in _SHOWN]) for arm, found in results.items()]
     plain = json.loads(json.dumps(results, default=vars))
     write_json(folder / "study.json", {"arms": plain, "seconds": seconds(trials)})
     for name, content in (("study.md", text), ("study.svg", bar_chart(_SHOWN, bars))):

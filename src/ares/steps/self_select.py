@@ -1,11 +1,11 @@
 """self_select: the policy chooses among its own candidates, as its select lessons taught it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ares.config.schema import Config
 from ares.evaluation.checkers import CHECKERS
-from ares.evaluation.selection import Groups
+from ares.evaluation.selection import Ask, Groups
 from ares.evaluation.selection import self_select as selected
 from ares.ranks import gather, is_first, shard
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
@@ -13,6 +13,10 @@ from ares.steps.common.inputs import load_problems, policy_of, text_of
 from ares.storage.files import write_jsonl
 from ares.storage.solutions import Solution, read_solutions
 from ares.text.reflection import select_example
+from ares.types import Problem
+
+if TYPE_CHECKING:
+    from ares.models.policy import Policy
 
 SPEC = StepSpec(
     name="self_select",
@@ -36,29 +40,7 @@ def self_select(config: Config, context: StepContext) -> StepResult:
     by_pid: dict[str, list[Solution]] = {}
     for row in read_solutions(context.inputs["candidates"]):
         by_pid.setdefault(row.pid, []).append(row)
-    policy = policy_of(config, context, context.inputs["policy"])
-    replies: dict[tuple[str, ...], tuple[str | None, int]] = {}  # by the row_ids that were shown
-
-    def ask(groups: Groups) -> Mapping[str, tuple[str | None, int]]:
-        keys = {pid: tuple(row.row_id for row in rows) for pid, rows in groups.items()}
-        new = [pid for pid, key in keys.items() if key not in replies]
-        for start in range(0, len(new), config.generate.batch_size):
-            pids = new[start : start + config.generate.batch_size]
-            examples = [
-                select_example(
-                    problems[pid],
-                    [row.text for row in groups[pid]],
-                    config.selftrain.prompts,
-                    **text_of(config),
-                )
-                for pid in pids
-            ]
-            written = policy.greedy(policy.encode(examples), max_new_tokens=config.lora.max_output_tokens)
-            for pid, ids in zip(pids, written, strict=True):
-                answer = CHECKERS[config.data.checker](problems[pid], policy.decode(ids)).parsed
-                replies[keys[pid]] = (answer, len(ids))
-        return {pid: replies[key] for pid, key in keys.items()}
-
+    ask = _asker(config, policy_of(config, context, context.inputs["policy"]), problems)
     own = shard(list(by_pid))
     found: list[dict[str, Any]] = [
         {
@@ -80,3 +62,23 @@ def self_select(config: Config, context: StepContext) -> StepResult:
     return StepResult(
         {"self-selected": path}, {"tokens": tokens, "failed": sum(row["failed"] for row in rows)}
     )
+
+
+def _asker(config: Config, policy: "Policy", problems: Mapping[str, Problem]) -> Ask:
+    """Asks the policy about groups of candidates, about each group once."""
+    replies: dict[tuple[str, ...], tuple[str | None, int]] = {}  # by the row_ids that were shown
+    prompts, checker = config.selftrain.prompts, CHECKERS[config.data.checker]
+
+    def ask(groups: Groups) -> Mapping[str, tuple[str | None, int]]:
+        keys = {pid: tuple(row.row_id for row in rows) for pid, rows in groups.items()}
+        new = [pid for pid, key in keys.items() if key not in replies]
+        for start in range(0, len(new), config.generate.batch_size):
+            pids = new[start : start + config.generate.batch_size]
+            texts = {pid: [row.text for row in groups[pid]] for pid in pids}
+            examples = [select_example(problems[pid], texts[pid], prompts, **text_of(config)) for pid in pids]
+            written = policy.greedy(policy.encode(examples), max_new_tokens=config.lora.max_output_tokens)
+            for pid, ids in zip(pids, written, strict=True):
+                replies[keys[pid]] = (checker(problems[pid], policy.decode(ids)).parsed, len(ids))
+        return {pid: replies[key] for pid, key in keys.items()}
+
+    return ask
