@@ -7,7 +7,7 @@ RUN ?= demo
 # Without bytecode every command compiles its libraries again, which takes longer than many of them run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint kill-test soak mutants environment clean
+.PHONY: demo test check lint kill-test soak mutants docs environment clean
 
 environment: $(VENV)/.ready
 
@@ -41,6 +41,10 @@ kill-test: environment
 # 100 rounds in one process: prints memory and file descriptors.
 soak: environment
 	ARES_SOAK_ROUNDS=100 $(BIN)/python -m pytest -n 0 -s -m reliability tests/reliability/test_soak.py
+
+# The documentation as a site, with a page per module: site/index.html.
+docs: environment
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 mutants: environment
 	$(BIN)/python tests/mutants/mutants.py

@@ -26,11 +26,13 @@ class AresError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """A multiple-choice question with the fields of its source.
+    """A question with the fields of its source.
 
-    `answer` is the index of the right choice, None if the source withholds it. `images` are the expected paths of its
+    `answer` is the index of the right choice, None if the source withholds it. A question without choices has its right
+    answers, of which any will do, in `direct_answers`. `images` are the expected paths of its
     images, whether or not the files exist, and `image` is the first, None without one; either field sets the other.
-    `rationales`, `direct_answers` and `difficult` are A-OKVQA's.
+    `rationales`, `difficult` and, of a question with choices, `direct_answers` are A-OKVQA's; `rejected` is a response
+    that is worse than `solution`.
     """
 
     pid: str
@@ -53,6 +55,7 @@ class Problem:
     direct_answers: tuple[str, ...] = ()
     difficult: bool = False
     images: tuple[Path, ...] = ()
+    rejected: str = ""
 
     def __post_init__(self) -> None:
         if self.image is not None and self.image not in self.images:
@@ -72,7 +75,8 @@ class Example:
 
     A chat model writes its own prompt from `question` (question, context and options, a line each) and, in an example
     that asks for an answer, the `rationale` to answer with. `shorter(n)` is the same example with at most n characters of
-    rationale, caption and hint, in this order (see `ares.text.prompts.fitted`).
+    rationale, caption and hint, in this order (see `ares.text.prompts.fitted`). `verbatim`: a chat model's prompt is
+    `question` and nothing else.
     """
 
     prompt: str
@@ -82,6 +86,7 @@ class Example:
     question: str = field(default="", compare=False)
     rationale: str | None = field(default=None, compare=False)
     shorter: Callable[[int], Self] | None = field(default=None, compare=False, repr=False)
+    verbatim: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -165,6 +170,42 @@ class Correction:
     status: str
     reason: str = ""
     request_hash: str = ""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two responses of a pair, with its sentences as in `Rollout`.
+
+    `token_ids` and `ref_logprobs` (nats, under the policy that `prefer` starts from) have one entry per token, EOS
+    included; `scores` one per sentence. Scores and log-probabilities are None where they are unknown.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    spans: tuple[Span, ...]
+    token_ends: tuple[int, ...]
+    scores: tuple[float, ...] | None = None
+    ref_logprobs: tuple[float, ...] | None = None
+
+    @property
+    def sentences(self) -> list[str]:
+        """The sentences of the response, in order."""
+        return [self.text[span.start : span.end] for span in self.spans]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two responses to a problem of the data, of which `chosen` is preferred.
+
+    `origin`: rollouts (two scored ones), same_prefix (two that differ from one sentence on), corrections (a rationale and
+    its repair) or brought (the data set's own pair).
+    """
+
+    row_id: str
+    pid: str
+    origin: str
+    chosen: Side
+    rejected: Side
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ TINY = (
     *("teacher.max_quarantine=1", "correct.on_quarantine=keep_own"),
 )
 
+PREFER = ("prefer.holdout=0", "prefer.micro_batch_size=1", "prefer.global_batch_size=2")
+
 
 class Observed:
     """The settings and inputs that each step has read, by the step's name."""
@@ -88,6 +90,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Observed, dict[str, 
         "full": composed(*common, "rounds=2", "run=full"),
         "adapter": composed(*common, "stage=rl", "stage.steps=[rollout,score,ppo]", "run=adapter", "policy=full", "rl.lora.r=2"),
         "judged": composed(*common, "stage=judge", "stage.steps=[judge]", "run=full"),
+        "pairs": composed(*common, "stage=prefer", "stage.steps=[rollout,score,pairs,prefer]", "run=pairs", "policy=full", "rl.k=4", *PREFER),
+        **{
+            loss: composed(*common, "stage=preferences", "stage.steps=[round/generate,correct,pairs,prefer]", f"run={loss}", "policy=full", "pairs.source=corrections", f"prefer.loss={loss}", *PREFER)
+            for loss in ("ddpo", "kto")
+        },
     }  # fmt: skip
     observed = Observed()
     with pytest.MonkeyPatch.context() as patch:

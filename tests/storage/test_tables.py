@@ -6,7 +6,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from ares.storage import tables
-from ares.types import Correction, Feedback, Prediction, Rationale, Rollout, Span, Verdict
+from ares.storage.pairs import read_pairs, write_pairs
+from ares.types import (
+    AresError,
+    Correction,
+    Feedback,
+    Pair,
+    Prediction,
+    Rationale,
+    Rollout,
+    Side,
+    Span,
+    Verdict,
+)
 
 ROLLOUT = Rollout(
     "1/0", "1", 0, "Ja. No.", (5, 6, 1), False, (Span(0, 3), Span(4, 7)), (0, 1), (-1.0,) * 3, (-2.0,) * 3
@@ -49,3 +61,15 @@ def test_table_has_metadata(tmp_path) -> None:
     path = tmp_path / "feedback.parquet"
     tables.write_feedback(path, ROWS["feedback"], {"ares.hash": "h"})
     assert pq.read_schema(path).metadata[b"ares.hash"] == b"h"
+
+
+def test_pairs_read_back_as_written(tmp_path) -> None:
+    spans = (Span(0, 3), Span(4, 7))
+    scored = Side("Ja. No.", (5, 6, 1), spans, (0, 1), (1.0, 0.25), (-1.0, -2.0, -0.5))
+    bare = Side("Ja.", (5, 1), spans[:1], (0,))
+    rows = [Pair("1/0-1", "1", "best_worst", scored, bare), Pair("2", "2", "brought", bare, scored)]
+    write_pairs(tmp_path / "pairs.parquet", rows, {"ares.hash": "h"})
+    assert read_pairs(tmp_path / "pairs.parquet") == rows
+    tables.write_feedback(tmp_path / "feedback.parquet", ROWS["feedback"])
+    with pytest.raises(AresError, match="not the table"):
+        read_pairs(tmp_path / "feedback.parquet")

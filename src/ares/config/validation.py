@@ -37,10 +37,15 @@ def _wrong_run(config: Config) -> str | None:
 def impossible_combinations(config: Config) -> Iterator[str]:
     """One sentence for each combination of settings that is impossible."""
     devices = config.trainer.devices * config.trainer.num_nodes
-    for name in ("rationale", "rl", "sft", "lora"):
+    in_few_stages = [name for name in ("prefer", "reward", "selftrain") if name in config.stage.steps]
+    for name in ("rationale", "rl", "sft", "lora", *in_few_stages):
         block = getattr(config, name)
         if min(block.global_batch_size, block.micro_batch_size, devices) >= 1:
             yield from _batches(name, block.global_batch_size, block.micro_batch_size, devices)
+    for name in config.stage.without:
+        if name not in config.stage.steps:
+            listed = ", ".join(config.stage.steps)
+            yield f"stage.without: stage={config.stage.name} has no step {name}; choose from {listed}."
     if config.strategy.name == "single" and devices > 1:
         yield f"strategy=single runs on one device, not {devices}; use strategy=ddp or trainer.devices=1."
     adapted = config.rl.lora.r or config.model.arguments.get("lora", {}).get("r")
@@ -62,6 +67,8 @@ def impossible_combinations(config: Config) -> Iterator[str]:
 
 def _vision_language(config: Config) -> Iterator[str]:
     model, arguments = config.model, config.model.arguments
+    if config.lora.r == 0:
+        yield "lora.r=0 trains a second full model, which only a T5 can be; use lora.r=64."
     r, quantization = arguments.get("lora", {}).get("r"), arguments.get("quantization", "none")
     if model.init is None and "d_model" not in arguments:
         yield f"model={model.name} needs a model: set model.init=<folder or hub id of a vision-language model>."

@@ -33,13 +33,13 @@ from ares.pipeline.manifest import (
     write_entry,
 )
 from ares.pipeline.origin import origin
-from ares.pipeline.plan import Step, steps_of
+from ares.pipeline.plan import PREPARED, Step, steps_of
 from ares.pipeline.stale import Fingerprint, Run, difference, refusal, run_folder
 from ares.pipeline.sweeps.sharing import run_once
 from ares.ranks import is_first, world_size
 from ares.steps.common.contract import StepContext, StepResult, function_of, spec_of
 from ares.steps.common.inputs import log_metrics
-from ares.steps.common.tracking import StepFiles, log_files
+from ares.steps.common.tracking import StepFiles, finish_wandb, log_files
 from ares.steps.prepare import prepared
 from ares.storage.files import atomic_path, remove_leftovers
 from ares.types import AresError
@@ -72,7 +72,7 @@ def run_stage(config: Config, *, shared_only: bool = False) -> bool:
             if not shared_only and not ran and "report" not in config.stage.steps:
                 print(f"{config.run}: all steps of stage={config.stage.name} are done; nothing to do.")
         finally:
-            _finish_wandb()
+            finish_wandb()
     dismiss()
     return True
 
@@ -111,7 +111,7 @@ def _run_steps(root: Path, config: Config, planned: Sequence[Step], steps: Seque
             f"{config.run}: {len(left)} of {len(steps)} {'step' if len(steps) == 1 else 'steps'} to run in {root}",
             flush=True,
         )
-    run = Run(root, config, planned, _source(root, config, world))
+    run = Run(root, config, planned, _source(root, config, planned))
     refuse_data(run, steps)
     return sum(_run_step(run, step, perform) for step in steps)
 
@@ -123,7 +123,11 @@ def _limit_threads(count: int) -> None:
         sys.modules["torch"].set_num_threads(count)
 
 
-def _source(root: Path, config: Config, world: int) -> dict[str, Path]:
+def _source(root: Path, config: Config, planned: Sequence[Step]) -> dict[str, Path]:
+    """The prepared folders, which are made if need be; none for steps that read neither problems nor features."""
+    if not {name for step in planned for name in step.spec.reads_of(config, step.place)} & set(PREPARED):
+        return {}
+    world = config.trainer.devices * config.trainer.num_nodes
     make = config.data.name == "sample" or "prepare" in config.stage.steps
     if world == 1 or world_size() > 1 or not make:
         return prepared(config, make=make)
@@ -133,12 +137,6 @@ def _source(root: Path, config: Config, world: int) -> dict[str, Path]:
         # Features are extracted on a GPU, which the orchestrator must not touch.
         run_in_group(config, StepContext(root, "prepare", root, 0, config, ""), "prepare", alone=True)
         return prepared(config, make=False)
-
-
-def _finish_wandb() -> None:
-    # Otherwise the next job of a sweep in this process would continue this run's wandb run.
-    if "wandb" in sys.modules and sys.modules["wandb"].run is not None:
-        sys.modules["wandb"].finish()
 
 
 @contextmanager
@@ -173,8 +171,9 @@ def _run_step(run: Run, step: Step, perform: Perform) -> bool:
         with atomic_path(root / "config.yaml") as path:
             path.write_text(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
         drop_entry(root, step.key)
-    shared = bool(config.sweep.of) and step.shared
-    common = Path(config.paths.runs).resolve() / "shared" / f"{step.spec.name}-{now.hash[:16]}"
+    shared = bool(config.sweep.of) and (step.shared or config.sweep.share == "all")
+    name = f"{step.spec.name}-{step.round}" if step.round else step.spec.name  # its hash leaves out the round
+    common = Path(config.paths.runs).resolve() / "shared" / f"{name}-{now.hash[:16]}"
     folder = common / "made" if shared else root / step.folder
     paths = {name: root / artefact.path for name, artefact in now.inputs.items()}
     context = StepContext(root, step.key, folder, step.round, config, now.hash, paths, _title(run, step))

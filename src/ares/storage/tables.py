@@ -74,6 +74,16 @@ def _write(path: Path | str, table: "pa.Table") -> None:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
+def write_table(
+    path: Path | str,
+    rows: Iterable[Mapping[str, Any]],
+    columns: Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes rows with these columns (name to type) as parquet, atomically; `metadata` is stored in the file."""
+    _write(path, _table(rows, columns, metadata))
+
+
 def read_table(path: Path | str, columns: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """Reads a parquet file as a list of rows; with `columns` (name to type) it has no others.
 
@@ -131,27 +141,30 @@ def readable(path: Path | str) -> Iterator[None]:
         ) from None
 
 
-def _writer(carrier: type[Row]) -> Callable[..., None]:
+def table_writer(carrier: type[Row]) -> Callable[..., None]:
+    """The function that writes a table whose columns are the fields of a carrier."""
     columns = {item.name: item.type for item in fields(carrier)}  # type: ignore[arg-type]
 
     def write(path: Path | str, rows: Iterable[Row], metadata: Mapping[str, str] | None = None) -> None:
         """Writes the rows as parquet, atomically; `metadata` is stored in the file."""
-        _write(path, _table(map(vars, rows), columns, metadata))
+        write_table(path, map(vars, rows), columns, metadata)
 
     return write
 
 
-def _reader(carrier: type[Row]) -> Callable[[Path | str], list[Row]]:
+def table_reader(carrier: type[Row]) -> Callable[[Path | str], list[Row]]:
+    """The function that reads it."""
     columns = {item.name: item.type for item in fields(carrier)}  # type: ignore[arg-type]
 
     def read(path: Path | str) -> list[Row]:
         """Reads all rows of a parquet file. Raises AresError where it is damaged or another table."""
-        return _rows(path, lambda row: carrier(**_with_tuples(row)), read_table(path, columns))
+        return build_rows(path, lambda row: carrier(**_with_tuples(row)), read_table(path, columns))
 
     return read
 
 
-def _rows(path: Path | str, build: Callable[[Any], Row], rows: Iterable[Any]) -> list[Row]:
+def build_rows(path: Path | str, build: Callable[[Any], Row], rows: Iterable[Any]) -> list[Row]:
+    """The carriers that `build` makes of a file's rows. Raises AresError where it cannot."""
     try:
         return [build(row) for row in rows]
     except (TypeError, KeyError, ValueError, AttributeError):
@@ -164,11 +177,11 @@ def _with_tuples(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
 
 
-write_feedback, read_feedback = _writer(Feedback), _reader(Feedback)
-write_rationales, read_rationales = _writer(Rationale), _reader(Rationale)
-write_corrections, read_corrections = _writer(Correction), _reader(Correction)
-write_verdicts, read_verdicts = _writer(Verdict), _reader(Verdict)
-write_advantages, read_advantages = _writer(Advantages), _reader(Advantages)
+write_feedback, read_feedback = table_writer(Feedback), table_reader(Feedback)
+write_rationales, read_rationales = table_writer(Rationale), table_reader(Rationale)
+write_corrections, read_corrections = table_writer(Correction), table_reader(Correction)
+write_verdicts, read_verdicts = table_writer(Verdict), table_reader(Verdict)
+write_advantages, read_advantages = table_writer(Advantages), table_reader(Advantages)
 
 
 def write_rollouts(
@@ -210,7 +223,7 @@ def read_rollouts(folder: Path | str) -> list[Rollout]:
     return [
         row
         for part in rollout_parts(folder)
-        for row in _rows(part, _rollout, read_table(part, _ROLLOUT_COLUMNS))
+        for row in build_rows(part, _rollout, read_table(part, _ROLLOUT_COLUMNS))
     ]
 
 
@@ -227,4 +240,4 @@ def write_predictions(path: Path | str, predictions: Iterable[Prediction]) -> No
 
 def read_predictions(path: Path | str) -> list[Prediction]:
     """Reads predictions.jsonl."""
-    return _rows(path, lambda row: Prediction(**row), read_jsonl(path))
+    return build_rows(path, lambda row: Prediction(**row), read_jsonl(path))

@@ -35,8 +35,8 @@ def build_example(
     """Returns the prompt of `problem` and its target.
 
     Args:
-        problem: a problem with at most 26 choices. With an `answer` of None (withheld by the source) the target of
-            a format that answers is empty.
+        problem: a problem with at most 26 choices; the prompt of one without choices has no options. Where the source
+            withholds the answer the target of a format that answers is empty (see `right_answer`).
         prompt_format: one of `PROMPT_FORMATS`.
         use_caption: append the caption, where there is one, to the hint.
         rationale: required by QCMG-A, possibly empty; other formats ignore it. It is inserted verbatim,
@@ -169,6 +169,13 @@ def answer_sentence(letter: str) -> str:
     return f"The answer is ({letter})."
 
 
+def right_answer(problem: Problem) -> str | None:
+    """The right answer as a model states it: (B), or a free answer as it is; None where the source withholds it."""
+    if problem.answer is not None:
+        return f"({LETTERS[problem.answer]})"
+    return problem.direct_answers[0] if problem.direct_answers and not problem.choices else None
+
+
 def _escaped(text: str, newline: str) -> str:
     return text.replace("\n", "\\n") if newline == "escape" else text
 
@@ -178,9 +185,11 @@ def _tidy(text: str, newline: str) -> str:
 
 
 def _question(problem: Problem, context: str) -> str:
-    """Question, context and options on one line each."""
+    """Question, context and options, if there are any, on one line each."""
     options = " ".join(f"({LETTERS[i]}) {choice}" for i, choice in enumerate(problem.choices))
-    return f"Question: {problem.question}\nContext: {context}\nOptions: {options}\n"
+    return f"Question: {problem.question}\nContext: {context}\n" + (
+        f"Options: {options}\n" if options else ""
+    )
 
 
 def _target(problem: Problem, prompt_format: str, newline: str) -> str:
@@ -191,9 +200,10 @@ def _target(problem: Problem, prompt_format: str, newline: str) -> str:
         return f"{SOLUTION} {solution}"
     if output == "LE":
         return f"{SOLUTION} {lecture} {solution}" + ("." if newline == "escape" else "")
-    if problem.answer is None:
+    right = right_answer(problem)
+    if right is None:
         return ""
-    answer = answer_sentence(LETTERS[problem.answer])
+    answer = f"The answer is {right}."
     if output == "ALE":
         return f"{answer} BECAUSE: {lecture} {solution}"
     return f"{lecture} {solution} {answer}" if output == "LEA" else answer
