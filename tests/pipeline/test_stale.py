@@ -34,6 +34,7 @@ NOT_HASHED = (
         "sweep",
         "export",
         "serve",
+        "study",
     ),
     *("strategy", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.threads"),
     "engine.arguments",  # where servers are and how often they are asked
