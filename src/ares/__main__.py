@@ -28,6 +28,7 @@ _ALONE = {
     "export": "ares.steps.export.export",
     "doctor": "ares.doctor.doctor",
     "serve": "ares.serve.playground.serve",
+    "study": "ares.report.study.study",
 }
 
 

@@ -66,6 +66,7 @@ class Chart:
     extent: tuple[float, float, float, float]
     note: str = ""
     others: tuple[str, ...] = ()  # further lines on the same scale
+    x_name: str = "optimizer step"
 
     @property
     def svg(self) -> str:
@@ -78,7 +79,7 @@ class Chart:
         for x, label in self.x_ticks:
             anchor = "end" if x > WIDTH - 24 else "middle"
             parts.append(_text(x, bottom + 14, label, text_anchor=anchor))
-        parts.append(_text(middle, HEIGHT - 4, "optimizer step", text_anchor="middle"))
+        parts.append(_text(middle, HEIGHT - 4, self.x_name, text_anchor="middle"))
         for i, line in enumerate(self.others, start=1):
             parts.append(_element("polyline", class_=f"run-{i}", points=line))
         if len(self.marks) > 1:
@@ -87,7 +88,7 @@ class Chart:
             parts += [_element("circle", class_="dot", cx=mark.x, cy=mark.y, r=2.6) for mark in self.marks]
         parts += [mark.svg for mark in self.marks]
         label = (
-            f"{self.name} by optimizer step, from {self.first} to {self.last}{self.note and '; '}{self.note}"
+            f"{self.name} by {self.x_name}, from {self.first} to {self.last}{self.note and '; '}{self.note}"
         )
         return _element("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label)
 

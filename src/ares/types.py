@@ -26,11 +26,14 @@ class AresError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """A multiple-choice question with the fields of its source.
+    """A question with the fields of its source.
 
-    `answer` is the index of the right choice, None if the source withholds it. `images` are the expected paths of its
+    `answer` is the index of the right choice, None if the source withholds it. A question without choices has its right
+    answers, of which any will do, in `direct_answers`. `images` are the expected paths of its
     images, whether or not the files exist, and `image` is the first, None without one; either field sets the other.
-    `rationales`, `direct_answers` and `difficult` are A-OKVQA's; `rejected` is a response that is worse than `solution`.
+    `rationales`, `difficult` and, of a question with choices, `direct_answers` are A-OKVQA's; `rejected` is a response
+    that is worse than `solution`. An instruction, whose prompt is `question` alone, has `turns`: the earlier prompts and
+    replies of its conversation, in order.
     """
 
     pid: str
@@ -54,6 +57,7 @@ class Problem:
     difficult: bool = False
     images: tuple[Path, ...] = ()
     rejected: str = ""
+    turns: tuple[tuple[str, str], ...] | None = None
 
     def __post_init__(self) -> None:
         if self.image is not None and self.image not in self.images:
@@ -73,7 +77,7 @@ class Example:
 
     A chat model writes its own prompt from `question` (question, context and options, a line each) and, in an example
     that asks for an answer, the `rationale` to answer with. `shorter(n)` is the same example with at most n characters of
-    rationale, caption and hint, in this order (see `ares.text.prompts.fitted`).
+    rationale, caption and hint, in this order (see `ares.text.prompts.fitted`). An instruction has `turns`, as its problem.
     """
 
     prompt: str
@@ -83,6 +87,7 @@ class Example:
     question: str = field(default="", compare=False)
     rationale: str | None = field(default=None, compare=False)
     shorter: Callable[[int], Self] | None = field(default=None, compare=False, repr=False)
+    turns: tuple[tuple[str, str], ...] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

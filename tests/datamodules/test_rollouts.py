@@ -45,7 +45,7 @@ def rows() -> list[Rollout]:
     ]
 
 
-def make(rollouts=None, scores=None, holdout: float = 0.0) -> RolloutBuffer:
+def make(rollouts=None, scores=None, holdout: float = 0.0, **settings) -> RolloutBuffer:
     return RolloutBuffer(
         number_policy(),
         EXAMPLES,
@@ -53,6 +53,7 @@ def make(rollouts=None, scores=None, holdout: float = 0.0) -> RolloutBuffer:
         SCORES if scores is None else scores,
         neutral=0.5,
         holdout=holdout,
+        **settings,
     )
 
 
@@ -86,6 +87,13 @@ def test_rewards_and_logprobs_are_aligned_with_tokens():
     with_penalty = buffer.token_rewards(kl_coef=0.1)
     torch.testing.assert_close(with_penalty, buffer.rewards - 0.1 * 0.5)
     assert torch.equal(buffer.token_rewards(kl_coef=0.0), buffer.rewards)
+
+
+def test_a_rationale_with_one_reward_gets_its_mean_score_at_its_end():
+    buffer = make(granularity="rationale")
+    assert buffer.rewards[buffer.tokens(0)].tolist() == pytest.approx([0, 0, 0, 0.05, 0])
+    assert buffer.rewards[buffer.tokens(3)].tolist() == pytest.approx([0, -0.15, 0])
+    assert buffer.ends == [[3], [0], [2], [1]]  # what comparisons of a question's rationales see
 
 
 def test_a_batch_is_cut_to_its_longest_row():

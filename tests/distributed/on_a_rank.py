@@ -70,12 +70,12 @@ def _enter(
 class Record(pl.Callback):
     """Records the gradients and weights of each optimizer step, and of each batch of this rank its rows and images.
 
-    `held`: the share of weights and of the optimizer's moments that is on this rank at the end. `computed`: the dtypes
+    Ends the fit before micro-batch `stop_at`, an epoch and a number in it. `held`: the share of weights and of the optimizer's moments that is on this rank at the end. `computed`: the dtypes
     in which linear layers of blocks find their weights.
     """
 
-    def __init__(self, stop_after: int | None = None) -> None:
-        self.stop_after = stop_after
+    def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
+        self.stop_at = stop_at
         self.images: list[int] = []
         self.held: dict[str, float] = {}
         self.gradients: list[dict[str, torch.Tensor]] = []
@@ -91,15 +91,13 @@ class Record(pl.Callback):
                     layer.register_forward_pre_hook(lambda x, _: self.computed.add(str(x.weight.dtype)))
 
     def on_train_batch_start(self, trainer, module, batch, batch_index):
+        if (trainer.current_epoch, batch_index) == self.stop_at:
+            raise KeyboardInterrupt
         real = batch["response_mask"].any(dim=1)
         if "rows" in batch:
             self.rows.append(batch["rows"][real].tolist())
         samples = getattr(batch["inputs"], "samples", ())
         self.images.append(sum(len(sample.example.images) for sample in samples))
-
-    def on_train_epoch_start(self, trainer, module):
-        if trainer.current_epoch == self.stop_after:
-            raise KeyboardInterrupt
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
         self.gradients.append(
@@ -127,7 +125,8 @@ def train_ppo(
     questions: int,
     build: Callable[..., Policy],
     sharded: bool = False,
-    stop_after: int | None = None,
+    stop_at: tuple[int, int] | None = None,
+    minutes: float = 10,
 ) -> None:
     """PPO in float64 over the same buffer whatever the world; each rank saves its record by case.
 
@@ -136,7 +135,7 @@ def train_ppo(
     for name, rl in cases.items():
         policy, reference = build(seed=0).double(), build(seed=9).double()
         buffer = make_buffer(policy, questions=questions, k=3, reference=reference)
-        record = Record(stop_after)
+        record = Record(stop_at)
         final = run_ppo(
             policy,
             new_value(policy),
@@ -144,11 +143,11 @@ def train_ppo(
             rl,
             seed=0,
             checkpoints=folder / name,
-            checkpoint_minutes=10,
+            checkpoint_minutes=minutes,
             trainer_arguments=_trainer(policy, world, folder, record, sharded),
         )
         kept = {"gradients": record.gradients, "weights": record.weights, "rows": record.rows}
-        kept |= {"metrics": record.metrics, "final": final, "train": buffer.train}
+        kept |= {"images": record.images, "metrics": record.metrics, "final": final, "train": buffer.train}
         kept |= {"policy": policy.state_dict(), "held": record.held}
         torch.save(kept, folder / f"{name}-{rank}-{world}.pt")
 
@@ -218,7 +217,8 @@ def train_supervised(
     name: str,
     build: Callable[..., Policy],
     sharded: bool = False,
-    stop_after: int | None = None,
+    stop_at: tuple[int, int] | None = None,
+    minutes: float = 10,
     mixed: bool = False,
 ) -> None:
     """Two epochs of fine-tuning on the same rows whatever the world, in float64 or bf16-mixed; each rank saves its record."""
@@ -226,7 +226,7 @@ def train_supervised(
     data = SupervisedData(pad_id=policy.pad_id, micro=2, accumulate=4 // world, eval_batch=2, seed=3)
     data.train = encode(policy, examples(13), max_output_tokens=8)
     data.val = encode(policy, examples(5), max_output_tokens=8)
-    record = Record(stop_after)
+    record = Record(stop_at)
     fit = FitConfig(
         epochs=2,
         lr=1e-2,
@@ -248,7 +248,7 @@ def train_supervised(
         block="sft",
         devices=world,
         checkpoints=folder / name,
-        checkpoint_minutes=10,
+        checkpoint_minutes=minutes,
         trainer_arguments=arguments,
     )
     kept = {"gradients": record.gradients, "weights": record.weights, "images": record.images}

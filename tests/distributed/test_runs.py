@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from ares.storage.files import read_json
 from ares.storage.tables import read_feedback, read_rollouts
 from tests.distributed import slow_teacher
+from tests.support.wandb_record import messages
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -103,12 +104,19 @@ def test_two_ranks_equal_one_with_teacher_slower_than_collective_timeout(
 
 def test_every_step_runs_on_two_ranks(tmp_path: Path) -> None:
     few = ("rationale.epochs=1", "sft.epochs=1", "lora.epochs=1")
-    output = finish(start(command(tmp_path, *TWO, *few)))
+    offline = {"WANDB_API_KEY": "", "WANDB_MODE": "offline", "WANDB_CACHE_DIR": str(tmp_path / "cache")}
+    output = finish(start(command(tmp_path, *TWO, *few, "logger=wandb"), **offline))
     assert (tmp_path / "demo/report.html").exists()
+    # Rank 0 of each step and the process that starts them write to one wandb run.
+    logs = list((tmp_path / "demo/wandb").glob("offline-run-*/run-*.wandb"))
+    assert len({log.name for log in logs}) == 1
+    histories = [record.history for log in logs for record in messages(log) if record.HasField("history")]
+    named = {item.key or ".".join(item.nested_key) for history in histories for item in history.item}
+    assert {"rationale/epoch", "final/lora/epoch"} <= named
     assert not list((tmp_path / "demo").rglob(".checkpoints-*"))
     assert not (tmp_path / "demo/.launch").exists()
     assert "1/2" in output
-    again = finish(start(command(tmp_path, *TWO, *few)))
+    again = finish(start(command(tmp_path, *TWO, *few, "logger=wandb"), **offline))
     assert again.count(": done") == len(read_json(tmp_path / "demo/manifest.json")["steps"])
 
 

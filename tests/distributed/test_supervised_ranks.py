@@ -47,36 +47,45 @@ def test_two_processes_equal_one(tmp_path: Path, name: str) -> None:
         assert all(share < 0.6 if sharded else share == 1 for share in rank["held"].values())
 
 
+@pytest.mark.parametrize("name", ["t5", "vlm-full-sharded"])
 @pytest.mark.parametrize("train", ["supervised", "ppo"])
-def test_killed_sharded_fit_resumes(tmp_path: Path, train: str) -> None:
-    build, sharded = CASES["vlm-full-sharded"]
+def test_killed_fit_resumes_inside_epochs(tmp_path: Path, train: str, name: str) -> None:
+    """With all weights on each rank (DDP), and with weights divided between them (FSDP)."""
+    build, sharded = CASES[name]
 
-    def fit(name: str, *stop: int) -> None:
+    def fit(folder: str, stop_at: tuple[int, int] | None = None, minutes: float = 0) -> None:
         if train == "ppo":
-            on_ranks(train_ppo, 2, tmp_path, {name: PPO}, 3, build, sharded, *stop)
+            on_ranks(train_ppo, 2, tmp_path, {folder: PPO}, 11, build, sharded, stop_at, minutes)
         else:
-            on_ranks(train_supervised, 2, tmp_path, name, build, sharded, *stop)
+            on_ranks(train_supervised, 2, tmp_path, folder, build, sharded, stop_at, minutes)
 
-    fit("complete")
-    with pytest.raises(AssertionError):
-        fit("killed", 1)
-    assert not list(tmp_path.glob("killed-*.pt"))
+    fit("complete", minutes=10)
+    complete = [record(tmp_path, "complete", rank, 2) for rank in (0, 1)]
+    steps, epochs = len(complete[0]["gradients"]), 3 if train == "ppo" else 2
+    each = len(complete[0]["images"]) // epochs  # micro-batches on a rank in an epoch
+    assert steps == 2 * epochs
+    # In the second step of an epoch (PPO's first one fits the value model alone), between epochs, and again in a step.
+    for place in [(0, each - 1), (1, 0), (1, each - 1)]:
+        with pytest.raises(AssertionError):
+            fit("killed", place)
+        assert not list(tmp_path.glob("killed-*.pt"))
     fit("killed")
     for rank in (0, 1):
-        complete, resumed = (record(tmp_path, name, rank, 2) for name in ("complete", "killed"))
-        assert 0 < len(resumed["gradients"]) < len(complete["gradients"])
-        measured = complete["final"].keys() - {"train/tokens_per_second"}
-        assert {n: resumed["final"][n] for n in measured} == {n: complete["final"][n] for n in measured}
-        for parameter, expected in complete["policy"].items():
+        resumed = record(tmp_path, "killed", rank, 2)
+        assert len(resumed["gradients"]) == steps - 3
+        measured = complete[rank]["final"].keys() - {"train/tokens_per_second"}
+        assert {n: resumed["final"][n] for n in measured} == {n: complete[rank]["final"][n] for n in measured}
+        for parameter, expected in complete[rank]["policy"].items():
             assert torch.equal(resumed["policy"][parameter], expected), parameter
 
 
 def test_sharded_blocks_are_gathered_in_bfloat16(tmp_path: Path) -> None:
     """Otherwise autocast keeps a half-precision copy of each gathered weight, and nothing of it is shared out."""
+    mixed = partial(train_supervised, mixed=True)
     for name in ("t5-sharded", "vlm-full-sharded"):
         build, sharded = CASES[name]
-        on_ranks(train_supervised, 1, tmp_path, f"{name}-one", build, False, None, True)
-        on_ranks(train_supervised, 2, tmp_path, f"{name}-two", build, sharded, None, True)
+        on_ranks(mixed, 1, tmp_path, f"{name}-one", build)
+        on_ranks(mixed, 2, tmp_path, f"{name}-two", build, sharded)
         alone = record(tmp_path, f"{name}-one", 0, 1)
         ranks = [record(tmp_path, f"{name}-two", rank, 2) for rank in (0, 1)]
         assert alone["computed"] == {"torch.float32"}

@@ -1,6 +1,7 @@
 """The doctor reports what would make a run fail, before it is started."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -468,6 +469,16 @@ def claude_run(*overrides: str):
 def test_requests_of_the_teacher(overrides: list[str], requests: dict[str, int]) -> None:
     config = claude_run(*overrides)
     assert {step: cost(config, step).requests for step in requests} == requests
+
+
+def test_the_judge_costs_nothing_without_a_baseline(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
+
+    def requests(*overrides: str) -> int:
+        [(_, text)] = found(on(data, "teacher=anthropic", "judge.split=train", *overrides), "Teacher")
+        return int(re.search(r"about ([\d,]+) requests", text)[1].replace(",", ""))
+
+    assert requests("baseline=false") < requests()
 
 
 def test_cost_of_the_teacher_follows_prompt_and_prices() -> None:

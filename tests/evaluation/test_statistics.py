@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ares.evaluation.statistics import paired_bootstrap, share_interval
+from ares.evaluation.statistics import nested_bootstrap, paired_bootstrap, share_interval
 
 
 def test_interval_covers_the_true_difference_about_95_times_in_100() -> None:
@@ -59,3 +59,31 @@ def test_interval_of_a_share_is_wilsons() -> None:
 def test_a_share_needs_questions(right: int, total: int) -> None:
     with pytest.raises(ValueError, match="right"):
         share_interval(right, total)
+
+
+def test_nested_bootstrap_of_one_group_is_the_paired_one() -> None:
+    gains = np.random.default_rng(2).normal(size=400)
+    _, low, high = paired_bootstrap([0.0] * 400, gains)
+    draws = nested_bootstrap([gains[:, None]])
+    assert draws.mean() == pytest.approx(gains.mean(), abs=0.005)
+    assert np.quantile(draws, [0.025, 0.975]) == pytest.approx([low, high], abs=0.01)
+
+
+def test_nested_bootstrap_covers_the_spread_between_groups() -> None:
+    # Questions that all gain the same within a seed: only the seeds differ, by a standard deviation of 0.5.
+    draws = nested_bootstrap([np.full((50, 1), 0.0), np.full((50, 1), 1.0)])
+    assert draws.mean() == pytest.approx(0.5, abs=0.03)
+    assert draws.std() == pytest.approx(0.5 / 2**0.5, abs=0.02)
+
+
+def test_nested_bootstrap_keeps_columns_paired() -> None:
+    gains = np.random.default_rng(3).normal(size=60)
+    draws = nested_bootstrap([np.stack([gains, 2 * gains], axis=1)] * 3, n=50)
+    assert draws.shape == (50, 2)
+    assert draws[:, 1] == pytest.approx(2 * draws[:, 0])
+
+
+@pytest.mark.parametrize("groups", [[], [np.zeros((3, 1)), np.zeros((0, 1))]])
+def test_nested_bootstrap_needs_questions(groups: list[np.ndarray]) -> None:
+    with pytest.raises(ValueError, match="one question or more"):
+        nested_bootstrap(groups)

@@ -41,34 +41,63 @@ def warnings_of(capsys) -> list[str]:
     return [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: the ")]
 
 
-def test_gradient_spikes_are_reported_once_in_fifty_steps(capsys) -> None:
-    checks = StepChecks("Lower sft.lr.")
+def observed(checks: StepChecks, look: str, values: list[float]) -> StepChecks:
+    """The checks after one step with each of these numbers."""
+    for number, value in enumerate(values):
+        module = SimpleNamespace(global_step=number, current_epoch=0)
+        arguments = ("gradient", value, module) if look == "gradient" else (value, module)
+        getattr(checks, look)(*arguments)
+    return checks
 
-    def step(number: int, norm: float) -> None:
-        checks.gradient("gradient", norm, SimpleNamespace(global_step=number, current_epoch=0))
 
-    for number in range(9):
-        step(number, 100.0 if number == 5 else 2.0)  # nothing is usual yet
-    step(9, 2.0)
-    step(10, 19.0)
+@pytest.mark.parametrize(("clip", "usual"), [(None, 2.0), (1.0, 0.2)])
+def test_gradient_spikes_are_reported_once_with_their_number(capsys, clip, usual: float) -> None:
+    checks = StepChecks("sft", clip)
+    first = [100.0 if number == 5 else usual for number in range(10)]  # nothing is usual yet
+    observed(checks, "gradient", [*first, 19.0, 21.0, *[usual] * 60, 500.0])
     assert warnings_of(capsys) == []
-    step(11, 21.0)
+    checks.report()
+    checks.report()
     [warning] = warnings_of(capsys)
-    assert warning == "warning: the norm of the gradient is 21 at step 11, and usually 2. Lower sft.lr."
-    step(12, 500.0)
+    remedy = "Lower sft.lr, or set sft.gradient_clip." if clip is None else "Lower sft.lr."
+    assert warning == (
+        f"warning: the norm of the gradient was 21 at step 11, usually {usual:g}, the first of 2 such steps. {remedy}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("clip", "values"),
+    [
+        (1.0, [0.7] * 60 + [31.5, 0.7, 64.5]),  # clipped, as an adapter's are now and then
+        (None, [0.01] * 60 + [0.9]),
+        (None, [0.7] * 60 + [6.9]),
+    ],
+)
+def test_harmless_norms_are_not_reported(capsys, clip, values: list[float]) -> None:
+    observed(StepChecks("lora", clip), "gradient", values).report()
     assert warnings_of(capsys) == []
-    for number in range(13, 62):
-        step(number, 2.0)
-    step(62, 500.0)
+
+
+def test_divergence_spike_is_reported_from_the_second_step_on(capsys) -> None:
+    checks = StepChecks("rl", 1.0, log_ratio_clamp=20.0)
+    observed(checks, "divergence", [0.0, 0.001, 0.2, 12.9, 12.9]).report()
+    [warning] = warnings_of(capsys)
+    assert "KL divergence from the reference was 12.9 at step 3, usually 0.001" in warning
+    assert "raise rl.kl_coef" in warning
+
+
+@pytest.mark.parametrize("values", [[0.01] * 40 + [1.9], [6.0, 6.1, 7.0], [0.9] * 20 + [8.0]])
+def test_divergence_that_grows_is_no_spike(capsys, values: list[float]) -> None:
+    observed(StepChecks("rl", 1.0), "divergence", values).report()
+    assert warnings_of(capsys) == []
+
+
+def test_spikes_before_a_number_that_is_not_finite_are_reported(capsys) -> None:
+    checks = StepChecks("rl", None, log_ratio_clamp=None)
+    observed(checks, "divergence", [0.0, 12.9])
+    with pytest.raises(AresError, match=r"Lower rl\.lr, or set rl\.gradient_clip and rl\.log_ratio_clamp\.$"):
+        observed(checks, "gradient", [float("nan")])
     assert len(warnings_of(capsys)) == 1
-
-
-def test_divergence_spike_is_reported_from_the_first_step_on(capsys) -> None:
-    checks = StepChecks("Lower rl.lr.")
-    for number, value in enumerate([0.0, 0.001, 0.2, 12.9, 12.9]):
-        checks.divergence(value, SimpleNamespace(global_step=number, current_epoch=0))
-    [warning] = warnings_of(capsys)
-    assert "KL divergence from the reference is 12.9 at step 3, and usually 0.001" in warning
 
 
 def test_rl_reports_its_divergence(tmp_path: Path, capsys) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.killing import CONCURRENCY, TWO_RANKS, SmallRun
+from tests.support.killing import CONCURRENCY, SmallRun
 from tests.support.teacher import Loopback
 
 pytestmark = pytest.mark.reliability
@@ -122,8 +122,11 @@ def test_stopped_run_ends_as_an_undisturbed_one(servers, undisturbed, tmp_path: 
     assert max(Counter(run.server.hashes).values()) == 1
 
 
-def test_two_ranks_that_are_stopped_and_killed_end_as_undisturbed_ones(servers, tmp_path: Path) -> None:
-    steps = (*TWO_RANKS, "stage.steps=[rationale,final/generate]")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_that_are_stopped_and_killed_end_as_undisturbed_ones(
+    servers, tmp_path: Path, strategy: str
+) -> None:
+    steps = (f"strategy={strategy}", "trainer.devices=2", "stage.steps=[rationale,final/generate]")
     expected, run = (SmallRun(tmp_path / name, servers[0], steps) for name in ("undisturbed", "killed"))
     expected.finish()
     within = 0.8 * expected.seconds["rationale"]  # most of it are imports

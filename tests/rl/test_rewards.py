@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ares.rl.kl import kl_penalty
-from ares.rl.rewards import sentence_of_tokens, sentence_rewards, sentence_sums
+from ares.rl.rewards import response_rewards, sentence_of_tokens, sentence_rewards, sentence_sums
 
 
 @st.composite
@@ -93,3 +94,34 @@ def test_kl_covers_the_first_token_and_no_padding(shared):
                 assert not ours[row, length:].any()
                 if len(theirs) > length:
                     assert theirs[length] != 0
+
+
+def terms(**coefficients: float) -> dict[str, list[float]]:
+    names = ("reward_model", "missing_eos", "length", "correct", "repetition")
+    return response_rewards(
+        SimpleNamespace(**{**dict.fromkeys(names, 0.0), **coefficients}),
+        truncated=[True, False],
+        lengths=[8, 2],
+        limit=16,
+        repetition=[0.0, 0.5],
+        correct=lambda: [False, True],
+        learned=lambda: [1.5, -0.5],
+    )
+
+
+def test_terms_of_a_response() -> None:
+    """R = RM − 8·[no EOS] − 10·length / limit + 2·correct, and a term of our own for repetition."""
+    found = terms(reward_model=1, missing_eos=8, length=10, correct=2, repetition=4)
+    assert found == {
+        "reward_model": [1.5, -0.5],
+        "missing_eos": [-8.0, 0.0],
+        "length": [-5.0, -1.25],
+        "correct": [0.0, 2.0],
+        "repetition": [0.0, -2.0],
+    }
+    assert [sum(row) for row in zip(*found.values(), strict=True)] == [-11.5, -1.75]
+
+
+def test_terms_with_coefficient_0_are_not_computed() -> None:
+    assert terms() == {}
+    assert set(terms(length=1)) == {"length"}

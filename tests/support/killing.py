@@ -23,7 +23,6 @@ SMALL = (
     *("generate.max_new_tokens=30", "generate.batch_size=4", "sft.epochs=3", "lora.epochs=3"),
     *("teacher=anthropic", f"teacher.concurrency={CONCURRENCY}", "teacher.max_quarantine=1"),
 )
-TWO_RANKS = ("strategy=ddp", "trainer.devices=2")
 
 
 @dataclass

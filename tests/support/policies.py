@@ -27,7 +27,9 @@ class Numbers:
         return self.size
 
     def __call__(self, texts: Sequence[str], *, truncation: bool, max_length: int) -> dict[str, Any]:
-        ids = [[int(word) for word in text.split()][: max_length - 1] for text in texts]
+        ids = [
+            [int(word) for word in text.removeprefix("Solution:").split()][: max_length - 1] for text in texts
+        ]
         return {"input_ids": [[*row, EOS] for row in ids]}
 
     def decode(self, ids: Sequence[int], **_: Any) -> str:

@@ -137,3 +137,8 @@ def test_empty_rationale_can_be_repaired():
 def test_withheld_answer_is_left_out():
     assert "Answer: (" not in prompts.score(problem(answer=None), [["Yes."]], False).text
     assert "Answer: \n" in paper.score(problem(answer=None), [["Yes."]], False).text
+
+
+def test_question_without_choices_has_its_right_answer():
+    free = problem(choices=(), answer=None, direct_answers=("12", "a dozen"))
+    assert prompts.describe(free).endswith("?\nAnswer: 12")

@@ -1,7 +1,7 @@
 """Field metadata of the schema: ranges of numbers, choices of words, placeholders of texts."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_origin
@@ -51,6 +51,11 @@ def bounded(default: float | None, **limits: float) -> Any:
 def choice(*choices: str, default: str | None = None, note: str = "") -> Any:
     """A dataclass field for one of several words, the first by default; `note` is added to the error message."""
     return field(default=default or choices[0], metadata={"choices": choices, "note": note})
+
+
+def choices_of(*choices: str, default: Sequence[str]) -> Any:
+    """A dataclass field for a list of some of several words."""
+    return field(default_factory=lambda: list(default), metadata={"choices": choices, "note": ""})
 
 
 def text_with(*placeholders: str, default: str = "") -> Any:

@@ -64,16 +64,23 @@ class ReaderArguments:
     """Checked arguments of the readers."""
 
     rationale: str = choice("first", "all", "sample")
+    val: float = bounded(0.05, at_least=0, at_most=0.9)
+    margin: float = bounded(0.0, at_least=0)
     seed: int = bounded(0, at_least=0)
+    table: bool = True
 
 
 @dataclass
 class DataConfig(Option):
-    """`root`: the folder of the files, filled from `hub` if empty; `captions`: null for captions.json in `root`."""
+    """`root`: the folder of the files, filled from `hub` if empty; `captions`: null for captions.json in `root`.
+
+    `checker`: how outputs are checked (`ares.evaluation.checkers`).
+    """
 
     root: str | None = None
     hub: str | None = None
     captions: str | None = None
+    checker: str = choice("mcq", "relaxed_number", "integer", "tabmwp", "yes_no", "geoqa")
     captioner: CaptionerConfig = field(default_factory=CaptionerConfig)
     sizes: SizesConfig = field(default_factory=SizesConfig)
     arguments: dict[str, Any] = field(default_factory=dict, metadata={"known": ReaderArguments})

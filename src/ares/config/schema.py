@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from ares.config.evaluation import EvaluateConfig, JudgeConfig, ReportConfig
 from ares.config.fields import bounded, choice
+from ares.config.fits import FitConfig, RewardConfig
 from ares.config.options import (
     DataConfig,
     EngineConfig,
@@ -14,7 +16,8 @@ from ares.config.options import (
     TeacherConfig,
 )
 from ares.config.preference import PairsConfig, PreferConfig
-from ares.config.sharing import DoctorConfig, ExportConfig, ServeConfig
+from ares.config.selftraining import SelectConfig, SelftrainConfig
+from ares.config.sharing import DoctorConfig, ExportConfig, ServeConfig, StudyConfig
 
 
 @dataclass
@@ -41,35 +44,24 @@ class TokenizerConfig:
 
 
 @dataclass
-class FitConfig:
-    """Supervised fine-tuning (rationale, sft, lora). Batch sizes: global, and per device and micro-step.
-
-    `micro_batch_tokens`: tokens of prompts and targets in a micro-step, instead of its number of rows; null: rows.
-    """
-
-    epochs: int = bounded(20, at_least=1)  # passes over the training rows
-    lr: float = bounded(8e-5, above=0)  # peak learning rate of AdamW
-    global_batch_size: int = bounded(8, at_least=1)  # rows per optimizer step, on all devices
-    micro_batch_size: int = bounded(8, at_least=1)
-    micro_batch_tokens: int | None = bounded(None, at_least=1)
-    warmup_fraction: float = bounded(0.0, at_least=0, at_most=1)
-    decay: str = choice("constant", "linear")  # of the learning rate after its warm-up
-    weight_decay: float = bounded(0.01, at_least=0)  # of matrices; other weights have none
-    adam_beta2: float = bounded(0.999, at_least=0, below=1)  # decay of the second moments
-    gradient_clip: float | None = bounded(1.0, above=0)  # largest norm of gradients, null: no limit
-    dropout: float = bounded(0.1, at_least=0, below=1)  # while training
-    max_output_tokens: int = bounded(512, at_least=1)  # longer targets are cut
-    eval_questions: int = bounded(200, at_least=0)  # val questions generated after an epoch
-    eval_every_epochs: int = bounded(1, at_least=1)  # epochs between validations
-
-
-@dataclass
 class GenerateConfig:
     """`predictions`: a folder of the original's predictions_ans_{train,eval,test}.json to read instead of generating."""
 
     max_new_tokens: int = bounded(512, at_least=1)  # of a greedy rationale
     batch_size: int = bounded(32, at_least=1)  # prompts at a time
     predictions: str | None = None
+
+
+@dataclass
+class RewardTermsConfig:
+    """Coefficients of the terms of the reward; all but `sentences` belong to the last token of a rationale."""
+
+    sentences: float = bounded(1.0, at_least=0)  # of score - neutral, at the end of each sentence
+    reward_model: float = bounded(0.0, at_least=0)  # of a learned Teacher's reward of the rationale
+    missing_eos: float = bounded(0.0, at_least=0)  # subtracted without EOS
+    length: float = bounded(0.0, at_least=0)  # of tokens / rl.max_new_tokens, subtracted
+    correct: float = bounded(0.0, at_least=0)  # added if the rationale gives the right answer
+    repetition: float = bounded(0.0, at_least=0)  # of the share of repeated sentences, subtracted
 
 
 @dataclass
@@ -95,6 +87,8 @@ class RlConfig:
     generation_batch: int = bounded(16, at_least=1)  # questions at a time
     reference: str = choice("initial", "round")  # of the KL: the first policy, or the round's
     neutral: float = bounded(0.5, at_least=0, at_most=1)  # the score that is rewarded with 0
+    granularity: str = choice("sentence", "rationale")  # a reward per sentence, or one, of their mean score
+    rewards: RewardTermsConfig = field(default_factory=RewardTermsConfig)
     kl_in: str = choice("loss", "reward")  # the loss, or the reward of each token
     kl_coef: float = bounded(0.01, at_least=0)  # weight of the KL divergence
     objective: str = "ppo"  # ppo, rloo, grpo, or the module path of another (docs/extending.md)
@@ -109,6 +103,9 @@ class RlConfig:
     sampler_correction: str = choice("none", "token")  # weights for a server's rollouts
     ppo_epochs: int = bounded(4, at_least=1)  # passes over the rollouts
     recompute: bool = True  # values and advantages, before each epoch
+    value_init: str = choice(
+        "policy", "reward"
+    )  # the first value model: as the policy, or a learned Teacher's
     value_warmup_epochs: int = bounded(1, at_least=0)  # epochs of the value model alone
     value_lr: float | None = bounded(None, above=0)  # the value model's learning rate, null: lr
     lr: float = bounded(2e-5, above=0)  # peak learning rate
@@ -134,43 +131,23 @@ class CorrectConfig:
 
 
 @dataclass
-class LoraConfig(FitConfig):
-    """Fine-tuning of an adapter of rank `r` on the `targets`; `dropout` is the adapter's."""
+class SftConfig(FitConfig):
+    """Fine-tuning after RL; `source=gold` trains on the gold solutions, as a control, and asks no Teacher."""
 
-    r: int = bounded(64, at_least=1)  # rank
+    source: str = choice("corrections", "gold")  # what is trained on
+
+
+@dataclass
+class LoraConfig(FitConfig):
+    """Fine-tuning of an adapter of rank `r` on the `targets`; `r=0`: of all weights, a second full model."""
+
+    r: int = bounded(64, at_least=0)  # rank
     alpha: int = bounded(128, at_least=1)  # scale: alpha / r
-    dropout: float = bounded(0.05, at_least=0, below=1)  # of the adapter
+    dropout: float = bounded(0.05, at_least=0, below=1)  # of what is trained
     targets: str = choice("all", "paper")  # which linear layers
     global_batch_size: int = bounded(16, at_least=1)
     micro_batch_size: int = bounded(16, at_least=1)
     max_output_tokens: int = bounded(64, at_least=1)
-
-
-@dataclass
-class EvaluateConfig:
-    split: str = choice("train", "val", "test", default="test")  # answered and scored
-    similarity_model: str | None = None  # folder or hub id of a sentence encoder, null: no similarity
-    predictions: str | None = (
-        None  # folder of the original's predictions_ans_*.json, for stage=evaluate alone
-    )
-
-
-@dataclass
-class JudgeConfig:
-    against: str | None = None  # run or file of rationales to compare with, null: the run's own baseline
-    split: str = choice("train", "val", "test", default="test")
-    questions: int | None = bounded(500, at_least=1)  # from the first, null: all; each costs two requests
-
-
-@dataclass
-class ReportConfig:
-    """`questions`: the most that the report's browser shows; fewer where the page would become too large.
-
-    `compare`: runs and sweeps that stage=report compares on one page.
-    """
-
-    questions: int = bounded(3000, at_least=0)
-    compare: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -190,14 +167,22 @@ class SweepConfig:
     samples: int | None = bounded(None, at_least=1)  # random draws, null: every combination
     seed: int = bounded(0, at_least=0)  # of the draws
     of: str | None = None  # the sweep that a job belongs to
+    share: str = choice(
+        "common", "all"
+    )  # steps that run once: those that all jobs have in common, or all equal ones
 
 
 @dataclass
 class StageConfig:
-    """A stage, which the user types, is a list of steps."""
+    """A stage, which the user types, is a list of steps.
+
+    Those in `without` are left out; `rounds`: how often its rounds are repeated, null: `rounds`.
+    """
 
     name: str = "ares"
     steps: list[str] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
+    rounds: int | None = bounded(None, at_least=1)
 
 
 @dataclass
@@ -225,9 +210,12 @@ class Config:
     rl: RlConfig = field(default_factory=RlConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
     prefer: PreferConfig = field(default_factory=PreferConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
     correct: CorrectConfig = field(default_factory=CorrectConfig)
-    sft: FitConfig = field(default_factory=FitConfig)
+    sft: SftConfig = field(default_factory=SftConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
+    selftrain: SelftrainConfig = field(default_factory=SelftrainConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
@@ -238,3 +226,4 @@ class Config:
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)

@@ -1,6 +1,7 @@
-"""Settings of the stages that train nothing: doctor, export and serve."""
+"""Settings of the stages that are not a list of steps: doctor, export, serve and study."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ares.config.fields import bounded, file_of
 
@@ -27,3 +28,12 @@ class ServeConfig:
 
     port: int | None = bounded(None, at_least=1, at_most=65535)  # null for a free one from 7860 on
     against: str | None = None  # another run, or an exported folder, to show next to the run
+
+
+@dataclass
+class StudyConfig:
+    """stage=study runs stage=ares for each of the `arms`, settings by name, with each of the `seeds` (docs/results.md)."""
+
+    arms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [0])
+    workers: int = bounded(1, at_least=1)  # jobs at a time

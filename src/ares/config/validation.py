@@ -37,10 +37,22 @@ def _wrong_run(config: Config) -> str | None:
 def impossible_combinations(config: Config) -> Iterator[str]:
     """One sentence for each combination of settings that is impossible."""
     devices = config.trainer.devices * config.trainer.num_nodes
-    for name in ("rationale", "rl", "prefer", "sft", "lora"):
+    for name in (
+        "rationale",
+        "rl",
+        "reward",
+        "sft",
+        "lora",
+        *_listed(config, "prefer"),
+        *_listed(config, "selftrain"),
+    ):
         block = getattr(config, name)
         if min(block.global_batch_size, block.micro_batch_size, devices) >= 1:
             yield from _batches(name, block.global_batch_size, block.micro_batch_size, devices)
+    for name in config.stage.without:
+        if name not in config.stage.steps:
+            listed = ", ".join(config.stage.steps)
+            yield f"stage.without: stage={config.stage.name} has no step {name}; choose from {listed}."
     if config.strategy.name == "single" and devices > 1:
         yield f"strategy=single runs on one device, not {devices}; use strategy=ddp or trainer.devices=1."
     adapted = config.rl.lora.r or config.model.arguments.get("lora", {}).get("r")
@@ -60,8 +72,15 @@ def impossible_combinations(config: Config) -> Iterator[str]:
         )
 
 
+def _listed(config: Config, step: str) -> list[str]:
+    """A step whose settings follow another's by default, if the stage has it: otherwise mistakes would be reported twice."""
+    return [step] if step in config.stage.steps else []
+
+
 def _vision_language(config: Config) -> Iterator[str]:
     model, arguments = config.model, config.model.arguments
+    if config.lora.r == 0:
+        yield "lora.r=0 trains a second full model, which only a T5 can be; use lora.r=64."
     r, quantization = arguments.get("lora", {}).get("r"), arguments.get("quantization", "none")
     if model.init is None and "d_model" not in arguments:
         yield f"model={model.name} needs a model: set model.init=<folder or hub id of a vision-language model>."

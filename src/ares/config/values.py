@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ares.config.compose import OPTIONS, known_arguments, options
@@ -20,7 +20,8 @@ def refusal(key: str, item: Field[Any], value: Any) -> str | None:
     choices = options(group) if group else item.metadata.get("choices", ())
     bounds = item.metadata.get("bounds")
     placeholders = item.metadata.get("placeholders", ())
-    right = value in bounds if bounds else not choices or value in choices
+    words = value if isinstance(value, list | ListConfig) else [value]
+    right = value in bounds if bounds else not choices or all(word in choices for word in words)
     right &= all(part in str(value) for part in placeholders)
     if right or (value is None and is_optional(item)):
         return None
@@ -29,8 +30,9 @@ def refusal(key: str, item: Field[Any], value: Any) -> str | None:
     if group:
         return f"{key}={shown(value)}: there is no such {group}.{suggest(str(value), choices)}"
     if choices:
-        words = [f"choose from {', '.join(choices)}.{suggest(str(value), choices)}", item.metadata["note"]]
-        return f"{key}={shown(value)}: {' '.join(filter(None, words))}"
+        wrong = next(word for word in words if word not in choices)
+        advice = [f"choose from {', '.join(choices)}.{suggest(str(wrong), choices)}", item.metadata["note"]]
+        return f"{key}={shown(value)}: {' '.join(filter(None, advice))}"
     return f"{key}={shown(value)}: it must be {requirement(item)}."
 
 

@@ -31,19 +31,20 @@ _REMEDIES = {
 }
 
 
-def _fail(clause: str) -> PydanticCustomError:
+def fail(clause: str) -> PydanticCustomError:
+    """What a validator raises: the clause after the name of the field."""
     return PydanticCustomError("clause", clause)  # type: ignore[arg-type]
 
 
 def _full(text: str) -> str:
     if has_half_character(text):
-        raise _fail(HALF)
+        raise fail(HALF)
     return text
 
 
 def _checked_id(pid: str) -> str:
     if not is_id(pid):
-        raise _fail(_ID)
+        raise fail(_ID)
     return pid
 
 
@@ -54,7 +55,7 @@ def _integral(answer: Any) -> Any:
 
 def _file_name(name: str) -> str:
     if "\0" in name:
-        raise _fail("holds a null byte; give the name of a file")
+        raise fail("holds a null byte; give the name of a file")
     return _full(name)
 
 
@@ -90,9 +91,9 @@ class Row(BaseModel):
     @classmethod
     def _check_choices(cls, choices: list[str]) -> list[str]:
         if not choices:
-            raise _fail(_REMEDIES["choices"])
+            raise fail(_REMEDIES["choices"])
         if len(choices) > MAX_CHOICES:
-            raise _fail(f"has {len(choices)} choices; at most {MAX_CHOICES} (A to Z) can be answered")
+            raise fail(f"has {len(choices)} choices; at most {MAX_CHOICES} (A to Z) can be answered")
         return choices
 
     @field_validator("answer")
@@ -100,7 +101,7 @@ class Row(BaseModel):
     def _check_answer(cls, answer: int | None, info: ValidationInfo) -> int | None:
         count = len(info.data.get("choices", ()))  # 0 where they are wrong themselves
         if answer is not None and count and not 0 <= answer < count:
-            raise _fail(f"is {answer}, out of range: it must be 0 to {count - 1}")
+            raise fail(f"is {answer}, out of range: it must be 0 to {count - 1}")
         return answer
 
     def problem(

@@ -5,6 +5,7 @@ Rows are rationales that the Teacher scored; those of held-out questions are eva
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from statistics import fmean
 from typing import TypedDict
 
 import torch
@@ -53,12 +54,16 @@ class RolloutBuffer:
         *,
         neutral: float,
         holdout: float,
+        granularity: str = "sentence",
         correct_sampler: bool = False,
+        sentence_weight: float = 1.0,
+        terms: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         """`examples` by pid; `scores` by row_id, one number in [0, 1] per sentence: a row without is left out.
 
-        `holdout`: the share of questions that is held out; `correct_sampler`: see `sampler_weights`. Raises AresError
-        where rows do not match one another or nothing is left to train on.
+        `granularity="rationale"`: the mean score rewards a rationale's end; `sentence_weight` multiplies sentence rewards;
+        `terms`: further rewards by name, one per rollout, at its last token; `holdout`: the share of questions held out;
+        `correct_sampler`: see `sampler_weights`. Raises AresError where rows do not match or nothing is left to train on.
         """
         self.rollouts, self.correct_sampler = rollouts, correct_sampler
         self.kept = [i for i, row_id in enumerate(rollouts.row_ids) if row_id in scores]
@@ -67,20 +72,38 @@ class RolloutBuffer:
         self.pids = [rollouts.pids[i] for i in self.kept]
         self.ends = [rollouts.ends(i) for i in self.kept]
         self._hold_out(holdout)
-        number = {pid: number for number, pid in enumerate(dict.fromkeys(self.pids))}
+        number = {pid: i for i, pid in enumerate(dict.fromkeys(self.pids))}
         self.question = [number[pid] for pid in self.pids]
         self.inputs, self.pad_id = policy.encode([examples[pid] for pid in number]), policy.pad_id
-        self.starts = torch.from_numpy(rollouts.offsets)[self.kept]
-        self.lengths: list[int] = (rollouts.offsets[1:] - rollouts.offsets[:-1])[self.kept].tolist()
+        offsets = torch.from_numpy(rollouts.offsets)
+        self.starts, self.lengths = offsets[self.kept], offsets.diff()[self.kept].tolist()
         self.token_ids = torch.from_numpy(rollouts.token_ids)
         self.logprobs = torch.from_numpy(rollouts.logprobs)
         self.ref_logprobs = torch.from_numpy(rollouts.ref_logprobs)
-        self.rewards = torch.zeros(len(self.token_ids))
-        of_rows = [scores[rollouts.row_ids[i]] for i in self.kept]
-        for row, found in enumerate(of_rows):
-            own = sentence_rewards(found, self.ends[row], self.lengths[row], neutral=neutral)
-            self.rewards[self.tokens(row)] = own
+        of_rows: list[Sequence[float]] = [scores[rollouts.row_ids[i]] for i in self.kept]
+        if granularity == "rationale":
+            of_rows, self.ends = [[fmean(own)] for own in of_rows], [own[-1:] for own in self.ends]
         self.scores = [float(score) for found in of_rows for score in found]
+        self._reward(of_rows, terms or {}, neutral, sentence_weight)
+
+    def _reward(
+        self,
+        scores: Sequence[Sequence[float]],
+        terms: Mapping[str, Sequence[float]],
+        neutral: float,
+        weight: float,
+    ) -> None:
+        """Sets `rewards`, and `terms`: the mean per rationale of the sentences' rewards and of each further one."""
+        self.rewards = torch.zeros(len(self.token_ids))
+        for row, found in enumerate(scores):
+            own = sentence_rewards(found, self.ends[row], self.lengths[row], neutral=neutral)
+            self.rewards[self.tokens(row)] = weight * own
+        self.terms = {"sentences": float(self.rewards.sum()) / len(self)}
+        last = self.starts + torch.tensor(self.lengths) - 1
+        for name, values in terms.items():
+            added = torch.tensor(values, dtype=torch.float32)[self.kept]
+            self.rewards[last] += added
+            self.terms[name] = float(added.mean())
 
     def _hold_out(self, holdout: float) -> None:
         self.heldout = [row for row, pid in enumerate(self.pids) if is_held_out(pid, holdout)]
@@ -141,11 +164,12 @@ class RolloutBuffer:
         }
 
     def metrics(self) -> dict[str, float]:
-        """Metrics of the training data: shares of all rollouts, means over scored ones."""
+        """Metrics of the training data: shares of all rollouts, means over scored ones; each term of their reward."""
         rollouts, offered, count = self.rollouts, max(1, len(self.rollouts)), len(self)
         sentences = [len(rollouts.ends(i)) for i in range(len(rollouts))]
         refused = set(range(len(rollouts))) - set(self.kept)
         return {
+            **{f"reward_{name}": mean for name, mean in self.terms.items()},
             "score": sum(self.scores) / max(1, len(self.scores)),
             "sentences": sum(sentences[i] for i in self.kept) / count,
             "repetition": sum(rollouts.repetition[i] for i in self.kept) / count,

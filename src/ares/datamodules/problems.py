@@ -2,14 +2,17 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from ares.config.selftraining import ReflectionConfig
 from ares.datamodules.supervised import SupervisedData, encode
 from ares.models.policy import Policy
 from ares.ranks import is_first
+from ares.storage.solutions import Lesson
 from ares.text.prompts import build_examples, rationale_target, shortened_note
+from ares.text.reflection import lesson_example, stated_answer
 from ares.text.tokenizers import check_represented
 from ares.types import AresError, Example, Problem
 
@@ -114,3 +117,30 @@ class AnswerData(ProblemData):
         """The problems whose answer is known."""
         known = [pid for pid in self.splits[split] if self.problems[pid].answer is not None]
         return build_examples(self.problems, known, "QCMG-A", rationales=self.rationales[split], **self.text)
+
+
+class LessonData(ProblemData):
+    """warmup, selftrain: lessons; validation asks for a solution that ends in the answer."""
+
+    needs = "a lesson"
+
+    def __init__(
+        self, *arguments: Any, lessons: Sequence[Lesson], prompts: ReflectionConfig, **settings: Any
+    ) -> None:
+        super().__init__(*arguments, **settings)
+        self.lessons, self.prompts = lessons, prompts
+
+    def examples(self, split: str) -> dict[str, Example]:
+        """Of train the lessons, numbered; of another split the problems whose answer is known, by pid."""
+        if split == "train":
+            return {str(number): self._example(lesson) for number, lesson in enumerate(self.lessons)}
+        found = {}
+        for pid in self.splits[split]:
+            problem = self.problems[pid]
+            if answer := stated_answer(problem):
+                solution = f"{problem.solution} {answer}" if problem.has_solution else answer
+                found[pid] = self._example(Lesson("given", pid, (), solution))
+        return found
+
+    def _example(self, lesson: Lesson) -> Example:
+        return lesson_example(self.problems[lesson.pid], lesson, self.prompts, **self.text)

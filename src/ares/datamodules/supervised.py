@@ -1,8 +1,8 @@
 """Prompts and targets in length-bucketed batches of fixed optimizer steps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
@@ -34,6 +34,22 @@ class Encoded:
         """Tokens of prompt and target of each example."""
         return [a + len(b) for a, b in zip(self.inputs.lengths, self.targets, strict=True)]
 
+    @property
+    def weights(self) -> list[int]:
+        """Target tokens of each example, by which an optimizer batch's loss is divided."""
+        return [len(target) for target in self.targets]
+
+    def batch(self, rows: Sequence[int], denominator: int, pad_id: int) -> "SupervisedBatch":
+        """The given rows for a forward pass; no rows give a batch that counts for nothing."""
+        targets = [self.targets[row] for row in rows or [0]]
+        mask = pad_right([[1.0] * len(target) for target in targets], 0.0)
+        return {
+            "inputs": self.inputs.select(rows or [0]),
+            "response_ids": pad_right(targets, pad_id),
+            "response_mask": mask if rows else torch.zeros_like(mask),
+            "denominator": denominator,
+        }
+
 
 class SupervisedBatch(TypedDict):
     """B prompts and their targets (B, T); `denominator`: target tokens of the optimizer batch, on all ranks."""
@@ -42,6 +58,31 @@ class SupervisedBatch(TypedDict):
     response_ids: Tensor
     response_mask: Tensor
     denominator: int
+
+
+class Rows(Protocol):
+    """What a fit reads: rows with their prompts, and batches of them."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """The prompts."""
+        ...
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        ...
+
+    @property
+    def weights(self) -> list[int]:
+        """What each row adds to the denominator of its optimizer batch."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: Sequence[int], denominator: int, pad_id: int) -> Mapping[str, Any]:
+        """The given rows for a forward pass; no rows give a batch that counts for nothing."""
+        ...
 
 
 def encode(policy: Policy, examples: Sequence[Example], *, max_output_tokens: int) -> Encoded:
@@ -85,23 +126,15 @@ def bucketed_batches(
     return full + partial
 
 
-class _Batches(Dataset[SupervisedBatch]):
-    def __init__(self, data: Encoded, batches: list[tuple[list[int], int]], pad_id: int) -> None:
+class _Batches(Dataset[Mapping[str, Any]]):
+    def __init__(self, data: Rows, batches: list[tuple[list[int], int]], pad_id: int) -> None:
         self.data, self.batches, self.pad_id = data, batches, pad_id
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, index: int) -> SupervisedBatch:
-        rows, tokens = self.batches[index]
-        targets = [self.data.targets[row] for row in rows or [0]]
-        mask = pad_right([[1.0] * len(target) for target in targets], 0.0)
-        return {
-            "inputs": self.data.inputs.select(rows or [0]),
-            "response_ids": pad_right(targets, self.pad_id),
-            "response_mask": mask if rows else torch.zeros_like(mask),
-            "denominator": tokens,
-        }
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self.data.batch(*self.batches[index], self.pad_id)
 
 
 def _own(step: list[list[int]]) -> list[list[int]]:
@@ -118,8 +151,8 @@ class SupervisedData(pl.LightningDataModule):
     `accumulate` micro-batches; with `micro_tokens`, `plan` sets into how many it is divided.
     """
 
-    train: Encoded
-    val: Encoded
+    train: Rows
+    val: Rows
 
     def __init__(
         self,
@@ -157,13 +190,13 @@ class SupervisedData(pl.LightningDataModule):
             micro_tokens=self.micro_tokens,
         )
 
-    def train_dataloader(self) -> DataLoader[SupervisedBatch]:
+    def train_dataloader(self) -> DataLoader[Mapping[str, Any]]:
         """This epoch's micro-batches."""
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        lengths = self.train.lengths
+        lengths, weights = self.train.lengths, self.train.weights
         batches = []
         for step in self._steps(epoch):
-            tokens = sum(len(self.train.targets[row]) for part in step for row in part)
+            tokens = sum(weights[row] for part in step for row in part)
             if self.micro_tokens is not None:
                 # Lightning counts the same number of micro-batches in each step.
                 units = [[[row] for row in part] for part in step]
@@ -172,7 +205,7 @@ class SupervisedData(pl.LightningDataModule):
         rest = RemainingBatches(self.trainer, len(batches))
         return DataLoader(_Batches(self.train, batches, self.pad_id), batch_size=None, sampler=rest)
 
-    def val_dataloader(self) -> DataLoader[SupervisedBatch]:
+    def val_dataloader(self) -> DataLoader[Mapping[str, Any]]:
         """The validation rows, longest prompts last; ranks share the batches, and each has equally many."""
         lengths = self.val.inputs.lengths
         order = sorted(range(len(lengths)), key=lengths.__getitem__)

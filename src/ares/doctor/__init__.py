@@ -13,8 +13,8 @@ from ares.doctor.machine import (
 from ares.doctor.memory import check_memory
 from ares.doctor.requirements import disk_of_features
 from ares.doctor.teacher import check_teacher
-from ares.doctor.upstream import check_inputs
-from ares.pipeline.plan import stage_steps
+from ares.doctor.upstream import asked_run, check_inputs
+from ares.pipeline.plan import stage_steps, steps_of
 
 
 def doctor(config: Config) -> list[str]:
@@ -33,6 +33,7 @@ def doctor(config: Config) -> list[str]:
 def examine(config: Config) -> list[Finding]:
     """All findings, from the machine to the money."""
     steps = stage_steps(config.doctor.stage)
+    asking = [step.spec.name for step in steps_of(asked_run(config)) if step.spec.asks_teacher]
     problems, splits, data = check_data(config, steps)
     features, patch_dim = check_features(config, problems, steps)
     to_extract = "prepare" in steps and patch_dim is None and config.features._target_ is not None
@@ -47,5 +48,5 @@ def examine(config: Config) -> list[Finding]:
         *check_memory(config, steps),
         *check_disk(config, steps, disk_of_features(config, problems) if to_extract else 0.0),
         *check_ledger(config, steps),
-        *check_teacher(config, steps, problems, splits),
+        *check_teacher(config, list(dict.fromkeys(asking)), problems, splits),
     ]

@@ -42,3 +42,24 @@ def share_interval(right: int, total: int) -> tuple[float, float]:
     middle = (share + z**2 / (2 * total)) / weight
     half = z / weight * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def nested_bootstrap(groups: Sequence[np.ndarray], *, n: int = 4000, seed: int = 0) -> np.ndarray:
+    """Means of M columns in `n` resamples of groups of questions, such as seeds: (n, M) from one (Q, M) array per group.
+
+    Each resample draws as many groups as there are and, of each, as many questions, both with replacement (two-stage
+    bootstrap, Davison and Hinkley 1997, section 3.8), so that intervals cover the spread between seeds and between
+    questions. Columns stay paired. Raises ValueError without groups or with an empty one.
+    """
+    if not groups or any(len(group) == 0 for group in groups):
+        raise ValueError("needs groups of one question or more")
+    random = np.random.default_rng(seed)
+    means = np.zeros((n, groups[0].shape[1]))
+    for _ in groups:
+        drawn = random.integers(len(groups), size=n)
+        for number, group in enumerate(groups):
+            rows = np.flatnonzero(drawn == number)
+            size = len(group)
+            counts = random.multinomial(size, np.full(size, 1 / size), size=len(rows))
+            means[rows] += counts @ group / size / len(groups)
+    return means

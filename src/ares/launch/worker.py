@@ -9,6 +9,7 @@ from pathlib import Path
 from ares import interrupts
 from ares.launch.task import leave_group, load, run_task, save
 from ares.ranks import is_first
+from ares.steps.common.tracking import finish_wandb
 from ares.types import AresError
 
 _STOP_SECONDS = 7.5  # less than what its agent waits
@@ -50,6 +51,7 @@ def _run(folder: Path) -> None:
             save(interrupts.position(), folder / "stopped.pkl")
         raise
     if is_first():
+        finish_wandb()  # the orchestrator continues the run
         save(result, folder / "result.pkl")
     leave_group()
 

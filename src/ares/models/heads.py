@@ -1,10 +1,17 @@
 """Heads on the states of a language model."""
 
+from pathlib import Path
+from typing import Any
+
 from torch import Tensor, nn
 
+from ares.models.finite import check_finite
 from ares.models.inputs import Inputs
 from ares.models.logprobs import at_least_float32
 from ares.models.policy import Policy, ValueModel
+from ares.models.weights import opening, read_weights
+
+HEAD_FILE = "value_head.safetensors"
 
 
 def value_head(width: int) -> nn.Sequential:
@@ -17,6 +24,31 @@ def values_of_states(head: nn.Module, states: Tensor, mask: Tensor) -> Tensor:
     real = mask.bool()
     values = at_least_float32(head(states[real].to(next(head.parameters()).dtype)).squeeze(-1))
     return values.new_zeros(mask.shape).masked_scatter(real, values)
+
+
+def save_head(head: nn.Module, folder: Path) -> None:
+    """Writes a head's weights next to a policy. Raises AresError for weights that are not finite."""
+    from safetensors.torch import save_file
+
+    check_finite(head.named_parameters(), "The value head")
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
+    save_file(tensors, folder / HEAD_FILE)
+
+
+def load_head(head: nn.Module, folder: Path) -> None:
+    """Reads a head's weights, in place. Raises AresError where they are missing, torn or of another width."""
+    remedy = "give the one trained with this base"
+    with opening(f"The value head in {folder} does not fit the policy", remedy):
+        head.load_state_dict(read_weights(folder / HEAD_FILE))
+    check_finite(head.named_parameters(), f"The value head in {folder}")
+
+
+def freeze_output(network: Any) -> None:
+    """Freezes the output layer, which no head depends on, unless it is the input embedding, too."""
+    layer = network.get_output_embeddings()
+    if layer.weight is not network.get_input_embeddings().weight:
+        layer.requires_grad_(False)
 
 
 class SharedBackboneValue(ValueModel):

@@ -146,11 +146,14 @@ class Policy(Trainable):
 
     @abstractmethod
     def adapt(self, *, r: int, alpha: int, dropout: float, targets: str, seed: int) -> None:
-        """Puts a fresh adapter for answers on the policy, in place, drawn from `seed`; only the adapter is trained."""
+        """Puts a fresh adapter for answers on the policy, in place, drawn from `seed`; only the adapter is trained.
+
+        With `r=0` there is no adapter, and all weights are trained.
+        """
 
     @abstractmethod
     def save_adapter(self, folder: Path) -> None:
-        """Writes the adapter that `adapt` added: `adapter_config.json` and `adapter_model.safetensors`."""
+        """Writes what `adapt` lets train: `adapter_config.json` and `adapter_model.safetensors`, or the full policy."""
 
     @abstractmethod
     def answerer(self, folder: Path) -> "Policy":

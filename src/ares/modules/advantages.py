@@ -35,7 +35,7 @@ def sentence_advantages(module: PPOModule) -> list[Advantages]:
     buffer, found = module.data.buffer, []
     for row, kept in enumerate(buffer.kept):
         own = module.advantages[buffer.tokens(row)].cpu()
-        ends = [0, *(end + 1 for end in buffer.ends[row])]
+        ends = [0, *(end + 1 for end in buffer.rollouts.ends(kept))]
         means = [float(own[start:end].mean()) for start, end in pairwise(ends)]
         found.append(Advantages(buffer.rollouts.row_ids[kept], tuple(means)))
     return found

@@ -93,6 +93,7 @@ def _fit(module: PPOModule, trainer: pl.Trainer, checkpoint: Path | None) -> dic
         # Dropout is off by its rate; eval mode would only make Lightning warn.
         module.train()
         trainer.fit(module, module.data, ckpt_path=checkpoint)
+    module.checks.report()
     # Lightning leaves a model on the CPU.
     for model, device in zip(models, devices, strict=True):
         model.to(device).eval()

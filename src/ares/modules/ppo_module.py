@@ -46,7 +46,7 @@ class PPOModule(pl.LightningModule):
         self.rewards = data.buffer.token_rewards(kl_coef=rl.kl_coef if rl.kl_in == "reward" else 0.0)
         self.advantages = self.returns = torch.zeros_like(self.rewards)
         self.old_values: Tensor | None = None
-        self.checks = StepChecks("Lower rl.lr, or set rl.gradient_clip and rl.log_ratio_clamp.")
+        self.checks = StepChecks("rl", rl.gradient_clip, log_ratio_clamp=rl.log_ratio_clamp)
         self.strict_loading = False  # frozen weights are in no checkpoint
         self.metrics: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}

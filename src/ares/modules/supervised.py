@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from ares.config.schema import FitConfig
 from ares.datamodules.supervised import SupervisedBatch, SupervisedData
-from ares.models.policy import Policy
+from ares.models.policy import Policy, Trainable
 from ares.models.weights import opening
 from ares.modules.batching import print_batches
 from ares.modules.checkpoint_files import AtomicCheckpointIO, checkpoint_to_resume
@@ -25,20 +26,18 @@ from ares.ranks import gather
 Score = Callable[[Sequence[str], Sequence[str]], float]
 
 
-class SupervisedModule(pl.LightningModule):
-    """Cross-entropy over real target tokens; validation generates greedily and scores the texts."""
+class FitModule(pl.LightningModule):
+    """What supervised fits share: checkpoints, clipping, and the optimizer; `policy` is the model that is trained."""
 
     def __init__(
-        self, policy: Policy, fit: FitConfig, *, total_steps: int, score: Score, metric: str, block: str
+        self, policy: Trainable, fit: FitConfig, *, total_steps: int, metric: str, block: str
     ) -> None:
         super().__init__()
-        self.policy, self.fit = policy, fit
-        self.total_steps, self.score, self.metric = total_steps, score, metric
-        self.references: list[str] = []
-        self.hypotheses: list[str] = []
+        self.policy: Any = policy
+        self.fit, self.total_steps, self.metric = fit, total_steps, metric
         self.loss: Tensor | None = None
         self._total = torch.zeros(())  # of the losses of an optimizer step
-        self.checks = StepChecks(f"Lower {block}.lr, or set {block}.gradient_clip.")
+        self.checks = StepChecks(block, fit.gradient_clip)
         self.strict_loading = False  # frozen weights are in no checkpoint
 
     def configure_model(self) -> None:
@@ -58,17 +57,14 @@ class SupervisedModule(pl.LightningModule):
         """Turns dropout on: Lightning leaves a module that `from_pretrained` returned in eval mode."""
         self.policy.train()
 
-    def training_step(self, batch: SupervisedBatch, batch_index: int) -> Tensor:
-        """This micro-batch's part of the optimizer batch's loss: −Σ log-probabilities / denominator (nats per token)."""
-        mask = batch["response_mask"]
-        total = -self.policy.token_logprobs(batch["inputs"], batch["response_ids"], mask).sum()
-        tokens = max(1, int(mask.sum()))
-        self.loss = total.detach() / tokens
+    def step_loss(self, total: Tensor, count: int, denominator: int) -> Tensor:
+        """Logs the mean of a micro-batch's loss, `total` over `count`; returns its part of the optimizer batch's loss."""
+        self.loss = total.detach() / max(1, count)
         self._total = self._total.to(self.loss) + self.loss
-        self.log("loss", self.loss, prog_bar=True, batch_size=tokens)
+        self.log("loss", self.loss, prog_bar=True, batch_size=max(1, count))
         self.log("lr", self.lr_schedulers().get_last_lr()[0], batch_size=1)  # type: ignore[union-attr]
         # Lightning divides by the accumulated batches and DDP by the ranks; the denominator counts all of them.
-        return total / batch["denominator"] * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+        return total / denominator * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Clips by the norm; refuses a loss or norm that is not finite.
@@ -81,6 +77,37 @@ class SupervisedModule(pl.LightningModule):
         # In the optimizer's order, as Lightning does: another order rounds the norm in another way.
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         self.checks.gradient("gradient", float(full(nn.utils.clip_grad_norm_(weights, limit))), self)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW without decay on norms and biases; warm-up, then constant or linear decay."""
+        fit = self.fit
+        return scheduled_adamw(
+            [(self.policy, lr_lambda(self.total_steps, fit.warmup_fraction, fit.decay))],
+            lr=fit.lr,
+            weight_decay=fit.weight_decay,
+            eps=1e-8,
+            beta2=fit.adam_beta2,
+        )
+
+
+class SupervisedModule(FitModule):
+    """Cross-entropy over real target tokens; validation generates greedily and scores the texts."""
+
+    policy: Policy
+
+    def __init__(
+        self, policy: Policy, fit: FitConfig, *, total_steps: int, score: Score, metric: str, block: str
+    ) -> None:
+        super().__init__(policy, fit, total_steps=total_steps, metric=metric, block=block)
+        self.score = score
+        self.references: list[str] = []
+        self.hypotheses: list[str] = []
+
+    def training_step(self, batch: SupervisedBatch, batch_index: int) -> Tensor:
+        """This micro-batch's part of the optimizer batch's loss: −Σ log-probabilities / denominator (nats per token)."""
+        mask = batch["response_mask"]
+        total = -self.policy.token_logprobs(batch["inputs"], batch["response_ids"], mask).sum()
+        return self.step_loss(total, int(mask.sum()), batch["denominator"])
 
     def on_validation_epoch_start(self) -> None:
         """Starts a fresh set of texts."""
@@ -102,17 +129,6 @@ class SupervisedModule(pl.LightningModule):
         hypotheses = [text for part in parts for text in part[1]]
         self.log(self.metric, float(self.score(references, hypotheses)), prog_bar=True)
 
-    def configure_optimizers(self) -> Any:
-        """AdamW without decay on norms and biases; warm-up, then constant or linear decay."""
-        fit = self.fit
-        return scheduled_adamw(
-            [(self.policy, lr_lambda(self.total_steps, fit.warmup_fraction, fit.decay))],
-            lr=fit.lr,
-            weight_decay=fit.weight_decay,
-            eps=1e-8,
-            beta2=fit.adam_beta2,
-        )
-
 
 def fit_supervised(
     policy: Policy,
@@ -132,6 +148,21 @@ def fit_supervised(
     `block` of the configuration has the settings `fit`. Checkpoints go to `checkpoints`, at least every `checkpoint_minutes`; a last one found there is resumed from.
     Raises AresError where a loss or gradient is not finite.
     """
+    build = partial(SupervisedModule, policy, fit, score=score, metric=metric, block=block)
+    return run_fit(build, data, fit, metric, devices, checkpoints, checkpoint_minutes, trainer_arguments)
+
+
+def run_fit(
+    build: Callable[..., FitModule],
+    data: SupervisedData,
+    fit: FitConfig,
+    metric: str,
+    devices: int,
+    checkpoints: Path,
+    checkpoint_minutes: float,
+    trainer_arguments: dict[str, Any],
+) -> dict[str, float]:
+    """`fit_supervised` of the module that `build(total_steps=...)` returns."""
     data.setup("fit")  # the schedule needs the number of steps before the Trainer asks for batches
     data.plan(fit.epochs)
     label, batch = f"fine-tuning for {metric}", fit.global_batch_size
@@ -139,7 +170,7 @@ def fit_supervised(
     print_batches(label, data, rows=rows, global_batch=batch, world=devices, epochs=epochs)
     pl.seed_everything(data.seed, verbose=False)
     steps = fit.epochs * data.steps_per_epoch
-    module = SupervisedModule(policy, fit, total_steps=steps, score=score, metric=metric, block=block)
+    module = build(total_steps=steps)
     saving = FitCheckpoints(checkpoints, minutes=checkpoint_minutes, seed=data.seed, metric=metric)
     trainer = _trainer(fit, data.accumulate, saving, trainer_arguments)
     _fit_and_take_best(trainer, module, data, saving, checkpoint_to_resume(checkpoints))
@@ -150,7 +181,7 @@ def fit_supervised(
 
 def _fit_and_take_best(
     trainer: pl.Trainer,
-    module: SupervisedModule,
+    module: FitModule,
     data: SupervisedData,
     saving: FitCheckpoints,
     last: Path | None,
@@ -158,6 +189,7 @@ def _fit_and_take_best(
     policy, device = module.policy, module.policy.device
     with gathered_again([policy], trainer) as [module.policy]:
         trainer.fit(module, data, ckpt_path=last)
+    module.checks.report()
     module.policy = policy
     if saving.best_score is not None:
         remedy = f"remove {saving.best.parent} and run the same command again"

@@ -25,6 +25,10 @@ SHARES = frozenset(
         "a_wins_without_ties",
         "order_decides",
         "clip_fraction",
+        "right",
+        "solved",
+        "unreadable",
+        "approval",
     ]
 )
 _SCORES = frozenset(["accuracy", "bleu1", "bleu4", "rouge_l", "similarity"])  # in [0, 1], too

@@ -67,18 +67,20 @@ def stage_steps(stage: str) -> list[str]:
 
 def full_plan(config: Config) -> list[Step]:
     """All steps of `stage=ares`, in order, with all rounds and the baseline."""
-    return _wired(_arranged(stage_steps("ares"), config.rounds), [], config)
+    return _wired(_arranged(stage_steps("ares"), config, config.rounds), [], config)
 
 
 def steps_of(config: Config) -> list[Step]:
     """The steps of the configured stage, in order; with `policy=` the first fine-tuning is left out.
 
-    A stage that trains a policy at the start runs all rounds, any other stage the first. With `baseline=false` such a
-    stage leaves out the baseline and what is compared with it.
+    A stage that trains a policy at the start runs all rounds (`stage.rounds` or `rounds`), any other stage the first. With
+    `baseline=false` such a stage leaves out the baseline and what is compared with it, and any stage the steps in
+    `stage.without`.
     """
-    specs = specs_of(config.stage.steps)
-    begins = any(_is_start(spec) for spec in specs.values())
-    steps = _arranged(list(config.stage.steps), config.rounds if begins else 1)
+    begins = any(_is_start(spec) for spec in specs_of(config.stage.steps).values())
+    rounds = (config.stage.rounds or config.rounds) if begins else 1
+    listed = [text for text in config.stage.steps if text not in config.stage.without]
+    steps = _arranged(listed, config, rounds)
     wired = _wired(steps, full_plan(config), config)
     if begins and not config.baseline:
         wired = [step for step in wired if not _needs_baseline(step)]
@@ -103,8 +105,8 @@ def stage_of(step: Step, config: Config) -> str:
     return config.stage.name
 
 
-def _arranged(listed: Sequence[str], rounds: int) -> list[Step]:
-    """The steps of a list in the order in which they run: at the start, in each round, at the end."""
+def _arranged(listed: Sequence[str], config: Config, rounds: int) -> list[Step]:
+    """The wanted steps of a list in the order in which they run: at the start, in each round, at the end."""
     specs = specs_of(listed)
     placed: dict[str, list[str]] = {place: [] for place in get_args(Place)}
     for text in listed:
@@ -117,7 +119,12 @@ def _arranged(listed: Sequence[str], rounds: int) -> list[Step]:
         *(("round", n + 1) for n in range(rounds)),
         ("final", _LAST),
     ]
-    return [Step(name, specs[name], place, order) for place, order in orders for name in placed[place]]
+    return [
+        Step(name, specs[name], place, order)
+        for place, order in orders
+        for name in placed[place]
+        if specs[name].wanted(config, place)
+    ]
 
 
 def _before(plan: Sequence[Step], step: Step, config: Config) -> list[Step]:

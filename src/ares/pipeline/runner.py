@@ -39,7 +39,7 @@ from ares.pipeline.sweeps.sharing import run_once
 from ares.ranks import is_first, world_size
 from ares.steps.common.contract import StepContext, StepResult, function_of, spec_of
 from ares.steps.common.inputs import log_metrics
-from ares.steps.common.tracking import StepFiles, log_files
+from ares.steps.common.tracking import StepFiles, finish_wandb, log_files
 from ares.steps.prepare import prepared
 from ares.storage.files import atomic_path, remove_leftovers
 from ares.types import AresError
@@ -72,7 +72,7 @@ def run_stage(config: Config, *, shared_only: bool = False) -> bool:
             if not shared_only and not ran and "report" not in config.stage.steps:
                 print(f"{config.run}: all steps of stage={config.stage.name} are done; nothing to do.")
         finally:
-            _finish_wandb()
+            finish_wandb()
     dismiss()
     return True
 
@@ -135,12 +135,6 @@ def _source(root: Path, config: Config, world: int) -> dict[str, Path]:
         return prepared(config, make=False)
 
 
-def _finish_wandb() -> None:
-    # Otherwise the next job of a sweep in this process would continue this run's wandb run.
-    if "wandb" in sys.modules and sys.modules["wandb"].run is not None:
-        sys.modules["wandb"].finish()
-
-
 @contextmanager
 def _lock(root: Path) -> Iterator[None]:
     lock = FileLock(root / ".lock")
@@ -173,8 +167,9 @@ def _run_step(run: Run, step: Step, perform: Perform) -> bool:
         with atomic_path(root / "config.yaml") as path:
             path.write_text(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
         drop_entry(root, step.key)
-    shared = bool(config.sweep.of) and step.shared
-    common = Path(config.paths.runs).resolve() / "shared" / f"{step.spec.name}-{now.hash[:16]}"
+    shared = bool(config.sweep.of) and (step.shared or config.sweep.share == "all")
+    name = f"{step.spec.name}-{step.round}" if step.round else step.spec.name  # its hash leaves out the round
+    common = Path(config.paths.runs).resolve() / "shared" / f"{name}-{now.hash[:16]}"
     folder = common / "made" if shared else root / step.folder
     paths = {name: root / artefact.path for name, artefact in now.inputs.items()}
     context = StepContext(root, step.key, folder, step.round, config, now.hash, paths, _title(run, step))

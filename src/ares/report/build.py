@@ -14,6 +14,7 @@ from ares.pipeline.manifest import StepEntry, read_manifest
 from ares.report.headline import Scored, headline, policy_name, scored_at
 from ares.report.page import AccuracyRow, ReportData, Reproduction, render_report
 from ares.report.questions import Browser, browser_of, draw, material_of
+from ares.report.selection import selection_of
 from ares.steps.common.inputs import logs_folder, require_own_data
 from ares.steps.prepare import prepared, read_problems
 from ares.storage.files import hash_of, read_csv, read_jsonl, write_json
@@ -52,6 +53,7 @@ def report(config: Config, root: Path) -> Path:
         failed=with_ares.scores["failed_extractions"] if with_ares else None,
         closeness=[scored.scores["rationales"] for scored in (without, with_ares) if scored],
         reproduction=reproduction(steps),
+        selection=selection_of(root, steps),
     )
     path = root / "report.html"
     render_report(data, path, browser=lambda limit: run_browser(config, root, steps, limit))

@@ -10,6 +10,7 @@ from ares.charts import Chart, line_chart, number
 from ares.pipeline.manifest import StepEntry
 from ares.report.headline import HeadlineNumber, duration, percent, shown
 from ares.report.questions import Browser
+from ares.report.selection import Selection
 from ares.storage.files import atomic_path
 
 LARGEST = 9_500_000  # bytes of a page
@@ -58,6 +59,7 @@ class ReportData:
     failed: int | None
     closeness: Sequence[Mapping[str, float]]
     reproduction: Reproduction
+    selection: Selection | None = None
 
 
 def render_report(data: ReportData, path: Path | str, browser: Callable[[int], Browser]) -> None:

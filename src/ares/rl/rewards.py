@@ -1,9 +1,20 @@
 """Converts sentence scores into token rewards, and token rewards into sentence rewards."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class RewardTerms(Protocol):
+    """The coefficients of the terms that belong to a response's last token (`rl.rewards` of the configuration)."""
+
+    reward_model: float
+    missing_eos: float
+    length: float
+    correct: float
+    repetition: float
 
 
 def sentence_rewards(
@@ -42,3 +53,32 @@ def sentence_of_tokens(ends: Sequence[int], length: int) -> Tensor:
     """
     owners = torch.searchsorted(torch.as_tensor(ends), torch.arange(length))
     return owners.clamp(max=len(ends) - 1)
+
+
+def response_rewards(
+    coefficients: RewardTerms,
+    *,
+    truncated: Sequence[bool],
+    lengths: Sequence[int],
+    limit: int,
+    repetition: Sequence[float],
+    correct: Callable[[], Sequence[bool]],
+    learned: Callable[[], Sequence[float]],
+) -> dict[str, list[float]]:
+    """The reward at the last token of each of N responses, by the name of the term; those with coefficient 0 are left out.
+
+    R = reward_model · `learned` − missing_eos · `truncated` − length · `lengths` / `limit` + correct · `correct`
+    − repetition · `repetition` (after Sun et al. 2023, LLaVA-RLHF). `repetition`: shares of repeated sentences.
+    """
+    terms: dict[str, tuple[float, Callable[[], Sequence[float]]]] = {
+        "reward_model": (coefficients.reward_model, learned),
+        "missing_eos": (-coefficients.missing_eos, lambda: truncated),
+        "length": (-coefficients.length, lambda: [length / limit for length in lengths]),
+        "correct": (coefficients.correct, correct),
+        "repetition": (-coefficients.repetition, lambda: repetition),
+    }
+    return {
+        name: [weight * float(value) for value in values()]
+        for name, (weight, values) in terms.items()
+        if weight
+    }

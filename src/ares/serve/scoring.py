@@ -47,11 +47,11 @@ def scorer_of(found: Answering) -> Scorer:
     config = replace(config, features=FeaturesConfig(), paths=replace(config.paths, runs=str(runs)))
     try:
         problems, splits = read_problems(config.data, prepared(config, make=False)["data"])
+        teacher = make_teacher(config) if issubclass(teacher_class(config), LocalTeacher) else None
     except AresError:
         return Scorer(None, {})
     held_out = {pid: problems[pid] for split in ("test", "val") for pid in splits[split]}
-    is_local = issubclass(teacher_class(config), LocalTeacher)
-    return Scorer(make_teacher(config) if is_local else None, held_out)  # type: ignore[arg-type]
+    return Scorer(teacher, held_out)  # type: ignore[arg-type]
 
 
 def _text_of(problem: Problem) -> tuple[object, ...]:

@@ -3,7 +3,7 @@
 from functools import partial
 
 from ares.config.schema import Config
-from ares.steps.common.asking import Reject, ask_teacher, teacher_warnings
+from ares.steps.common.asking import Reject, ask_teacher, teacher_reads, teacher_warnings
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import load_problems
 from ares.storage.tables import read_rationales, write_corrections
@@ -15,7 +15,7 @@ from ares.types import AresError, Correction, Problem, Rationale
 
 SPEC = StepSpec(
     name="correct",
-    reads=("data", "rationales"),
+    reads=lambda config, place: ("data", "rationales", *teacher_reads(config)),
     writes=("corrections",),
     settings=("teacher", "correct"),
     place="round",

@@ -21,6 +21,7 @@ from ares.steps.common.inputs import load_problems
 from ares.steps.prepare import read_problems
 from ares.storage.files import write_json
 from ares.storage.tables import read_predictions, read_rationales
+from ares.text.prompts import right_answer
 from ares.types import AresError, Problem
 
 SPEC = StepSpec(
@@ -82,6 +83,17 @@ def check_split(config: Config, data: Path) -> None:
         raise AresError(
             f"The {split} split of data={config.data.name} has no question whose answer is known; score another split: "
             "evaluate.split=val (lora writes leaderboard.json for a test split without answers)."
+        )
+
+
+def check_stated_split(config: Config, data: Path) -> None:
+    """The same, where answers need not be choices."""
+    problems, splits = read_problems(config.data, data)
+    split = config.evaluate.split
+    if all(right_answer(problems[pid]) is None for pid in splits[split]):
+        raise AresError(
+            f"The {split} split of data={config.data.name} has no question whose answer is known; use another "
+            "evaluate.split."
         )
 
 

@@ -10,6 +10,7 @@ from ares.data.holdout import is_held_out
 from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of, trainer_arguments
+from ares.steps.common.reward_terms import check_vocabulary, reward_model_of, reward_terms
 from ares.steps.common.rows import train_questions
 from ares.storage.files import atomic_folder, atomic_path
 from ares.storage.tables import read_feedback
@@ -31,18 +32,20 @@ SPEC = StepSpec(
         "model._target_",
         "trainer.precision",
         *keys_of(
-            "rl", "neutral kl_in kl_coef objective gamma lam whiten clip_range value_clip_range vf_coef"
+            "rl",
+            "neutral granularity kl_in kl_coef objective gamma lam whiten clip_range value_clip_range vf_coef",
         ),
         *keys_of("rl", "log_ratio_clamp target_kl sampler_correction ppo_epochs recompute"),
         *keys_of("rl", "value_warmup_epochs value_lr lr warmup_fraction decay weight_decay adam_eps"),
         *keys_of(
             "rl",
-            "gradient_clip global_batch_size micro_batch_size micro_batch_tokens holdout share_trunk lora",
+            "rewards max_new_tokens value_init gradient_clip global_batch_size micro_batch_size micro_batch_tokens holdout share_trunk lora",
         ),
     ),
     runs_on="device",
     place="round",
     folder="ppo",
+    files=lambda config: reward_model_of(config),
     check=lambda config: check_objective(config),
     check_data=lambda config, source: check_training(config, source),
     headline=("train/score", "train/kl_k3"),
@@ -66,7 +69,7 @@ def ppo(config: Config, context: StepContext) -> StepResult:
     metrics = run_ppo(
         policy,
         value,
-        _buffer(config, problems, policy, rollouts, feedback),
+        _buffer(config, context, problems, policy, rollouts, feedback),
         config.rl,
         seed=config.seed,
         checkpoints=context.checkpoints,
@@ -103,6 +106,8 @@ def check_objective(config: Config) -> tuple[str, ...]:
         found.append(
             f"rl.share_trunk: rl.objective={name} has no value model to share the trunk with; leave it out."
         )
+    if config.rl.value_init == "reward" and not objective.needs_value:
+        found.append(f"rl.value_init=reward: rl.objective={name} has no value model; leave it out.")
     if config.rl.k < objective.min_samples:
         found.append(
             f"rl.objective={name} compares rationales of one question; use rl.k={objective.min_samples} or more."
@@ -119,6 +124,9 @@ def _value_model(config: Config, context: StepContext, policy: "Policy") -> "Val
     shared = config.rl.share_trunk
     if "value" in context.inputs:
         value = policy.load_value(context.inputs["value"], shared=shared)
+    elif config.rl.value_init == "reward":
+        check_vocabulary(policy, context.inputs["reward"])
+        value = policy.load_value(context.inputs["reward"], shared=shared)
     else:
         value = policy.new_value(seed=config.seed, shared=shared)
     return value.to(policy.device if load_objective(config.rl.objective).needs_value else "cpu")
@@ -135,6 +143,7 @@ def _write(folder: Path, policy: "Policy", value: "ValueModel") -> dict[str, Pat
 
 def _buffer(
     config: Config,
+    context: StepContext,
     problems: Mapping[str, Problem],
     policy: "Policy",
     rollouts: "FlatRollouts",
@@ -142,12 +151,16 @@ def _buffer(
 ) -> "RolloutBuffer":
     from ares.datamodules.buffer import RolloutBuffer
 
+    scores = {row.row_id: row.scores for row in feedback if row.status == "ok" and row.scores is not None}
     return RolloutBuffer(
         policy,
         examples_of(problems, set(rollouts.pids), "QCM-E", config),
         rollouts,
-        {row.row_id: row.scores for row in feedback if row.status == "ok" and row.scores is not None},
+        scores,
         neutral=config.rl.neutral,
+        granularity=config.rl.granularity,
         holdout=config.rl.holdout,
         correct_sampler=config.rl.sampler_correction == "token",
+        sentence_weight=config.rl.rewards.sentences,
+        terms=reward_terms(config, context, problems, policy, rollouts, scores),
     )

@@ -20,7 +20,11 @@ from ares.vision.reading import stamp
 
 SPEC = StepSpec(name="prepare", reads=(), writes=(), runs_on="device")
 
-PROBLEM_FILES = ("problems.json", "aokvqa_v1p0_*.json", "problems.jsonl", "problems.parquet")
+PROBLEM_FILES = (
+    *("problems.json", "aokvqa_v1p0_*.json", "problems.jsonl", "problems.parquet"),
+    *("problems_*.json", "clevr-math-*.json", "train/train_*.json", "val/val_*.json", "test/test_*.json"),
+    *("qa_tuning.json", "train.json*", "val.json*", "test.json*", "*.pk"),  # GeoQA's
+)
 _SOURCES = (*PROBLEM_FILES, "pid_splits.json")
 
 
@@ -36,8 +40,8 @@ def source_hash(config: Config) -> str:
         return hash_of({"sample": _sample_settings(config)})
     captions = captions_file(config.data)
     files = [*_source_files(_root(config.data)), *([captions] if captions.exists() else [])]
-    # `coco` is where images are; it does not change how problems are read.
-    reading = {key: value for key, value in config.data.arguments.items() if key != "coco"}
+    # `coco` and `images` are where images are; they do not change how problems are read.
+    reading = {key: value for key, value in config.data.arguments.items() if key not in ("coco", "images")}
     return hash_of([[[path.name, sha256_file(path)] for path in files], reading])
 
 

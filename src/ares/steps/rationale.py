@@ -1,7 +1,6 @@
 """rationale: fine-tunes a language model on the gold rationales; the result is the policy that RL improves."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,15 +9,7 @@ from ares.evaluation.rationales import rouge_l
 from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.fitting import data_arguments, fit_data
-from ares.steps.common.inputs import (
-    device_of,
-    examples_of,
-    load_problems,
-    model_settings,
-    policy_class,
-    reading_of,
-    texts_of,
-)
+from ares.steps.common.inputs import base_policy, load_problems
 from ares.steps.common.prompts import check_prompts
 from ares.steps.common.rows import check_solutions
 from ares.storage.files import atomic_folder
@@ -47,16 +38,7 @@ def rationale(config: Config, context: StepContext) -> StepResult:
     from ares.datamodules.problems import RationaleData
 
     problems, splits = load_problems(config, context)
-    train = examples_of(problems, splits["train"], "QCM-E", config)
-    policy = policy_class(config).start(
-        model_settings(config),
-        texts_of(train),
-        tokenizer=asdict(config.tokenizer),
-        seed=config.seed,
-        dropout=config.rationale.dropout,
-        **reading_of(config, context),
-    )
-    policy.to(device_of(config))
+    policy = base_policy(config, context, problems, splits["train"], dropout=config.rationale.dropout)
     data = RationaleData(problems, splits, policy, **data_arguments(config, config.rationale))
     return fine_tune(config, context, config.rationale, data)
 

@@ -3,7 +3,7 @@
 from itertools import groupby
 
 from ares.config.schema import Config
-from ares.steps.common.asking import Reject, ask_teacher, teacher_warnings
+from ares.steps.common.asking import Reject, ask_teacher, teacher_reads, teacher_warnings
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import load_problems
 from ares.storage.tables import read_rollouts, write_feedback
@@ -15,7 +15,7 @@ from ares.types import AresError, Feedback, Problem, Rollout
 
 SPEC = StepSpec(
     name="score",
-    reads=("data", "rollouts"),
+    reads=lambda config, place: ("data", "rollouts", *teacher_reads(config)),
     writes=("feedback",),
     settings=("teacher",),
     place="round",

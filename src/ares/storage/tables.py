@@ -141,7 +141,8 @@ def readable(path: Path | str) -> Iterator[None]:
         ) from None
 
 
-def _writer(carrier: type[Row]) -> Callable[..., None]:
+def table_writer(carrier: type[Row]) -> Callable[..., None]:
+    """The function that writes a table whose columns are the fields of a carrier."""
     columns = {item.name: item.type for item in fields(carrier)}  # type: ignore[arg-type]
 
     def write(path: Path | str, rows: Iterable[Row], metadata: Mapping[str, str] | None = None) -> None:
@@ -151,7 +152,8 @@ def _writer(carrier: type[Row]) -> Callable[..., None]:
     return write
 
 
-def _reader(carrier: type[Row]) -> Callable[[Path | str], list[Row]]:
+def table_reader(carrier: type[Row]) -> Callable[[Path | str], list[Row]]:
+    """The function that reads it."""
     columns = {item.name: item.type for item in fields(carrier)}  # type: ignore[arg-type]
 
     def read(path: Path | str) -> list[Row]:
@@ -175,11 +177,11 @@ def _with_tuples(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
 
 
-write_feedback, read_feedback = _writer(Feedback), _reader(Feedback)
-write_rationales, read_rationales = _writer(Rationale), _reader(Rationale)
-write_corrections, read_corrections = _writer(Correction), _reader(Correction)
-write_verdicts, read_verdicts = _writer(Verdict), _reader(Verdict)
-write_advantages, read_advantages = _writer(Advantages), _reader(Advantages)
+write_feedback, read_feedback = table_writer(Feedback), table_reader(Feedback)
+write_rationales, read_rationales = table_writer(Rationale), table_reader(Rationale)
+write_corrections, read_corrections = table_writer(Correction), table_reader(Correction)
+write_verdicts, read_verdicts = table_writer(Verdict), table_reader(Verdict)
+write_advantages, read_advantages = table_writer(Advantages), table_reader(Advantages)
 
 
 def write_rollouts(

@@ -38,14 +38,14 @@ _STOPS = {"refusal": "the Teacher refused", "max_tokens": "the reply is cut off 
 class Teacher(ABC):
     """A source of sentence scores, repairs and verdicts; one object serves one event loop.
 
-    `name` and `prompt_version` are part of every request; without a `ledger` every request is sent. At most
-    `concurrency` requests are open at once. `group` is how many of a question's rationales share a request: "k"
-    (all) or 1; with `shuffled`, their order in the request is drawn from a hash.
+    `name` and `prompt_version` are part of every request; without a `ledger` every request is sent, at most `concurrency`
+    at once. `group`: how many rationales of a question share a request, "k" (all) or 1; `shuffled`: in a drawn order.
     """
 
     package: ClassVar[str] = ""  # the package that it needs, if any
     key_variable: ClassVar[str] = ""  # the environment variable that holds its key, if any
     costs_money: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()  # artefacts of the run, given as arguments of the same names
     shuffled: ClassVar[bool] = False
     answers_in_batches = False  # within a day
 

@@ -35,8 +35,8 @@ def build_example(
     """Returns the prompt of `problem` and its target.
 
     Args:
-        problem: a problem with at most 26 choices. With an `answer` of None (withheld by the source) the target of
-            a format that answers is empty.
+        problem: a problem with at most 26 choices; the prompt of one without choices has no options. Where the source
+            withholds the answer the target of a format that answers is empty (see `right_answer`).
         prompt_format: one of `PROMPT_FORMATS`.
         use_caption: append the caption, where there is one, to the hint.
         rationale: required by QCMG-A, possibly empty; other formats ignore it. It is inserted verbatim,
@@ -70,6 +70,8 @@ def _example(
     length: int | None,
 ) -> Example:
     """`build_example` with at most `length` characters (None: all) of rationale, caption and hint, in this order."""
+    if problem.turns is not None:
+        return _instruction(problem, problem.turns)
     caption = problem.caption if use_caption else ""
     given, caption, hint = _first([rationale or "", caption, problem.hint], length)
     question = _question(problem, f"{hint} {caption}".strip() or "N/A")
@@ -83,6 +85,15 @@ def _example(
         question.rstrip(),
         rationale if rationale is None else given,
         partial(_example, problem, prompt_format, use_caption, rationale, newline),
+    )
+
+
+def _instruction(problem: Problem, turns: tuple[tuple[str, str], ...]) -> Example:
+    """The prompt of an instruction as it is, after the turns before it; its response as the target."""
+    said = "".join(f"User: {asked}\nAssistant: {reply}\n" for asked, reply in turns)
+    prompt = f"{said}User: {problem.question}\nAssistant:" if said else problem.question
+    return Example(
+        prompt, problem.solution, problem.pid, problem.images, question=problem.question, turns=turns
     )
 
 
@@ -169,6 +180,13 @@ def answer_sentence(letter: str) -> str:
     return f"The answer is ({letter})."
 
 
+def right_answer(problem: Problem) -> str | None:
+    """The right answer as a model states it: (B), or a free answer as it is; None where the source withholds it."""
+    if problem.answer is not None:
+        return f"({LETTERS[problem.answer]})"
+    return problem.direct_answers[0] if problem.direct_answers and not problem.choices else None
+
+
 def _escaped(text: str, newline: str) -> str:
     return text.replace("\n", "\\n") if newline == "escape" else text
 
@@ -178,9 +196,11 @@ def _tidy(text: str, newline: str) -> str:
 
 
 def _question(problem: Problem, context: str) -> str:
-    """Question, context and options on one line each."""
+    """Question, context and options, if there are any, on one line each."""
     options = " ".join(f"({LETTERS[i]}) {choice}" for i, choice in enumerate(problem.choices))
-    return f"Question: {problem.question}\nContext: {context}\nOptions: {options}\n"
+    return f"Question: {problem.question}\nContext: {context}\n" + (
+        f"Options: {options}\n" if options else ""
+    )
 
 
 def _target(problem: Problem, prompt_format: str, newline: str) -> str:
@@ -191,9 +211,10 @@ def _target(problem: Problem, prompt_format: str, newline: str) -> str:
         return f"{SOLUTION} {solution}"
     if output == "LE":
         return f"{SOLUTION} {lecture} {solution}" + ("." if newline == "escape" else "")
-    if problem.answer is None:
+    right = right_answer(problem)
+    if right is None:
         return ""
-    answer = answer_sentence(LETTERS[problem.answer])
+    answer = f"The answer is {right}."
     if output == "ALE":
         return f"{answer} BECAUSE: {lecture} {solution}"
     return f"{lecture} {solution} {answer}" if output == "LEA" else answer

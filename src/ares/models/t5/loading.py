@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ares.models.finite import check_finite
+from ares.models.heads import HEAD_FILE, load_head
 from ares.models.t5.fusion import FUSION_MODULES, FusionT5Config
 from ares.models.t5.model import T5ForMultimodalGeneration, T5ForMultimodalValue
 from ares.models.t5.names import checkpoint_shapes, our_name
@@ -59,7 +60,11 @@ def load_value_model(path: str | Path, *, dropout: float, features: bool) -> T5F
     Raises AresError where there is no such checkpoint or it lacks weights.
     """
     old = Path(path) / "value_function.pth"
-    if old.is_file():
+    if (Path(path) / HEAD_FILE).is_file():  # of a reward model
+        model = value_from_model(load_model(path, dropout=dropout, features=features))
+        load_head(model.v_head, Path(path))
+        missing: set[str] = set()
+    elif old.is_file():
         model, missing = _open_old_value(old, dropout)
     else:
         model, info = _open(T5ForMultimodalValue, path, dropout, 0)

@@ -126,17 +126,24 @@ class T5Policy(Policy):
         return self.load(folder, dropout=0.0, features=self.features, **reading).to(self.device)
 
     def adapt(self, *, r: int, alpha: int, dropout: float, targets: str, seed: int) -> None:
-        """Wraps the network in a fresh adapter; only the adapter is trained."""
+        """Wraps the network in a fresh adapter; only the adapter is trained, with `r=0` the network itself."""
+        if r == 0:
+            return
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             add_adapter(self, r=r, alpha=alpha, dropout=dropout, targets=targets)
 
     def save_adapter(self, folder: Path) -> None:
-        """Writes the adapter in PEFT's format."""
-        save_adapter(self, folder)
+        """Writes the adapter in PEFT's format or, without one, the network."""
+        if hasattr(self.model, "peft_config"):
+            save_adapter(self, folder)
+        else:
+            self.save(folder)
 
     def answerer(self, folder: Path) -> Policy:
-        """The policy with the adapter of a folder, on a network of its own."""
+        """The policy with the adapter of a folder, or the network that the folder holds instead; on a network of its own."""
+        if not (folder / "adapter_config.json").exists() and (folder / "config.json").exists():
+            return self.sibling(folder)
         policy = copy.deepcopy(self)
         load_adapter(policy, folder)
         return policy

@@ -9,7 +9,7 @@ from ares.models.vlm.families import limit_pixels, needs_image, response_type
 from ares.models.vlm.messages import special_tokens
 from ares.models.vlm.reader import VlmReader
 from ares.models.weights import opening
-from ares.text.tokenizers import check_vocabulary
+from ares.text.tokenizers import check_vocabulary, turn_off_cache
 
 if TYPE_CHECKING:
     from ares.models.vlm.loading import VlmSettings
@@ -28,6 +28,7 @@ def open_processor(path: str | Path) -> Any:
         processor = AutoProcessor.from_pretrained(path)
         if not hasattr(processor, "image_processor"):
             raise ValueError("it reads no images")
+        turn_off_cache(processor.tokenizer)
         check_vocabulary(processor.tokenizer, path)
         return processor
 

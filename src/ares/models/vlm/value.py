@@ -3,26 +3,31 @@
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ares.models.adapters import AdapterSet
-from ares.models.finite import check_finite
-from ares.models.heads import SharedBackboneValue, value_head, values_of_states
+from ares.models.heads import (
+    HEAD_FILE,
+    SharedBackboneValue,
+    freeze_output,
+    load_head,
+    save_head,
+    value_head,
+    values_of_states,
+)
 from ares.models.inputs import Inputs
 from ares.models.policy import ValueModel
 from ares.models.vlm.families import blocks_of
-from ares.models.weights import opening, read_weights
+from ares.models.vlm.loading import VlmSettings
 from ares.types import AresError
 
 if TYPE_CHECKING:
     from ares.models.vlm.policy import VlmPolicy
 
 VALUE = "value"
-_HEAD = "value_head.safetensors"
 
 
 class VlmValue(ValueModel):
@@ -34,7 +39,7 @@ class VlmValue(ValueModel):
         self._backbone = (backbone,)  # on the policy's network no submodule: its weights are the policy's
         if backbone.adapter is None:
             self.copy = backbone
-            _freeze_output(backbone.model)
+            freeze_output(backbone.model)
 
     @property
     def backbone(self) -> "VlmPolicy":
@@ -68,7 +73,7 @@ class VlmValue(ValueModel):
     def save(self, folder: Path) -> None:
         """Writes the policy folder of the backbone and the head."""
         self.backbone.save(folder)
-        _save_head(self.head, folder)
+        save_head(self.head, folder)
 
 
 class VlmSharedValue(SharedBackboneValue):
@@ -77,7 +82,7 @@ class VlmSharedValue(SharedBackboneValue):
     def save(self, folder: Path) -> None:
         """Writes the policy's folder and the head, as `VlmValue.save` does."""
         self.policy.save(folder)
-        _save_head(self.head, folder)
+        save_head(self.head, folder)
 
 
 def new_value(policy: "VlmPolicy", *, seed: int, shared: bool) -> ValueModel:
@@ -98,16 +103,17 @@ def new_value(policy: "VlmPolicy", *, seed: int, shared: bool) -> ValueModel:
 
 def load_value(policy: "VlmPolicy", folder: Path, *, shared: bool) -> ValueModel:
     """The value model in a folder; with `shared` its head on the policy's states. Raises AresError without a head."""
-    if not (folder / _HEAD).is_file():
+    if not (folder / HEAD_FILE).is_file():
         raise AresError(
-            f"{folder} holds no value model (there is no {_HEAD}); give the folder that ppo wrote."
+            f"{folder} holds no value model (there is no {HEAD_FILE}); give the folder that ppo wrote."
+        )
+    if policy.adapter and (base := VlmSettings.read(folder).base) != policy.settings.base:
+        raise AresError(
+            f"The model in {folder} is an adapter of {base}, not of the policy's base {policy.settings.base}; give one that was "
+            "trained on the same base."
         )
     head = value_head(policy.model.config.get_text_config().hidden_size)
-    with opening(
-        f"The value head in {folder} does not fit the policy", "give the one trained with this base"
-    ):
-        head.load_state_dict(read_weights(folder / _HEAD))
-    check_finite(head.named_parameters(), f"The value head in {folder}")
+    load_head(head, folder)
     head.to(policy.device)
     if shared:
         return VlmSharedValue(policy, head)
@@ -119,21 +125,7 @@ def load_value(policy: "VlmPolicy", folder: Path, *, shared: bool) -> ValueModel
     return VlmValue(policy.view(VALUE), head)
 
 
-def _freeze_output(network: Any) -> None:
-    """Freezes the output layer, which no value depends on, unless it is the input embedding, too."""
-    layer = network.get_output_embeddings()
-    if layer.weight is not network.get_input_embeddings().weight:
-        layer.requires_grad_(False)
-
-
 def _copied(policy: "VlmPolicy") -> "VlmPolicy":
     """A policy of its own network with the same weights, all of them the policy's."""
     adapters = AdapterSet(copy.deepcopy(policy.model))
     return type(policy)(adapters, policy.reader, policy.settings, adapter=None, newline=policy.newline)
-
-
-def _save_head(head: nn.Module, folder: Path) -> None:
-    check_finite(head.named_parameters(), "The value head")
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
-    save_file(tensors, folder / _HEAD)

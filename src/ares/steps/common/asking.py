@@ -34,9 +34,14 @@ def teacher_class(config: Config) -> type[Teacher]:
     return get_class(config.teacher._target_ or "")
 
 
-def make_teacher(config: Config, ledger: Ledger | None = None) -> Teacher:
-    """The configured Teacher; raises AresError for impossible settings."""
-    return config.teacher.build(ledger=ledger)
+def teacher_reads(config: Config) -> tuple[str, ...]:
+    """The artefacts that the configured Teacher itself reads; none of a class outside this package."""
+    return teacher_class(config).reads if config.teacher.is_own else ()
+
+
+def make_teacher(config: Config, ledger: Ledger | None = None, **inputs: Path) -> Teacher:
+    """The configured Teacher, with what it reads of the run; raises AresError for impossible settings."""
+    return config.teacher.build(ledger=ledger, **inputs)
 
 
 def teacher_warnings(config: Config) -> list[str]:
@@ -139,7 +144,8 @@ def _paid_teacher(config: Config, context: StepContext) -> Teacher:
     ledger = Ledger(
         path, payer=name_of(context.root), step=name_of(context.folder), max_usd=config.teacher.max_usd
     )
-    return make_teacher(config, ledger)
+    inputs = {name: context.inputs[name] for name in teacher_reads(config) if name in context.inputs}
+    return make_teacher(config, ledger, **inputs)
 
 
 async def _run_all(teacher: Teacher, jobs: Sequence[Coroutine[Any, Any, Row]], label: str) -> list[Row]:

@@ -11,7 +11,7 @@ from ares.config.schema import Config
 from ares.types import AresError
 
 Place = Literal["start", "baseline", "round", "final"]
-_NOT_STEPS = ("export", "report", "doctor", "serve")  # stages may list these, too
+_NOT_STEPS = ("export", "report", "doctor", "serve", "study")  # stages may list these, too
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class StepSpec:
         policy before RL), in every round or at the end
     folder: the step's own folder inside its place; without one it writes into the place's folder
     shared: whether the step runs once for all jobs of a sweep, provided that all its inputs are shared
+    wanted: whether a stage that lists the step runs it, with this configuration in this place
     headline: metrics that the step's last line prints; the first few if empty
     after: the step of stage=ares that this one follows in its round where the stage does not list it; without one it
         follows all steps of the round
@@ -47,6 +48,7 @@ class StepSpec:
     place: Place = "final"
     folder: str = ""
     shared: bool = False
+    wanted: Callable[[Config, Place], bool] = lambda config, place: True
     headline: tuple[str, ...] = ()
     after: Callable[[Config], str | None] = lambda config: None
     files: Callable[[Config], Mapping[str, tuple[Path, str]]] = lambda config: {}

@@ -28,9 +28,19 @@ def data_arguments(config: Config, fit: FitConfig) -> dict[str, Any]:
 
 
 def fit_data(
-    config: Config, context: StepContext, fit: FitConfig, data: "ProblemData", *, score: "Score", metric: str
+    config: Config,
+    context: StepContext,
+    fit: FitConfig,
+    data: "ProblemData",
+    *,
+    score: "Score",
+    metric: str,
+    block: str | None = None,
 ) -> dict[str, float]:
-    """Trains the data's policy on its targets and restores the weights of the best validation by `score`."""
+    """Trains the data's policy on its targets and restores the weights of the best validation by `score`.
+
+    `block` names the settings of the fit, None if the step does.
+    """
     from ares.modules.supervised import fit_supervised
 
     return fit_supervised(
@@ -39,7 +49,7 @@ def fit_data(
         fit,
         score=score,
         metric=metric,
-        block=context.key.rpartition("/")[2],
+        block=block or context.key.rpartition("/")[2],
         devices=config.trainer.devices * config.trainer.num_nodes,
         checkpoints=context.checkpoints,
         checkpoint_minutes=config.trainer.checkpoint_minutes,

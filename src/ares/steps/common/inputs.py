@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,26 @@ def policy_class(config: Config) -> type["Policy"]:
 def model_settings(config: Config) -> dict[str, Any]:
     """The settings of the configured model, as its class takes them."""
     return {"name": config.model.name, "init": config.model.init, **config.model.arguments}
+
+
+def base_policy(
+    config: Config,
+    context: StepContext,
+    problems: Mapping[str, Problem],
+    pids: Iterable[str],
+    *,
+    dropout: float,
+) -> "Policy":
+    """The model that fine-tuning starts from, on the run's device; a new tokenizer is trained on the problems in `pids`."""
+    policy = policy_class(config).start(
+        model_settings(config),
+        texts_of(examples_of(problems, pids, "QCM-E", config)),
+        tokenizer=asdict(config.tokenizer),
+        seed=config.seed,
+        dropout=dropout,
+        **reading_of(config, context),
+    )
+    return policy.to(device_of(config))
 
 
 def policy_of(config: Config, context: StepContext, folder: Path, *, dropout: float = 0.0) -> "Policy":

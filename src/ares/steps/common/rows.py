@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ares.config.schema import Config
 from ares.steps.prepare import read_problems
+from ares.text.prompts import right_answer
 from ares.types import AresError, Problem
 
 
@@ -16,6 +17,11 @@ def check_solutions(config: Config, source: Mapping[str, Path]) -> None:
 def check_answers(config: Config, source: Mapping[str, Path]) -> None:
     """Raises AresError if no train question has a known answer."""
     _check(config, source, "known answer", lambda problem: problem.answer is not None)
+
+
+def check_stated_answers(config: Config, source: Mapping[str, Path]) -> None:
+    """The same, where answers need not be choices."""
+    _check(config, source, "known answer", lambda problem: right_answer(problem) is not None)
 
 
 def check_questions(config: Config, source: Mapping[str, Path]) -> None:

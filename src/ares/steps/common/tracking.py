@@ -1,6 +1,7 @@
 """What Weights & Biases gets of a finished step besides metrics: a table of scored rollouts, and artifacts."""
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,12 @@ def log_files(config: Config, root: Path, step: StepFiles) -> None:
             run.log_artifact(_artifact(config, step, name, path, sha256))
         if "feedback" in own and "rollouts" in step.inputs:
             run.log({f"{step.key}/rollouts": _table(step.inputs["rollouts"][0], own["feedback"][0])})
+
+
+def finish_wandb() -> None:
+    """Closes this process's wandb run, if it has one: the next job of a sweep, or another process, opens its own."""
+    if "wandb" in sys.modules and sys.modules["wandb"].run is not None:
+        sys.modules["wandb"].finish()
 
 
 def _artifact(config: Config, step: StepFiles, name: str, path: Path, sha256: str) -> "wandb.Artifact":

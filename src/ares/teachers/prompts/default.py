@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ares.teachers.parsing import FeedbackError, parse_grouped_scores
+from ares.text.prompts import right_answer
 from ares.types import Problem
 
 NAME = "default"
@@ -67,14 +68,17 @@ def number_sentences(rationales: Sequence[Sequence[str]]) -> str:
 
 
 def describe(problem: Problem) -> str:
-    """The question with its hint, choices and right answer."""
+    """The question with its hint, its choices, if it has any, and the right answer."""
     choices = " ".join(f"({chr(65 + index)}) {choice}" for index, choice in enumerate(problem.choices))
     lines = [f"Question: {problem.question}"]
     if problem.hint.strip():
         lines.append(f"Hint: {problem.hint}")
-    lines.append(f"Choices: {choices}")
+    if choices:
+        lines.append(f"Choices: {choices}")
     if problem.answer is not None:
         lines.append(f"Answer: ({chr(65 + problem.answer)}) {problem.choices[problem.answer]}")
+    elif right := right_answer(problem):
+        lines.append(f"Answer: {right}")
     return "\n".join(lines)
 
 

@@ -1,0 +1,49 @@
+"""Settings of self-training and of selection at test time."""
+
+from dataclasses import dataclass, field
+
+from ares.config.fields import bounded, choice, choices_of, text_with
+from ares.config.fits import FitConfig
+
+RULES = ("first", "majority", "self_select", "oracle", "teacher")
+
+
+@dataclass
+class ReflectionConfig:
+    """How earlier solutions are shown to the policy; between question and cue."""
+
+    refine: str = text_with("{solution}", default="Possibly wrong: {solution}")  # the solution to correct
+    candidate: str = text_with(
+        "{number}", "{solution}", default="Candidate {number}: {solution}"
+    )  # to select
+
+
+@dataclass
+class SelftrainConfig(FitConfig):
+    """Self-training: sample, check, build lessons, fine-tune (docs/selftrain.md). Each fit is as that of `rationale`."""
+
+    iterations: int = bounded(3, at_least=1)
+    method: str = choice("r3v", "star")  # lessons: cot, refine and select, or cot alone
+    n: int = bounded(3, at_least=1)  # solutions per train question, of each model
+    questions: int | None = bounded(None, at_least=1)  # that are sampled, from the first, null: all
+    temperature: float = bounded(1.0, above=0)  # of sampling
+    top_p: float = bounded(1.0, at_least=0, at_most=1)  # sample from tokens of this probability
+    window: int | None = bounded(None, at_least=1)  # latest iterations whose solutions count, null: all
+    start: str = choice("base", "warmup", "previous")  # the policy that an iteration trains
+    given: bool = True  # iterations train on the warm-up's lessons, too
+    filter: str = choice("answer", "sentences")  # right answers, or those with approved sentences
+    threshold: float = bounded(0.5, at_least=0, at_most=1)  # the lowest score of an approved sentence
+    prompts: ReflectionConfig = field(default_factory=ReflectionConfig)
+
+
+@dataclass
+class SelectConfig:
+    """Selection among `n` sampled answers per question of `evaluate.split`, by several rules (docs/selection.md)."""
+
+    n: list[int] = field(default_factory=lambda: [1, 2, 4, 8])  # candidates; they share their samples
+    by: list[str] = choices_of(*RULES, default=RULES[:4])  # noqa: RUF009  # a field
+    answers: str = choice("text", "adapter")  # a sample's answer: in its text, or the adapter's
+    questions: int | None = bounded(None, at_least=1)  # of the split, from the first, null: all
+    temperature: float = bounded(1.0, above=0)  # of sampling
+    top_p: float = bounded(1.0, at_least=0, at_most=1)  # sample from tokens of this probability
+    pool: str = choice("mean", "min")  # by=teacher: a candidate's score from those of its sentences

@@ -1,0 +1,93 @@
+"""The terms of the reward that RL adds to sentence scores, and the reward model that some of them need."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from ares.config.schema import Config
+from ares.evaluation.answers import chosen
+from ares.models.reward_settings import RewardSettings
+from ares.steps.common.contract import StepContext
+from ares.types import AresError, Problem
+
+if TYPE_CHECKING:
+    from ares.models.policy import Policy
+    from ares.storage.flat import FlatRollouts
+
+_LEAST = 1e-4  # scores of a learned Teacher have four decimals
+
+
+def reward_model_of(config: Config) -> dict[str, tuple[Path, str]]:
+    """The reward model of teacher=learned, with its hash, where RL needs it itself. Raises AresError for another Teacher."""
+    wanted = [
+        *(["rl.value_init=reward"] if config.rl.value_init == "reward" else []),
+        *(["rl.rewards.reward_model"] if config.rl.rewards.reward_model else []),
+    ]
+    if not wanted:
+        return {}
+    if config.teacher.name != "learned":
+        raise AresError(
+            f"{wanted[0]} needs a reward model; use teacher=learned teacher.path=<run or folder>."
+        )
+    from ares.teachers.offline.learned import reward_folder
+
+    folder = reward_folder(config.teacher.arguments.get("path"), config.paths.runs)
+    return {"reward": (folder, RewardSettings.read(folder).hash)}
+
+
+def check_vocabulary(policy: "Policy", folder: Path) -> None:
+    """Raises AresError where a reward model does not read the policy's tokens."""
+    from ares.models.reward import vocabulary_of
+
+    if RewardSettings.read(folder).vocabulary != vocabulary_of(policy.tokenizer):
+        raise AresError(
+            f"rl.value_init=reward: the reward model in {folder} has another tokenizer than the policy, whose tokens it "
+            "cannot value; train one on the policy's own base, or use rl.value_init=policy."
+        )
+
+
+def reward_terms(
+    config: Config,
+    context: StepContext,
+    problems: Mapping[str, Problem],
+    policy: "Policy",
+    rollouts: "FlatRollouts",
+    scores: Mapping[str, Sequence[float]],
+) -> dict[str, list[float]]:
+    """The further terms of each rollout's reward (see `ares.rl.rewards.response_rewards`)."""
+    from ares.rl.rewards import response_rewards
+
+    offsets = rollouts.offsets
+
+    def correct() -> list[bool]:
+        texts = [policy.decode(rollouts.token_ids[start:end].tolist()) for start, end in pairwise(offsets)]
+        asked = [problems[pid] for pid in rollouts.pids]
+        answers = [chosen(problem, text) for problem, text in zip(asked, texts, strict=True)]
+        return [
+            answer is not None and answer == problem.answer
+            for answer, problem in zip(answers, asked, strict=True)
+        ]
+
+    def learned() -> list[float]:
+        pool = RewardSettings.read(context.inputs["reward"]).pool
+        return [_pooled(scores.get(row_id, ()), pool) for row_id in rollouts.row_ids]
+
+    return response_rewards(
+        config.rl.rewards,
+        truncated=rollouts.truncated,
+        lengths=(offsets[1:] - offsets[:-1]).tolist(),
+        limit=config.rl.max_new_tokens,
+        repetition=rollouts.repetition,
+        correct=correct,
+        learned=learned,
+    )
+
+
+def _pooled(scores: Sequence[float], pool: str) -> float:
+    """The logit that a reward model gives a rationale, from its scores of the sentences; 0 without any."""
+    bounded = [min(max(score, _LEAST), 1 - _LEAST) for score in scores]
+    logits = [math.log(score / (1 - score)) for score in bounded]
+    return 0.0 if not logits else logits[-1] if pool == "last" else fmean(logits)

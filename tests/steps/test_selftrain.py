@@ -1,0 +1,186 @@
+"""Self-training and selection at the smallest sizes, in this process; whether an answer is right is decided by its text."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from ares.config.schema import Config
+from ares.evaluation.checkers import CHECKERS, Checked
+from ares.pipeline.manifest import read_manifest
+from ares.pipeline.plan import steps_of
+from ares.report.build import report
+from ares.report.selection import selection_of
+from ares.steps.common import solutions
+from ares.storage.files import read_json
+from ares.storage.solutions import Solution, read_lessons, read_solutions
+from ares.storage.tables import read_feedback
+from ares.types import AresError, Problem
+from tests.support.composed import composed
+from tests.support.small_run import configured, run
+
+SETTINGS = (
+    "stage=selftrain",
+    "run=st",
+    "selftrain.iterations=2",
+    "selftrain.filter=sentences",
+    "selftrain.threshold=0",
+    "select.n=[1,2,4]",
+    "select.by=[first,majority,self_select,teacher,oracle]",
+)
+
+
+def by_text(problem: Problem, output: str) -> Checked:
+    """An untrained policy never answers; here a text of any content answers A or B, and A is right."""
+    right = hashlib.sha256(output.encode()).digest()[0] % 2 == 0
+    return Checked("A" if right else "B", right, False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The configuration of a finished run of two iterations."""
+    config = configured(tmp_path_factory.mktemp("selftrain"), *SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CHECKERS, "mcq", by_text)
+        patch.setattr(solutions, "_QUESTIONS", 5)
+        run(config)
+    return config
+
+
+def root_of(config: Config) -> Path:
+    return Path(config.paths.runs) / "st"
+
+
+def test_every_iteration_appends_to_the_pool(finished: Config) -> None:
+    first, second = (read_solutions(root_of(finished) / f"round-{n}/pool.parquet") for n in (1, 2))
+    assert second[: len(first)] == first
+    assert {(row.iteration, row.model) for row in first} == {(1, 0)}
+    assert {(row.iteration, row.model) for row in second[len(first) :]} == {(2, 1)}
+    assert len(first) == 12 * 3
+    assert len({row.row_id for row in second}) == len(second) == 2 * 12 * 3
+
+
+def test_only_new_right_solutions_are_rated_each_once(finished: Config) -> None:
+    pool = read_solutions(root_of(finished) / "round-2/pool.parquet")
+    rated = [row.row_id for row in read_feedback(root_of(finished) / "round-2/ratings.parquet")]
+    assert rated == [row.row_id for row in pool if row.correct]
+
+
+def test_lessons_are_those_of_the_approved_pool_after_the_given_ones(finished: Config) -> None:
+    lessons = read_lessons(root_of(finished) / "round-2/selftrain/lessons.parquet")
+    kinds = [lesson.kind for lesson in lessons]
+    assert kinds[:24] == ["given", "answer"] * 12
+    assert set(kinds[24:]) == {"cot", "refine", "select"}
+    right = {row.text for row in read_solutions(root_of(finished) / "round-2/pool.parquet") if row.correct}
+    assert all(lesson.target in right for lesson in lessons if lesson.kind in ("cot", "refine"))
+
+
+def test_selection_shares_its_samples_and_the_oracle_is_the_bound(finished: Config) -> None:
+    found = read_json(root_of(finished) / "final/selection.json")
+    accuracy = {(row["by"], row["n"]): row["accuracy"] for row in found["rows"]}
+    rules = finished.select.by
+    assert accuracy.keys() == {(by, n) for by in rules for n in (1, 2, 4)}
+    assert len({accuracy[by, 1] for by in rules}) == 1
+    assert len({accuracy["first", n] for n in (1, 2, 4)}) == 1
+    assert all(accuracy[by, n] <= accuracy["oracle", n] for by in rules for n in (1, 2, 4))
+    assert accuracy["oracle", 1] <= accuracy["oracle", 2] <= accuracy["oracle", 4]
+    tokens = {(row["by"], row["n"]): row["tokens"] for row in found["rows"]}
+    assert tokens["first", 4] == tokens["first", 1] < tokens["majority", 4] <= tokens["self_select", 4]
+
+
+def test_report_shows_accuracy_by_rule_and_number_of_candidates(finished: Config) -> None:
+    root = root_of(finished)
+    page = report(finished, root).read_text()
+    section = page.split('<section id="selection">')[1].split("</section>")[0]
+    selection = selection_of(root, read_manifest(root))
+    assert selection is not None
+    for rule, rows in selection.rules.items():
+        own = section.split(f"</i>{rule}</th>")[1].split("</tr>")[0]
+        assert [f"{row.accuracy:.1f}" for row in rows] == re.findall(r'class="number">([\d.]+)<', own)
+    assert ">candidates</text>" in section
+    assert "step" not in section
+
+
+def test_finished_run_has_nothing_to_do(finished: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    before = read_manifest(root_of(finished))
+    run(finished)
+    assert read_manifest(root_of(finished)) == before
+    assert "started" not in capsys.readouterr().out
+
+
+def test_killed_sampling_continues_with_the_next_part_and_the_same_bytes(
+    finished: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(tmp_path, *SETTINGS, "policy=" + str(root_of(finished) / "rationale/warmup/policy"))
+    config.stage.steps, config.stage.rounds = ["warmup", "sample"], 1
+    monkeypatch.setitem(CHECKERS, "mcq", by_text)
+    monkeypatch.setattr(solutions, "_QUESTIONS", 5)
+    calls = []
+
+    def dies(path: Path, rows: list[Solution], metadata: dict[str, str]) -> None:
+        calls.append(path.name)
+        if len(calls) == 2:
+            raise AresError("no space")
+        write(path, rows, metadata)
+
+    write = solutions.write_solutions
+    monkeypatch.setattr(solutions, "write_solutions", dies)
+    with pytest.raises(AresError, match="no space"):
+        run(config)
+    assert "round-1/sample" not in read_manifest(root_of(config))
+    run(config)
+    assert calls == [
+        "solutions-0.parquet",
+        "solutions-1.parquet",
+        "solutions-1.parquet",
+        "solutions-2.parquet",
+    ]
+    made, again = (root_of(own) / "round-1/pool.parquet" for own in (finished, config))
+    assert read_solutions(made) == read_solutions(again)
+
+
+def test_pool_without_a_right_solution_is_refused(
+    finished: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = root_of(finished) / "rationale/warmup/policy"
+    config = configured(tmp_path, "stage=selftrain", "run=st", f"policy={policy}")
+    monkeypatch.setitem(CHECKERS, "mcq", lambda problem, output: Checked("B", False, False))
+    with pytest.raises(AresError, match=r"No solution in .*pool\.parquet is right.*raise selftrain\.n"):
+        run(config)
+    assert list(read_manifest(root_of(config))) == ["round-1/sample"]
+
+
+# --------------------------------------------------------------------------------------------------
+# The plan
+# --------------------------------------------------------------------------------------------------
+
+
+def keys(*settings: str) -> list[str]:
+    return [step.key for step in steps_of(composed("experiment=demo", "stage=selftrain", *settings))]
+
+
+def test_teacher_and_policy_are_asked_only_where_a_setting_wants_it() -> None:
+    iteration = ["round-1/sample", "round-1/selftrain"]
+    assert keys("selftrain.iterations=1", "select.by=[first]") == [
+        "rationale/warmup",
+        *iteration,
+        "final/candidates",
+        "final/select",
+    ]
+    assert "round-1/rate" in keys("selftrain.filter=sentences")
+    assert {"final/rate", "final/self_select"} <= set(keys("select.by=[teacher,self_select]"))
+    assert keys("rounds=5").count("round-4/sample") == 0
+
+
+def test_policy_that_an_iteration_trains() -> None:
+    def source(start: str) -> str | None:
+        steps = steps_of(composed("experiment=demo", "stage=selftrain", f"selftrain.start={start}"))
+        step = next(step for step in steps if step.key == "round-2/selftrain")
+        return next((found.key for name, found in step.inputs.items() if name.endswith("policy")), None)
+
+    assert [source(start) for start in ("base", "warmup", "previous")] == [
+        None,
+        "rationale/warmup",
+        "round-1/selftrain",
+    ]

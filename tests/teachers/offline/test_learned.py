@@ -1,0 +1,122 @@
+"""A reward model as the Teacher: batches, the ledger, verdicts and repairs."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from ares.models.reward import RewardModel, RewardSettings
+from ares.teachers.ledger.ledger import Ledger
+from ares.teachers.offline.learned import LearnedTeacher, reward_folder
+from ares.types import AresError
+from tests.support.problems import make_problem
+
+SENTENCES = ["3 4", "5", "6 7"]
+SETTINGS = RewardSettings(
+    model="ares.models.vlm.policy.VlmPolicy",
+    text={"newline": "space", "use_caption": True, "max_input_tokens": 512},
+    facts=["hint"],
+    pool="mean",
+    max_output_tokens=32,
+    features=None,
+    vocabulary="",
+)
+
+
+class Counting(LearnedTeacher):
+    """A Teacher whose model gives sentence `3 4` a score of 0.9, `5` 0.4 and others 0.1, and counts its passes."""
+
+    settings = SETTINGS
+
+    def __init__(self, folder: Path, **arguments) -> None:
+        super().__init__(str(folder), **arguments)
+        self.passes: list[int] = []
+
+    def _scores(self, rationales):
+        self.passes.append(len(rationales))
+        return [[{"3 4": 0.9, "5": 0.4}.get(text, 0.1) for text in own] for _, own in rationales]
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> Counting:
+    return Counting(tmp_path, batch_size=3)
+
+
+def test_waiting_requests_share_passes(teacher: Counting) -> None:
+    problems = [make_problem(pid=str(n)) for n in range(4)]
+
+    async def ask() -> list:
+        return await asyncio.gather(*(teacher.score(p, [SENTENCES, SENTENCES[:1], []]) for p in problems))
+
+    for own in asyncio.run(ask()):
+        assert [result.scores for result in own] == [[0.9, 0.4, 0.1], [0.9], []]
+    assert sum(teacher.passes) == 8
+    assert len(teacher.passes) <= 4
+
+
+def test_known_requests_are_not_read_again(tmp_path: Path) -> None:
+    passes = []
+    for _ in range(2):
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            teacher = Counting(tmp_path, ledger=ledger)
+            [result] = asyncio.run(teacher.score(make_problem(), [SENTENCES]))
+            assert result.scores == [0.9, 0.4, 0.1]
+            passes.append(len(teacher.passes))
+    assert passes == [1, 0]
+
+
+def test_verdicts_and_repairs(teacher: Counting) -> None:
+    problem = make_problem()
+    good, bad = "Solution: 3 4", "6 7"
+    assert asyncio.run(teacher.judge(problem, good, bad)).winner == "first"
+    assert asyncio.run(teacher.judge(problem, bad, good)).winner == "second"
+    assert asyncio.run(teacher.judge(problem, bad, bad)).winner == "tie"
+    assert asyncio.run(teacher.correct(problem, " ".join(SENTENCES), SENTENCES)).text == "3 4"
+    assert asyncio.run(teacher.correct(problem, "5 6 7", ["5", "6 7"])).text == "5"
+
+
+def test_requests_identify_the_model_and_what_it_reads(teacher: Counting, tmp_path: Path) -> None:
+    first = teacher.evidence(make_problem(hint="Ice is cold.", solution="It is."))
+    assert "Ice is cold." in first["prompt"]
+    assert "It is." not in first["prompt"]
+    assert first == teacher.evidence(make_problem(hint="Ice is cold.", solution="It is not."))
+    assert first["model"] == SETTINGS.hash == teacher.fingerprint()["model"]
+    image = tmp_path / "a.png"
+    pictured = make_problem(image=image)
+    assert teacher.evidence(pictured)["images"] == []  # not among its facts
+
+
+def test_path_of_a_run_or_a_folder(tmp_path: Path) -> None:
+    for number in (2, 10):
+        (tmp_path / f"mine/round-{number}/reward/model").mkdir(parents=True)
+    assert reward_folder("mine", str(tmp_path)).parts[-3] == "round-10"
+    assert reward_folder(str(tmp_path), "elsewhere") == tmp_path
+    with pytest.raises(AresError, match=r"give teacher\.path"):
+        reward_folder(None, "runs")
+    with pytest.raises(
+        AresError, match=r"neither a reward model's folder nor a run .* stage=reward run=gone"
+    ):
+        reward_folder("gone", str(tmp_path))
+    with pytest.raises(AresError, match="holds no reward model"):
+        LearnedTeacher(str(tmp_path)).check()
+
+
+def test_features_must_be_those_of_training(tmp_path: Path) -> None:
+    class Featured(LearnedTeacher):
+        settings = RewardSettings(**{**vars(SETTINGS), "features": [2, 3]})
+
+    with pytest.raises(AresError, match="this run has none"):
+        Featured(str(tmp_path)).model  # noqa: B018
+
+
+def test_reward_model_is_freed_at_the_end(tmp_path: Path) -> None:
+    from tests.support.number_vlm import number_vlm
+
+    RewardModel.on(number_vlm(r=0), seed=0).save(
+        tmp_path, {k: v for k, v in vars(SETTINGS).items() if k not in ("vocabulary", "weights")}
+    )
+    teacher = LearnedTeacher(str(tmp_path), accelerator="cpu")
+    [result] = asyncio.run(teacher.score(make_problem(question="3 4", choices=("5",)), [SENTENCES]))
+    assert result.scores == [0.5, 0.5, 0.5]
+    asyncio.run(teacher.close())
+    assert "model" not in vars(teacher)
