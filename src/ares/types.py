@@ -77,7 +77,8 @@ class Example:
 
     A chat model writes its own prompt from `question` (question, context and options, a line each) and, in an example
     that asks for an answer, the `rationale` to answer with. `shorter(n)` is the same example with at most n characters of
-    rationale, caption and hint, in this order (see `ares.text.prompts.fitted`). An instruction has `turns`, as its problem.
+    rationale, caption and hint, in this order (see `ares.text.prompts.fitted`). `verbatim`: a chat model's prompt is
+    `question` and nothing else, after `turns`, the earlier ones of its conversation.
     """
 
     prompt: str
@@ -87,7 +88,8 @@ class Example:
     question: str = field(default="", compare=False)
     rationale: str | None = field(default=None, compare=False)
     shorter: Callable[[int], Self] | None = field(default=None, compare=False, repr=False)
-    turns: tuple[tuple[str, str], ...] | None = field(default=None, compare=False)
+    verbatim: bool = field(default=False, compare=False)
+    turns: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,10 @@ def stage_of(step: Step, config: Config) -> str:
 
 def _arranged(listed: Sequence[str], config: Config, rounds: int) -> list[Step]:
     """The wanted steps of a list in the order in which they run: at the start, in each round, at the end."""
-    specs = specs_of(listed)
+    specs = {
+        name: replace(spec, folder=spec.folder_of(config)) if spec.folder_of else spec
+        for name, spec in specs_of(listed).items()
+    }
     placed: dict[str, list[str]] = {place: [] for place in get_args(Place)}
     for text in listed:
         place, _, name = text.rpartition("/")

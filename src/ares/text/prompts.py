@@ -93,7 +93,13 @@ def _instruction(problem: Problem, turns: tuple[tuple[str, str], ...]) -> Exampl
     said = "".join(f"User: {asked}\nAssistant: {reply}\n" for asked, reply in turns)
     prompt = f"{said}User: {problem.question}\nAssistant:" if said else problem.question
     return Example(
-        prompt, problem.solution, problem.pid, problem.images, question=problem.question, turns=turns
+        prompt,
+        problem.solution,
+        problem.pid,
+        problem.images,
+        question=problem.question,
+        verbatim=True,
+        turns=turns,
     )
 
 

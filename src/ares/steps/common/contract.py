@@ -29,6 +29,7 @@ class StepSpec:
     place: where the step runs unless a stage lists it as `<place>/<name>`: at the start, for the baseline (on the
         policy before RL), in every round or at the end
     folder: the step's own folder inside its place; without one it writes into the place's folder
+    folder_of: the same by the configuration, for a step that a run has several of
     shared: whether the step runs once for all jobs of a sweep, provided that all its inputs are shared
     wanted: whether a stage that lists the step runs it, with this configuration in this place
     headline: metrics that the step's last line prints; the first few if empty
@@ -47,6 +48,7 @@ class StepSpec:
     runs_on: Literal["host", "device"] = "host"
     place: Place = "final"
     folder: str = ""
+    folder_of: Callable[[Config], str] | None = None
     shared: bool = False
     wanted: Callable[[Config, Place], bool] = lambda config, place: True
     headline: tuple[str, ...] = ()
