@@ -58,13 +58,14 @@ TINY = (
     *("rl.holdout=0.5", "rl.global_batch_size=4", "rl.micro_batch_size=4", "generate.max_new_tokens=12"),
     *("teacher.max_quarantine=1", "correct.on_quarantine=keep_own"),
 )
-# With the adapter of the full run, and everything that self-training and selection can ask.
+# Everything that self-training and selection can ask.
 SELFTRAIN = (
     "stage=selftrain",
-    "stage.steps=[warmup,sample,rate,selftrain,candidates,self_select,final/rate,select]",
+    "stage.steps=[warmup,sample,rate,selftrain,final/generate,lora,candidates,self_select,final/rate,select]",
     *("selftrain.iterations=1", "selftrain.filter=sentences", "selftrain.threshold=0", "select.n=[1,8]"),
     *("select.by=[first,self_select,teacher]", "select.answers=adapter"),
 )
+PREFER = ("prefer.holdout=0", "prefer.micro_batch_size=1", "prefer.global_batch_size=2")
 
 
 class Observed:
@@ -97,7 +98,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Observed, dict[str, 
         "full": composed(*common, "rounds=2", "run=full"),
         "adapter": composed(*common, "stage=rl", "stage.steps=[rollout,score,ppo]", "run=adapter", "policy=full", "rl.lora.r=2"),
         "judged": composed(*common, "stage=judge", "stage.steps=[judge]", "run=full"),
-        "selftrained": composed(*common, *SELFTRAIN, "run=full"),
+        "pairs": composed(*common, "stage=prefer", "stage.steps=[rollout,score,pairs,prefer]", "run=pairs", "policy=full", "rl.k=4", *PREFER),
+        **{
+            loss: composed(*common, "stage=preferences", "stage.steps=[round/generate,correct,pairs,prefer]", f"run={loss}", "policy=full", "pairs.source=corrections", f"prefer.loss={loss}", *PREFER)
+            for loss in ("ddpo", "kto")
+        },
+        "selftrained": composed(*common, *SELFTRAIN, "run=selftrained"),
     }  # fmt: skip
     observed = Observed()
     with pytest.MonkeyPatch.context() as patch:

@@ -34,10 +34,13 @@ def messages_of(
 ) -> list[Message]:
     """The messages that ask for the example's rationale or, where it has one, for the answer; the images come first.
 
+    Those of a verbatim example are its question.
     `special` finds the special tokens, which texts of the data must not produce (see `escaped`).
     """
     question = escaped(example.question, special)
-    if example.rationale is None:
+    if example.verbatim:
+        text = question
+    elif example.rationale is None:
         text = prompts.rationale.replace("{question}", question)
     else:
         head, tail = prompts.answer.replace("{question}", question).split("{rationale}", 1)
