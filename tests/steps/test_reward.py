@@ -8,8 +8,9 @@ import pytest
 from ares.config.values import problems_with_value
 from ares.pipeline.manifest import read_manifest
 from ares.steps.common.reward_terms import _pooled, reward_model_of
-from ares.steps.reward import check_labels
-from ares.types import AresError
+from ares.steps.reward import _pairs, check_labels
+from ares.storage.pairs import write_pairs
+from ares.types import AresError, Pair, Side, Span
 from tests.support.composed import composed
 from tests.support.small_run import configured, run
 
@@ -91,3 +92,29 @@ def test_reward_of_a_rationale_is_a_logit() -> None:
     assert _pooled([0.5, 0.5], "mean") == 0.0
     assert _pooled([0.5, 1.0], "last") == pytest.approx(9.21, abs=1e-2)
     assert _pooled([], "mean") == 0.0
+
+
+def side(*sentences: str) -> Side:
+    starts = [sum(map(len, sentences[:n])) + n for n in range(len(sentences))]
+    spans = tuple(Span(a, a + len(text)) for a, text in zip(starts, sentences, strict=True))
+    return Side(" ".join(sentences), (5,), spans, (0,) * len(spans))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([], "holds no pairs"),
+        ([Pair("7/a", "7", "brought", side("Ice."), side())], "pair 7/a has an empty response"),
+        ([Pair("7/a", "7", "brought", side("Ice."), side("Ice."))], "pair 7/a says the same twice"),
+    ],
+)
+def test_pairs_without_a_difference_are_refused(tmp_path: Path, pairs: list[Pair], message: str) -> None:
+    write_pairs(tmp_path / "pairs.parquet", pairs)
+    with pytest.raises(AresError, match=message):
+        list(_pairs(tmp_path / "pairs.parquet"))
+
+
+def test_pairs_are_read_as_sentences(tmp_path: Path) -> None:
+    pair = Pair("7/a", "7", "brought", side("Solution: Ice.", "Cold."), side("Rock."))
+    write_pairs(tmp_path / "pairs.parquet", [pair])
+    assert list(_pairs(tmp_path / "pairs.parquet")) == [("7", [["Ice.", "Cold."], ["Rock."]], None)]

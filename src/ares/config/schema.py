@@ -16,6 +16,7 @@ from ares.config.options import (
     StrategyConfig,
     TeacherConfig,
 )
+from ares.config.preference import PairsConfig, PreferConfig
 from ares.config.selftraining import SelectConfig, SelftrainConfig
 from ares.config.sharing import DoctorConfig, ExportConfig, ServeConfig, StudyConfig
 
@@ -103,9 +104,7 @@ class RlConfig:
     sampler_correction: str = choice("none", "token")  # weights for a server's rollouts
     ppo_epochs: int = bounded(4, at_least=1)  # passes over the rollouts
     recompute: bool = True  # values and advantages, before each epoch
-    value_init: str = choice(
-        "policy", "reward"
-    )  # the first value model: as the policy, or a learned Teacher's
+    value_init: str = choice("policy", "reward")  # the first value model: the policy, or a reward model
     value_warmup_epochs: int = bounded(1, at_least=0)  # epochs of the value model alone
     value_lr: float | None = bounded(None, above=0)  # the value model's learning rate, null: lr
     lr: float = bounded(2e-5, above=0)  # peak learning rate
@@ -209,6 +208,8 @@ class Config:
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     rl: RlConfig = field(default_factory=RlConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    prefer: PreferConfig = field(default_factory=PreferConfig)
     correct: CorrectConfig = field(default_factory=CorrectConfig)
     sft: SftConfig = field(default_factory=SftConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)

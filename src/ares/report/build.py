@@ -11,6 +11,7 @@ from ares.config.commands import command
 from ares.config.schema import Config
 from ares.evaluation.assessment import Assessment
 from ares.pipeline.manifest import StepEntry, read_manifest
+from ares.report.calibration import calibration_charts
 from ares.report.headline import Scored, headline, policy_name, scored_at
 from ares.report.page import AccuracyRow, ReportData, Reproduction, render_report
 from ares.report.questions import Browser, browser_of, draw, material_of
@@ -54,6 +55,7 @@ def report(config: Config, root: Path) -> Path:
         closeness=[scored.scores["rationales"] for scored in (without, with_ares) if scored],
         reproduction=reproduction(steps),
         selection=selection_of(root, steps),
+        calibration=calibration_charts(root, steps),
     )
     path = root / "report.html"
     render_report(data, path, browser=lambda limit: run_browser(config, root, steps, limit))

@@ -1,7 +1,7 @@
 """Renders pages: one HTML file each that needs nothing else; only the browser of questions needs JavaScript."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class ReportData:
     inputs_hash: the hash of the steps that the report covers.
     curves: step -> metric -> [[x, y], ...], x in optimizer steps. policies: policy -> metrics of its assessment.
     failed: outputs without exactly one answer. closeness: measures of `ares.evaluation.rationales`, in [0, 1],
-    without and with ARES.
+    without and with ARES. calibration: the chart of each step that trained a reward model.
     """
 
     run: str
@@ -60,6 +60,7 @@ class ReportData:
     closeness: Sequence[Mapping[str, float]]
     reproduction: Reproduction
     selection: Selection | None = None
+    calibration: Mapping[str, Chart] = field(default_factory=dict)
 
 
 def render_report(data: ReportData, path: Path | str, browser: Callable[[int], Browser]) -> None:
@@ -73,9 +74,16 @@ def render_report(data: ReportData, path: Path | str, browser: Callable[[int], B
         browser,
         **vars(data),
         longest=max((step.seconds for step in data.steps.values()), default=0.0),
-        charts=charts_of(data.curves),
+        charts=_with_calibration(charts_of(data.curves), data.calibration),
         measures=list(dict.fromkeys(name for metrics in data.policies.values() for name in metrics)),
     )
+
+
+def _with_calibration(
+    charts: dict[str, list[Chart]], calibration: Mapping[str, Chart]
+) -> dict[str, list[Chart]]:
+    own = {step: [*charts.get(step, []), chart] for step, chart in calibration.items()}
+    return {**charts, **own}
 
 
 def write_page(template: str, path: Path | str, browser: Callable[[int], Browser], **values: object) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ares.config.schema import Config
@@ -13,6 +14,7 @@ from ares.steps.common.contract import Place, StepContext, StepResult, StepSpec
 from ares.steps.common.fitting import data_arguments
 from ares.steps.common.inputs import examples_of, load_problems, policy_of, trainer_arguments
 from ares.storage.files import atomic_folder, write_jsonl
+from ares.storage.pairs import read_pairs
 from ares.storage.tables import read_feedback, read_rollouts
 from ares.text.facts import with_facts
 from ares.text.prompts import strip_solution
@@ -86,6 +88,8 @@ def check_labels(config: Config) -> tuple[str, ...]:
 
 def _labels(config: Config, context: StepContext) -> Iterator["Labels"]:
     """The scored rationales of each question, and pairs."""
+    if "pairs" in config.reward.on:
+        yield from _pairs(context.inputs["pairs"])
     if "scores" in config.reward.on:
         scores = {row.row_id: row.scores for row in read_feedback(context.inputs["feedback"]) if row.scores}
         rationales: dict[str, list[tuple[list[str], Sequence[float]]]] = {}
@@ -99,6 +103,21 @@ def _labels(config: Config, context: StepContext) -> Iterator["Labels"]:
             )
         for pid, own in rationales.items():
             yield pid, [sentences for sentences, _ in own], [found for _, found in own]
+
+
+def _pairs(path: Path) -> Iterator["Labels"]:
+    """Pairs, chosen first. Raises AresError where there is none, or a response is empty or says the same as the other."""
+    pairs = read_pairs(path)
+    if not pairs:
+        raise AresError(
+            f"{path} holds no pairs, so there is nothing to train on; make some with stage=pairs."
+        )
+    for pair in pairs:
+        chosen, rejected = (strip_solution(side.sentences) for side in (pair.chosen, pair.rejected))
+        if not chosen or not rejected or chosen == rejected:
+            fault = "says the same twice" if chosen and rejected else "has an empty response"
+            raise AresError(f"{path}: pair {pair.row_id} {fault}, so that neither is better; leave it out.")
+        yield pair.pid, [chosen, rejected], None
 
 
 def _data(

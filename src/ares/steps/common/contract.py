@@ -33,6 +33,8 @@ class StepSpec:
     shared: whether the step runs once for all jobs of a sweep, provided that all its inputs are shared
     wanted: whether a stage that lists the step runs it, with this configuration in this place
     headline: metrics that the step's last line prints; the first few if empty
+    after: the step of stage=ares that this one follows in its round where the stage does not list it; without one it
+        follows all steps of the round
     files: files outside the run that are set in the configuration, as {input name: (path, sha256)}
     check: returns warnings, and raises AresError for impossible settings; called before anything is prepared, so it
         imports nothing large
@@ -50,6 +52,7 @@ class StepSpec:
     shared: bool = False
     wanted: Callable[[Config, Place], bool] = lambda config, place: True
     headline: tuple[str, ...] = ()
+    after: Callable[[Config], str | None] = lambda config: None
     files: Callable[[Config], Mapping[str, tuple[Path, str]]] = lambda config: {}
     check: Callable[[Config], Sequence[str]] = lambda config: ()
     check_data: Callable[[Config, Mapping[str, Path]], None] = lambda config, source: None
