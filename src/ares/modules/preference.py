@@ -52,6 +52,7 @@ def run_preference(
     with gathered_again([policy], trainer) as [module.policy]:
         module.train()  # dropout is off by its rate; eval mode would only make Lightning warn
         trainer.fit(module, data, ckpt_path=checkpoint_to_resume(checkpoints))
+    module.checks.report()
     policy.to(device).eval()  # Lightning leaves a model on the CPU
     return module.metrics
 

@@ -33,7 +33,7 @@ class PreferenceModule(pl.LightningModule):
     def __init__(self, policy: Policy, data: PairData, prefer: PreferConfig) -> None:
         super().__init__()
         self.policy, self.data, self.prefer = policy, data, prefer
-        self.checks = StepChecks("Lower prefer.lr, or set prefer.gradient_clip.")
+        self.checks = StepChecks("prefer", prefer.gradient_clip)
         self.strict_loading = False  # frozen weights are in no checkpoint
         self.metrics: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
