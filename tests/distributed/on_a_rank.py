@@ -15,6 +15,7 @@ from ares.config.preference import PreferConfig
 from ares.config.schema import FitConfig, RlConfig
 from ares.datamodules.supervised import SupervisedData, encode
 from ares.models.policy import Policy
+from ares.models.reward import RewardModel
 from ares.modules.ppo import run_ppo
 from ares.modules.preference import run_preference
 from ares.modules.sharding import full
@@ -23,6 +24,7 @@ from ares.types import Example
 from tests.support.number_vlm import picture
 from tests.support.ppo import QUIET, RL, make_buffer, new_value
 from tests.support.preference import make_pairs, pair_buffer
+from tests.support.reward import FIT, preferred, scored, train_reward
 
 PPO = replace(RL, lr=1e-3, global_batch_size=16, micro_batch_size=2, kl_coef=0.1, decay="linear")
 # Processes are forked from a server that has imported everything: a group starts in a second.
@@ -273,3 +275,17 @@ def assert_same_gradients(together: dict, alone: dict) -> None:
             )
         # The warm-up's policy gradients are zeros on several ranks, absent on one; they are dropped either way.
         assert not any(found[parameter].any() for parameter in found.keys() - expected.keys())
+
+
+def train_reward_model(
+    rank: int, world: int, folder: Path, name: str, build: Callable[..., Policy], sharded: bool = False
+) -> None:
+    """Two epochs of a reward model on scores and pairs in float64, whatever the world; each rank saves its record."""
+    model, record = RewardModel.on(build(seed=0).double(), seed=0), Record()
+    model.value.double()
+    fit = replace(FIT, global_batch_size=4, micro_batch_size=2, center=0.0)
+    arguments = _trainer(model.policy, world, folder, record, sharded)
+    labels, held_out = [*scored(range(7)), *preferred(range(7, 10))], scored(range(10, 13))
+    final = train_reward(model, folder / name, labels, held_out, fit=fit, world=world, **arguments)
+    kept = {"gradients": record.gradients, "held": record.held, "final": final, "model": model.state_dict()}
+    torch.save(kept, folder / f"{name}-{rank}-{world}.pt")

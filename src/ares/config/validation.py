@@ -125,7 +125,7 @@ def warnings_of(config: Config) -> list[str]:
             f"rl.temperature={config.rl.temperature}: samples come from a sharper or flatter policy than the one "
             "PPO computes probabilities with; rl.temperature=1.0 makes them agree."
         )
-    if config.rounds > 1 and config.stage.name != "ares":
+    if config.rounds > 1 and config.stage.name != "ares" and not config.stage.rounds:
         found.append(
             f"rounds={config.rounds}: stage={config.stage.name} runs round 1 only; stage=ares runs all."
         )

@@ -113,10 +113,7 @@ def _of_data(
 ) -> tuple[list[Pair], dict[str, float]]:
     pids = [pid for split in ("train", "val") for pid in splits[split] if problems[pid].rejected]
     examples = examples_of(problems, pids, "QCM-E", config)
-    texts = {
-        pid: (example.target, rationale_target(problems[pid].rejected, config.text.newline))
-        for pid, example in examples.items()
-    }
+    texts = {pid: (example.target, problems[pid].rejected) for pid, example in examples.items()}
     found, same = _encoded(config, examples, texts, policy, "brought")
     if not found:
         raise AresError(
