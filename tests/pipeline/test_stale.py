@@ -142,7 +142,7 @@ def test_steps_declare_exactly_the_inputs_that_they_read(runs: tuple[Observed, d
                 assert set(entry.inputs) - {"against"} <= observed.inputs[name], key
     for name, inputs in observed.inputs.items():
         places: tuple[Place, ...] = ("start", "round", "final")
-        reads_of = [spec_of(name).reads_of(configs["full"], place) for place in places]
+        reads_of = [spec_of(name).reads_of(config, place) for config in configs.values() for place in places]
         declared = {read.rstrip("?") for reads in reads_of for read in reads}
         assert inputs <= declared | {"published"}, name
 
