@@ -39,7 +39,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         turns = [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(texts)]
         row = {"id": f"c{number}", "image": f"{number}.png"}
         conversations.append({**row, "conversations": turns})
-        sides = {"chosen": f"It is {color}. All of it.", "rejected": f"It is {other}. All of it."}
+        sides = {"chosen": f"It is {color}. Yes.", "rejected": f"It is {other}. Yes."}
         pairs.append({**row, "prompt": "What color is it?", **sides})
     (folder / "sft.json").write_text(json.dumps(conversations))
     (folder / "pairs.json").write_text(json.dumps(pairs))
