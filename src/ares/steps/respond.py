@@ -124,7 +124,7 @@ def _with_rationales(
     return [
         {
             "index": item.index,
-            "output": _stated(problems[row.pid], row.text, is_word=not item.choices),
+            "output": stated_choice(problems[row.pid], row.text, is_word=not item.choices),
             "rationale": rationales[row.pid],
             "truncated": row.truncated,
         }
@@ -132,7 +132,7 @@ def _with_rationales(
     ]
 
 
-def _stated(problem: Problem, output: str, *, is_word: bool) -> str:
+def stated_choice(problem: Problem, output: str, *, is_word: bool) -> str:
     """The choice of an output as suites expect it: its letter, or the word yes or no; the output without a choice."""
     index = chosen(problem, output)
     return output if index is None else problem.choices[index] if is_word else LETTERS[index]
