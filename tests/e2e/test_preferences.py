@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 COLORS = ("red", "green", "blue", "white")
 SMALL = (
-    *("features=none", "model.layers=1", "trainer.accelerator=cpu", "trainer.threads=1"),
+    *("logger=csv", "features=none", "model.layers=1", "trainer.accelerator=cpu", "trainer.threads=1"),
     *("strategy=single", "rationale.epochs=2", "rationale.eval_questions=2", "data.val=0.2"),
     *("prefer.micro_batch_size=2", "prefer.global_batch_size=4", "prefer.epochs=2", "prefer.lr=1e-3"),
 )
