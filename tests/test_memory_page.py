@@ -1,9 +1,10 @@
-"""The tables of docs/memory.md agree with their benchmark."""
+"""The tables of docs/memory.md, and the limits in docs/performance.md, agree with their benchmarks."""
 
 from pathlib import Path
 
 import pytest
 
+from benchmarks import limits
 from benchmarks.memory import arithmetic, needs, t5_table, vlm_table
 from benchmarks.memory_peaks import CASES, steps_of
 
@@ -13,6 +14,11 @@ PAGE = (Path(__file__).resolve().parents[1] / "docs" / "memory.md").read_text(en
 @pytest.mark.parametrize("table", [t5_table, vlm_table, arithmetic])
 def test_page_shows_the_estimates(table) -> None:
     assert table() in PAGE
+
+
+def test_performance_page_shows_the_limits() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert limits.table() in page
 
 
 def test_page_shows_every_measured_case() -> None:

@@ -8,6 +8,7 @@ import pytest
 from ares.config.values import problems_with_value
 from ares.pipeline.manifest import read_manifest
 from ares.steps.common.reward_terms import _pooled, reward_model_of
+from ares.steps.ppo import check_objective
 from ares.steps.reward import _pairs, check_labels
 from ares.storage.pairs import write_pairs
 from ares.types import AresError, Pair, Side, Span
@@ -85,7 +86,7 @@ def test_rewards_of_a_model_need_a_learned_teacher() -> None:
     assert reward_model_of(composed()) == {}
     for setting in ("rl.value_init=reward", "rl.rewards.reward_model=1"):
         with pytest.raises(AresError, match=r"needs a reward model; use teacher=learned"):
-            reward_model_of(composed(setting))
+            check_objective(composed(setting))
 
 
 def test_reward_of_a_rationale_is_a_logit() -> None:

@@ -44,13 +44,14 @@ def make_pairs(
     policy: Policy, questions: int = 6, *, each: int = 1, reference: Policy | None = None
 ) -> list[Pair]:
     """Up to `each` pairs per question of sampled texts, of which the one with more GOOD tokens is chosen."""
-    generator, rows = torch.Generator().manual_seed(0), []
-    for pid, example in examples(questions).items():
-        inputs = policy.encode([example])
-        texts = policy.sample(inputs, k=4 * each, max_new_tokens=6, generator=generator, sampling=Sampling())
-        texts = sorted({tuple(ids): None for ids in texts if ids != [EOS]}, key=_worth)
+    prompts, rows = examples(questions), []
+    inputs = policy.encode(list(prompts.values()))
+    samples = policy.sample(inputs, k=4 * each, max_new_tokens=6, seed=0, sampling=Sampling())
+    for place, (pid, example) in enumerate(prompts.items()):
+        own = samples[4 * each * place : 4 * each * (place + 1)]
+        texts = sorted({tuple(sample.ids): None for sample in own if tuple(sample.ids) != (EOS,)}, key=_worth)
         for number in range(min(each, len(texts) // 2)):
-            sides = [_side(reference or policy, example, texts[place]) for place in (-1 - number, number)]
+            sides = [_side(reference or policy, example, texts[rank]) for rank in (-1 - number, number)]
             rows.append(Pair(f"{pid}/{number}", pid, "rollouts", *sides))
     return rows
 

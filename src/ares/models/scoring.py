@@ -17,15 +17,19 @@ def response_logprobs(
 ) -> list[list[float]]:
     """Log-probabilities (nats) of the tokens of each response; response i·k + j is to prompt i.
 
-    Responses of similar length are computed together, so that the result does not depend on their order.
+    The responses to a prompt are computed together, so that it is read once, next to those of prompts whose responses
+    have as many tokens.
     """
     found: list[list[float]] = [[] for _ in responses]
-    order = sorted(range(len(responses)), key=lambda row: (len(responses[row]), row))
-    for start in range(0, len(order), _ROWS):
-        rows = order[start : start + _ROWS]
-        prompts = inputs.select([row // k for row in rows]).to(policy.device)
+    tokens = [sum(len(ids) for ids in responses[row : row + k]) for row in range(0, len(responses), k)]
+    order = sorted(range(len(tokens)), key=lambda prompt: (tokens[prompt], prompt))
+    size = max(1, _ROWS // k)
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        rows = [prompt * k + sample for prompt in chosen for sample in range(k)]
         ids = pad_right([responses[row] for row in rows], policy.pad_id).to(policy.device)
         mask = pad_right([[1.0] * len(responses[row]) for row in rows], 0.0).to(policy.device)
+        prompts = inputs.select(chosen).repeat(k).to(policy.device)
         for row, values in zip(rows, policy.token_logprobs(prompts, ids, mask).tolist(), strict=True):
             found[row] = values[: len(responses[row])]
     return found

@@ -10,7 +10,12 @@ from ares.data.holdout import is_held_out
 from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of, trainer_arguments
-from ares.steps.common.reward_terms import check_vocabulary, reward_model_of, reward_terms
+from ares.steps.common.reward_terms import (
+    check_vocabulary,
+    needs_reward_model,
+    reward_model_of,
+    reward_terms,
+)
 from ares.steps.common.rows import train_questions
 from ares.storage.files import atomic_folder, atomic_path
 from ares.storage.tables import read_feedback
@@ -108,6 +113,8 @@ def check_objective(config: Config) -> tuple[str, ...]:
         )
     if config.rl.value_init == "reward" and not objective.needs_value:
         found.append(f"rl.value_init=reward: rl.objective={name} has no value model; leave it out.")
+    if (setting := needs_reward_model(config)) and config.teacher.name != "learned":
+        found.append(f"{setting} needs a reward model; use teacher=learned teacher.path=<run or folder>.")
     if config.rl.k < objective.min_samples:
         found.append(
             f"rl.objective={name} compares rationales of one question; use rl.k={objective.min_samples} or more."

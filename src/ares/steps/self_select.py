@@ -23,7 +23,7 @@ SPEC = StepSpec(
     reads=("data", "features", "policy", "candidates"),
     writes=("self-selected",),
     settings=(
-        *("text", "model._target_", "data.checker", "select.n", "selftrain.prompts"),
+        *("text", "model._target_", "data.checker", "select.n", "selftrain.prompts.candidate"),
         *("generate.batch_size", "lora.max_output_tokens"),
     ),
     runs_on="device",

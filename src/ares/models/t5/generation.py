@@ -70,8 +70,9 @@ class T5Decoder:
             self.cohorts, *(self._split(x) for x in (queries, keys, values)), strict=True
         ):
             all_keys, all_values = cohort.extend(number, k, v)
-            bias = self.bias[..., -all_keys.shape[2] :].to(q.dtype)
-            found.append(F.scaled_dot_product_attention(q, all_keys, all_values, bias, scale=1.0).flatten(1))
+            # For one query, plain products take half to three quarters of the time of scaled_dot_product_attention.
+            scores = q @ all_keys.mT + self.bias[..., -all_keys.shape[2] :]
+            found.append((scores.softmax(-1).to(v.dtype) @ all_values).flatten(1))
         return torch.cat(found)[:, None]
 
     def _attend_prompt(self, number: int, layer: Any, hidden: Tensor) -> Tensor:

@@ -20,18 +20,17 @@ if TYPE_CHECKING:
 _LEAST = 1e-4  # scores of a learned Teacher have four decimals
 
 
+def needs_reward_model(config: Config) -> str:
+    """The setting of RL that needs a reward model itself, "" if none does."""
+    if config.rl.value_init == "reward":
+        return "rl.value_init=reward"
+    return "rl.rewards.reward_model" if config.rl.rewards.reward_model else ""
+
+
 def reward_model_of(config: Config) -> dict[str, tuple[Path, str]]:
-    """The reward model of teacher=learned, with its hash, where RL needs it itself. Raises AresError for another Teacher."""
-    wanted = [
-        *(["rl.value_init=reward"] if config.rl.value_init == "reward" else []),
-        *(["rl.rewards.reward_model"] if config.rl.rewards.reward_model else []),
-    ]
-    if not wanted:
+    """The reward model of teacher=learned, with its hash, where RL needs it itself."""
+    if not needs_reward_model(config) or config.teacher.name != "learned":
         return {}
-    if config.teacher.name != "learned":
-        raise AresError(
-            f"{wanted[0]} needs a reward model; use teacher=learned teacher.path=<run or folder>."
-        )
     from ares.teachers.offline.learned import reward_folder
 
     folder = reward_folder(config.teacher.arguments.get("path"), config.paths.runs)
