@@ -194,8 +194,8 @@ MUTANTS = (
     Mutant(
         "denominator of the micro-batch",
         "datamodules/rollouts.py",
-        "found += [(part, tokens) for part in parts[rank :: self.world]]",
-        "found += [(p, sum(buffer.lengths[r] for r in p)) for p in parts[rank :: self.world]]",
+        "found += [(part, denominator) for part in parts[rank :: self.world]]",
+        "found += [(p, self.count([r for u in p for r in u])) for p in parts[rank :: self.world]]",
         "datamodules/test_rollouts.py::test_loader_returns_the_denominator_of_the_full_step",
     ),
     Mutant(
@@ -229,8 +229,8 @@ MUTANTS = (
     Mutant(
         "clamp of the log ratio disconnected",
         "modules/ppo_module.py",
-        "log_ratio_clamp=rl.log_ratio_clamp",
-        "log_ratio_clamp=None",
+        "            log_ratio_clamp=rl.log_ratio_clamp,\n",
+        "            log_ratio_clamp=None,\n",
         "modules/test_ppo_options.py::test_loss_of_a_policy_away_from_the_rollouts",
     ),
     Mutant(

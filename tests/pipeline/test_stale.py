@@ -22,6 +22,8 @@ from tests.support.checking import by_text
 from tests.support.composed import composed
 from tests.support.recording import RecordedDict, recorded, settings
 
+pytestmark = pytest.mark.slow
+
 # Where and how a run is computed, which does not change its results; and paths of files whose contents are inputs.
 NOT_HASHED = (
     *(
