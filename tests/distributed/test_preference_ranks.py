@@ -8,7 +8,7 @@ import torch
 
 from tests.distributed.on_a_rank import assert_same_gradients, on_ranks, train_preference
 from tests.support.number_vlm import number_vlm
-from tests.support.ppo import tiny_policy
+from tests.support.ppo import TinyFeatures, tiny_policy
 from tests.support.preference import by_loss
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "losses"),
     [
-        (tiny_policy, ("dpo", "ddpo", "kto_pair", "kto")),
+        (partial(tiny_policy, features=TinyFeatures()), ("dpo", "ddpo", "kto_pair", "kto")),
         (partial(number_vlm, vision=True), ("dpo",)),
         (partial(number_vlm, vision=True), ("kto",)),
     ],

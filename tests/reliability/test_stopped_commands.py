@@ -41,8 +41,10 @@ def handled(monkeypatch) -> Iterator[None]:
         interrupts.set_handlers()
 
     monkeypatch.setattr(interrupts, "install", install)
+    wakeup = signal.set_wakeup_fd(-1)  # an earlier test may have started that thread
     yield
     interrupts.defer(False)
+    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     for number, handler in before.items():
         signal.signal(number, handler)
 
