@@ -53,6 +53,15 @@ def test_tables_show_every_arm_with_intervals(results: dict) -> None:
     assert "| ares" not in "\n".join(against_first.splitlines()[1:])
 
 
+def test_published_results_stand_next_to_the_first_arm(results: dict) -> None:
+    *_, both = tables(results, {"the_paper": {"decided": "around 70"}})
+    paper, ares = ([cell.strip() for cell in row.split("|")[1:-1]] for row in both.splitlines()[2:])
+    assert paper == ["the paper", "around 70", ""]
+    assert ares[0] == "ares"
+    assert ares[1].startswith("75.0 (")
+    assert ares[2] == "+20.0 (+20.0 to +20.0)"
+
+
 @pytest.mark.parametrize(
     ("setting", "remedy"), [("data=scienceqa", "use data=sample"), ("baseline=false", "leave out")]
 )

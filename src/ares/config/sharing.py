@@ -37,3 +37,6 @@ class StudyConfig:
     arms: dict[str, dict[str, Any]] = field(default_factory=dict)
     seeds: int = bounded(1, at_least=1)  # how many, from `seed` on
     workers: int = bounded(1, at_least=1)  # jobs at a time
+    published: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # by source: decided and accuracy, as text

@@ -62,7 +62,7 @@ def study(config: Config) -> list[str]:
     trials = run_study(config)
     folder = run_folder(config)
     results = compared(measured(trials))
-    text = "\n\n".join(tables(results))
+    text = "\n\n".join(tables(results, config.study.published))
     bars = [(_spaced(arm), [found["own"][name].value for name in _SHOWN]) for arm, found in results.items()]
     plain = json.loads(json.dumps(results, default=vars))
     write_json(folder / "study.json", {"arms": plain, "seconds": seconds(trials)})
@@ -160,8 +160,13 @@ def _estimate(value: Any, draws: np.ndarray) -> Estimate:
     return Estimate(float(value), float(low), float(high))
 
 
-def tables(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The arms as Markdown tables: means, changes against the baseline, wins, changes against the first arm."""
+def tables(
+    results: Mapping[str, Mapping[str, Any]], published: Mapping[str, Mapping[str, str]] | None = None
+) -> list[str]:
+    """The arms as Markdown tables: means, changes against the baseline, wins, changes against the first arm.
+
+    Last, what others have `published` of "decided" and "accuracy", next to the first arm.
+    """
     arms = [arm for arm in results if arm != BASELINE]
     rows = {arm: [found["own"][name].text(name) for name in _SHOWN] for arm, found in results.items()}
     parts = [_table("arm", _SHOWN, rows)]
@@ -174,6 +179,14 @@ def tables(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     wins = ("decided", *_VERDICTS)
     rows = {arm: [results[arm][BASELINE][name].text(name) for name in wins] for arm in arms}
     parts.insert(2, _table("against the baseline", ("wins of the decided", *_VERDICTS), rows))
+    if published:
+        both = {
+            source: [row.get(name, "") for name in ("decided", "accuracy")]
+            for source, row in published.items()
+        }
+        own = results[arms[0]][BASELINE]
+        both[arms[0]] = [own["decided"].text("decided"), own["accuracy"].text("accuracy", signed=True)]
+        parts.append(_table("published and ours", ("wins of the decided", "accuracy"), both))
     return parts
 
 
