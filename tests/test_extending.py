@@ -75,6 +75,7 @@ def test_examples_are_short() -> None:
     assert all(text.count("\n") < 60 for text in EXAMPLES.values())
 
 
+@pytest.mark.slow
 def test_examples_run_together(folder: Path) -> None:
     run(folder)
     root = folder / "runs/demo"

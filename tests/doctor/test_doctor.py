@@ -84,6 +84,7 @@ def test_run_that_can_work_has_no_problem(data: Path) -> None:
     assert texts.endswith("can run here.")
 
 
+@pytest.mark.slow
 def test_every_problem_has_a_remedy_and_exit_code_1(tmp_path: Path) -> None:
     done = subprocess.run(
         [
@@ -233,6 +234,7 @@ def test_published_answers_are_checked(data: Path, tmp_path: Path) -> None:
     assert (status, "as the answer of problem 3" in text) == ("problem", True)
 
 
+@pytest.mark.slow
 def test_remedy_for_a_missing_policy_repeats_the_command_line(tmp_path: Path, data: Path) -> None:
     typed = [
         "doctor.stage=rl",

@@ -101,6 +101,7 @@ def test_part_of_the_plan_has_the_same_wiring(stage: str) -> None:
     assert wiring(demo(f"stage={stage}")) == {key: TWO_ROUNDS[key] for key in STAGES[stage]}
 
 
+@pytest.mark.slow
 def test_every_planned_step_has_a_stage_of_its_own_that_runs_it() -> None:
     config = demo()
     for step in full_plan(config):

@@ -284,6 +284,7 @@ SETTING = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @few
 @given(st.lists(SETTING | st.text(max_size=8).map(lambda text: f"rl.k={text}"), max_size=3))
 def test_command_lines_give_sentences(arguments: list[str]) -> None:
