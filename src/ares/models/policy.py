@@ -7,7 +7,7 @@ EOS if one was written and no padding; one without EOS was truncated.
 import shutil
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -168,7 +168,9 @@ class Policy(Trainable):
         """k responses per prompt, chosen by `choose` and at most as long as their `limits`; `how` as in `scheduling.write`."""
         on_gpu = self.device.type == "cuda"
         how = {"every": CHECK_EVERY if on_gpu else 1, "eos": int(self.tokenizer.eos_token_id), **how}
-        with self.frozen(), torch.autocast(self.device.type, torch.bfloat16, on_gpu):
+        # Elsewhere a fit in bf16-mixed, whose validation writes, keeps the precision that it has set.
+        half = torch.autocast(self.device.type, torch.bfloat16) if on_gpu else nullcontext()
+        with self.frozen(), half:
             longest = max(limits, default=0) + CHECK_EVERY
             decoder = self.decoder(inputs.to(self.device), k=k, longest=longest)
             return write(decoder, inputs.lengths, choose, limits, k=k, device=self.device, **how)
