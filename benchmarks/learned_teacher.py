@@ -42,10 +42,10 @@ def main() -> None:
     exact, predicted, true = [], [], []
     rollouts = read_rollouts(Path(asked.runs) / (asked.other or asked.run) / "round-1/rollouts")
     for pid in dict.fromkeys(row.pid for row in rollouts if is_held_out(row.pid, config.reward.holdout)):
-        told = {pid: with_facts(problems[pid], settings.facts)}
+        asked = {pid: with_facts(problems[pid], settings.facts)}
         own = [strip_solution(row.sentences) for row in rollouts if row.pid == pid]
         [scores] = model.scores(
-            [examples_of(told, told, "QCM-E", config)[pid]], [model.read(own, max_tokens=512)]
+            [examples_of(asked, asked, "QCM-E", config)[pid]], [model.read(own, max_tokens=512)]
         )
         for sentences, found in zip(own, scores, strict=True):
             labels = label_sentences(problems[pid].truth, sentences)

@@ -244,8 +244,12 @@ def test_no_vision_token_is_sampled(policy: VlmPolicy, examples: dict[str, Examp
     assert {token for sample in written for token in sample.ids} & set(special) <= {eos}
 
 
-def test_sampling_ignores_the_checkpoints_own_filters(base: Path, examples: dict[str, Example]) -> None:
-    """Qwen2.5-VL, for one, comes with a repetition penalty and a top-k of 1."""
+@pytest.mark.parametrize("by_cohorts", [True, False])
+def test_sampling_ignores_the_checkpoints_own_filters(
+    base: Path, examples: dict[str, Example], monkeypatch: pytest.MonkeyPatch, by_cohorts: bool
+) -> None:
+    """Qwen2.5-VL, for one, comes with a repetition penalty and a top-k of 1; `generate`, which writes batches, reads them."""
+    monkeypatch.setattr("ares.models.vlm.policy.has_cohorts", lambda network: by_cohorts)
     plain = adapted(base)
     inputs = plain.encode([examples["one"]])
     settings = json.loads((base / "generation_config.json").read_text())

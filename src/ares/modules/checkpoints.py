@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from ares.modules.checkpoint_files import BEST, LAST
+from ares.modules.checkpoint_files import BEST, LAST, AtomicCheckpointIO
 from ares.ranks import is_first
 
 _EPOCH_SHARE = 0.05  # of the time since the last checkpoint, for one at the end of an epoch
@@ -130,3 +130,15 @@ def leave_out_policy(checkpoint: dict[str, Any]) -> None:
         for name, tensor in checkpoint["state_dict"].items()
         if "lora_" in name or not name.startswith("policy.")
     }
+
+
+def fit_trainer(saving: FitCheckpoints, epochs: int, arguments: dict[str, Any], **own: Any) -> pl.Trainer:
+    """The Trainer of a fit of so many epochs that `saving` saves; `own` are arguments of this kind of fit."""
+    return pl.Trainer(
+        **{**arguments, **own, "callbacks": [saving, *arguments.get("callbacks", ())]},
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,  # Lightning's own
+        max_epochs=epochs,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+    )

@@ -17,8 +17,8 @@ from ares.datamodules.rollouts import RolloutData
 from ares.models.adapters import merged_adapters
 from ares.models.policy import Policy, ValueModel
 from ares.modules.batching import print_batches
-from ares.modules.checkpoint_files import AtomicCheckpointIO, checkpoint_to_resume
-from ares.modules.checkpoints import FitCheckpoints
+from ares.modules.checkpoint_files import checkpoint_to_resume
+from ares.modules.checkpoints import FitCheckpoints, fit_trainer
 from ares.modules.ppo_module import PPOModule
 from ares.modules.sharding import gathered_again
 from ares.rl.objectives import Objective, load_objective
@@ -49,7 +49,7 @@ def run_ppo(
     warmup = rl.value_warmup_epochs if objective.needs_value else 0
     epochs = warmup + rl.ppo_epochs
     saving = FitCheckpoints(checkpoints, minutes=checkpoint_minutes, seed=seed)
-    trainer = _trainer(saving, epochs, trainer_arguments)
+    trainer = fit_trainer(saving, epochs, trainer_arguments, log_every_n_steps=1)
     data = RolloutData(
         buffer,
         global_batch=rl.global_batch_size,
@@ -98,14 +98,3 @@ def _fit(module: PPOModule, trainer: pl.Trainer, checkpoint: Path | None) -> dic
     for model, device in zip(models, devices, strict=True):
         model.to(device).eval()
     return module.metrics
-
-
-def _trainer(saving: FitCheckpoints, epochs: int, arguments: dict[str, Any]) -> pl.Trainer:
-    return pl.Trainer(
-        **{**arguments, "log_every_n_steps": 1, "callbacks": [saving, *arguments.get("callbacks", ())]},
-        plugins=[AtomicCheckpointIO()],
-        enable_checkpointing=False,  # Lightning's own
-        max_epochs=epochs,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,
-    )

@@ -9,8 +9,8 @@ from ares.config.preference import PreferConfig
 from ares.datamodules.pairs import PairBuffer, PairData
 from ares.models.policy import Policy
 from ares.modules.batching import print_batches
-from ares.modules.checkpoint_files import AtomicCheckpointIO, checkpoint_to_resume
-from ares.modules.checkpoints import FitCheckpoints
+from ares.modules.checkpoint_files import checkpoint_to_resume
+from ares.modules.checkpoints import FitCheckpoints, fit_trainer
 from ares.modules.preference_module import PreferenceModule
 from ares.modules.sharding import gathered_again
 
@@ -33,7 +33,7 @@ def run_preference(
     """
     pl.seed_everything(seed, verbose=False)
     saving = FitCheckpoints(checkpoints, minutes=checkpoint_minutes, seed=seed)
-    trainer = _trainer(saving, prefer.epochs, trainer_arguments)
+    trainer = fit_trainer(saving, prefer.epochs, trainer_arguments, log_every_n_steps=1)
     data = PairData(
         buffer,
         global_batch=prefer.global_batch_size,
@@ -55,14 +55,3 @@ def run_preference(
     module.checks.report()
     policy.to(device).eval()  # Lightning leaves a model on the CPU
     return module.metrics
-
-
-def _trainer(saving: FitCheckpoints, epochs: int, arguments: dict[str, Any]) -> pl.Trainer:
-    return pl.Trainer(
-        **{**arguments, "log_every_n_steps": 1, "callbacks": [saving, *arguments.get("callbacks", ())]},
-        plugins=[AtomicCheckpointIO()],
-        enable_checkpointing=False,  # Lightning's own
-        max_epochs=epochs,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,
-    )

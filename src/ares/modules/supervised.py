@@ -15,8 +15,8 @@ from ares.datamodules.supervised import SupervisedBatch, SupervisedData
 from ares.models.policy import Policy, Trainable
 from ares.models.weights import opening
 from ares.modules.batching import print_batches
-from ares.modules.checkpoint_files import AtomicCheckpointIO, checkpoint_to_resume
-from ares.modules.checkpoints import FitCheckpoints, leave_out_frozen
+from ares.modules.checkpoint_files import checkpoint_to_resume
+from ares.modules.checkpoints import FitCheckpoints, fit_trainer, leave_out_frozen
 from ares.modules.checks import StepChecks
 from ares.modules.optimizer import lr_lambda, scheduled_adamw
 from ares.modules.sharding import full, gathered_again, shard_models, unsharded
@@ -172,7 +172,14 @@ def run_fit(
     steps = fit.epochs * data.steps_per_epoch
     module = build(total_steps=steps)
     saving = FitCheckpoints(checkpoints, minutes=checkpoint_minutes, seed=data.seed, metric=metric)
-    trainer = _trainer(fit, data.accumulate, saving, trainer_arguments)
+    trainer = fit_trainer(
+        saving,
+        fit.epochs,
+        trainer_arguments,
+        accumulate_grad_batches=data.accumulate,
+        check_val_every_n_epoch=min(fit.eval_every_epochs, fit.epochs),
+        num_sanity_val_steps=0,
+    )
     _fit_and_take_best(trainer, module, data, saving, checkpoint_to_resume(checkpoints))
     # Without questions to validate on there is no score, and the latest weights stay.
     metrics = {metric: saving.best_score, "loss": module.loss}
@@ -197,19 +204,3 @@ def _fit_and_take_best(
             state = torch.load(saving.best, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state, strict=False)
     policy.to(device)  # Lightning leaves a model on the CPU
-
-
-def _trainer(
-    fit: FitConfig, accumulate: int, saving: FitCheckpoints, arguments: dict[str, Any]
-) -> pl.Trainer:
-    return pl.Trainer(
-        **{**arguments, "callbacks": [saving, *arguments.get("callbacks", ())]},
-        plugins=[AtomicCheckpointIO()],
-        enable_checkpointing=False,  # Lightning's own
-        max_epochs=fit.epochs,
-        accumulate_grad_batches=accumulate,
-        reload_dataloaders_every_n_epochs=1,
-        check_val_every_n_epoch=min(fit.eval_every_epochs, fit.epochs),
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )

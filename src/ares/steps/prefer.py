@@ -2,11 +2,10 @@
 
 from ares.config.schema import Config
 from ares.data.holdout import is_held_out
-from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
+from ares.steps.common.fitting import saved
 from ares.steps.common.inputs import examples_of, load_problems, policy_of, trainer_arguments
 from ares.steps.pairs import follows
-from ares.storage.files import atomic_folder
 from ares.storage.pairs import read_pairs
 
 SPEC = StepSpec(
@@ -49,9 +48,4 @@ def prefer(config: Config, context: StepContext) -> StepResult:
         checkpoint_minutes=config.trainer.checkpoint_minutes,
         trainer_arguments=trainer_arguments(config, context),
     )
-    if not is_first():
-        return StepResult({})
-    folder = context.folder / "policy"
-    with atomic_folder(folder) as temporary:
-        policy.save(temporary)
-    return StepResult({"policy": folder}, metrics)
+    return saved(context, policy, metrics)

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 from ares.config.schema import Config, FitConfig
 from ares.evaluation.rationales import rouge_l
-from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
-from ares.steps.common.fitting import data_arguments, fit_data
+from ares.steps.common.fitting import data_arguments, fit_data, saved
 from ares.steps.common.inputs import base_policy, load_problems
 from ares.steps.common.prompts import check_prompts
 from ares.steps.common.rows import check_solutions
-from ares.storage.files import atomic_folder
 
 if TYPE_CHECKING:
     from ares.datamodules.problems import ProblemData
@@ -52,9 +50,4 @@ def check_data(config: Config, source: Mapping[str, Path]) -> None:
 def fine_tune(config: Config, context: StepContext, fit: FitConfig, data: "ProblemData") -> StepResult:
     """Fits a policy to rationales and saves it with dropout 0, as RL and generation need it."""
     metrics = fit_data(config, context, fit, data, score=rouge_l, metric="val/rouge_l")
-    if not is_first():
-        return StepResult({})
-    folder = context.folder / "policy"
-    with atomic_folder(folder) as temporary:
-        data.policy.save(temporary)
-    return StepResult({"policy": folder}, metrics)
+    return saved(context, data.policy, metrics)

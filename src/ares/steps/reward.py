@@ -125,8 +125,8 @@ def _data(
 ) -> "RewardData":
     from ares.datamodules.reward import RewardData
 
-    told = {pid: with_facts(problems[pid], config.reward.facts) for pid, _, _ in labels}
-    examples = examples_of(told, told, "QCM-E", config)
+    asked = {pid: with_facts(problems[pid], config.reward.facts) for pid, _, _ in labels}
+    examples = examples_of(asked, asked, "QCM-E", config)
     kept: list[Labels] = []
     held_out: list[Labels] = []
     for label in labels:

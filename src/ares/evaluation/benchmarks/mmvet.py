@@ -27,7 +27,7 @@ _EXAMPLES = (
 
 def prompt(item: Item, output: str) -> Prompt:
     """A table of graded examples whose last row is to be completed."""
-    cells = [(*row[:3], row[3]) for row in _EXAMPLES] + [(item.question, item.answer, output, "?")]
+    cells = [*_EXAMPLES, (item.question, item.answer, output, "?")]
     rows = "\n".join(" | ".join(" ".join(cell.split()) for cell in row) for row in cells)
     text = (
         "Grade how far a prediction agrees with the ground truth: 0.0 (not at all), 0.1, ..., 1.0 (completely). Parts of a "

@@ -109,7 +109,7 @@ def _outcomes(trials: Sequence[Trial], workers: int) -> Iterator[tuple[Trial, tu
 
 def _run(trial: Trial) -> tuple[str | None, float]:
     """Runs a trial; returns why it could not be finished, and the seconds of processor time in this process."""
-    interrupts.check()  # a worker that was told to end starts no other trial
+    interrupts.check()  # a worker that was asked to end starts no other trial
     start, error = time.process_time(), None
     path = run_folder(trial.config) / "console.log"
     path.parent.mkdir(parents=True, exist_ok=True)

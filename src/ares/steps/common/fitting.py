@@ -3,11 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 from ares.config.schema import Config, FitConfig
-from ares.steps.common.contract import StepContext
+from ares.ranks import is_first
+from ares.steps.common.contract import StepContext, StepResult
 from ares.steps.common.inputs import text_of, trainer_arguments
+from ares.storage.files import atomic_folder
 
 if TYPE_CHECKING:
     from ares.datamodules.problems import ProblemData
+    from ares.models.policy import Policy
     from ares.modules.supervised import Score
 
 
@@ -55,3 +58,13 @@ def fit_data(
         checkpoint_minutes=config.trainer.checkpoint_minutes,
         trainer_arguments=trainer_arguments(config, context),
     )
+
+
+def saved(context: StepContext, policy: "Policy", metrics: dict[str, float]) -> StepResult:
+    """The result of a step that has trained a policy: the first rank writes `policy/`."""
+    if not is_first():
+        return StepResult({})
+    folder = context.folder / "policy"
+    with atomic_folder(folder) as temporary:
+        policy.save(temporary)
+    return StepResult({"policy": folder}, metrics)

@@ -5,10 +5,8 @@ from typing import TYPE_CHECKING
 
 from ares.config.schema import Config, FitConfig
 from ares.evaluation.checkers import CHECKERS
-from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult
-from ares.steps.common.fitting import data_arguments, fit_data
-from ares.storage.files import atomic_folder
+from ares.steps.common.fitting import data_arguments, fit_data, saved
 from ares.storage.solutions import Lesson
 from ares.types import Problem
 
@@ -44,12 +42,7 @@ def fit_lessons(
     )
     score = checked_accuracy(data, config.data.checker)
     metrics = fit_data(config, context, fit, data, score=score, metric="val/accuracy", block=block)
-    if not is_first():
-        return StepResult({})
-    folder = context.folder / "policy"
-    with atomic_folder(folder) as temporary:
-        policy.save(temporary)
-    return StepResult({"policy": folder}, metrics)
+    return saved(context, policy, metrics)
 
 
 def checked_accuracy(data: "LessonData", checker: str) -> "Score":

@@ -106,10 +106,10 @@ class LearnedTeacher(LocalTeacher):
     def evidence(self, problem: Problem) -> dict[str, Any]:
         """The reward model and its prompt, with the hashes of the images. Raises Unaskable for a missing image."""
         text = self.settings.text
-        told = with_facts(problem, self.settings.facts)
-        example = build_example(told, "QCM-E", use_caption=text["use_caption"], newline=text["newline"])
+        shown = with_facts(problem, self.settings.facts)
+        example = build_example(shown, "QCM-E", use_caption=text["use_caption"], newline=text["newline"])
         try:
-            images = [sha256_file(path) for path in told.images]
+            images = [sha256_file(path) for path in shown.images]
         except OSError as error:
             raise Unaskable(f"an image of problem {problem.pid} cannot be read ({error})") from None
         found = {
