@@ -162,7 +162,7 @@ def test_token_weights_do_not_ignore_frequent_tokens() -> None:
     ("name", "theirs"), [("dpo", "sigmoid"), ("hinge", "hinge"), ("ipo", "ipo"), ("apo_zero", "apo_zero")]
 )
 def test_losses_equal_trl(name, theirs) -> None:
-    trainer = pytest.importorskip("trl").DPOTrainer
+    trainer = pytest.importorskip("trl", reason="needs trl, which is no dependency").DPOTrainer
     torch.manual_seed(0)
     logprobs = -torch.rand(6, 5, dtype=torch.float64)
     mask = torch.tensor([[1] * 5, [1, 1, 1, 0, 0], [1, 1, 0, 0, 0], [1] * 4 + [0], [1, 0, 0, 0, 0], [1] * 5])
