@@ -4,6 +4,7 @@ import ctypes
 import gc
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -184,6 +185,7 @@ def alternate(
             run()
             seconds[name].append(_now(device) - start)
             peaks[name] = max(peaks[name], _peak_rss_mb())
+            print(f"{name}: {seconds[name][-1]:.1f} s", file=sys.stderr, flush=True)
     return {name: Measured(tuple(seconds[name]), peaks[name]) for name in sides}
 
 

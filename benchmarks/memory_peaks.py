@@ -125,8 +125,7 @@ def measured_sampling(case: Case) -> tuple[float, Memory]:
     k = 2
 
     def run() -> None:
-        generator = torch.Generator().manual_seed(0)
-        policy.sample(inputs, k=k, max_new_tokens=RESPONSE, generator=generator, sampling=Sampling())
+        policy.sample(inputs, k=k, max_new_tokens=RESPONSE, seed=0, sampling=Sampling())
         with torch.no_grad():
             responses = torch.full((k * ROWS, RESPONSE), 10)
             policy.token_logprobs(inputs.repeat(k), responses, torch.ones(responses.shape))

@@ -14,6 +14,7 @@ from ares.steps import correct, evaluate, generate, rollout, score
 from ares.steps.common.contract import StepContext
 from ares.types import Prediction, Rationale
 from tests.support.ppo import RL, Watch, make_buffer, tiny_policy, train
+from tests.support.preference import by_loss, make_pairs, pair_buffer, prefer
 from tests.support.problems import make_problem
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -43,6 +44,14 @@ def test_metrics_of_a_fit_are_documented(fit: tuple[set[str], set[str]]) -> None
     once = names_in("ppo: once per fit")
     assert once <= fit[1]
     assert fit[1] - once <= names_in("ppo: curves")
+
+
+def test_metrics_of_preference_optimization_are_documented(tmp_path: Path) -> None:
+    policy, watch = tiny_policy(), Watch()
+    buffer = pair_buffer(policy, make_pairs(policy), heldout=["q1"])
+    final = prefer(policy, buffer, tmp_path, by_loss("kto", epochs=1), callbacks=[watch])
+    logged = {name for step in watch.metrics for name in step}
+    assert logged | set(final) == names_in("prefer: curves, one value per optimizer step")
 
 
 def names_of_step(step: str) -> set[str]:

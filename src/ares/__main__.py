@@ -58,6 +58,7 @@ def run(cfg: DictConfig) -> None:
 
 def _run_stage(config: Config) -> None:
     if config.stage.name in _ALONE:
+        interrupts.note(config.stage.name)
         from ares.launch.notices import quieten
 
         quieten()

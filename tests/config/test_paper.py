@@ -78,3 +78,16 @@ def test_presets_have_the_values_of_the_paper(data: str, size: str) -> None:
     )
     assert config.run == f"rl-paper-{data}-{size}"
     assert len(warnings_of(config)) == 2  # top_k, and a KL reward that is inert
+
+
+@pytest.mark.parametrize("model", ["qwen", "llava"])
+def test_presets_of_vl_rlhf_compose(model) -> None:
+    """Fine-tuning on conversations, then a loss on pairs of the data."""
+    assert composed(f"experiment=vlrlhf_{model}_sft").stage.steps == ["rationale"]
+    for loss, name in {"dpo": "dpo", "kto": "kto_pair", "ddpo": "ddpo"}.items():
+        config = composed(f"experiment=vlrlhf_{model}_{loss}", f"policy=vlrlhf-{model}-sft")
+        validate(config)
+        assert (config.prefer.loss, config.prefer.beta, config.pairs.source) == (name, 0.1, "brought")
+        assert config.stage.steps == ["pairs", "prefer"]
+        assert config.run == f"vlrlhf-{model}-{name}"
+    assert config.prefer.ddpo.mask_unchanged

@@ -11,16 +11,19 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from ares.config.preference import PreferConfig
 from ares.config.schema import FitConfig, RlConfig
 from ares.datamodules.supervised import SupervisedData, encode
 from ares.models.policy import Policy
 from ares.models.reward import RewardModel
 from ares.modules.ppo import run_ppo
+from ares.modules.preference import run_preference
 from ares.modules.sharding import full
 from ares.modules.supervised import fit_supervised
 from ares.types import Example
 from tests.support.number_vlm import picture
 from tests.support.ppo import QUIET, RL, make_buffer, new_value
+from tests.support.preference import make_pairs, pair_buffer
 from tests.support.reward import FIT, preferred, scored, train_reward
 
 PPO = replace(RL, lr=1e-3, global_batch_size=16, micro_batch_size=2, kl_coef=0.1, decay="linear")
@@ -149,6 +152,29 @@ def train_ppo(
         kept |= {"images": record.images, "metrics": record.metrics, "final": final, "train": buffer.train}
         kept |= {"policy": policy.state_dict(), "held": record.held}
         torch.save(kept, folder / f"{name}-{rank}-{world}.pt")
+
+
+def train_preference(
+    rank: int, world: int, folder: Path, cases: dict[str, PreferConfig], build: Callable[..., Policy]
+) -> None:
+    """Preference optimization in float64 on the same pairs whatever the world; each rank saves its record by case."""
+    for name, settings in cases.items():
+        policy = build(seed=0).double()
+        pairs, record = make_pairs(policy, 11), Record()
+        ddpo = settings.ddpo if settings.loss == "ddpo" else None
+        buffer = pair_buffer(policy, pairs, heldout=["q3"], ddpo=ddpo)
+        arguments = _trainer(policy, world, folder, record, False)
+        final = run_preference(
+            policy,
+            buffer,
+            settings,
+            seed=0,
+            checkpoints=folder / f"{name}-{world}",
+            checkpoint_minutes=10,
+            trainer_arguments=arguments,
+        )
+        kept = {"gradients": record.gradients, "held": record.held, "final": final}
+        torch.save({**kept, "policy": policy.state_dict()}, folder / f"{name}-{rank}-{world}.pt")
 
 
 def _trainer(policy: Policy, world: int, folder: Path, record: Record, sharded: bool) -> dict[str, Any]:

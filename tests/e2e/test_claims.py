@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 def train(runs: Path) -> str:
     small = [text for text in SMALL if not text.startswith("experiment=")]
-    settings = ["experiment=claims", *small, "study.seeds=[1]", f"paths.runs={runs}"]
+    settings = ["experiment=claims", *small, "study.seeds=1", "seed=1", f"paths.runs={runs}"]
     done = subprocess.run(
         [sys.executable, "train.py", *settings],
         cwd=REPOSITORY,

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ares.data.instructions import instruction
 from ares.engines.server import openai_messages
 from ares.models.vlm.policy import VlmPolicy
 from ares.steps.common.inputs import model_settings
+from ares.text.prompts import build_example
 from ares.types import Example
 from tests.support.composed import composed
 
@@ -48,3 +50,21 @@ def test_tokenizer_adds_its_bos_unless_the_template_does(policy: VlmPolicy) -> N
         assert not policy.chat(example).add_special_tokens
     finally:
         tokenizer.bos_token, policy.reader.processor.chat_template = None, template
+
+
+def test_instruction_follows_the_earlier_turns_of_its_conversation(policy: VlmPolicy, tmp_path: Path) -> None:
+    path = tmp_path / "0.png"
+    Image.new("RGB", (64, 64)).save(path)
+    problem = instruction(
+        "p", "train", "Its color?", "Black.", images=(path,), turns=(("What is <image>?", "A cat."),)
+    )
+    example = build_example(problem, "QCM-E")
+    messages = policy.chat(example).messages
+    assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+    assert [part["type"] for part in messages[0]["content"]] == ["image", "text"]
+    texts = [message["content"][-1]["text"] for message in messages]
+    assert texts == ["What is < image>?", "A cat.", "Its color?"]
+    # What is trained on is the last reply alone.
+    [target] = policy.encode_targets([example], max_tokens=20)
+    assert policy.decode(target) == "Black."
+    assert example.prompt == "User: What is <image>?\nAssistant: A cat.\nUser: Its color?\nAssistant:"

@@ -16,7 +16,6 @@ from torch import Tensor
 from ares.models.inputs import Sampling
 from ares.models.vlm.families import TOWERS, parts_of
 from ares.models.vlm.policy import VlmPolicy
-from ares.models.vlm.reader import VlmInputs
 from ares.models.vlm.shared import can_share
 from ares.rl.masked import pad_right
 from ares.text.prompts import build_example
@@ -171,41 +170,37 @@ def test_targets_end_the_turn(policy: VlmPolicy, examples: dict[str, Example]) -
 # --------------------------------------------------------------------------------------------------
 
 
-def generated_logprobs(policy: VlmPolicy, inputs: VlmInputs, k: int) -> tuple[list[list[int]], list[Tensor]]:
-    """Samples, and the log-probabilities of their tokens by the logits that `generate` itself computed."""
-    found: dict[str, Any] = {}
-    generate = policy.model.generate
-
-    def recorded(**arguments: Any) -> Tensor:
-        found.update(generate(**arguments, output_logits=True, return_dict_in_generate=True))
-        return found["sequences"]
-
-    policy.model.generate = recorded
-    generator = torch.Generator().manual_seed(0)
-    try:
-        written = policy.sample(
-            inputs, k=k, max_new_tokens=6, generator=generator, sampling=Sampling(temperature=1.5)
-        )
-    finally:
-        del policy.model.generate
-    logits = torch.stack(found["logits"], 1).log_softmax(-1)
-    rows = [logits[row, range(len(ids)), ids] for row, ids in enumerate(written)]
-    return written, rows
-
-
 @torch.no_grad()
-def test_samples_equal_teacher_forcing(policy: VlmPolicy, examples: dict[str, Example]) -> None:
+@pytest.mark.parametrize("slots", [2, 64])
+def test_samples_equal_teacher_forcing(policy: VlmPolicy, examples: dict[str, Example], slots: int) -> None:
     """In eval mode, in which rollouts are written, and in train mode, in which RL computes the same numbers again."""
     inputs = policy.encode([examples[name] for name in ("one", "none", "two")])
-    written, expected = generated_logprobs(policy, inputs, k=3)
+    written = policy.sample(
+        inputs, k=3, max_new_tokens=6, seed=0, sampling=Sampling(temperature=1.5), slots=slots
+    )
+    responses = [sample.ids for sample in written]
     assert len(written) == 9
-    assert len({tuple(ids) for ids in written}) > 6
+    assert len({tuple(ids) for ids in responses}) > 6
     for training in (False, True):
         policy.train(training)
-        found = policy.token_logprobs(inputs.repeat(3), *batched(written))
-        for row, logprob in enumerate(expected):
-            torch.testing.assert_close(found[row, : len(logprob)], logprob, **EXACT)
+        found = policy.token_logprobs(inputs.repeat(3), *batched(responses))
+        for row, sample in enumerate(written):
+            assert sample.exact
+            torch.testing.assert_close(found[row, : len(sample.ids)], torch.tensor(sample.logprobs), **EXACT)
     policy.eval()
+
+
+def test_networks_with_another_attention_write_the_same(
+    policy: VlmPolicy, examples: dict[str, Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = policy.encode([examples[name] for name in ("one", "none", "two")])
+    how = {"k": 2, "max_new_tokens": 6, "seed": 0, "sampling": Sampling(), "slots": 4}
+    expected = policy.sample(inputs, **how)
+    monkeypatch.setattr("ares.models.vlm.policy.has_cohorts", lambda network: False)
+    found = policy.sample(inputs, **how)
+    assert [sample.ids for sample in found] == [sample.ids for sample in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
 
 
 def test_an_image_is_encoded_once_for_all_samples(policy: VlmPolicy, examples: dict[str, Example]) -> None:
@@ -216,9 +211,9 @@ def test_an_image_is_encoded_once_for_all_samples(policy: VlmPolicy, examples: d
         seen.append(sum(value.numel() for value in (*positional, *named.values()) if torch.is_tensor(value)))
 
     handle = tower.register_forward_pre_hook(count, with_kwargs=True)
-    inputs, generator = policy.encode([examples["one"], examples["two"]]), torch.Generator().manual_seed(0)
+    inputs = policy.encode([examples["one"], examples["two"]])
     for k in (1, 3):
-        policy.sample(inputs, k=k, max_new_tokens=3, generator=generator, sampling=Sampling())
+        policy.sample(inputs, k=k, max_new_tokens=3, seed=0, sampling=Sampling())
     handle.remove()
     half = len(seen) // 2
     assert seen
@@ -241,12 +236,12 @@ def test_no_vision_token_is_sampled(policy: VlmPolicy, examples: dict[str, Examp
             policy.encode([examples["one"]]),
             k=8,
             max_new_tokens=8,
-            generator=torch.Generator().manual_seed(0),
+            seed=0,
             sampling=Sampling(),
         )
     finally:
         handle.remove()
-    assert {token for ids in written for token in ids} & set(special) <= {eos}
+    assert {token for sample in written for token in sample.ids} & set(special) <= {eos}
 
 
 def test_sampling_ignores_the_checkpoints_own_filters(base: Path, examples: dict[str, Example]) -> None:

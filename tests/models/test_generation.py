@@ -6,14 +6,18 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import GenerationConfig
 
-from ares.models.t5.generation import _decode
+from ares.models.inputs import Sampling
 from ares.models.t5.loading import value_from_model
 from ares.types import AresError
-from tests.support.t5 import generate_greedy, sample, states_logprobs, token_logprobs, values
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.support.t5 import (
+    Given,
+    generate_greedy,
+    policy_around,
+    sample,
+    states_logprobs,
+    token_logprobs,
+    values,
+)
 
 
 def padded(responses):
@@ -71,32 +75,41 @@ def test_cached_generation_equals_uncached(writer, batch):
             assert row == [t for t in other if t != -1][: len(row)]
 
 
-@torch.no_grad()
-def test_dropping_finished_rows_changes_no_output(writer, monkeypatch):
-    torch.manual_seed(0)
-    states, mask = torch.randn(64, 7, 32), torch.ones(64, 7).long()
-    mask[::2, 4:] = 0
-
-    def scatter(logits):  # as erratic as sampling, but each row's own affair
-        return (20 * logits).sin().nan_to_num(-9).argmax(dim=-1)
-
-    found = _decode(writer, states, mask, scatter, 20)
-    assert len({len(row) for row in found}) > 10
-    monkeypatch.setattr("ares.models.t5.generation._COMPACT_AT", 2.0)
-    assert _decode(writer, states, mask, scatter, 20) == found
-    for row, response in enumerate(found[:8]):
-        assert _decode(writer, states[row : row + 1], mask[row : row + 1], scatter, 20) == [response]
+def test_rows_do_not_depend_on_what_is_computed_with_them(writer, batch):
+    """Neither on the number of slots nor on the other prompts, although every row draws many tokens."""
+    together = sample(writer, **batch, k=40, max_new_tokens=30, slots=1000)
+    assert len({len(row) for row in together}) > 10
+    for slots in (40, 57, 90):
+        assert sample(writer, **batch, k=40, max_new_tokens=30, slots=slots) == together
+    one = {name: tensor[:1] for name, tensor in batch.items()}
+    assert sample(writer, **one, k=40, max_new_tokens=30) == together[:40]
+    assert sample(writer, **batch, k=40, max_new_tokens=5) == [row[:5] for row in together]
 
 
-def test_finished_rows_are_dropped_from_the_batch(writer, batch):
+def test_finished_rows_make_room_for_waiting_prompts(writer, batch, monkeypatch):
     computed = []
-    hook = writer.decoder.register_forward_hook(lambda *call: computed.append(len(call[2][0])))
-    written = sample(writer, **batch, k=40, max_new_tokens=60, generator=generator())
+    hook = writer.decoder.embed_tokens.register_forward_hook(lambda *call: computed.append(len(call[2])))
+    many = {name: tensor.repeat(10, *[1] * (tensor.dim() - 1)) for name, tensor in batch.items()}
+    written = sample(writer, **many, k=4, max_new_tokens=60, slots=32)
     hook.remove()
-    alive = [sum(len(row) > step for row in written) for step in range(len(computed))]
-    assert computed[0] == 120
-    assert all(real <= rows <= real / 0.75 + 1 for rows, real in zip(computed, alive, strict=True))
-    assert min(computed) < 90
+    assert sum(computed) == sum(map(len, written))  # no finished row is computed
+    assert computed[0] == max(computed) == 32
+    # 120 rows through 32 slots: at least 16 are in progress while prompts wait.
+    assert min(computed[: sum(rows >= 16 for rows in computed)]) >= 12
+
+
+def test_generation_equals_the_networks_own_logits_at_every_step(writer, batch):
+    """For rows of several ages, through growing caches, removed rows and removed prompts."""
+    policy = policy_around(writer)
+    given = Given(*(tensor.repeat(4, *[1] * (tensor.dim() - 1)) for tensor in batch.values()))
+    written = policy.sample(given, k=3, max_new_tokens=150, seed=0, slots=12, sampling=Sampling())
+    assert max(len(row.ids) for row in written) > 64
+    ids, mask = padded([row.ids for row in written])
+    with torch.no_grad():
+        found = policy.token_logprobs(Given(*(t.repeat_interleave(3, 0) for t in given.tensors)), ids, mask)
+    for row, expected in zip(written, found, strict=True):
+        assert row.exact
+        torch.testing.assert_close(torch.tensor(row.logprobs), expected[: len(row.ids)], atol=1e-5, rtol=0)
 
 
 def test_entropy_is_of_the_next_token_distribution(writer, batch):
@@ -121,23 +134,8 @@ def test_logprobs_equal_those_during_sampling(writer, batch):
     assert ((found - raw * mask).abs() <= 1e-5).all()
 
 
-def test_sample_frequencies_follow_the_policy(writer, batch):
-    one = {name: tensor[:1] for name, tensor in batch.items()}
-    count = 20_000
-    first = torch.tensor(
-        [row[0] for row in sample(writer, **one, k=count, max_new_tokens=1, generator=generator())]
-    )
-    with torch.no_grad():
-        logits = writer(**one, decoder_input_ids=torch.zeros(1, 1).long()).logits[0, 0]
-    logits[0] = -torch.inf
-    expected = logits.softmax(-1)
-    observed = torch.bincount(first, minlength=40) / count
-    assert (observed - expected).abs().max() < 5 * (0.25 / count) ** 0.5
-    assert observed[0] == 0
-
-
 def test_order_length_and_eos_of_samples(writer, batch):
-    responses = sample(writer, **batch, k=40, max_new_tokens=8, generator=generator())
+    responses = sample(writer, **batch, k=40, max_new_tokens=8)
     assert len(responses) == 3 * 40
     for row in responses:
         assert 0 not in row
@@ -145,15 +143,8 @@ def test_order_length_and_eos_of_samples(writer, batch):
         assert len(row) == 8 or row[-1] == 1
     assert len({len(row) for row in responses}) > 4
     # Row i·k + j belongs to prompt i: with a peaked sampler all k equal the prompt's own greedy response.
-    peaked = sample(writer, **batch, k=4, top_k=1, max_new_tokens=8, generator=generator())
+    peaked = sample(writer, **batch, k=4, top_k=1, max_new_tokens=8)
     assert peaked == [row for row in generate_greedy(writer, **batch, max_new_tokens=8) for _ in range(4)]
-
-
-def test_generator_determines_samples_and_advances(writer, batch):
-    shared = generator(5)
-    first = sample(writer, **batch, k=2, max_new_tokens=8, generator=shared)
-    assert sample(writer, **batch, k=2, max_new_tokens=8, generator=shared) != first
-    assert sample(writer, **batch, k=2, max_new_tokens=8, generator=generator(5)) == first
 
 
 def test_sampling_is_unfiltered_by_default(writer, batch):
@@ -163,7 +154,7 @@ def test_sampling_is_unfiltered_by_default(writer, batch):
     )
 
     def kinds(**filters):
-        rows = sample(writer, **one, k=3000, max_new_tokens=1, generator=generator(), **filters)
+        rows = sample(writer, **one, k=3000, max_new_tokens=1, **filters)
         return {row[0] for row in rows}
 
     assert len(kinds()) > 30
@@ -178,17 +169,17 @@ def test_each_prompt_is_encoded_once(writer, batch, monkeypatch):
     monkeypatch.setattr(
         writer.encoder, "forward", lambda **kw: seen.append(kw["input_ids"].shape) or forward(**kw)
     )
-    sample(writer, **batch, k=5, max_new_tokens=3, generator=generator())
+    sample(writer, **batch, k=5, max_new_tokens=3)
     assert seen == [(3, 9)]
 
 
 def test_generation_has_no_dropout_and_keeps_module_modes(writer, batch):
-    expected = sample(writer.eval(), **batch, k=3, max_new_tokens=8, generator=generator())
+    expected = sample(writer.eval(), **batch, k=3, max_new_tokens=8)
     greedy = generate_greedy(writer, **batch, max_new_tokens=8)
     writer.train()
     writer.decoder.eval()
     modes = [module.training for module in writer.modules()]
-    assert sample(writer, **batch, k=3, max_new_tokens=8, generator=generator()) == expected
+    assert sample(writer, **batch, k=3, max_new_tokens=8) == expected
     assert generate_greedy(writer, **batch, max_new_tokens=8) == greedy
     assert [module.training for module in writer.modules()] == modes
     assert torch.is_grad_enabled()
@@ -198,7 +189,7 @@ def test_modes_are_restored_after_an_error(writer, batch):
     writer.train()
     batch["image_features"] = torch.zeros(3, 5, 7)
     with pytest.raises(AresError):
-        sample(writer, **batch, k=2, max_new_tokens=4, generator=generator())
+        sample(writer, **batch, k=2, max_new_tokens=4)
     assert writer.training
     assert writer.encoder.training
 
@@ -207,14 +198,14 @@ def test_loaded_model_samples_in_eval_mode(writer, batch, tmp_path):
     writer.save_pretrained(tmp_path)
     loaded = type(writer).from_pretrained(tmp_path)
     assert not loaded.training
-    first = sample(loaded, **batch, k=3, max_new_tokens=8, generator=generator())
-    assert sample(loaded.eval(), **batch, k=3, max_new_tokens=8, generator=generator()) == first
+    first = sample(loaded, **batch, k=3, max_new_tokens=8)
+    assert sample(loaded.eval(), **batch, k=3, max_new_tokens=8) == first
 
 
 def test_logprobs_and_values_ignore_padding(writer, batch):
     value = value_from_model(writer)
     nn.init.normal_(value.v_head[2].weight)
-    ids, mask = padded(sample(writer, **batch, k=1, max_new_tokens=8, generator=generator(2)))
+    ids, mask = padded(sample(writer, **batch, k=1, max_new_tokens=8, seed=2))
     wide = nn.functional.pad(ids, (0, 4), value=7), nn.functional.pad(mask, (0, 4))
     for model, function in ((writer, token_logprobs), (value, values)):
         model.eval()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ares.models.inputs import Sampling
+from ares.models.inputs import Sample, Sampling
 from ares.models.policy import Policy
 from ares.models.t5.policy import T5Policy
 from ares.rl.masked import pad_right
@@ -48,10 +48,6 @@ def policy(request: pytest.FixtureRequest) -> Policy:
 @pytest.fixture
 def t5() -> T5Policy:
     return number_policy(features=Images())
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def batched(responses: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,16 +110,37 @@ def test_images_change_the_logprobs(t5: T5Policy) -> None:
     assert not torch.allclose(own, other)
 
 
-def test_samples_are_grouped_by_prompt_and_follow_the_generator(policy: Policy) -> None:
+def ids_of(samples: list[Sample]) -> list[list[int]]:
+    return [sample.ids for sample in samples]
+
+
+def test_samples_are_grouped_by_prompt_and_follow_the_seed(policy: Policy) -> None:
     inputs = policy.encode(EXAMPLES)
     arguments = {"k": 3, "max_new_tokens": 5, "sampling": Sampling()}
-    written = policy.sample(inputs, generator=generator(), **arguments)
+    written = ids_of(policy.sample(inputs, seed=0, **arguments))
     assert len(written) == 9
-    assert written == policy.sample(inputs, generator=generator(), **arguments)
-    assert written != policy.sample(inputs, generator=generator(1), **arguments)
+    assert written == ids_of(policy.sample(inputs, seed=0, **arguments))
+    assert written != ids_of(policy.sample(inputs, seed=1, **arguments))
     greedy = policy.greedy(inputs, max_new_tokens=5)
-    only = policy.sample(inputs, k=2, max_new_tokens=5, generator=generator(), sampling=Sampling(top_k=1))
-    assert only == [greedy[row] for row in (0, 0, 1, 1, 2, 2)]
+    only = policy.sample(inputs, k=2, max_new_tokens=5, seed=0, sampling=Sampling(top_k=1))
+    assert ids_of(only) == [greedy[row] for row in (0, 0, 1, 1, 2, 2)]
+
+
+@torch.no_grad()
+def test_samples_and_their_logprobs_do_not_depend_on_the_slots(policy: Policy) -> None:
+    """Nor on how often finished rows are removed."""
+    inputs = policy.encode(EXAMPLES * 3)
+    found = [
+        policy.sample(inputs, k=3, max_new_tokens=20, seed=3, sampling=Sampling(), slots=slots, every=every)
+        for slots, every in ((1, 1), (6, 1), (10, 16), (64, 1), (64, 16))
+    ]
+    ids, mask = batched(ids_of(found[0]))
+    expected = policy.token_logprobs(inputs.repeat(3), ids, mask)
+    for samples in found:
+        assert ids_of(samples) == ids_of(found[0])
+        torch.testing.assert_close(
+            pad_right([s.logprobs or [] for s in samples], 0.0), expected, atol=1e-5, rtol=0
+        )
 
 
 def test_generation_keeps_the_mode_of_every_module(policy: Policy) -> None:

@@ -32,7 +32,7 @@ def test_first_loss_follows_the_formulas(tiny_policy):
     value_loss = sum((0 - g) ** 2 for *_, g in tokens) / count  # a new value model returns 0
     k1 = sum(p - r for p, r, *_ in tokens) / count
     k3 = sum(math.exp(r - p) - 1 - (r - p) for p, r, *_ in tokens) / count
-    assert k3 > 0.01
+    assert k3 > 0.005
     assert loss == pytest.approx(policy_loss + 0.7 * value_loss + 0.3 * k3, rel=1e-5)
     sums = {name: float(value) for name, value in module._sums.items()}
     expected = {"policy_loss": policy_loss, "value_loss": value_loss, "kl_k1": k1, "kl_k3": k3}

@@ -158,9 +158,9 @@ MUTANTS = (
     ),
     Mutant(
         "EOS dropped from responses",
-        "models/t5/generation.py",
-        "[token for token in row if token != config.pad_token_id]",
-        "[token for token in row if token not in (config.pad_token_id, config.eos_token_id)]",
+        "models/scheduling.py",
+        "tokens.masked_fill(now.done, _NONE)",
+        "tokens.masked_fill(now.done | (tokens == eos), _NONE)",
         "models/test_generation.py::test_order_length_and_eos_of_samples",
     ),
     Mutant(
@@ -346,10 +346,10 @@ MUTANTS = (
         "models/test_families.py::test_a_prompt_is_read_once_for_its_responses",
     ),
     Mutant(
-        "vision tokens suppressed only at first",
-        "models/vlm/running.py",
-        " suppress_tokens=",
-        " begin_suppress_tokens=",
+        "vision tokens are sampled",
+        "models/vlm/policy.py",
+        "return [token for token in self.reader.special_ids if token != self.tokenizer.eos_token_id]",
+        "return super().banned",
         "models/test_families.py::test_no_vision_token_is_sampled",
     ),
     Mutant(

@@ -121,6 +121,21 @@ def test_judge_compares_on_the_split_that_is_evaluated() -> None:
     assert "rationales-val" in wiring(demo("evaluate.split=val"))["final/judge"]
 
 
+@pytest.mark.parametrize(
+    ("source", "policy", "own"),
+    [
+        ("all", "rationale", {"rollouts": "round-1/rollouts:rollouts", "feedback": "round-1/score:feedback"}),
+        ("corrections", "round-1/ppo", {"corrections": "round-1/correct:corrections"}),
+        ("brought", "rationale", {}),
+    ],
+)
+def test_preference_optimization_starts_where_its_pairs_come_from(source, policy, own) -> None:
+    assert wiring(demo("stage=preferences", f"pairs.source={source}")) == {
+        "round-1/pairs": {"policy": f"{policy}:policy", **own},
+        "round-1/prefer": {"policy": f"{policy}:policy", "pairs": "round-1/pairs:pairs"},
+    }
+
+
 def test_baseline_can_be_left_out() -> None:
     wanted = {key: inputs for key, inputs in TWO_ROUNDS.items() if not key.startswith("baseline/")}
     against = wiring(demo("baseline=false", "judge.against=other")).pop("final/judge")

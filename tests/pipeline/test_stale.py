@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from ares.config.schema import Config
+from ares.evaluation.checkers import CHECKERS
 from ares.pipeline import runner
 from ares.pipeline.manifest import read_manifest
 from ares.pipeline.plan import steps_of
 from ares.pipeline.stale import Run
 from ares.steps.common.contract import Place, StepContext, StepResult, function_of, spec_of
 from ares.steps.prepare import prepared
+from tests.support.checking import by_text
 from tests.support.composed import composed
 from tests.support.recording import RecordedDict, recorded, settings
 
@@ -34,6 +36,7 @@ NOT_HASHED = (
         "sweep",
         "export",
         "serve",
+        "study",
     ),
     *("strategy", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.threads"),
     "engine.arguments",  # where servers are and how often they are asked
@@ -56,6 +59,14 @@ TINY = (
     *("rl.holdout=0.5", "rl.global_batch_size=4", "rl.micro_batch_size=4", "generate.max_new_tokens=12"),
     *("teacher.max_quarantine=1", "correct.on_quarantine=keep_own"),
 )
+# Everything that self-training and selection can ask.
+SELFTRAIN = (
+    "stage=selftrain",
+    "stage.steps=[warmup,sample,rate,selftrain,final/generate,lora,candidates,self_select,final/rate,select]",
+    *("selftrain.iterations=1", "selftrain.filter=sentences", "selftrain.threshold=0", "select.n=[1,8]"),
+    *("select.by=[first,self_select,teacher]", "select.answers=adapter"),
+)
+PREFER = ("prefer.holdout=0", "prefer.micro_batch_size=1", "prefer.global_batch_size=2")
 
 
 class Observed:
@@ -78,7 +89,7 @@ class Observed:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Observed, dict[str, Config]]:
-    """A run of two rounds, a round with PPO on an adapter, and a comparison with the baseline."""
+    """A run of two rounds, a round with PPO on an adapter, a comparison with the baseline, and self-training."""
     from ares.data.sample import write_sample
 
     tmp_path = tmp_path_factory.mktemp("stale")
@@ -88,10 +99,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Observed, dict[str, 
         "full": composed(*common, "rounds=2", "run=full"),
         "adapter": composed(*common, "stage=rl", "stage.steps=[rollout,score,ppo]", "run=adapter", "policy=full", "rl.lora.r=2"),
         "judged": composed(*common, "stage=judge", "stage.steps=[judge]", "run=full"),
+        "pairs": composed(*common, "stage=prefer", "stage.steps=[rollout,score,pairs,prefer]", "run=pairs", "policy=full", "rl.k=4", *PREFER),
+        **{
+            loss: composed(*common, "stage=preferences", "stage.steps=[round/generate,correct,pairs,prefer]", f"run={loss}", "policy=full", "pairs.source=corrections", f"prefer.loss={loss}", *PREFER)
+            for loss in ("ddpo", "kto")
+        },
+        "selftrained": composed(*common, *SELFTRAIN, "run=selftrained"),
     }  # fmt: skip
     observed = Observed()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "function_of", observed.function_of)
+        patch.setitem(CHECKERS, "mcq", by_text)
         for config in configs.values():
             runner.run_stage(config)
     return observed, configs

@@ -14,18 +14,18 @@ from tests.support.small_run import configured
 ARMS = {"ares": {}, "rl_only": {"stage.without": ["round/generate", "correct", "sft"]}}
 
 
-def studied(runs: Path, arms: dict[str, dict], seeds: tuple[int, ...] = (3, 5)) -> Config:
-    config = configured(runs, "stage=study", "run=study")
-    config.study.arms, config.study.seeds = arms, list(seeds)
+def studied(runs: Path, arms: dict[str, dict], seeds: int = 2) -> Config:
+    config = configured(runs, "stage=study", "run=study", "seed=4")
+    config.study.arms, config.study.seeds = arms, seeds
     return config
 
 
 def test_every_arm_has_every_seed(tmp_path: Path) -> None:
     trials = trials_of(studied(tmp_path, {**ARMS, "rloo": {"rl.objective": "rloo", "rounds": 2}}))
     assert [trial.name for trial in trials] == [
-        f"{arm}-{seed}" for arm in ("ares", "rl_only", "rloo") for seed in (3, 5)
+        f"{arm}-{seed}" for arm in ("ares", "rl_only", "rloo") for seed in (4, 5)
     ]
-    assert [trial.config.seed for trial in trials] == [3, 5] * 3
+    assert [trial.config.seed for trial in trials] == [4, 5] * 3
     assert {trial.config.run for trial in trials} == {f"study/sweep/{trial.name}" for trial in trials}
     assert all(trial.config.sweep.share == "all" and trial.config.stage.name == "ares" for trial in trials)
     assert (trials[-1].config.rl.objective, trials[-1].config.rounds) == ("rloo", 2)
@@ -39,7 +39,7 @@ def test_policy_of_the_last_remaining_step_answers(tmp_path: Path) -> None:
     assert final.inputs["policy"].key == "round-1/ppo"
     gold = {"sft.source": "gold", "stage.without": ["rollout", "score", "ppo", "round/generate", "correct"]}
     without = [*gold["stage.without"], "round/assess"]
-    [control] = trials_of(studied(tmp_path, {"gold": {**gold, "stage.without": without}}, (0,)))
+    [control] = trials_of(studied(tmp_path, {"gold": {**gold, "stage.without": without}}, 1))
     [sft] = [step for step in steps_of(control.config) if step.key == "round-1/sft"]
     assert {name: source.key for name, source in sft.inputs.items()} == {"policy": "rationale"}
 
@@ -74,7 +74,7 @@ def test_other_trials_run_when_one_fails(tmp_path: Path, monkeypatch, capsys) ->
     ):
         run_study(studied(tmp_path, ARMS))
     assert len(ran) == 4
-    assert (tmp_path / "study/sweep/rl_only-3/console.log").read_text() == "a step's line\n"
+    assert (tmp_path / "study/sweep/rl_only-4/console.log").read_text() == "a step's line\n"
     printed = capsys.readouterr().out
     assert "a step's line" not in printed
     assert "ares-5: failed · 2 of 4" in printed

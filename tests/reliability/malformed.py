@@ -1,7 +1,11 @@
 """Malformed inputs by kind: how each is made, and the configuration that meets it."""
 
+import atexit
+import functools
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +13,24 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save_file
 
 from ares.config.schema import Config
-from tests.support.small_run import configured
+from ares.pipeline.stale import run_folder
+from tests.support.small_run import configured, run
 
 Make = Callable[[Path], Config]  # gets the folder of runs, which holds the finished run `demo`
 
 
 @dataclass(frozen=True)
 class Case:
-    """`make` damages something in a folder of runs and returns the configuration of the command that meets it."""
+    """`make` damages something in a folder of runs and returns the configuration with which `meet` must refuse it."""
 
     kind: str
     name: str
     make: Make
+    meet: Callable[[Config], object] = run
 
 
 ROW = {
@@ -398,6 +406,7 @@ def _policies() -> list[Case]:
         policy("a missing shard", "model.safetensors.index.json", sharded(index)),
         policy("a list", "model.safetensors.index.json", sharded([])),
         policy("an object", "model.safetensors.index.json", sharded({})),
+        policy("NaN", "model.safetensors", _not_finite),
         policy("of another size", "config.json", lambda path: put(path, path.read_text().replace('"d_model": 16', '"d_model": 24')) and None),
     ]  # fmt: skip
 
@@ -413,6 +422,139 @@ def _more_entries(path: Path) -> None:
     size = len(content["model"]["vocab"])
     content["model"]["vocab"] |= {f"word{n}": size + n for n in range(50)}
     put(path, content)
+
+
+def _not_finite(path: Path) -> None:
+    weights = load_file(path)
+    weights[min(weights)].view(-1)[0] = float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+# --------------------------------------------------------------------------------------------------
+# A finished run that is exported or asked, and adapters of vision-language models
+# --------------------------------------------------------------------------------------------------
+
+
+def _used_later() -> list[Case]:
+    step = {"hash": "", "settings": {}, "inputs": {}, "outputs": {}}
+    manifests: dict[str, Text] = {
+        "a list": [],
+        "null": "null",
+        "nothing": "",
+        "not UTF-8": BINARY,
+        "brackets": DEEP,
+        "steps of a list": {"steps": []},
+        "a step of null": {"steps": {"rationale": None}},
+        "no steps": {"steps": {}},
+        "an output of null": {"steps": {"rationale": {**step, "outputs": {"policy": None}}}},
+        "a path of null": {"steps": {"rationale": {**step, "outputs": {"policy": {"path": None}}}}},
+        "a path that is gone": {"steps": {"rationale": {**step, "outputs": {"policy": {"path": "gone"}}}}},
+    }
+    policy, adapter = "round-1/sft/policy", "final/lora/adapter"
+    files: dict[str, Callable[[Path], None]] = {
+        **{f"manifest.json, {name}": holds(text) for name, text in manifests.items()},
+        "manifest.json, cut off": half,
+        f"{policy}/config.json, an object": holds({}),
+        f"{policy}/config.json, nothing": empty,
+        f"{policy}/tokenizer.json, an object": holds({}),
+        f"{policy}/model.safetensors, half": half,
+        f"{policy}/model.safetensors, NaN": _not_finite,
+    }
+    answering: dict[str, Callable[[Path], None]] = {
+        "config.yaml, missing": Path.unlink,
+        "config.yaml, nothing": empty,
+        "config.yaml, a list": holds("[1]"),
+        "config.yaml, not UTF-8": holds(BINARY),
+        f"{adapter}/adapter_config.json, an object": holds({}),
+        f"{adapter}/adapter_config.json, a list": holds([]),
+        f"{adapter}/adapter_config.json, missing": Path.unlink,
+        f"{adapter}/adapter_model.safetensors, half": half,
+        f"{adapter}/adapter_model.safetensors, NaN": _not_finite,
+    }
+
+    def case(kind: str, name: str, damage: Callable[[Path], None], meet: Callable[[Config], object]) -> Case:
+        def make(runs: Path) -> Config:
+            damage(runs / "demo" / name.partition(",")[0])
+            return configured(runs, "stage=export")
+
+        return Case(kind, name, make, meet)
+
+    return [
+        *(case("export", name, damage, run) for name, damage in files.items()),
+        *(case("ask", name, damage, _ask) for name, damage in {**files, **answering}.items()),
+    ]
+
+
+def _ask(config: Config) -> object:
+    from ares.serve.model import load
+
+    return load(run_folder(config))
+
+
+def _adapters() -> list[Case]:
+    values: dict[str, Text] = {
+        "an object": {},
+        "a list": [],
+        "null": "null",
+        "nothing": "",
+        "not UTF-8": BINARY,
+        "brackets": DEEP,
+    }
+    weights = "adapter_model.safetensors"
+    damages: dict[str, Callable[[Path], None]] = {
+        **{f"adapter_config.json, {name}": holds(text) for name, text in values.items()},
+        **{f"policy.json, {name}": holds(text) for name, text in values.items()},
+        "adapter_config.json, missing": Path.unlink,
+        "adapter_config.json, a rank of text": holds({"peft_type": "LORA", "r": "four", "target_modules": ["q_proj"]}),
+        f"{weights}, missing": Path.unlink,
+        f"{weights}, half": half,
+        f"{weights}, empty": empty,
+        f"{weights}, text": holds("weights"),
+        f"{weights}, a folder": folder,
+        f"{weights}, NaN": _not_finite,
+        f"{weights}, no tensors": lambda path: save_file({}, path, metadata={"format": "pt"}),
+        f"{weights}, of another size": _resized,
+    }  # fmt: skip
+
+    def case(name: str, damage: Callable[[Path], None]) -> Case:
+        def make(runs: Path) -> Config:
+            config = configured(runs)
+            config.policy = str(_adapter(runs))
+            damage(Path(config.policy) / name.partition(",")[0])
+            return config
+
+        return Case("vision-language adapters", name, make, _open_adapter)
+
+    return [case(name, damage) for name, damage in damages.items()]
+
+
+@functools.cache
+def _saved_adapter() -> Path:
+    """A policy that is an adapter on a tiny vision-language model, next to its base."""
+    from tests.support.vlm import save_tiny_vlm
+    from tests.support.vlm_policies import started
+
+    place = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    started(save_tiny_vlm("llava", place / "base")).save(place / "policy")
+    return place
+
+
+def _adapter(runs: Path) -> Path:
+    return Path(shutil.copytree(_saved_adapter() / "policy", runs / "policy"))
+
+
+def _open_adapter(config: Config) -> object:
+    from ares.models.vlm.policy import VlmPolicy
+
+    return VlmPolicy.load(str(config.policy), dropout=0.0, max_input_tokens=64, newline="space")
+
+
+def _resized(path: Path) -> None:
+    wrong = {
+        name: torch.zeros([size + 1 for size in weight.shape]) for name, weight in load_file(path).items()
+    }
+    save_file(wrong, path, metadata={"format": "pt"})
 
 
 # --------------------------------------------------------------------------------------------------
@@ -449,6 +591,7 @@ def _places() -> list[Case]:
             "a file as paths.runs": make(lambda runs: put(runs / "file", ""), runs="file"),
             "a file within paths.runs": make(lambda runs: put(runs / "file", ""), runs="file/below"),
             "a loop as paths.runs": make(loop, runs="loop"),
+            "a place where nothing can be written": make(lambda runs: (runs / "read").symlink_to("/proc/self"), runs="read"),
             "a loop as the run's folder": make(loop, "run=loop"),
             "a loop as the data": make(loop, *custom, root="loop"),
             "a folder as the ledger": make(nothing, "run=new", ledger="shared"),
@@ -474,10 +617,13 @@ def _nothing_to_do() -> list[Case]:
             put(runs / "data/problems.jsonl", _rows(*rows))
             config = configured(runs, "data=custom", "features=none", "teacher=overlap", "run=new", *settings)
             config.data.root = str(runs / "data")
+            if known[0] in settings:
+                config.tokenizer.path = str(runs / "demo/rationale/policy")
             return config
 
         return made
 
+    known = ("tokenizer.vocab_size=500",)
     val = {**ROW, "pid": "v", "split": "val"}
     return [
         Case("nothing to train on", name, made)
@@ -491,6 +637,14 @@ def _nothing_to_do() -> list[Case]:
             "no answers": stage([{**ROW, "answer": None}], "stage=ares"),
             "all held out": stage([{**ROW, "pid": "p0"}], "stage=ares", "rl.holdout=0.9"),
             "a question that is too long": stage([{**ROW, "question": "word " * 900}], "stage=rationale"),
+            "solutions that the tokenizer does not know": stage(
+                [{**ROW, "solution": "\u51b0\u662f\u56fa\u4f53\u3002" * 9}, val], *known, "stage=rationale"
+            ),
+            "questions that the tokenizer does not know": stage(
+                [{**ROW, "question": "\u51b0\u662f\u56fa\u4f53\u5417\uff1f" * 20}, val],
+                *known,
+                "stage=rationale",
+            ),
             "a long question that prepare meets": stage(
                 [{**ROW, "question": "word " * 900}], "stage=prepare"
             ),
@@ -535,4 +689,7 @@ COMMANDS: dict[str, Sequence[str]] = {
 
 def cases() -> list[Case]:
     """All malformed inputs."""
-    return [*_problem_files(), *_run_files(), *_tables(), *_policies(), *_places(), *_nothing_to_do()]
+    return [
+        *(*_problem_files(), *_run_files(), *_tables(), *_policies(), *_used_later(), *_adapters()),
+        *(*_places(), *_nothing_to_do()),
+    ]

@@ -26,6 +26,7 @@ STEPS = (
     *("rationale", "round-1/rollouts", "round-1/score", "round-1/ppo", "round-1/generate", "round-1/correct"),
     *("round-1/sft", "final/generate", "final/lora", "final/evaluate"),
 )
+ASKING = ("round-1/score", "round-1/correct", "final/judge")
 IMPORTS = 2.0  # seconds that the first step of a process takes before it works
 
 
@@ -66,10 +67,20 @@ def drawn(generator: random.Random, undisturbed: SmallRun, steps: tuple[str, ...
     ]
 
 
+def print_lost(lost: dict[str, list[float]], undisturbed: SmallRun) -> None:
+    """Prints the kills in each step, and the seconds of work that was done again, with imports in a process's first step."""
+    print(f"{'step':18}{'kills':>6}{'takes':>8}{'repeated: mean':>17}{'most':>7}")
+    for step, seconds in lost.items():
+        mean, most = (sum(seconds) / len(seconds), max(seconds)) if seconds else (0.0, 0.0)
+        takes = undisturbed.seconds.get(step, 0.0)
+        print(f"{step:18}{len(seconds):6}{takes:6.1f} s{mean:15.1f} s{most:5.1f} s")
+
+
 def test_killed_run_ends_as_an_undisturbed_one(servers, undisturbed, tmp_path: Path) -> None:
     generator = random.Random(SEED)
     chosen = sorted(generator.sample(range(len(STEPS)), KILLS % len(STEPS)))
     rounds = [tuple(STEPS)] * (KILLS // len(STEPS)) + [tuple(STEPS[number] for number in chosen)]
+    lost: dict[str, list[float]] = {step: [] for step in STEPS}
     for number, steps in enumerate(filter(None, rounds)):
         run = SmallRun(tmp_path / str(number), servers[1])
         before = Counter(run.server.hashes)
@@ -79,6 +90,8 @@ def test_killed_run_ends_as_an_undisturbed_one(servers, undisturbed, tmp_path: P
             assert code in (-signal.SIGKILL, 0), run.output  # 0: it had ended
             place = run.last_started if code else "after the end"
             hit[place] += 1
+            if code:
+                lost.setdefault(place, []).append(run.unsaved)
             print(f"seed {SEED}: killed {delay:.2f} s after the start of {step}: in {place}")
         run.finish()
         assert_equal(run, undisturbed)
@@ -86,7 +99,8 @@ def test_killed_run_ends_as_an_undisturbed_one(servers, undisturbed, tmp_path: P
         again = sum(asked.values()) - len(asked)
         assert hit.total() - hit["after the end"] >= len(steps) - 2  # most points are inside the run
         print(f"{again} requests sent again; killed in {dict(hit)}")
-        assert again <= CONCURRENCY * sum(hit[step] for step in ("round-1/score", "round-1/correct"))
+        assert again <= CONCURRENCY * sum(hit[step] for step in ASKING)
+    print_lost(lost, undisturbed)
 
 
 SIGNALS = (

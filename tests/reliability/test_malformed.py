@@ -59,7 +59,7 @@ def test_malformed_input_is_refused(case: Case, runs: Path) -> None:
     config = case.make(runs)
     before = contents(runs)
     with pytest.raises(AresError) as caught:
-        run(config)
+        case.meet(config)
     sentence_of(caught.value)
     after = contents(runs)
     manifest = {name for name in before if name.endswith("manifest.json")}

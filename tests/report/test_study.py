@@ -1,9 +1,13 @@
 """A study's tables: means, paired differences and wins, over seeds and questions."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from ares.report.study import BASELINE, MEASURES, compared, tables
+from ares.report.study import BASELINE, MEASURES, compared, study, tables
+from ares.types import AresError
+from tests.support.composed import composed
 
 
 def arm(shift: float, *, seeds: int = 2, wins: float = 0.0, losses: float = 0.0) -> list[dict]:
@@ -47,3 +51,13 @@ def test_tables_show_every_arm_with_intervals(results: dict) -> None:
     assert "75.0 (" in wins
     assert "−10.0 (−10.0 to −10.0)" in against_first
     assert "| ares" not in "\n".join(against_first.splitlines()[1:])
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"), [("data=scienceqa", "use data=sample"), ("baseline=false", "leave out")]
+)
+def test_study_without_truth_or_baseline_is_refused(tmp_path: Path, setting: str, remedy: str) -> None:
+    config = composed("experiment=claims", setting, f"paths.runs={tmp_path}")
+    with pytest.raises(AresError, match=remedy):
+        study(config)
+    assert not list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ares.config.schema import Config
+from ares.datamodules.buffer import RolloutBuffer
 from ares.models.t5.loading import build_model, load_model, save_model
 from ares.models.t5.policy import T5Policy
 from ares.steps import ppo, rollout
@@ -104,14 +105,21 @@ def test_part_seed_is_pinned() -> None:
     assert part_seed(0, 2, 10) == 0x0D5231E4A1922D58
 
 
+def buffer_of(
+    config: Config, policies: Path, tmp_path: Path, rows: list[Rollout], feedback: list[Feedback]
+) -> RolloutBuffer:
+    """The buffer that `ppo` trains `first` on."""
+    context = StepContext(tmp_path, "round-1/ppo", tmp_path / "ppo", 1, config, "hash", {})
+    policy = T5Policy.load(policies / "first", dropout=0.0)
+    return ppo._buffer(config, context, PROBLEMS, policy, flat_rollouts(rows), feedback)
+
+
 @pytest.mark.parametrize("neutral", [0.5, 0.2])
 def test_reward_is_score_minus_neutral(policies, tmp_path, monkeypatch, neutral: float) -> None:
     rows = sampled(policies, tmp_path, monkeypatch)
     config = configured(neutral=neutral, holdout=0.0)
     feedback = [Feedback(row.row_id, tuple(0.9 for _ in row.spans), "ok") for row in rows if row.spans]
-    buffer = ppo._buffer(
-        config, PROBLEMS, T5Policy.load(policies / "first", dropout=0.0), flat_rollouts(rows), feedback
-    )
+    buffer = buffer_of(config, policies, tmp_path, rows, feedback)
     sentences = torch.tensor([float(len(ends)) for ends in buffer.ends])
     sums = torch.stack([buffer.rewards[buffer.tokens(row)].sum() for row in range(len(buffer))])
     torch.testing.assert_close(sums, (0.9 - neutral) * sentences)
@@ -127,7 +135,5 @@ def test_sampler_correction_reaches_the_buffer(
     ]
     feedback = [Feedback(row.row_id, tuple(0.9 for _ in row.spans), "ok") for row in rows if row.spans]
     config = configured(sampler_correction=correction, holdout=0.0)
-    buffer = ppo._buffer(
-        config, PROBLEMS, T5Policy.load(policies / "first", dropout=0.0), flat_rollouts(rows), feedback
-    )
+    buffer = buffer_of(config, policies, tmp_path, rows, feedback)
     assert set(buffer.sampler_weights.tolist()) == {weight}

@@ -1,6 +1,5 @@
 """Self-training and selection at the smallest sizes, in this process; whether an answer is right is decided by its text."""
 
-import hashlib
 import re
 from pathlib import Path
 
@@ -16,7 +15,9 @@ from ares.steps.common import solutions
 from ares.storage.files import read_json
 from ares.storage.solutions import Solution, read_lessons, read_solutions
 from ares.storage.tables import read_feedback
-from ares.types import AresError, Problem
+from ares.types import AresError
+from benchmarks.selftrain import MEASURES, estimates, measured
+from tests.support.checking import by_text
 from tests.support.composed import composed
 from tests.support.small_run import configured, run
 
@@ -29,12 +30,6 @@ SETTINGS = (
     "select.n=[1,2,4]",
     "select.by=[first,majority,self_select,teacher,oracle]",
 )
-
-
-def by_text(problem: Problem, output: str) -> Checked:
-    """An untrained policy never answers; here a text of any content answers A or B, and A is right."""
-    right = hashlib.sha256(output.encode()).digest()[0] % 2 == 0
-    return Checked("A" if right else "B", right, False)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +95,27 @@ def test_report_shows_accuracy_by_rule_and_number_of_candidates(finished: Config
         assert [f"{row.accuracy:.1f}" for row in rows] == re.findall(r'class="number">([\d.]+)<', own)
     assert ">candidates</text>" in section
     assert "step" not in section
+
+
+def test_table_of_the_study_agrees_with_selection(finished: Config) -> None:
+    values = estimates({"r3v": [measured(root_of(finished))]})["r3v"]
+    for row in read_json(root_of(finished) / "final/selection.json")["rows"]:
+        mean, low, high = values[f"{row['by']}@{row['n']}"]
+        assert mean == pytest.approx(row["accuracy"])
+        assert low <= mean <= high
+    assert sum(values[name][0] for name in MEASURES) <= 100
+
+
+@pytest.mark.slow
+def test_vision_language_model_trains_itself_and_selects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CHECKERS, "mcq", by_text)
+    config = configured(tmp_path, "model=tiny_vlm", *SETTINGS, "selftrain.iterations=1", "select.n=[1,2]")
+    run(config)
+    kinds = {lesson.kind for lesson in read_lessons(root_of(config) / "round-1/selftrain/lessons.parquet")}
+    assert kinds == {"given", "answer", "cot", "refine", "select"}
+    assert len(read_json(root_of(config) / "final/selection.json")["rows"]) == 5 * 2
 
 
 def test_finished_run_has_nothing_to_do(finished: Config, capsys: pytest.CaptureFixture[str]) -> None:

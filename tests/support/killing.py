@@ -33,6 +33,7 @@ class SmallRun:
     server: Loopback
     typed: tuple[str, ...] = ()
     output: str = field(default="", init=False)
+    unsaved: float = field(default=0.0, init=False)  # seconds of work that the last signal has lost
 
     @property
     def command(self) -> list[str]:
@@ -74,11 +75,18 @@ class SmallRun:
             if line.startswith(f"{step}: started"):
                 break
         time.sleep(delay)
-        began = time.monotonic()
+        began, now = time.monotonic(), time.time()
         process.send_signal(number)
         rest, _ = process.communicate(timeout=60)
         self.output = "".join(lines) + rest
+        self.unsaved = now - max(path.stat().st_mtime for path in self._resumed_from())
         return process.returncode, time.monotonic() - began
+
+    def _resumed_from(self) -> list[Path]:
+        """The files from which a killed run continues: finished steps, checkpoints, parts and paid replies."""
+        files = [*self.root.glob("ledger.sqlite*"), *(self.root / "demo").rglob("*")]
+        left_out = (".tmp", ".lock", "metrics.csv")
+        return [path for path in files if path.is_file() and not path.name.endswith(left_out)]
 
     @property
     def entries(self) -> dict[str, StepEntry]:

@@ -91,12 +91,13 @@ def make_buffer(
         pid: Example(prompt, "", pid, (picture(i),) if i % 2 == 0 else (), prompt)
         for i, (pid, prompt) in enumerate(prompts.items())
     }
-    generator = torch.Generator().manual_seed(seed)
     rows, scores = [], {}
-    for pid, example in examples.items():
+    samples = policy.sample(
+        policy.encode(list(examples.values())), k=k, max_new_tokens=6, seed=seed, sampling=Sampling()
+    )
+    for number, (pid, example) in enumerate(examples.items()):
         inputs = policy.encode([example])
-        responses = policy.sample(inputs, k=k, max_new_tokens=6, generator=generator, sampling=Sampling())
-        for j, response in enumerate(responses):
+        for j, response in enumerate(sample.ids for sample in samples[number * k : (number + 1) * k]):
             ends = tuple(t for t, token in enumerate(response) if token != EOS)
             if not ends:
                 continue

@@ -9,6 +9,7 @@ from pathlib import Path
 from ares.config.schema import Config
 from ares.config.validation import validate
 from ares.pipeline.runner import run_stage
+from ares.steps.export import export
 from ares.steps.prepare import prepare_alone
 from ares.storage.failures import disk_errors
 from tests.support.composed import composed
@@ -58,6 +59,8 @@ def run(config: Config) -> None:
         validate(config)
         if config.stage.name == "prepare":
             prepare_alone(config)
+        elif config.stage.name == "export":
+            export(config)
         else:
             run_stage(config)
 

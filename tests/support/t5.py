@@ -79,6 +79,14 @@ class Given:
 
     def __init__(self, input_ids: Tensor, attention_mask: Tensor, image_features: Tensor | None) -> None:
         self.tensors = (input_ids, attention_mask, image_features)
+        self.lengths = attention_mask.sum(1).tolist()
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def select(self, rows: list[int]) -> "Given":
+        ids, mask, images = self.tensors
+        return Given(ids[rows], mask[rows], None if images is None else images[rows])
 
     def distinct(self) -> tuple["Given", list[int]]:
         return self, list(range(len(self.tensors[0])))
@@ -106,17 +114,20 @@ def sample(
     *,
     k: int,
     max_new_tokens: int,
-    generator: torch.Generator,
+    seed: int = 0,
+    slots: int = 64,
     **filters: float,
 ) -> list[list[int]]:
-    """`T5Policy.sample` for prompts as tensors."""
-    return policy_around(network).sample(
+    """The ids of `T5Policy.sample` for prompts as tensors."""
+    written = policy_around(network).sample(
         Given(input_ids, attention_mask, image_features),
         k=k,
         max_new_tokens=max_new_tokens,
-        generator=generator,
+        seed=seed,
+        slots=slots,
         sampling=Sampling(**filters),  # type: ignore[arg-type]
     )
+    return [sample.ids for sample in written]
 
 
 def token_logprobs(

@@ -113,11 +113,11 @@ class TokenServer:
         if body["temperature"] == 0:
             written = self.policy.greedy(inputs, max_new_tokens=limit)
         else:
-            generator = torch.Generator().manual_seed(body["seed"])
             filters = Sampling(body["top_k"], body["top_p"], body["temperature"])
-            written = self.policy.sample(
-                inputs, k=body["n"], max_new_tokens=limit, generator=generator, sampling=filters
+            samples = self.policy.sample(
+                inputs, k=body["n"], max_new_tokens=limit, seed=body["seed"], sampling=filters
             )
+            written = [sample.ids for sample in samples]
         return {
             "prompt_token_ids": [IMAGE] * len(images) + list(inputs.ids[0]),
             "choices": [self._choice(index, ids, inputs) for index, ids in enumerate(written)],

@@ -98,14 +98,14 @@ def test_share_of_text_that_cannot_be_represented(t5_tokenizer) -> None:
     assert unrepresented(t5_tokenizer, ["Ice is solid.", "Das war müde."]) == (0, 0.0)
     affected, share = unrepresented(t5_tokenizer, ["Ice is solid.", "冰 是固体。"])
     assert (affected, share) == (1, pytest.approx(5 / 16))
-    assert check_represented(t5_tokenizer, ["Ice is solid."]) is None
-    note = check_represented(t5_tokenizer, ["Ice is solid.", "So 冰."])
+    assert check_represented(t5_tokenizer, ["Ice is solid."], "target texts") is None
+    note = check_represented(t5_tokenizer, ["Ice is solid.", "So 冰."], "target texts")
     assert note is not None
     assert note.startswith(
         "1 of 2 target texts have characters that the tokenizer cannot represent, 6.7% of all"
     )
     with pytest.raises(AresError, match=r"1 of 2 target texts .* choose a model whose tokenizer knows"):
-        check_represented(t5_tokenizer, ["Ice.", "冰是固体。水是液体。"])
+        check_represented(t5_tokenizer, ["Ice.", "冰是固体。水是液体。"], "target texts")
 
 
 def test_bytes_represent_everything() -> None:

@@ -48,6 +48,11 @@ def bounded(default: float | None, **limits: float) -> Any:
     return field(default=default, metadata={"bounds": Bounds(**limits)})
 
 
+def numbers(*default: int, **limits: float) -> Any:
+    """A dataclass field for a list of whole numbers, each within `limits`."""
+    return field(default_factory=lambda: list(default), metadata={"bounds": Bounds(**limits)})
+
+
 def choice(*choices: str, default: str | None = None, note: str = "") -> Any:
     """A dataclass field for one of several words, the first by default; `note` is added to the error message."""
     return field(default=default or choices[0], metadata={"choices": choices, "note": note})
@@ -80,7 +85,8 @@ def requirement(item: Field[Any]) -> str:
     )
     kind: Any = get_origin(kinds[0]) or kinds[0]
     bounds = item.metadata.get("bounds")
-    words = " ".join([_KINDS.get(kind, MAPPING), *([str(bounds)] if bounds else [])])
+    limits = f"{', each' if kind is list else ''} {bounds}" if bounds else ""
+    words = f"{_KINDS.get(kind, MAPPING)}{limits}"
     return f"{words}, or null" if is_optional(item) else words
 
 

@@ -38,8 +38,8 @@ class RewardConfig(FitConfig):
     Batches count questions, with all their rationales, and pairs.
     """
 
-    on: list[str] = choices_of(*LABELS, default=["scores"])  # noqa: RUF009  # a field
-    facts: list[str] = choices_of(*FACTS, default=FACTS)  # noqa: RUF009  # a field
+    on: list[str] = choices_of(*LABELS, default=["scores"])  # a field
+    facts: list[str] = choices_of(*FACTS, default=FACTS)  # a field
     pool: str = choice("mean", "last")  # a rationale's reward: its sentences' mean, or the last one's
     likelihood: bool = True  # what the backbone finds unlikely scores less
     center: float = bounded(1e-3, at_least=0)  # of pairs: pulls their mean reward to 0

@@ -64,6 +64,8 @@ class ReaderArguments:
     """Checked arguments of the readers."""
 
     rationale: str = choice("first", "all", "sample")
+    val: float = bounded(0.05, at_least=0, at_most=0.9)
+    margin: float = bounded(0.0, at_least=0)
     seed: int = bounded(0, at_least=0)
     table: bool = True
 

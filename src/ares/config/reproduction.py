@@ -17,8 +17,8 @@ from ares.config.schema import Config
 _GROUPS = ("data", "features", "model", "teacher", "engine", "strategy")
 # What has no effect on results, or is another run's own.
 _LEFT_OUT = (
-    *("stage", "run", "on_change", "paths", "launch", "logger", "sweep"),
-    *("doctor", "report", "judge", "export", "serve"),
+    *("stage.name", "stage.steps", "run", "on_change", "paths", "launch", "logger", "sweep"),
+    *("doctor", "report", "judge", "export", "serve", "study"),
 )
 _PLAIN = re.compile(r"[\w./:+-]+")
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from ares.config.benchmarks import BenchmarkConfig
 from ares.config.evaluation import EvaluateConfig, JudgeConfig, ReportConfig
 from ares.config.fields import bounded, choice
 from ares.config.fits import FitConfig, RewardConfig
@@ -15,6 +16,7 @@ from ares.config.options import (
     StrategyConfig,
     TeacherConfig,
 )
+from ares.config.preference import PairsConfig, PreferConfig
 from ares.config.selftraining import SelectConfig, SelftrainConfig
 from ares.config.sharing import DoctorConfig, ExportConfig, ServeConfig, StudyConfig
 
@@ -206,6 +208,8 @@ class Config:
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     rl: RlConfig = field(default_factory=RlConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    prefer: PreferConfig = field(default_factory=PreferConfig)
     correct: CorrectConfig = field(default_factory=CorrectConfig)
     sft: SftConfig = field(default_factory=SftConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -213,6 +217,7 @@ class Config:
     select: SelectConfig = field(default_factory=SelectConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
     export: ExportConfig = field(default_factory=ExportConfig)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ares.config.fields import bounded, choice, choices_of, text_with
+from ares.config.fields import bounded, choice, choices_of, numbers, text_with
 from ares.config.fits import FitConfig
 
 RULES = ("first", "majority", "self_select", "oracle", "teacher")
@@ -20,7 +20,7 @@ class ReflectionConfig:
 
 @dataclass
 class SelftrainConfig(FitConfig):
-    """Self-training: sample, check, build lessons, fine-tune (docs/selftrain.md). Each fit is as that of `rationale`."""
+    """Self-training: sample, check, build lessons, fine-tune (docs/selftrain.md). The warm-up has the settings of `rationale`."""
 
     iterations: int = bounded(3, at_least=1)
     method: str = choice("r3v", "star")  # lessons: cot, refine and select, or cot alone
@@ -40,8 +40,8 @@ class SelftrainConfig(FitConfig):
 class SelectConfig:
     """Selection among `n` sampled answers per question of `evaluate.split`, by several rules (docs/selection.md)."""
 
-    n: list[int] = field(default_factory=lambda: [1, 2, 4, 8])  # candidates; they share their samples
-    by: list[str] = choices_of(*RULES, default=RULES[:4])  # noqa: RUF009  # a field
+    n: list[int] = numbers(1, 2, 4, 8, at_least=1)  # candidates, which share their samples
+    by: list[str] = choices_of(*RULES, default=RULES[:4])  # rules of selection
     answers: str = choice("text", "adapter")  # a sample's answer: in its text, or the adapter's
     questions: int | None = bounded(None, at_least=1)  # of the split, from the first, null: all
     temperature: float = bounded(1.0, above=0)  # of sampling

@@ -32,8 +32,8 @@ class ServeConfig:
 
 @dataclass
 class StudyConfig:
-    """stage=study runs stage=ares for each of the `arms`, settings by name, with each of the `seeds` (docs/results.md)."""
+    """stage=study runs stage=ares for each of the `arms` (settings by name) with several seeds (docs/results.md)."""
 
     arms: dict[str, dict[str, Any]] = field(default_factory=dict)
-    seeds: list[int] = field(default_factory=lambda: [0])
+    seeds: int = bounded(1, at_least=1)  # how many, from `seed` on
     workers: int = bounded(1, at_least=1)  # jobs at a time

@@ -37,7 +37,8 @@ def _wrong_run(config: Config) -> str | None:
 def impossible_combinations(config: Config) -> Iterator[str]:
     """One sentence for each combination of settings that is impossible."""
     devices = config.trainer.devices * config.trainer.num_nodes
-    for name in ("rationale", "rl", "sft", "lora", *_listed(config, "selftrain"), *_listed(config, "reward")):
+    in_few_stages = [name for name in ("prefer", "reward", "selftrain") if name in config.stage.steps]
+    for name in ("rationale", "rl", "sft", "lora", *in_few_stages):
         block = getattr(config, name)
         if min(block.global_batch_size, block.micro_batch_size, devices) >= 1:
             yield from _batches(name, block.global_batch_size, block.micro_batch_size, devices)
@@ -62,11 +63,6 @@ def impossible_combinations(config: Config) -> Iterator[str]:
             "evaluate.split=test: A-OKVQA withholds the answers of its test split; use evaluate.split=val, and "
             "final/lora/leaderboard.json for the test split."
         )
-
-
-def _listed(config: Config, step: str) -> list[str]:
-    """A step that few stages have, if this one does."""
-    return [step] if step in config.stage.steps else []
 
 
 def _vision_language(config: Config) -> Iterator[str]:
@@ -129,7 +125,7 @@ def warnings_of(config: Config) -> list[str]:
             f"rl.temperature={config.rl.temperature}: samples come from a sharper or flatter policy than the one "
             "PPO computes probabilities with; rl.temperature=1.0 makes them agree."
         )
-    if config.rounds > 1 and config.stage.name != "ares":
+    if config.rounds > 1 and config.stage.name != "ares" and not config.stage.rounds:
         found.append(
             f"rounds={config.rounds}: stage={config.stage.name} runs round 1 only; stage=ares runs all."
         )

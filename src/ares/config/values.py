@@ -21,7 +21,7 @@ def refusal(key: str, item: Field[Any], value: Any) -> str | None:
     bounds = item.metadata.get("bounds")
     placeholders = item.metadata.get("placeholders", ())
     words = value if isinstance(value, list | ListConfig) else [value]
-    right = value in bounds if bounds else not choices or all(word in choices for word in words)
+    right = all(word in (bounds or choices) for word in words) if bounds or choices else True
     right &= all(part in str(value) for part in placeholders)
     if right or (value is None and is_optional(item)):
         return None

@@ -1,16 +1,13 @@
 """Reads a custom data set: a JSONL or parquet file with one problem per row, the fields those of `Problem`."""
 
-import json
-import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ConfigDict
 
 from ares.data.captions import captions_of
+from ares.data.row_files import Torn, present, rows_of
 from ares.data.rows import FileName, Id, Row, Text, parse_row
-from ares.storage.tables import read_table
 from ares.types import SPLITS, AresError, Problem
 
 FILES = ("problems.jsonl", "problems.parquet")
@@ -63,9 +60,9 @@ def _checked(path: Path) -> tuple[dict[str, CustomRow], list[str]]:
     rows: dict[str, CustomRow] = {}
     mistakes: list[str] = []
     first: dict[Any, int] = {}
-    for number, value in _rows(path):
+    for number, value in rows_of(path):
         row, clauses = (
-            (None, [str(value)]) if isinstance(value, _Torn) else parse_row(CustomRow, _present(value))
+            (None, [str(value)]) if isinstance(value, Torn) else parse_row(CustomRow, present(value))
         )
         pid = value.get("pid") if isinstance(value, dict) else None
         if isinstance(pid, str) and first.setdefault(pid, number) != number:
@@ -85,51 +82,3 @@ def _file(root: Path | str | None) -> Path:
         f"data.root={root} is neither a .jsonl or .parquet file nor a folder with {' or '.join(FILES)}; "
         "docs/data.md shows what a row looks like."
     )
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """The rows with their numbers: lines of JSONL, rows of parquet."""
-    if path.suffix == ".parquet":
-        yield from enumerate(read_table(path), start=1)
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, _parsed(line)
-
-
-class _Torn(str):
-    """Why a line is not a row."""
-
-
-def _parsed(line: bytes) -> Any:
-    try:
-        return json.loads(line.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_number)
-    except UnicodeDecodeError:
-        return _Torn("it is not UTF-8; save the file as UTF-8.")
-    except json.JSONDecodeError as error:
-        return _Torn(f"it is not valid JSON ({error.msg}); write one object per line.")
-    except (ValueError, RecursionError) as error:
-        return _Torn(f"it cannot be read ({str(error).split(';')[0]}); write one object per line.")
-
-
-def _no_number(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON number")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} is there twice")
-    return dict(pairs)
-
-
-def _present(row: Any) -> Any:
-    """A row without the fields that are null, or NaN as pandas writes it: a parquet file has every column in every row."""
-    if not isinstance(row, dict):
-        return row
-    return {
-        name: value
-        for name, value in row.items()
-        if value is not None and not (isinstance(value, float) and math.isnan(value))
-    }

@@ -54,9 +54,11 @@ class ProblemData(SupervisedData, ABC):
                 raise AresError(
                     f"There is nothing to train on: no question of the train split has {self.needs}."
                 )
-            # A line break is written as a backslash and an "n", which T5 does not know and need not know.
-            targets = [example.target.replace("\\n", " ") for example in train]
-            _warn(check_represented(self.policy.tokenizer, targets))
+            texts = {"prompts": [e.prompt for e in train], "target texts": [e.target for e in train]}
+            for what, rows in texts.items():
+                # A line break is written as a backslash and an "n", which T5 does not know and need not know.
+                lines = [row.replace("\\n", " ") for row in rows]
+                _warn(check_represented(self.policy.tokenizer, lines, what))
             before = self.policy.shortened
             self.train = encode(self.policy, train, max_output_tokens=self.max_output_tokens)
             self.val = encode(self.policy, val, max_output_tokens=self.max_output_tokens)

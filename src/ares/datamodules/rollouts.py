@@ -1,6 +1,7 @@
-"""Micro-batches of a buffer of scored rollouts, visited in a new order every epoch."""
+"""Micro-batches of a buffer, such as one of scored rollouts, visited in a new order every epoch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -9,6 +10,27 @@ from torch.utils.data import DataLoader, Dataset
 from ares.datamodules.buffer import RolloutBatch, RolloutBuffer
 from ares.datamodules.parts import Unit, filled, spread
 from ares.datamodules.resuming import RemainingBatches
+from ares.models.inputs import Inputs
+
+
+class Buffer(Protocol):
+    """N rows, each with the number of its question (`question`) and the tokens of its responses (`lengths`)."""
+
+    train: list[int]
+    question: list[int]
+    lengths: list[int]
+    inputs: Inputs  # of the questions
+
+    def groups(self, rows: Iterable[int] | None = None) -> list[list[int]]:
+        """The rows (None: all) of each question, in order."""
+        ...
+
+    def batch(self, rows: Sequence[int]) -> Mapping[str, object]:
+        """The given rows for a forward pass; no rows give one that counts for nothing."""
+        ...
+
+
+BufferT = TypeVar("BufferT", bound=Buffer)
 
 
 class MicroBatch(RolloutBatch):
@@ -35,7 +57,7 @@ def optimizer_batches(units: Sequence[Unit], *, size: int, seed: int, epoch: int
     return [[units[i] for i in part] for part in np.array_split(order, count)]
 
 
-class RolloutData(pl.LightningDataModule):
+class BufferData(pl.LightningDataModule, Generic[BufferT]):
     """Micro-batches of a buffer for Lightning: `accumulate` of them on each of `world` ranks make a step.
 
     Which rows make up a step depends on `global_batch`, `micro` and the seed alone, not on `world`. Rows of a question
@@ -45,7 +67,7 @@ class RolloutData(pl.LightningDataModule):
 
     def __init__(
         self,
-        buffer: RolloutBuffer,
+        buffer: BufferT,
         *,
         global_batch: int,
         micro: int,
@@ -83,13 +105,17 @@ class RolloutData(pl.LightningDataModule):
         """One rank's micro-batches of an epoch in order: (rows, denominator)."""
         found = []
         for step in self._steps(epoch):
-            tokens = sum(self.buffer.lengths[row] for part in step for unit in part for row in unit)
+            denominator = self.count([row for part in step for unit in part for row in unit])
             # Neighbors in length go to different ranks, which thus work on similar lengths at a time.
             parts = spread(step, self.cost, self.accumulate * self.world)
-            found += [(part, tokens) for part in parts[rank :: self.world]]
+            found += [(part, denominator) for part in parts[rank :: self.world]]
         return found
 
-    def train_dataloader(self) -> DataLoader[MicroBatch]:
+    def count(self, rows: Sequence[int]) -> int:
+        """What the loss of an optimizer batch is divided by: the tokens of its rows."""
+        return sum(self.buffer.lengths[row] for row in rows)
+
+    def train_dataloader(self) -> DataLoader[Mapping[str, object]]:
         """This epoch's micro-batches on this rank."""
         epoch, rank = (self.trainer.current_epoch, self.trainer.global_rank) if self.trainer else (0, 0)
         batches = self.epoch_batches(epoch, rank)
@@ -97,13 +123,17 @@ class RolloutData(pl.LightningDataModule):
         return DataLoader(_MicroBatches(self, batches), batch_size=None, sampler=rest)
 
 
-class _MicroBatches(Dataset[MicroBatch]):
-    def __init__(self, data: RolloutData, batches: list[tuple[list[int], int]]) -> None:
+class RolloutData(BufferData[RolloutBuffer]):
+    """Micro-batches of scored rollouts."""
+
+
+class _MicroBatches(Dataset[Mapping[str, object]]):
+    def __init__(self, data: BufferData, batches: list[tuple[list[int], int]]) -> None:
         self.data, self.batches = data, batches
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, index: int) -> MicroBatch:
-        rows, tokens = self.batches[index]
-        return {**self.data.buffer.batch(rows), "denominator": float(tokens)}
+    def __getitem__(self, index: int) -> Mapping[str, object]:
+        rows, denominator = self.batches[index]
+        return {**self.data.buffer.batch(rows), "denominator": float(denominator)}

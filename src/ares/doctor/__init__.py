@@ -40,13 +40,13 @@ def examine(config: Config) -> list[Finding]:
     return [
         *check_environment(),
         *check_devices(config, steps),
-        *check_keys(config, steps),
+        *check_keys(config, asking),
         *data,
         *features,
         *check_checkpoints(config, steps, patch_dim),
         *check_inputs(config, problems, splits),
         *check_memory(config, steps),
         *check_disk(config, steps, disk_of_features(config, problems) if to_extract else 0.0),
-        *check_ledger(config, steps),
+        *check_ledger(config, asking),
         *check_teacher(config, list(dict.fromkeys(asking)), problems, splits),
     ]

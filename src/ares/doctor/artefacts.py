@@ -139,7 +139,7 @@ def check_checkpoints(config: Config, steps: Sequence[str], patch_dim: int | Non
             yield Finding("ok", "model", f"{config.model.name}: from scratch")
         else:
             yield from _checkpoint(config, "model", f"model.init={init}", init, patch_dim)
-    elif {"rollout", "ppo", "reward"} & set(steps) or (
+    elif {"rollout", "ppo", "reward", "pairs", "prefer"} & set(steps) or (
         config.policy and {"generate", "sft", "lora"} & set(steps)
     ):
         yield from _policy(config, patch_dim)

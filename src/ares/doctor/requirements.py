@@ -39,7 +39,7 @@ def memory_of(config: Config, model: "ModelSize") -> "dict[str, Memory]":
     prompt, rl, generate = config.text.max_input_tokens, config.rl, config.generate
     # The policy that writes the rollouts, and the reference where it is another one.
     held = 2 if config.rounds > 1 and rl.reference == "initial" else 1
-    rollouts = Batch(rl.generation_batch * rl.k, prompt, rl.max_new_tokens)
+    rollouts = Batch(rl.generation_batch * rl.k, prompt, rl.max_new_tokens, samples=rl.k)
     written = Batch(generate.batch_size, prompt, generate.max_new_tokens)
     found = {
         "rationale": _fit(config, model, config.rationale, model.rank),
@@ -48,6 +48,7 @@ def memory_of(config: Config, model: "ModelSize") -> "dict[str, Memory]":
         ),
         "ppo": _ppo(config, model),
         "reward": _reward(config, model),
+        "prefer": _prefer(config, model),
         "sft": _fit(config, model, config.sft, model.rank),
         "generate": generation_memory(model, written, adapters=int(model.rank > 0)),
         "lora": _fit(config, model, config.lora, config.lora.r, idle=model.rank * model.adapted),
@@ -98,6 +99,16 @@ def _ppo(config: Config, model: "ModelSize") -> "Memory":
     )
 
 
+def _prefer(config: Config, model: "ModelSize") -> "Memory":
+    """Bytes of prefer: two responses per pair, the reference's log-probabilities in a file."""
+    from ares.models.memory import Batch, training_memory
+
+    loaded, setup = _trained(config, model, model.rank)
+    rows, prompt = 2 * config.prefer.micro_batch_size, config.text.max_input_tokens
+    response = max(config.pairs.max_output_tokens, config.rl.max_new_tokens)
+    return training_memory(loaded, setup, Batch(rows, prompt, response))
+
+
 def _trained(config: Config, model: "ModelSize", rank: int) -> "tuple[ModelSize, Setup]":
     """The model as a fit holds it, and how it is trained: fsdp shards where all weights are trained."""
     from ares.models.memory import Setup
@@ -120,9 +131,9 @@ def _trained(config: Config, model: "ModelSize", rank: int) -> "tuple[ModelSize,
 def disk_of(config: Config, model: "ModelSize", steps: Sequence[str]) -> float:
     """GiB of the policies that a run keeps and, during a fit, its checkpoints of weights and two moments."""
     weights = model.rank * model.adapted * 4 if model.rank else model.parameters * model.weight
-    kept = {"rationale": 1, "ppo": 2 * config.rounds, "sft": config.rounds, "reward": 1}
+    kept = {"rationale": 1, "ppo": 2 * config.rounds, "sft": config.rounds, "reward": 1, "prefer": 1}
     # The last state, the one before, one being written; and the best weights.
-    checkpoint = {"ppo": 18, "rationale": 10, "sft": 10, "reward": 10}
+    checkpoint = {"ppo": 18, "rationale": 10, "sft": 10, "reward": 10, "prefer": 9}
     copies = sum(kept.get(step, 0) for step in steps) + max(
         [checkpoint.get(step, 0) for step in steps], default=0
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ares.models.inputs import Sampling
+from ares.models.inputs import Sample, Sampling
 from ares.types import Example, Response
 
 
@@ -21,17 +21,6 @@ class EngineJob:
     policy: Path
     batch_size: int
     log: Path
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A sampled response; `ids` has EOS if it was written, and no padding.
-
-    `logprobs` are a server's own (nats), one per id; None where the policy itself sampled.
-    """
-
-    ids: list[int]
-    logprobs: list[float] | None = None
 
 
 class Engine(ABC):

@@ -113,8 +113,8 @@ def _statements(output: str) -> list[str]:
     return [_END.split(re.sub(r"\\text\{([^{}]*)\}", r"\1", text))[0].strip(" *`\"'") for text in stated]
 
 
-def _candidates(output: str) -> list[str]:
-    """`_statements`, or the output itself if it is short enough to be nothing but an answer."""
+def stated(output: str) -> list[str]:
+    """The answers that an output states or, without any, the output itself if it is short enough to be nothing else."""
     bare = output.strip()
     short = bool(bare) and "\n" not in bare and len(bare.split()) <= _WORDS
     return _statements(output) or ([bare] if short else [])
@@ -122,7 +122,7 @@ def _candidates(output: str) -> list[str]:
 
 def _chosen(problem: Problem, output: str, same: Equal) -> Checked:
     """The choice that an output names by its letter or its text."""
-    found = [_letter(problem, text, same) for text in _candidates(output)]
+    found = [_letter(problem, text, same) for text in stated(output)]
     return _checked(found, lambda letter: LETTERS.index(letter) == problem.answer)
 
 
@@ -142,7 +142,7 @@ def _letter(problem: Problem, text: str, same: Equal) -> str | None:
 
 def _free(problem: Problem, output: str, reader: Callable[[str], str | None], same: Equal) -> Checked:
     """The free answer of an output, compared with each right one, which is read in the same way."""
-    found = [reader(text) for text in _candidates(output)]
+    found = [reader(text) for text in stated(output)]
     right = [reader(text) for text in problem.direct_answers]
     return _checked(found, lambda parsed: any(text is not None and same(text, parsed) for text in right))
 

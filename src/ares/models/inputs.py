@@ -1,4 +1,4 @@
-"""What a policy is given: encoded prompts, and the filters of sampling."""
+"""What a policy is given and returns: encoded prompts, the filters of sampling, and samples."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -49,3 +49,16 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
     temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sampled response; `ids` has EOS if it was written, and no padding.
+
+    `logprobs` (nats), one per id, are those of whatever sampled; `exact`: they are the policy's own, up to the rounding
+    of float32, and need not be computed again. None where they are not known.
+    """
+
+    ids: list[int]
+    logprobs: list[float] | None = None
+    exact: bool = False

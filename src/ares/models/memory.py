@@ -1,7 +1,7 @@
 """Device memory of training and generation, by arithmetic on a model's shapes; benchmarks/memory_peaks.py measures it.
 
-What a layer keeps for its backward pass was counted in transformers' code with fused attention and without dropout; each
-term below names it. All results are bytes per device.
+What a layer keeps for its backward pass was counted in transformers' code with fused attention and without dropout. All
+results are bytes per device.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -166,18 +166,18 @@ def training_memory(
 
 def generation_memory(size: ModelSize, batch: Batch, *, networks: int = 1, adapters: int = 0) -> Memory:
     """Writing the responses of a batch, then computing their log-probabilities, with `adapters` in float32."""
-    decoder, setup = size.decoder, Setup(rank=size.rank)
-    token = batch.rows * decoder.layers * 2 * decoder.kv * size.weight
-    cache = token * (batch.prompt + batch.response)
+    setup = Setup(rank=size.rank)
+    token = batch.rows * size.decoder.layers * 2 * size.decoder.kv * size.weight
+    cache = token * (batch.prompt / batch.samples + batch.response)  # the samples of a prompt share its keys
+    layer = _layer(size, setup, batch)
+    if size.encoder is None:  # reads the prompts into a cache, then the responses
+        read, written = replace(batch, rows=batch.rows // batch.samples, response=0), replace(batch, prompt=0)
+        layer = cache + max(_layer(size, setup, read), _layer(size, setup, written))
     choosing = cache + _LOGITS_COPIES * 4 * batch.rows * size.vocabulary
-    scoring = max(_logits(size, batch), _layer(size, setup, batch))
-    # An encoder reads a prompt once for all its responses, a decoder once for each of them.
-    again = size.encoder is None
-    reading = token * batch.prompt + _layer(size, setup, replace(batch, response=0)) if again else 0.0
     return Memory(
         weights=networks * weight_bytes(size) + adapters * size.rank * size.adapted * 4,
         cache=cache,
-        working=max(reading, choosing, scoring) - cache,
+        working=max(choosing, _logits(size, batch), layer) - cache,
     )
 
 

@@ -5,65 +5,25 @@ EOS if one was written and no padding; one without EOS was truncated.
 """
 
 import shutil
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ares.models.inputs import Inputs, Sampling
+from ares.models.inputs import Inputs, Sample, Sampling
 from ares.models.logprobs import logprobs_of
 from ares.models.memory import ModelSize
+from ares.models.sampling import Choose, drawn, most_likely, uniforms_of
+from ares.models.scheduling import CHECK_EVERY, Decoder, write
+from ares.models.trainable import Trainable, ValueModel
 from ares.text.decoding import decode_ids
 from ares.text.sentences import sentence_spans
 from ares.types import Example, Span
-
-
-class Trainable(nn.Module, ABC):
-    """A policy or a value model, as adapters and sharding see it."""
-
-    model: Any  # the network, of any class; with an adapter, PEFT's wrapper of it
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the weights."""
-        return next(self.parameters()).device
-
-    @property
-    @abstractmethod
-    def blocks(self) -> list[nn.Module]:
-        """The layers that are sharded one by one; none on another model's backbone."""
-
-    @abstractmethod
-    def lora_targets(self, targets: str) -> list[str]:
-        """The names, within `model`, of the linear layers that an adapter of RL trains: `all`, or the `paper`'s list.
-
-        None on another model's backbone, and in a policy that is an adapter itself.
-        """
-
-    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The weights that training changes, by name; several models on one network train different ones."""
-        return ((name, weight) for name, weight in self.named_parameters() if weight.requires_grad)
-
-
-class ValueModel(Trainable):
-    """Predicts the sum of the rewards that follow each state of a response."""
-
-    @abstractmethod
-    def values(self, inputs: Inputs, responses: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
-        """The value of the state before each response token: (B, T) float32, 0 on padding.
-
-        `responses` (B, T) int64, `mask` (B, T). A model that shares the policy's backbone reads the policy's `states`
-        (B, T, D) where they are given.
-        """
-
-    @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Writes a folder that the policy's `load_value` opens."""
 
 
 class Policy(Trainable):
@@ -180,17 +140,38 @@ class Policy(Trainable):
         """The targets of examples as responses, cut to `max_tokens` with EOS kept as the last one."""
 
     @abstractmethod
-    def greedy(self, inputs: Inputs, *, max_new_tokens: int) -> list[list[int]]:
-        """The most likely token at each step: B responses."""
+    def decoder(self, inputs: Inputs, *, k: int, longest: int) -> Decoder:
+        """What writes k responses of at most `longest` tokens per prompt, in eval mode."""
 
-    @abstractmethod
+    @property
+    def banned(self) -> list[int]:
+        """Tokens that are never written: padding could not be distinguished from padding after a response."""
+        return [self.pad_id]
+
+    def greedy(self, inputs: Inputs, *, max_new_tokens: int, **how: Any) -> list[list[int]]:
+        """The most likely token at each step: B responses; `how` as in `write`."""
+        limits = [max_new_tokens] * len(inputs)
+        return [sample.ids for sample in self.write(inputs, most_likely(self.banned), limits, **how)]
+
     def sample(
-        self, inputs: Inputs, *, k: int, max_new_tokens: int, generator: torch.Generator, sampling: Sampling
-    ) -> list[list[int]]:
-        """k sampled responses per prompt, B·k in all: entry i·k + j is sample j of prompt i.
+        self, inputs: Inputs, *, k: int, max_new_tokens: int, seed: int, sampling: Sampling, **how: Any
+    ) -> list[Sample]:
+        """k samples per prompt, B·k in all: entry i·k + j is sample j of prompt i, a function of `seed` and i·k + j."""
+        rows = len(inputs) * k
+        uniforms = uniforms_of(seed, rows, max_new_tokens + CHECK_EVERY).to(self.device)
+        choose = drawn(sampling, uniforms, self.banned)
+        return self.write(inputs, choose, [max_new_tokens] * rows, k=k, **how)
 
-        `generator` lives on the policy's device and advances, so that the next call draws afresh.
-        """
+    def write(
+        self, inputs: Inputs, choose: Choose, limits: Sequence[int], *, k: int = 1, **how: Any
+    ) -> list[Sample]:
+        """k responses per prompt, chosen by `choose` and at most as long as their `limits`; `how` as in `scheduling.write`."""
+        on_gpu = self.device.type == "cuda"
+        how = {"every": CHECK_EVERY if on_gpu else 1, "eos": int(self.tokenizer.eos_token_id), **how}
+        with self.frozen(), torch.autocast(self.device.type, torch.bfloat16, on_gpu):
+            longest = max(limits, default=0) + CHECK_EVERY
+            decoder = self.decoder(inputs.to(self.device), k=k, longest=longest)
+            return write(decoder, inputs.lengths, choose, limits, k=k, device=self.device, **how)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a response: the one rule from ids to text."""

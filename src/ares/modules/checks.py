@@ -24,18 +24,25 @@ _KL_REMEDY = "Lower rl.lr, raise rl.kl_coef, or set a lower rl.target_kl."
 _HIGH_NORM, _HIGH_KL = 1.0, 5.0  # below, nothing is a spike; nats per token
 
 
-def check_first_ratio(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> None:
-    """Raises AresError where, before its first step, the policy does not give the rollouts their stored probabilities.
+def check_first_ratio(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    mask: Tensor,
+    *,
+    what: str = "rollouts",
+    remedy: str = "roll out afresh",
+) -> None:
+    """Raises AresError where, before its first step, the policy does not give responses their stored probabilities.
 
-    All (B, T); every rank must call it.
+    All (B, T); every rank must call it. `what` the responses are called, `remedy`: what a user can do.
     """
     difference = ((logprobs.detach() - old_logprobs).exp() - 1).abs().masked_fill(mask == 0, 0)
     total, count = sum_over_ranks(torch.stack([difference.sum().double(), mask.sum().double()])).tolist()
     mean, largest = total / max(1.0, count), float(max_over_ranks(difference.max()))
     if not (mean <= _MEAN_TOLERANCE and largest <= _LARGEST_TOLERANCE):
         raise AresError(
-            f"The policy does not give the rollouts their stored probabilities (|ratio - 1| is {mean:.2g} on average, "
-            f"{largest:.2g} at most): it has dropout or is not the one that wrote them; roll out afresh."
+            f"The policy does not give the {what} their stored probabilities (|ratio - 1| is {mean:.2g} on average, "
+            f"{largest:.2g} at most): it has dropout or is not the one that wrote them; {remedy}."
         )
 
 

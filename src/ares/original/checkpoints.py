@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ares.models.t5.loading import load_model, load_value_model
 from ares.storage.files import atomic_folder, atomic_path, write_json
+from ares.text.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,11 +22,12 @@ def export_policy(policy: str | Path, folder: str | Path, *, dropout: float = 0.
     """Writes `pytorch_model.bin` and `config.json` as the original did, and copies the policy's tokenizer.
 
     The weights carry `encoder.embed_tokens`, `decoder.embed_tokens` and `lm_head` whether tied or not;
-    `dropout` is the rate that the original trains with (ours saves 0). Raises AresError as `load_model` does.
+    `dropout` is the rate that the original trains with (ours saves 0). Raises AresError as `load_model` and `load_tokenizer` do.
     """
     import torch
 
     model = load_model(policy, dropout=dropout, features=True)
+    load_tokenizer(policy)
     with atomic_folder(folder) as temporary:
         for file in Path(policy).iterdir():
             if file.is_file() and file.name != "config.json" and not file.name.endswith(_WEIGHTS):

@@ -107,7 +107,10 @@ def stage_of(step: Step, config: Config) -> str:
 
 def _arranged(listed: Sequence[str], config: Config, rounds: int) -> list[Step]:
     """The wanted steps of a list in the order in which they run: at the start, in each round, at the end."""
-    specs = specs_of(listed)
+    specs = {
+        name: replace(spec, folder=spec.folder_of(config)) if spec.folder_of else spec
+        for name, spec in specs_of(listed).items()
+    }
     placed: dict[str, list[str]] = {place: [] for place in get_args(Place)}
     for text in listed:
         place, _, name = text.rpartition("/")
@@ -127,19 +130,21 @@ def _arranged(listed: Sequence[str], config: Config, rounds: int) -> list[Step]:
     ]
 
 
-def _before(plan: Sequence[Step], step: Step) -> list[Step]:
+def _before(plan: Sequence[Step], step: Step, config: Config) -> list[Step]:
     """The steps of the plan that come before a step, which need not be in the plan itself."""
     keys = [other.key for other in plan]
     if step.key in keys:
         return list(plan[: keys.index(step.key)])
-    return [other for other in plan if other.order <= step.order]
+    earlier = [other for other in plan if other.order <= step.order]
+    places = [place for place, other in enumerate(earlier) if other.name == step.spec.after(config)]
+    return earlier[: places[-1] + 1] if places else earlier
 
 
 def _wired(steps: Sequence[Step], plan: Sequence[Step], config: Config) -> list[Step]:
     """The steps with their inputs, from the steps before them in the list or, failing that, in the plan."""
     found: list[Step] = []
     for step in steps:
-        before = [*_before(plan, step), *found]
+        before = [*_before(plan, step, config), *found]
         inputs = {}
         for read in step.spec.reads_of(config, step.place):
             name = read.rstrip("?")

@@ -33,7 +33,7 @@ from ares.pipeline.manifest import (
     write_entry,
 )
 from ares.pipeline.origin import origin
-from ares.pipeline.plan import Step, steps_of
+from ares.pipeline.plan import PREPARED, Step, steps_of
 from ares.pipeline.stale import Fingerprint, Run, difference, refusal, run_folder
 from ares.pipeline.sweeps.sharing import run_once
 from ares.ranks import is_first, world_size
@@ -111,7 +111,7 @@ def _run_steps(root: Path, config: Config, planned: Sequence[Step], steps: Seque
             f"{config.run}: {len(left)} of {len(steps)} {'step' if len(steps) == 1 else 'steps'} to run in {root}",
             flush=True,
         )
-    run = Run(root, config, planned, _source(root, config, world))
+    run = Run(root, config, planned, _source(root, config, planned))
     refuse_data(run, steps)
     return sum(_run_step(run, step, perform) for step in steps)
 
@@ -123,7 +123,11 @@ def _limit_threads(count: int) -> None:
         sys.modules["torch"].set_num_threads(count)
 
 
-def _source(root: Path, config: Config, world: int) -> dict[str, Path]:
+def _source(root: Path, config: Config, planned: Sequence[Step]) -> dict[str, Path]:
+    """The prepared folders, which are made if need be; none for steps that read neither problems nor features."""
+    if not {name for step in planned for name in step.spec.reads_of(config, step.place)} & set(PREPARED):
+        return {}
+    world = config.trainer.devices * config.trainer.num_nodes
     make = config.data.name == "sample" or "prepare" in config.stage.steps
     if world == 1 or world_size() > 1 or not make:
         return prepared(config, make=make)

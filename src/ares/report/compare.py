@@ -26,7 +26,9 @@ COLORS = 6  # runs whose curves are drawn; more colors look alike
 _LABELS = (
     "run",
     "paths",
-    "stage",
+    "stage.name",
+    "stage.steps",
+    "study",
     "sweep",
     "report",
     "logger",
@@ -122,7 +124,7 @@ def differing(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
     return {
         key: values
         for key, values in found.items()
-        if len(set(values.values())) > 1 and key.split(".")[0] not in _LABELS
+        if len(set(values.values())) > 1 and not {key, key.split(".")[0]} & set(_LABELS)
     }
 
 

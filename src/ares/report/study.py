@@ -1,6 +1,7 @@
 """stage=study: runs a study's trials and compares its arms with the policy before RL and with the first arm.
 
-All measures are of the test questions that `judge` compared, by the generator's exact truth where there is one.
+All measures are of the answered questions (`evaluate.split`), by the exact truth of the sample; a question that the judge did
+not compare (`judge.questions`) is neither won nor lost nor tied.
 """
 
 import json
@@ -23,7 +24,7 @@ from ares.report.compare import write_comparison
 from ares.steps.prepare import prepared, read_problems
 from ares.storage.files import atomic_path, write_json
 from ares.storage.tables import read_predictions, read_rationales, read_verdicts
-from ares.types import Problem
+from ares.types import AresError, Problem
 
 BASELINE = "baseline"
 # Of each question: in [0, 1] unless it is a number of tokens or sentences. `untrue` is false, invented or repeated.
@@ -50,7 +51,14 @@ class Estimate:
 
 
 def study(config: Config) -> list[str]:
-    """Runs what is missing of a study; writes `study.json`, `study.md`, `study.svg` and `compare.html`, and returns lines."""
+    """Runs what is missing of a study; writes `study.json`, `study.md`, `study.svg` and `compare.html`, and returns lines.
+
+    Raises AresError for other data than the sample, without a baseline, and where a trial fails.
+    """
+    if config.data.name != "sample":
+        raise AresError("stage=study measures sentences by the truth of the sample; use data=sample.")
+    if not config.baseline:
+        raise AresError("stage=study compares with the policy before RL; leave out baseline=false.")
     trials = run_study(config)
     folder = run_folder(config)
     results = compared(measured(trials))
@@ -61,7 +69,7 @@ def study(config: Config) -> list[str]:
     for name, content in (("study.md", text), ("study.svg", bar_chart(_SHOWN, bars))):
         with atomic_path(folder / name) as path:
             path.write_text(content + "\n", encoding="utf-8")
-    first = {trial.arm: run_folder(trial.config) for trial in trials if trial.seed == config.study.seeds[0]}
+    first = {trial.arm: run_folder(trial.config) for trial in trials if trial.seed == config.seed}
     page = [str(write_comparison(folder / "compare.html", first))] if len(first) > 1 else []
     return [text, *page]
 

@@ -7,7 +7,7 @@ responses count one by one, per response: (2B,), the chosen ones first. All are 
 `rejected`. Where lengths or weights of tokens matter, they are in the sums (`response_sums`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 
 import torch
@@ -144,3 +144,15 @@ def token_weights(
     if normalize:
         weights = tuple(own / own.sum().clamp(min=1) for own in weights)
     return weights[0], weights[1]
+
+
+# By the name of prefer.loss; DDPO is DPO on weighted sums.
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "dpo": dpo_loss,
+    "ddpo": dpo_loss,
+    "ipo": ipo_loss,
+    "hinge": hinge_loss,
+    "apo_zero": apo_zero_loss,
+    "kto_pair": kto_pair_loss,
+    "kto": kto_loss,
+}

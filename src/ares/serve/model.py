@@ -18,7 +18,7 @@ import torch
 from ares.config.schema import Config
 from ares.launch.notices import quieten
 from ares.models.policy import Policy
-from ares.models.weights import without_bars
+from ares.models.weights import opening, without_bars
 from ares.rl.masked import pad_right
 from ares.serve.features import AskedFeatures, features_of
 from ares.serve.questions import Question, problem_of
@@ -151,7 +151,8 @@ def load(folder: str | Path, *, device: str | None = None) -> Model:
     found = answering_of(Path(folder))
     config, kind = found.config, _policy_class(found.config)
     features = None if config.model.reads_images else features_of(config.features)
-    width = kind.feature_dim(found.policy) if features else None
+    with opening(f"The model in {found.policy} cannot be loaded", "copy its files again"):
+        width = kind.feature_dim(found.policy) if features else None
     if features and width and width != features.shape[1]:
         raise AresError(
             f"{folder} was trained on image features of {width} numbers, and features={config.features.name} gives "

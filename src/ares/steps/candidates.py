@@ -42,11 +42,9 @@ def _reads(config: Config, place: Place) -> tuple[str, ...]:
 
 
 def check(config: Config) -> tuple[str, ...]:
-    """Raises AresError for an impossible list of numbers of candidates; no warnings."""
-    if not config.select.n or min(config.select.n) < 1:
-        raise AresError(
-            f"select.n={config.select.n}: give numbers of candidates of at least 1, such as [1,2,4,8]."
-        )
+    """Raises AresError without a number of candidates; no warnings."""
+    if not config.select.n:
+        raise AresError("select.n is empty; give numbers of candidates, such as [1,2,4,8].")
     return check_engine(config)
 
 

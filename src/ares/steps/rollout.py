@@ -122,11 +122,7 @@ def _part(
         sampling=Sampling(rl.top_k, rl.top_p, rl.temperature),
         max_new_tokens=rl.max_new_tokens,
     )
-    rows: list[Rollout] = []
-    for start in range(0, len(examples), rl.generation_batch):
-        end = start + rl.generation_batch
-        rows += _rows(policy, reference, examples[start:end], samples[start * rl.k : end * rl.k], rl.k)
-    return rows
+    return _rows(policy, reference, examples, samples, rl.k)
 
 
 def _rows(
@@ -137,20 +133,18 @@ def _rows(
     k: int,
 ) -> list[Rollout]:
     """The samples, k for each example, with their sentences and log-probabilities."""
-    import torch
+    from ares.models.scoring import response_logprobs
 
-    from ares.rl.masked import pad_right
-
-    device, responses = policy.device, [sample.ids for sample in samples]
-    inputs = policy.encode(examples).repeat(k).to(device)
-    ids = pad_right(responses, policy.pad_id).to(device)
-    mask = pad_right([[1.0] * len(response) for response in responses], 0.0).to(device)
-    with torch.no_grad():
-        logprobs = policy.token_logprobs(inputs, ids, mask).cpu()
-        ref_logprobs = logprobs if reference is None else reference.token_logprobs(inputs, ids, mask).cpu()
+    responses = [sample.ids for sample in samples]
+    inputs = policy.encode(examples)
+    if all(sample.exact for sample in samples):
+        logprobs = [sample.logprobs or [] for sample in samples]
+    else:
+        logprobs = response_logprobs(policy, inputs, responses, k)
+    ref_logprobs = logprobs if reference is None else response_logprobs(reference, inputs, responses, k)
     rows = []
     for row, (sample, response) in enumerate(zip(samples, responses, strict=True)):
-        pid, own = examples[row // k].pid, tuple(logprobs[row, : len(response)].tolist())
+        pid, own = examples[row // k].pid, tuple(logprobs[row])
         text, spans, ends = policy.sentences(response)
         rows.append(
             Rollout(
@@ -163,8 +157,8 @@ def _rows(
                 spans=tuple(spans),
                 token_ends=tuple(ends),
                 logprobs=own,
-                ref_logprobs=tuple(ref_logprobs[row, : len(response)].tolist()),
-                sampler_logprobs=_of_sampler(sample, own),
+                ref_logprobs=tuple(ref_logprobs[row]),
+                sampler_logprobs=None if sample.exact else _of_sampler(sample, own),
                 repetition=repetition_rate(text),
             )
         )

@@ -1,19 +1,20 @@
 """select: the accuracy of each rule of selection by the number of candidates."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from ares.config.schema import Config
-from ares.evaluation.selection import Accuracy, accuracy_of, best_scored, first, majority, oracle
+from ares.evaluation.selection import accuracy_of, best_scored, first, majority, oracle
 from ares.steps.common.contract import Place, StepContext, StepResult, StepSpec, keys_of
-from ares.storage.files import read_jsonl, write_json
+from ares.storage.files import read_jsonl, write_json, write_jsonl
 from ares.storage.solutions import Solution, read_solutions
 from ares.storage.tables import read_feedback
 
 SPEC = StepSpec(
     name="select",
     reads=lambda config, place: _reads(config, place),
-    writes=("selection",),
+    writes=("selected", "selection"),
     settings=("evaluate.split", *keys_of("select", "n by pool")),
 )
 
@@ -29,32 +30,48 @@ def _reads(config: Config, place: Place) -> tuple[str, ...]:
 
 
 def select(config: Config, context: StepContext) -> StepResult:
-    """Writes `selection.json`: for each rule and number of candidates the accuracy with its interval, and tokens.
+    """Writes `selected.jsonl`, what each rule selects among each number of candidates of each question, and
+    `selection.json`, the accuracies with their intervals and the tokens.
 
     Candidates are shared: of n, they are the first n of the same samples. Metrics: `accuracy/<rule>@<n>` in percent.
     """
     by_pid: dict[str, list[Solution]] = {}
     for row in read_solutions(context.inputs["candidates"]):
         by_pid.setdefault(row.pid, []).append(row)
-    rules = {by: _rule(by, config, context) for by in config.select.by}
-    rows = [_accuracy(by, n, rules[by], by_pid) for by in rules for n in sorted(set(config.select.n))]
-    path = context.folder / "selection.json"
-    write_json(
-        path,
-        {"split": config.evaluate.split, "questions": len(by_pid), "rows": [asdict(row) for row in rows]},
-    )
+    numbers, chosen, rows = sorted(set(config.select.n)), [], []
+    for by in dict.fromkeys(config.select.by):
+        rule = _rule(by, config, context)
+        for n in numbers:
+            own = [_selected(by, n, rule, pid, found[:n]) for pid, found in by_pid.items()]
+            chosen += own
+            rows.append(accuracy_of(by, n, [row["correct"] for row in own], [row["tokens"] for row in own]))
+    paths = {
+        "selected": context.folder / "selected.jsonl",
+        "selection": context.folder / "selection.json",
+    }
+    write_jsonl(paths["selected"], chosen)
+    summary = {
+        "split": config.evaluate.split,
+        "questions": len(by_pid),
+        "rows": [asdict(row) for row in rows],
+    }
+    write_json(paths["selection"], summary)
     most_first = sorted(rows, key=lambda row: -row.n)
-    return StepResult({"selection": path}, {f"accuracy/{row.by}@{row.n}": row.accuracy for row in most_first})
+    return StepResult(paths, {f"accuracy/{row.by}@{row.n}": row.accuracy for row in most_first})
 
 
-def _accuracy(by: str, n: int, rule: Rule, by_pid: Mapping[str, list[Solution]]) -> Accuracy:
-    right, tokens = [], []
-    for pid, rows in by_pid.items():
-        chosen, further = rule(pid, rows[:n])
-        right.append(chosen.correct)
-        read = rows[:1] if by == "first" else rows[:n]
-        tokens.append(sum(row.tokens for row in read) + further)
-    return accuracy_of(by, n, right, tokens)
+def _selected(by: str, n: int, rule: Rule, pid: str, rows: Sequence[Solution]) -> dict[str, Any]:
+    """A line of selected.jsonl; `tokens` are those that had to be written for it."""
+    found, further = rule(pid, rows)
+    written = sum(row.tokens for row in (rows[:1] if by == "first" else rows))
+    return {
+        "pid": pid,
+        "by": by,
+        "n": n,
+        "row_id": found.row_id,
+        "correct": found.correct,
+        "tokens": written + further,
+    }
 
 
 def _rule(by: str, config: Config, context: StepContext) -> Rule:

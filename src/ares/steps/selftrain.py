@@ -20,6 +20,11 @@ SPEC = StepSpec(
         *FIT_SETTINGS,
         "tokenizer",
         *keys_of("model", "_target_ init arguments"),
+        *keys_of(
+            "selftrain", "epochs lr global_batch_size micro_batch_size micro_batch_tokens warmup_fraction"
+        ),
+        *keys_of("selftrain", "decay weight_decay adam_beta2 gradient_clip dropout max_output_tokens"),
+        *keys_of("selftrain", "eval_questions eval_every_epochs prompts"),
         *keys_of("selftrain", "method window start given filter threshold"),
     ),
     runs_on="device",
@@ -61,7 +66,7 @@ def selftrain(config: Config, context: StepContext) -> StepResult:
     else:
         start = context.inputs["policy" if block.start == "previous" else "start/policy"]
         policy = policy_of(config, context, start, dropout=block.dropout)
-    result = fit_lessons(config, context, policy, problems, splits, lessons)
+    result = fit_lessons(config, context, "selftrain", policy, problems, splits, lessons)
     return StepResult({**result.files, "lessons": path}, {**result.metrics, **counts})
 
 

@@ -15,7 +15,12 @@ SPEC = StepSpec(
     name="warmup",
     reads=("data", "features"),
     writes=("policy",),
-    settings=(*FIT_SETTINGS, "tokenizer", *keys_of("model", "_target_ init arguments")),
+    settings=(
+        *FIT_SETTINGS,
+        "rationale",
+        "tokenizer",
+        *keys_of("model", "_target_ init arguments"),
+    ),
     runs_on="device",
     place="start",
     folder="warmup",
@@ -33,6 +38,6 @@ def check_data(config: Config, source: Mapping[str, Path]) -> None:
 def warmup(config: Config, context: StepContext) -> StepResult:
     """Writes `policy/`, which writes solutions that end in an answer."""
     problems, splits = load_problems(config, context)
-    policy = base_policy(config, context, problems, splits["train"], dropout=config.selftrain.dropout)
+    policy = base_policy(config, context, problems, splits["train"], dropout=config.rationale.dropout)
     lessons = warmup_lessons(problems[pid] for pid in splits["train"])
-    return fit_lessons(config, context, policy, problems, splits, lessons)
+    return fit_lessons(config, context, "rationale", policy, problems, splits, lessons)

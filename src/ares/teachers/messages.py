@@ -9,7 +9,7 @@ from ares.storage.files import hash_of
 from ares.teachers.parsing import FeedbackError, Winner
 from ares.types import AresError
 
-Kind = Literal["score", "correct", "judge"]
+Kind = Literal["score", "correct", "judge", "grade"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,14 @@ class JudgeResult:
     """Which of two rationales is better."""
 
     winner: Winner | FeedbackError
+    request_hash: str
+
+
+@dataclass(frozen=True)
+class GradeResult:
+    """The numbers that grade one answer."""
+
+    grades: list[float] | FeedbackError
     request_hash: str
 
 

@@ -70,6 +70,8 @@ def _example(
     length: int | None,
 ) -> Example:
     """`build_example` with at most `length` characters (None: all) of rationale, caption and hint, in this order."""
+    if problem.turns is not None:
+        return _instruction(problem, problem.turns)
     caption = problem.caption if use_caption else ""
     given, caption, hint = _first([rationale or "", caption, problem.hint], length)
     question = _question(problem, f"{hint} {caption}".strip() or "N/A")
@@ -83,6 +85,21 @@ def _example(
         question.rstrip(),
         rationale if rationale is None else given,
         partial(_example, problem, prompt_format, use_caption, rationale, newline),
+    )
+
+
+def _instruction(problem: Problem, turns: tuple[tuple[str, str], ...]) -> Example:
+    """The prompt of an instruction as it is, after the turns before it; its response as the target."""
+    said = "".join(f"User: {asked}\nAssistant: {reply}\n" for asked, reply in turns)
+    prompt = f"{said}User: {problem.question}\nAssistant:" if said else problem.question
+    return Example(
+        prompt,
+        problem.solution,
+        problem.pid,
+        problem.images,
+        question=problem.question,
+        verbatim=True,
+        turns=turns,
     )
 
 

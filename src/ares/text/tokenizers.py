@@ -104,16 +104,16 @@ def unrepresented(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> t
     return affected, lost / max(total, 1)
 
 
-def check_represented(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> str | None:
+def check_represented(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], what: str) -> str | None:
     """A warning about the share of the texts' characters that the tokenizer cannot represent, None without any.
 
-    Raises AresError where most are lost: a model would be trained on unknown tokens.
+    `what` the texts are, in the plural. Raises AresError where most are lost: a model would be trained on unknown tokens.
     """
     affected, share = unrepresented(tokenizer, texts)
     if not affected:
         return None
     found = (
-        f"{affected:,} of {len(texts):,} target texts have characters that the tokenizer cannot represent, {share:.1%} of "
+        f"{affected:,} of {len(texts):,} {what} have characters that the tokenizer cannot represent, {share:.1%} of "
         "all characters"
     )
     if share > MOST:

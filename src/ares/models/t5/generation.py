@@ -1,100 +1,93 @@
-"""Greedy decoding and sampling with a T5, token by token with a key-value cache.
+"""T5's decoder one token at a time, for rows that started at different times.
 
-Tensors are right-padded: B prompts, S prompt tokens, P patches of D numbers. A response holds its EOS if one was
-written, never the decoder's start token or padding; one without EOS was truncated. Models are in eval mode.
+It computes what `T5Stack` does with a cache, with one product per weight for all rows and the attention cohort by cohort.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from torch.nn import functional as F
 
-from ares.models.inputs import Sampling
-
-# Finished rows are removed from a batch once they are this share of it.
-_COMPACT_AT = 0.25
+from ares.models.cohorts import Cohort, keep_rows
+from ares.models.t5.inputs import T5Inputs
 
 
-def generate(
-    model: Any,
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    image_features: Tensor | None,
-    choose: Callable[[Tensor], Tensor],
-    *,
-    k: int = 1,
-    max_new_tokens: int,
-) -> list[list[int]]:
-    """k responses per prompt as token ids, B·k in all: entry i·k + j is response j of prompt i.
+class T5Decoder:
+    """`ares.models.scheduling.Decoder` for k rows per prompt of at most `longest` tokens; each prompt is encoded once.
 
-    `input_ids`, `attention_mask` (B, S) int64; `image_features` (B, P, D) float or None. `choose` maps logits
-    (rows, V) to tokens (rows,). Each prompt is encoded once.
+    The model is in eval mode.
     """
-    states = model.encoder(
-        input_ids=input_ids, attention_mask=attention_mask, image_features=image_features
-    ).last_hidden_state.repeat_interleave(k, dim=0)
-    return _decode(model, states, attention_mask.repeat_interleave(k, dim=0), choose, max_new_tokens)
 
+    def __init__(self, model: Any, inputs: T5Inputs, *, k: int, longest: int) -> None:
+        self.model, self.inputs, self.k = model, inputs, k
+        self.blocks = model.decoder.block
+        attention = self.blocks[0].layer[0].SelfAttention
+        self.heads, self.width = attention.n_heads, attention.key_value_proj_dim
+        # (1, H, 1, longest): of the newest token to all before it, the newest last.
+        self.bias = attention.compute_bias(1, longest, past_seen_tokens=longest - 1)
+        self.cohorts: list[Cohort] = []
 
-def most_likely(logits: Tensor) -> Tensor:
-    """The most likely tokens (rows,) from logits (rows, V)."""
-    return logits.argmax(dim=-1)
+    def admit(self, prompts: Sequence[int]) -> Tensor:
+        """Encodes prompts, and starts k rows for each of them."""
+        ids, mask, images = self.inputs.select(prompts).tensors
+        states = self.model.encoder(
+            input_ids=ids, attention_mask=mask, image_features=images
+        ).last_hidden_state
+        layers = [block.layer[1].EncDecAttention for block in self.blocks]
+        keys_values = [
+            (self._heads(layer.k(states)).contiguous(), self._heads(layer.v(states)).contiguous())
+            for layer in layers
+        ]
+        self.cohorts.append(Cohort(keys_values, mask, k=self.k, longest=self.bias.shape[3]))
+        start = self.model.config.decoder_start_token_id
+        return torch.full((len(prompts) * self.k,), start, device=states.device)
 
+    def step(self, tokens: Tensor) -> Tensor:
+        """Logits (R, V) after `tokens` (R,)."""
+        hidden = self.model.decoder.embed_tokens(tokens)[:, None]
+        for number, block in enumerate(self.blocks):
+            own, cross, feed_forward = block.layer
+            hidden = hidden + own.SelfAttention.o(self._attend_own(number, own, hidden))
+            hidden = hidden + cross.EncDecAttention.o(self._attend_prompt(number, cross, hidden))
+            hidden = feed_forward(hidden)
+        for cohort in self.cohorts:
+            cohort.age += 1
+        return self.model.logits(self.model.decoder.final_layer_norm(hidden)[:, 0])
 
-def sampler(sampling: Sampling, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-    """A function that draws tokens (rows,) from logits (rows, V).
+    def keep(self, alive: Sequence[bool]) -> list[int]:
+        """Removes rows."""
+        self.cohorts, order = keep_rows(self.cohorts, alive)
+        return order
 
-    Without filters tokens come from the policy itself, except that padding is never written. `generator` lives on the
-    model's device and advances, so that the next call draws afresh.
-    """
-    filters = LogitsProcessorList()
-    if sampling.temperature != 1.0:
-        filters.append(TemperatureLogitsWarper(float(sampling.temperature)))
-    if sampling.top_k > 0:
-        filters.append(TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p < 1.0:
-        filters.append(TopPLogitsWarper(float(sampling.top_p)))
+    def _attend_own(self, number: int, layer: Any, hidden: Tensor) -> Tensor:
+        """Each row's attention (R, 1, H · D) to its own tokens."""
+        attention, normed = layer.SelfAttention, layer.layer_norm(hidden)
+        queries, keys, values = (self._heads(f(normed)) for f in (attention.q, attention.k, attention.v))
+        found = []
+        for cohort, q, k, v in zip(
+            self.cohorts, *(self._split(x) for x in (queries, keys, values)), strict=True
+        ):
+            all_keys, all_values = cohort.extend(number, k, v)
+            bias = self.bias[..., -all_keys.shape[2] :].to(q.dtype)
+            found.append(F.scaled_dot_product_attention(q, all_keys, all_values, bias, scale=1.0).flatten(1))
+        return torch.cat(found)[:, None]
 
-    def draw(logits: Tensor) -> Tensor:
-        # The filters use the logits alone; transformers' signature wants the ids as well.
-        probabilities = filters(None, logits.float()).softmax(dim=-1)  # type: ignore[arg-type]
-        return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
+    def _attend_prompt(self, number: int, layer: Any, hidden: Tensor) -> Tensor:
+        """Each row's attention (R, 1, H · D) to its prompt."""
+        queries = self._heads(layer.EncDecAttention.q(layer.layer_norm(hidden)))
+        found = []
+        for cohort, q in zip(self.cohorts, self._split(queries), strict=True):
+            keys, values = cohort.prompts[number]
+            mask = cohort.mask[:, None, None]
+            attended = F.scaled_dot_product_attention(cohort.by_prompt(q), keys, values, mask, scale=1.0)
+            found.append(cohort.by_row(attended))
+        return torch.cat(found)[:, None]
 
-    return draw
+    def _heads(self, x: Tensor) -> Tensor:
+        """(B, T, H · D) as (B, H, T, D)."""
+        return x.unflatten(-1, (self.heads, self.width)).transpose(1, 2)
 
-
-def _decode(
-    model: Any, states: Tensor, mask: Tensor, choose: Callable[[Tensor], Tensor], max_new_tokens: int
-) -> list[list[int]]:
-    """Responses from the encoder's states (rows, S, d_model) and their mask (rows, S)."""
-    config, count = model.config, len(states)
-    written = torch.full((count, max_new_tokens), config.pad_token_id, device=states.device)
-    rows = torch.arange(count, device=states.device)  # the rows still in the batch
-    done = torch.zeros(count, dtype=torch.bool, device=states.device)
-    token = torch.full((count,), config.decoder_start_token_id, device=states.device)
-    cache = None
-    for step in range(max_new_tokens):
-        output = model.decoder(
-            input_ids=token[:, None],
-            past_key_values=cache,
-            encoder_hidden_states=states,
-            encoder_attention_mask=mask,
-            use_cache=True,
-        )
-        cache = output.past_key_values
-        logits = model.logits(output.last_hidden_state[:, -1])
-        # A padding token inside a response could not be distinguished from padding after it.
-        logits[:, config.pad_token_id] = -torch.inf
-        token = choose(logits).masked_fill(done, config.pad_token_id)
-        written[rows, step] = token
-        done = done | (token == config.eos_token_id)
-        finished = int(done.sum())
-        if finished == len(rows):
-            break
-        if finished >= _COMPACT_AT * len(rows):
-            keep = (~done).nonzero().squeeze(-1)
-            cache.batch_select_indices(keep)
-            states, mask, token, rows, done = states[keep], mask[keep], token[keep], rows[keep], done[keep]
-    return [[token for token in row if token != config.pad_token_id] for row in written.tolist()]
+    def _split(self, x: Tensor) -> tuple[Tensor, ...]:
+        return x.split([len(cohort) for cohort in self.cohorts])

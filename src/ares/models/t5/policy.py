@@ -11,9 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from transformers.models.t5.modeling_t5 import T5Block
 
 from ares.models.adapters import add_adapter, load_adapter, save_adapter
-from ares.models.inputs import Sampling
 from ares.models.policy import ModelSize, Policy, ValueModel
-from ares.models.t5.generation import generate, most_likely, sampler
+from ares.models.t5.generation import T5Decoder
 from ares.models.t5.inputs import Features, T5Inputs
 from ares.models.t5.loading import build_model, load_model, load_value_model, save_model, value_from_model
 from ares.models.t5.lora import lora_targets
@@ -175,26 +174,9 @@ class T5Policy(Policy):
         """The targets as ids, cut to `max_tokens` with EOS kept as the last one."""
         return encode_texts(self.tokenizer, [example.target for example in examples], max_tokens)
 
-    def greedy(self, inputs: T5Inputs, *, max_new_tokens: int) -> list[list[int]]:  # type: ignore[override]
-        """The most likely token at each step: B responses."""
-        with self.frozen():
-            tensors = inputs.to(self.device).tensors
-            return generate(self.model, *tensors, most_likely, max_new_tokens=max_new_tokens)
-
-    def sample(  # type: ignore[override]
-        self,
-        inputs: T5Inputs,
-        *,
-        k: int,
-        max_new_tokens: int,
-        generator: torch.Generator,
-        sampling: Sampling,
-    ) -> list[list[int]]:
-        """k sampled responses per prompt; each prompt is encoded once."""
-        draw = sampler(sampling, generator)
-        with self.frozen():
-            tensors = inputs.to(self.device).tensors
-            return generate(self.model, *tensors, draw, k=k, max_new_tokens=max_new_tokens)
+    def decoder(self, inputs: T5Inputs, *, k: int, longest: int) -> T5Decoder:  # type: ignore[override]
+        """See `T5Decoder`."""
+        return T5Decoder(self.model, inputs, k=k, longest=longest)
 
     # ---------------------------------------------------------------------------- probabilities
 

@@ -34,19 +34,26 @@ def messages_of(
 ) -> list[Message]:
     """The messages that ask for the example's rationale or, where it has one, for the answer; the images come first.
 
+    Those of a verbatim example are its question, after the earlier turns of its conversation.
     `special` finds the special tokens, which texts of the data must not produce (see `escaped`).
     """
     question = escaped(example.question, special)
-    if example.rationale is None:
+    if example.verbatim:
+        text = question
+    elif example.rationale is None:
         text = prompts.rationale.replace("{question}", question)
     else:
         head, tail = prompts.answer.replace("{question}", question).split("{rationale}", 1)
         text = head + escaped(without_cue(example.rationale), special) + tail
-    content: list[Message] = [{"type": "image"} for _ in range(images)]
-    user = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
+    said = [escaped(part, special) for turn in example.turns for part in turn]
+    messages = [
+        {"role": "assistant" if number % 2 else "user", "content": [{"type": "text", "text": part}]}
+        for number, part in enumerate([*said, text])
+    ]
+    messages[0]["content"] = [*({"type": "image"} for _ in range(images)), *messages[0]["content"]]
     if not prompts.system:
-        return [user]
-    return [{"role": "system", "content": [{"type": "text", "text": prompts.system}]}, user]
+        return messages
+    return [{"role": "system", "content": [{"type": "text", "text": prompts.system}]}, *messages]
 
 
 def target_of(example: Example, special: re.Pattern[str]) -> str:

@@ -9,14 +9,16 @@ from torch import Tensor, nn
 
 from ares.models.adapters import AdapterSet
 from ares.models.chat import Chat, ChatPolicy
-from ares.models.inputs import Sampling
+from ares.models.inputs import Sample
 from ares.models.policy import ModelSize, Policy, ValueModel
+from ares.models.vlm.batches import write_in_batches
 from ares.models.vlm.export import bundle_policy, export_policy
 from ares.models.vlm.families import blocks_of, lora_pattern, matching, soft_cap
+from ares.models.vlm.generation import VlmDecoder, has_cohorts
 from ares.models.vlm.loading import VlmSettings, freeze, open_network, save_model, start_network, start_reader
 from ares.models.vlm.processors import open_processor, reader_of
 from ares.models.vlm.reader import VlmInputs, VlmReader
-from ares.models.vlm.running import checkpoint_activations, generate, response_states
+from ares.models.vlm.running import checkpoint_activations, response_states
 from ares.models.vlm.size import vlm_size
 from ares.models.vlm.value import load_value, new_value
 from ares.models.weights import without_bars
@@ -190,37 +192,23 @@ class VlmPolicy(ChatPolicy):
         """The targets as ids, cut to `max_tokens` with EOS kept as the last one."""
         return self.reader.encode_targets(examples, max_tokens=max_tokens)
 
-    def greedy(self, inputs: VlmInputs, *, max_new_tokens: int) -> list[list[int]]:  # type: ignore[override]
-        """The most likely token at each step: B responses."""
-        return self._generate(inputs, max_new_tokens=max_new_tokens, do_sample=False)
+    @property
+    def banned(self) -> list[int]:
+        """All special tokens but EOS: a sampled image token would stand for an image that is not there."""
+        return [token for token in self.reader.special_ids if token != self.tokenizer.eos_token_id]
 
-    def sample(  # type: ignore[override]
-        self,
-        inputs: VlmInputs,
-        *,
-        k: int,
-        max_new_tokens: int,
-        generator: torch.Generator,
-        sampling: Sampling,
-    ) -> list[list[int]]:
-        """k sampled responses per prompt; each image is encoded once."""
-        # transformers draws from the global generator.
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            return self._generate(
-                inputs,
-                max_new_tokens=max_new_tokens,
-                do_sample=True,
-                num_return_sequences=k,
-                temperature=sampling.temperature,
-                top_k=sampling.top_k,
-                top_p=sampling.top_p,
-            )
+    def decoder(self, inputs: VlmInputs, *, k: int, longest: int) -> VlmDecoder:  # type: ignore[override]
+        """See `VlmDecoder`."""
+        return VlmDecoder(self, inputs, k=k, longest=longest)
 
-    def _generate(self, inputs: VlmInputs, **how: Any) -> list[list[int]]:
-        with self.frozen(), self.adapters.using(self.adapter):
-            return generate(self.model, self.reader, inputs.to(self.device).prompts(), **how)
+    def write(self, inputs: VlmInputs, *given: Any, **how: Any) -> list[Sample]:  # type: ignore[override]
+        """See `Policy.write`; by batches where rows of different ages cannot be computed together."""
+        with self.adapters.using(self.adapter):
+            if has_cohorts(self.model):
+                return super().write(inputs, *given, **how)
+            eos = int(self.tokenizer.eos_token_id)
+            with self.frozen():
+                return write_in_batches(self.model, inputs.to(self.device), *given, eos=eos, **how)
 
     # -------------------------------------------------------------------------------- probabilities
 

@@ -1,4 +1,4 @@
-"""Forward passes of a vision-language network: generation, states before response tokens, recomputed activations."""
+"""Forward passes of a vision-language network: states before response tokens, recomputed activations."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -6,31 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
 
 from ares.models.adapters import AdapterSet
 from ares.models.vlm.families import vision_weights
-from ares.models.vlm.reader import VlmInputs, VlmReader
+from ares.models.vlm.reader import VlmInputs
 from ares.models.vlm.shared import can_share, shared_states
-
-
-def generate(network: Any, reader: VlmReader, batch: dict[str, Tensor], **how: Any) -> list[list[int]]:
-    """Responses to a batch of prompts that is padded on the left, each with its EOS if it was written.
-
-    `how` are fields of `GenerationConfig`.
-    """
-    eos = int(reader.tokenizer.eos_token_id)
-    settings = GenerationConfig(
-        eos_token_id=eos,
-        pad_token_id=reader.tokenizer.pad_token_id,
-        # A sampled image token would stand for an image that is not there.
-        suppress_tokens=[token for token in reader.special_ids if token != eos],
-        **how,
-    )
-    # A rank never waits for the texts of another, even if it trains a shard of the network.
-    written = network.generate(**batch, generation_config=settings, synced_gpus=False)
-    rows = written[:, batch["input_ids"].shape[1] :].tolist()
-    return [row[: row.index(eos) + 1] if eos in row else row for row in rows]
 
 
 def response_states(

@@ -45,13 +45,18 @@ def run_study(config: Config) -> list[Trial]:
         f"{len(trials) - len(waiting)} of {len(trials)} trials are done, {len(waiting)} start now.",
         flush=True,
     )
-    errors, start = {}, time.monotonic()
-    for number, (trial, error) in enumerate(_outcomes(waiting, config.study.workers), start=1):
-        minutes = (time.monotonic() - start) / 60
+    errors, busy = {}, 0.0
+    for number, (trial, (error, seconds)) in enumerate(_outcomes(waiting, config.study.workers), start=1):
+        busy += seconds
         state = "failed" if error else "done"
-        print(f"{trial.name}: {state} · {number} of {len(waiting)} · {minutes:.1f} min", flush=True)
+        print(
+            f"{trial.name}: {state} · {number} of {len(waiting)} · {seconds:.0f} s of processor time",
+            flush=True,
+        )
         if error:
             errors[trial.name] = error
+    if waiting:
+        print(f"{busy / 60:.1f} min of processor time", flush=True)
     if errors:
         reasons = "".join(f"\n  {name}: {error}" for name, error in errors.items())
         raise AresError(
@@ -62,13 +67,13 @@ def run_study(config: Config) -> list[Trial]:
 
 def trials_of(config: Config) -> list[Trial]:
     """The trials of a study, arm by arm. Raises AresError with all mistakes in all of them."""
-    if not config.study.arms or not config.study.seeds:
+    if not config.study.arms:
         raise AresError(
-            "A study needs study.arms and study.seeds; see conf/experiment/claims.yaml, or run experiment=claims."
+            "A study needs study.arms; see conf/experiment/claims.yaml, or run experiment=claims."
         )
     trials, mistakes = [], []
     for arm, settings in config.study.arms.items():
-        for seed in config.study.seeds:
+        for seed in range(config.seed, config.seed + config.study.seeds):
             node = OmegaConf.create(to_plain(config))
             node.stage = {"name": "ares", "steps": stage_steps("ares")}
             node.seed, node.run = seed, f"{config.run}/sweep/{arm}-{seed}"
@@ -85,8 +90,8 @@ def trials_of(config: Config) -> list[Trial]:
     return trials
 
 
-def _outcomes(trials: Sequence[Trial], workers: int) -> Iterator[tuple[Trial, str | None]]:
-    """Each trial when it has ended, with its error; in this process if one runs at a time."""
+def _outcomes(trials: Sequence[Trial], workers: int) -> Iterator[tuple[Trial, tuple[str | None, float]]]:
+    """Each trial when it has ended, with what `_run` returns; in this process if one runs at a time."""
     if workers == 1:
         yield from ((trial, _run(trial)) for trial in trials)
         return
@@ -102,13 +107,15 @@ def _outcomes(trials: Sequence[Trial], workers: int) -> Iterator[tuple[Trial, st
             raise
 
 
-def _run(trial: Trial) -> str | None:
-    """Runs a trial; returns why it could not be finished."""
+def _run(trial: Trial) -> tuple[str | None, float]:
+    """Runs a trial; returns why it could not be finished, and the seconds of processor time in this process."""
+    interrupts.check()  # a worker that was told to end starts no other trial
+    start, error = time.process_time(), None
     path = run_folder(trial.config) / "console.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         try:
             run_stage(trial.config)
-        except AresError as error:
-            return str(error)
-    return None
+        except AresError as refusal:
+            error = str(refusal)
+    return error, time.process_time() - start

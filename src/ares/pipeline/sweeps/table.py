@@ -17,6 +17,8 @@ COLUMNS = {
     "ROUGE-L before": ("rationale/assess", "rouge_l", 1),
     # On rollouts of the reference this is KL(reference || policy); the mean of k3 can be dominated by a single token.
     "KL (-k1)": ("round-*/ppo", "train/kl_k1", -1),
+    "KL": ("round-*/prefer", "train/kl", 1),
+    "pair accuracy": ("round-*/prefer", "heldout/accuracy", 1),
     "repetition": ("round-*/assess", "repetition", 1),
     "accuracy": ("final/evaluate", "accuracy/AVG", 1),
 }

@@ -67,13 +67,17 @@ def finished_steps(root: Path) -> dict[str, Any]:
     """
     manifest = root / "manifest.json"
     steps = read_object(manifest).get("steps") if manifest.exists() else {}
-    parts = ("inputs", "outputs")
-    if not isinstance(steps, dict) or not all(
-        isinstance(step, dict) and all(isinstance(step.get(part), dict) for part in parts)
-        for step in steps.values()
-    ):
+    if not isinstance(steps, dict) or not all(map(_is_step, steps.values())):
         raise AresError(f"{manifest} is no manifest of a run; give another run=<name>.")
     return steps
+
+
+def _is_step(step: Any) -> bool:
+    sides = [step.get(side) if isinstance(step, dict) else None for side in ("inputs", "outputs")]
+    artefacts = [artefact for side in sides if isinstance(side, dict) for artefact in side.values()]
+    return all(isinstance(side, dict) for side in sides) and all(
+        isinstance(artefact, dict) and isinstance(artefact.get("path"), str) for artefact in artefacts
+    )
 
 
 def _of_run(root: Path) -> Answering:
@@ -100,7 +104,7 @@ def _config(path: Path) -> Config:
         raise AresError(
             f"{path} is missing, so that the run's settings are unknown; give another run."
         ) from None
-    except (OmegaConfBaseException, YAMLError, ValueError):
+    except (OmegaConfBaseException, YAMLError, ValueError, AttributeError):
         raise AresError(
             f"{path} was made by another version of ares; use that version, or another run."
         ) from None
@@ -110,7 +114,7 @@ def _exported(folder: Path) -> Answering:
     found = read_object(folder / FILE)
     try:
         config = to_config(OmegaConf.create(found["settings"])) if found["format"] == FORMAT else None
-    except (OmegaConfBaseException, KeyError, TypeError, ValueError):
+    except (OmegaConfBaseException, KeyError, TypeError, ValueError, AttributeError):
         config = None
     if config is None:
         raise AresError(f"{folder / FILE} was made by another version of ares; export the model again.")

@@ -29,9 +29,12 @@ class StepSpec:
     place: where the step runs unless a stage lists it as `<place>/<name>`: at the start, for the baseline (on the
         policy before RL), in every round or at the end
     folder: the step's own folder inside its place; without one it writes into the place's folder
+    folder_of: the same by the configuration, for a step that a run has several of
     shared: whether the step runs once for all jobs of a sweep, provided that all its inputs are shared
     wanted: whether a stage that lists the step runs it, with this configuration in this place
     headline: metrics that the step's last line prints; the first few if empty
+    after: the step of stage=ares that this one follows in its round where the stage does not list it; without one it
+        follows all steps of the round
     files: files outside the run that are set in the configuration, as {input name: (path, sha256)}
     check: returns warnings, and raises AresError for impossible settings; called before anything is prepared, so it
         imports nothing large
@@ -45,9 +48,11 @@ class StepSpec:
     runs_on: Literal["host", "device"] = "host"
     place: Place = "final"
     folder: str = ""
+    folder_of: Callable[[Config], str] | None = None
     shared: bool = False
     wanted: Callable[[Config, Place], bool] = lambda config, place: True
     headline: tuple[str, ...] = ()
+    after: Callable[[Config], str | None] = lambda config: None
     files: Callable[[Config], Mapping[str, tuple[Path, str]]] = lambda config: {}
     check: Callable[[Config], Sequence[str]] = lambda config: ()
     check_data: Callable[[Config, Mapping[str, Path]], None] = lambda config, source: None

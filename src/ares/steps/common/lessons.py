@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ares.config.schema import Config
+from ares.config.schema import Config, FitConfig
 from ares.evaluation.checkers import CHECKERS
 from ares.ranks import is_first
-from ares.steps.common.contract import StepContext, StepResult, keys_of
+from ares.steps.common.contract import StepContext, StepResult
 from ares.steps.common.fitting import data_arguments, fit_data
 from ares.storage.files import atomic_folder
 from ares.storage.solutions import Lesson
@@ -17,38 +17,33 @@ if TYPE_CHECKING:
     from ares.models.policy import Policy
     from ares.modules.supervised import Score
 
-# What a fit on lessons depends on.
-FIT_SETTINGS = (
-    *("seed", "text", "data.checker", "generate.batch_size", "trainer.precision"),
-    *keys_of("selftrain", "epochs lr global_batch_size micro_batch_size micro_batch_tokens warmup_fraction"),
-    *keys_of("selftrain", "decay weight_decay adam_beta2 gradient_clip dropout max_output_tokens"),
-    *keys_of("selftrain", "eval_questions eval_every_epochs prompts"),
-)
+# What a fit on lessons depends on, besides its own block.
+FIT_SETTINGS = ("seed", "text", "data.checker", "generate.batch_size", "trainer.precision")
 
 
 def fit_lessons(
     config: Config,
     context: StepContext,
+    block: str,
     policy: "Policy",
     problems: Mapping[str, Problem],
     splits: Mapping[str, list[str]],
     lessons: Sequence[Lesson],
 ) -> StepResult:
-    """Trains a policy on lessons and writes `policy/`, with the weights of the best validation accuracy."""
+    """Trains a policy on lessons by the settings of a block and writes `policy/`, the best by validation accuracy."""
     from ares.datamodules.problems import LessonData
 
+    fit: FitConfig = getattr(config, block)
     data = LessonData(
         problems,
         splits,
         policy,
         lessons=lessons,
         prompts=config.selftrain.prompts,
-        **data_arguments(config, config.selftrain),
+        **data_arguments(config, fit),
     )
     score = checked_accuracy(data, config.data.checker)
-    metrics = fit_data(
-        config, context, config.selftrain, data, score=score, metric="val/accuracy", block="selftrain"
-    )
+    metrics = fit_data(config, context, fit, data, score=score, metric="val/accuracy", block=block)
     if not is_first():
         return StepResult({})
     folder = context.folder / "policy"
@@ -62,8 +57,8 @@ def checked_accuracy(data: "LessonData", checker: str) -> "Score":
 
     A text's problem is found by its reference; problems with equal references have equal answers.
     """
-    examples, policy = data.examples("val").values(), data.policy
-    targets = policy.encode_targets(list(examples), max_tokens=data.max_output_tokens)
+    examples, policy = list(data.examples("val").values())[: data.eval_questions], data.policy
+    targets = policy.encode_targets(examples, max_tokens=data.max_output_tokens)
     by_reference = {
         policy.decode(ids): data.problems[example.pid] for ids, example in zip(targets, examples, strict=True)
     }

@@ -1,7 +1,7 @@
 """Recorded replies as the Teacher: a JSONL file, or the feedback folders of the ARES paper's code.
 
-A file has one JSON object per line: `kind` (score, correct, judge), `pid`, what was asked (`sentences`;
-`rationale`; `first` and `second`) and `reply`, the raw text. The folders are
+A file has one JSON object per line: `kind` (score, correct, judge, grade), `pid`, what was asked (`sentences`;
+`rationale`; `first` and `second`; `prompt`) and `reply`, the raw text. The folders are
 `<question>/<k>/p<rank>/<pid>/`, or any that hold both `output_from_llm.txt` and `rationale_from_mm_cot.txt`.
 """
 
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ares.storage.files import hash_of, sha256_path
-from ares.teachers.base import Teacher
+from ares.teachers.grading import Grader
 from ares.teachers.messages import Reply, Request, Unanswered
 from ares.teachers.parsing import FeedbackError, parse_grouped_scores, parse_scores
+from ares.teachers.prompts.default import Prompt
 from ares.text.prompts import strip_solution
 from ares.types import AresError, Problem
 
@@ -24,10 +25,15 @@ if TYPE_CHECKING:
 VERSION = "1"
 ASKED, REPLIED = "rationale_from_mm_cot.txt", "output_from_llm.txt"
 _BLANK = ": xxx"
-_CONTENT = {"score": ("sentences",), "correct": ("rationale",), "judge": ("first", "second")}
+_CONTENT = {
+    "score": ("sentences",),
+    "correct": ("rationale",),
+    "judge": ("first", "second"),
+    "grade": ("prompt",),
+}
 
 
-class ReplayTeacher(Teacher):
+class ReplayTeacher(Grader):
     """Answers from a recording at `path`; requests that are not in it are quarantined.
 
     `group` is that of the recording: whether a reply scores one rationale (1) or all of a question's (k).
@@ -61,6 +67,10 @@ class ReplayTeacher(Teacher):
     def judge_payload(self, problem: Problem, first: str, second: str) -> dict[str, Any]:
         """The question and both rationales."""
         return self._payload("judge", problem.pid, _folded([first, second]))
+
+    def grade_payload(self, problem: Problem, prompt: Prompt) -> dict[str, Any]:
+        """The question and the prompt."""
+        return self._payload("grade", problem.pid, _folded([prompt.text]))
 
     def read_scores(
         self, text: str, rationales: Sequence[Sequence[str]]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from ares.teachers.base import Teacher
+from ares.teachers.grading import Grader
 from ares.teachers.messages import Reply, Request
 from ares.teachers.parsing import FeedbackError, parse_correction
 from ares.teachers.prompts import default as prompts
@@ -25,7 +25,7 @@ _PROMPTS: dict[str, Any] = {module.NAME: module for module in (prompts, paper)}
 _SPARE, _ROOM = 256, 3  # a reply may have this many tokens plus this many times its likely length
 
 
-class ChatTeacher(Teacher, Generic[C]):
+class ChatTeacher(Grader, Generic[C]):
     """A Teacher that is a chat model, reached through `client`.
 
     `prompt` is default or paper; `structured` asks for JSON by a schema if the prompt has one; `options` are
@@ -87,6 +87,10 @@ class ChatTeacher(Teacher, Generic[C]):
     def judge_payload(self, problem: Problem, first: str, second: str) -> dict[str, Any]:
         """The prompt with the question's images, if it has any."""
         return self._payload(problem, self.prompt.judge(problem, first, second, bool(_images(problem))))
+
+    def grade_payload(self, problem: Problem, prompt: Prompt) -> dict[str, Any]:
+        """The benchmark's prompt with the question's images, if it has any."""
+        return self._payload(problem, prompt)
 
     def repair_payload(self, payload: Mapping[str, Any], reply: Reply, reason: str) -> dict[str, Any] | None:
         """The question with the unusable reply and an objection; with a higher limit if the reply was cut off."""

@@ -1,0 +1,57 @@
+"""prefer: trains the policy to prefer the chosen responses of pairs (DPO, IPO, hinge, DDPO, KTO, APO)."""
+
+from ares.config.schema import Config
+from ares.data.holdout import is_held_out
+from ares.ranks import is_first
+from ares.steps.common.contract import StepContext, StepResult, StepSpec
+from ares.steps.common.inputs import examples_of, load_problems, policy_of, trainer_arguments
+from ares.steps.pairs import follows
+from ares.storage.files import atomic_folder
+from ares.storage.pairs import read_pairs
+
+SPEC = StepSpec(
+    name="prefer",
+    reads=("data", "features", "policy", "pairs"),
+    writes=("policy",),
+    settings=("seed", "text", "model._target_", "trainer.precision", "prefer"),
+    runs_on="device",
+    place="round",
+    folder="prefer",
+    headline=("train/loss", "train/accuracy", "heldout/accuracy", "train/kl"),
+    after=follows,
+)
+
+
+def prefer(config: Config, context: StepContext) -> StepResult:
+    """Writes `policy/`."""
+    from ares.datamodules.pairs import PairBuffer
+    from ares.modules.preference import run_preference
+
+    settings = config.prefer
+    problems, splits = load_problems(config, context)
+    pairs = read_pairs(context.inputs["pairs"])
+    policy = policy_of(config, context, context.inputs["policy"])
+    pids = dict.fromkeys(pair.pid for pair in pairs if pair.pid in problems)
+    val = frozenset(splits["val"])
+    buffer = PairBuffer(
+        policy,
+        examples_of(problems, pids, "QCM-E", config),
+        pairs,
+        heldout=[pid for pid in pids if pid in val or is_held_out(pid, settings.holdout)],
+        weighting=settings.ddpo if settings.loss == "ddpo" else None,
+    )
+    metrics = run_preference(
+        policy,
+        buffer,
+        settings,
+        seed=config.seed,
+        checkpoints=context.checkpoints,
+        checkpoint_minutes=config.trainer.checkpoint_minutes,
+        trainer_arguments=trainer_arguments(config, context),
+    )
+    if not is_first():
+        return StepResult({})
+    folder = context.folder / "policy"
+    with atomic_folder(folder) as temporary:
+        policy.save(temporary)
+    return StepResult({"policy": folder}, metrics)
