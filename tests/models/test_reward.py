@@ -89,7 +89,8 @@ def test_folder_restores_the_model_and_is_a_value_model(tmp_path: Path) -> None:
     model.gain.data.fill_(0.25)
     model.save(tmp_path, SETTINGS)
     again = RewardModel.load(VlmPolicy, tmp_path)
-    assert again.gain == pytest.approx(0.25)
+    assert again.gain is not None
+    assert again.gain.item() == 0.25
     asked, readings = [question(0)], [model.read([["5", "6"]], max_tokens=32)]
     assert again.scores(asked, readings) == model.scores(asked, readings)
     settings = RewardSettings.read(tmp_path)
