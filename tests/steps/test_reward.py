@@ -7,6 +7,7 @@ import pytest
 
 from ares.config.values import problems_with_value
 from ares.pipeline.manifest import read_manifest
+from ares.pipeline.plan import steps_of
 from ares.steps.common.reward_terms import _pooled, reward_model_of
 from ares.steps.ppo import check_objective
 from ares.steps.reward import _pairs, check_labels
@@ -80,6 +81,16 @@ def test_labels_and_facts_are_words_of_lists() -> None:
     assert problem == "reward.on=['score']: choose from scores, pairs. Did you mean 'scores'?"
     with pytest.raises(AresError, match=r"reward\.on=\[\]"):
         check_labels(composed("reward.on=[]"))
+
+
+def test_stage_makes_pairs_where_it_trains_on_them() -> None:
+    def planned(*labels: str) -> dict[str, dict[str, str]]:
+        steps = steps_of(composed("stage=reward", f"reward.on=[{','.join(labels)}]"))
+        return {step.key: {name: source.key for name, source in step.inputs.items()} for step in steps}
+
+    assert set(planned("scores")) == {"round-1/reward"}
+    assert planned("pairs")["round-1/reward"]["pairs"] == "round-1/pairs"
+    assert planned("scores", "pairs")["round-1/reward"]["feedback"] == "round-1/score"
 
 
 def test_rewards_of_a_model_need_a_learned_teacher() -> None:
