@@ -33,13 +33,13 @@ class RewardModel(Trainable):
 
     The head's output is a logit: its sigmoid predicts the Teacher's score. With `likelihood` a learned multiple (`gain`)
     of the sentence's log-probability per token, which the same states give, is added: what a policy itself finds
-    unlikely is often wrong.
+    unlikely is often wrong. It is a vector of one number, since FSDP2 shards no scalars.
     """
 
     def __init__(self, policy: Policy, value: SharedBackboneValue, *, likelihood: bool) -> None:
         super().__init__()
         self.policy, self.value = policy, value
-        self.gain = nn.Parameter(torch.zeros((), device=policy.device)) if likelihood else None
+        self.gain = nn.Parameter(torch.zeros(1, device=policy.device)) if likelihood else None
         if not likelihood:
             freeze_output(policy.model)
 
@@ -57,8 +57,8 @@ class RewardModel(Trainable):
         policy = policy_class.load(folder, dropout=0.0, **reading)
         model = cls.on(policy, seed=0, likelihood=gain is not None)
         load_head(model.value.head, folder)
-        if model.gain is not None:
-            model.gain.data.fill_(gain)
+        if gain is not None:
+            model.gain = nn.Parameter(torch.tensor([gain], device=policy.device))
         return model.eval()
 
     def save(self, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -67,6 +67,7 @@ class RewardModel(Trainable):
         save_head(self.value.head, folder)
         known = {
             **settings,
+            "gain": None if self.gain is None else self.gain.item(),
             "vocabulary": vocabulary_of(self.policy.tokenizer),
             "weights": sha256_path(folder),
         }
