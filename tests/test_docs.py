@@ -12,6 +12,7 @@ import pytest
 from ares.config.command_line import mistakes_in
 from ares.config.compose import options
 from ares.config.schema import Config
+from benchmarks import limits
 from tests.support.composed import groups, known_keys
 from tests.support.documented import PAGES, REPOSITORY, Command, commands
 
@@ -39,6 +40,13 @@ def test_commands_are_valid(command: Command) -> None:
 
 def test_commands_are_found() -> None:
     assert len(COMMANDS) >= 50
+
+
+def test_the_readme_shows_time_and_cost() -> None:
+    page = PAGES[0].read_text(encoding="utf-8")
+    assert limits.summary() in page
+    usd = sum(float(line.split(" | ")[4]) for line in limits.teacher_table().splitlines()[2:])
+    assert f"about ${usd:.1f}0" in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
