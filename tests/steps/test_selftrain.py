@@ -12,7 +12,7 @@ from ares.pipeline.plan import steps_of
 from ares.report.build import report
 from ares.report.selection import selection_of
 from ares.steps.common import solutions
-from ares.storage.files import read_json
+from ares.storage.files import read_json, read_jsonl
 from ares.storage.pairs import read_pairs
 from ares.storage.solutions import Solution, read_lessons, read_solutions
 from ares.storage.tables import read_feedback
@@ -166,6 +166,26 @@ def test_pool_without_a_right_solution_is_refused(
     with pytest.raises(AresError, match=r"No solution in .*pool\.parquet is right.*raise selftrain\.n"):
         run(config)
     assert list(read_manifest(root_of(config))) == ["round-1/sample"]
+
+
+@pytest.mark.slow
+def test_search_writes_and_repairs_under_the_teachers_scores(
+    finished: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CHECKERS, "mcq", by_text)
+    policy = f"policy={root_of(finished)}/rationale/warmup/policy"
+    config = configured(
+        tmp_path, "stage=select", "run=st", "select.by=[first,steps,repair]", "select.n=[1,2]", policy
+    )
+    run(config)
+    rows = read_jsonl(root_of(config) / "final/searched.jsonl")
+    assert len(rows) == 2 * 2 * 4
+    accuracy = read_json(root_of(config) / "final/selection.json")["rows"]
+    assert [(row["by"], row["n"]) for row in accuracy] == [
+        (by, n) for by in ("first", "steps", "repair") for n in (1, 2)
+    ]
+    tokens = {(row["by"], row["n"], row["pid"]): row["tokens"] for row in rows}
+    assert all(tokens["repair", 1, pid] <= tokens["repair", 2, pid] for _, _, pid in tokens)
 
 
 @pytest.mark.slow
