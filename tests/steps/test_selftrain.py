@@ -12,7 +12,8 @@ from ares.pipeline.plan import steps_of
 from ares.report.build import report
 from ares.report.selection import selection_of
 from ares.steps.common import solutions
-from ares.storage.files import read_json
+from ares.storage.files import read_json, read_jsonl
+from ares.storage.pairs import read_pairs
 from ares.storage.solutions import Solution, read_lessons, read_solutions
 from ares.storage.tables import read_feedback
 from ares.types import AresError
@@ -167,6 +168,61 @@ def test_pool_without_a_right_solution_is_refused(
     assert list(read_manifest(root_of(config))) == ["round-1/sample"]
 
 
+@pytest.mark.slow
+def test_search_writes_and_repairs_under_the_teachers_scores(
+    finished: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CHECKERS, "mcq", by_text)
+    policy = f"policy={root_of(finished)}/rationale/warmup/policy"
+    config = configured(
+        tmp_path, "stage=select", "run=st", "select.by=[first,steps,repair]", "select.n=[1,2]", policy
+    )
+    run(config)
+    rows = read_jsonl(root_of(config) / "final/searched.jsonl")
+    assert len(rows) == 2 * 2 * 4
+    accuracy = read_json(root_of(config) / "final/selection.json")["rows"]
+    assert [(row["by"], row["n"]) for row in accuracy] == [
+        (by, n) for by in ("first", "steps", "repair") for n in (1, 2)
+    ]
+    tokens = {(row["by"], row["n"], row["pid"]): row["tokens"] for row in rows}
+    assert all(tokens["repair", 1, pid] <= tokens["repair", 2, pid] for _, _, pid in tokens)
+
+
+@pytest.mark.slow
+def test_star_dpo_prefers_right_solutions_of_the_new_policy(
+    finished: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CHECKERS, "mcq", by_text)
+    warmup = f"policy={root_of(finished)}/rationale/warmup/policy"
+    config = configured(
+        tmp_path,
+        *SETTINGS,
+        "selftrain.method=star_dpo",
+        "selftrain.iterations=1",
+        "select.by=[first]",
+        warmup,
+    )
+    run(config)
+    pairs = read_pairs(root_of(config) / "round-1/contrast/pairs.parquet")
+    pool = {row.text: row for row in read_solutions(root_of(config) / "round-1/pool.parquet")}
+    assert pairs
+    for pair in pairs:
+        assert pool[pair.chosen.text].correct
+        assert not pool[pair.rejected.text].correct
+        assert pool[pair.chosen.text].pid == pool[pair.rejected.text].pid == pair.pid
+        assert len(pair.chosen.ref_logprobs or ()) == len(pair.chosen.token_ids)
+    steps = read_manifest(root_of(config))
+    assert steps["round-1/prefer"].inputs["policy"].path == "round-1/selftrain/policy"
+    assert steps["final/candidates"].inputs["policy"].path == "round-1/prefer/policy"
+    assert {
+        lesson.kind for lesson in read_lessons(root_of(config) / "round-1/selftrain/lessons.parquet")
+    } == {
+        "given",
+        "answer",
+        "cot",
+    }
+
+
 # --------------------------------------------------------------------------------------------------
 # The plan
 # --------------------------------------------------------------------------------------------------
@@ -183,6 +239,9 @@ def test_teacher_and_policy_are_asked_only_where_a_setting_wants_it() -> None:
         *iteration,
         "final/candidates",
         "final/select",
+    ]
+    assert keys("selftrain.method=star_dpo", "select.by=[first]")[1:6] == [
+        *("round-1/sample", "round-1/selftrain", "round-1/contrast", "round-1/prefer", "round-2/sample")
     ]
     assert "round-1/rate" in keys("selftrain.filter=sentences")
     assert {"final/rate", "final/self_select"} <= set(keys("select.by=[teacher,self_select]"))

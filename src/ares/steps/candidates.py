@@ -1,6 +1,6 @@
 """candidates: samples solutions of the evaluated questions, among which `select` chooses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -73,7 +73,7 @@ def candidates(config: Config, context: StepContext) -> StepResult:
                 seed=part_seed(config.seed, 0, number),
                 sampling=Sampling(0, block.top_p, block.temperature),
             )
-            return rows if answerer is None else _answered(config, answerer, problems, rows)
+            return rows if answerer is None else answered(config, answerer, problems, rows)
 
         found = solutions_by_parts(context, known[: block.questions], write)
     if not is_first():
@@ -83,8 +83,8 @@ def candidates(config: Config, context: StepContext) -> StepResult:
     return StepResult({"candidates": path}, shares_of(found))
 
 
-def _answered(
-    config: Config, answerer: "Policy", problems: dict[str, Problem], rows: Sequence[Solution]
+def answered(
+    config: Config, answerer: "Policy", problems: Mapping[str, Problem], rows: Sequence[Solution]
 ) -> list[Solution]:
     """The solutions with the answers that the adapter gives after them."""
     size, found = config.generate.batch_size, []

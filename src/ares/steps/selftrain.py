@@ -49,7 +49,9 @@ def selftrain(config: Config, context: StepContext) -> StepResult:
     """
     problems, splits = load_problems(config, context)
     block = config.selftrain
-    lessons = lessons_of(_counted(config, context), problems, kinds=METHODS[block.method], seed=config.seed)
+    lessons = lessons_of(
+        counted_solutions(config, context), problems, kinds=METHODS[block.method], seed=config.seed
+    )
     if not lessons:
         raise AresError(
             f"No solution in {context.inputs['pool']} is right, so there is nothing to learn from; raise selftrain.n, lower "
@@ -70,8 +72,8 @@ def selftrain(config: Config, context: StepContext) -> StepResult:
     return StepResult({**result.files, "lessons": path}, {**result.metrics, **counts})
 
 
-def _counted(config: Config, context: StepContext) -> list[Solution]:
-    """The solutions of the pool that count."""
+def counted_solutions(config: Config, context: StepContext) -> list[Solution]:
+    """The solutions of the pool that count: of `selftrain.window`, approved with selftrain.filter=sentences."""
     block = config.selftrain
     pool = of_latest(read_solutions(context.inputs["pool"]), block.window)
     if block.filter == "answer":
