@@ -30,39 +30,55 @@ def test_first_sentences_of_a_draft() -> None:
 
 
 def test_best_next_sentence_goes_on() -> None:
-    texts = script("bad so", "good bad", "good bad", "good so end", "good so end", "good so good end")
+    texts = script("bad so", "good bad", "good so end", "good so good end")
     prefixes = []
 
     def continued(asked: Sequence[tuple[str, Draft]]) -> list[Draft]:
-        prefixes.append(" ".join(asked[0][1].sentences))
+        prefixes.append([" ".join(own.sentences) for _, own in asked])
         return [next(texts) for _ in asked]
 
     found = by_steps(["1"], 2, continued, score, longest=3)["1"]
-    # good before bad; so before bad; a third sentence that scores 1 before one that is not scored, 0.5.
-    assert prefixes == ["", "good", "good so"]
+    # good before bad; a new so before the bad that followed good; a third sentence that scores 1 before one that is not
+    # scored, 0.5.
+    assert prefixes == [["", ""], ["good"], ["good so"]]
     assert found.draft == draft("good so good", complete=False)
-    assert found.tokens == (5 + 5) + (3 + 5) + (3 + 5)
+    assert found.tokens == (5 + 5) + 5 + 5
 
 
 def test_search_ends_with_the_draft() -> None:
-    texts = script("good", "bad so", "good", "good")
+    texts = script("good", "bad so")
     found = by_steps(["1"], 2, lambda asked: [next(texts) for _ in asked], score, longest=9)["1"]
     assert found.draft == draft("good")
     assert found.draft.complete
 
 
-def test_questions_advance_together_and_independently() -> None:
-    texts = script("good", "bad so", "bad so good")
-    sizes = []
+def test_width_of_one_is_a_plain_sample() -> None:
+    calls = []
 
     def continued(asked: Sequence[tuple[str, Draft]]) -> list[Draft]:
-        sizes.append([pid for pid, _ in asked])
+        calls.append([pid for pid, _ in asked])
+        return [draft({"1": "good", "2": "bad so bad"}[pid]) for pid, _ in asked]
+
+    found = by_steps(["1", "2"], 1, continued, score, longest=9)
+    assert calls == [["1", "2"]]
+    assert [(found[pid].draft, found[pid].tokens) for pid in ("1", "2")] == [
+        (draft("good"), 3),
+        (draft("bad so bad"), 7),
+    ]
+
+
+def test_questions_advance_together_and_independently() -> None:
+    texts = script("good", "bad", "so bad", "bad so", "so good bad")
+    calls = []
+
+    def continued(asked: Sequence[tuple[str, Draft]]) -> list[Draft]:
+        calls.append([pid for pid, _ in asked])
         return [next(texts) for _ in asked]
 
-    found = by_steps(["1", "2"], 1, continued, score, longest=2)
-    assert sizes == [["1", "2"], ["2"]]
+    found = by_steps(["1", "2"], 2, continued, score, longest=2)
+    assert calls == [["1", "1", "2", "2"], ["2"]]
     assert found["1"].draft == draft("good")
-    assert found["2"].draft == draft("bad so", complete=False)
+    assert found["2"].draft == draft("so good", complete=False)
 
 
 def test_repair_writes_on_from_the_first_weak_sentence() -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from ares.config.fields import bounded, choice, choices_of, numbers, text_with
 from ares.config.fits import FitConfig
 
-SEARCHES = ("steps", "repair")  # under the Teacher's scores of single sentences
-RULES = ("first", "majority", "self_select", "oracle", "teacher", *SEARCHES)
+SEARCHES = ("steps", "repair")  # under scores of single sentences
+RULES = ("first", "majority", "self_select", "oracle", "teacher", "reward", *SEARCHES)
 
 
 @dataclass
@@ -49,4 +49,7 @@ class SelectConfig:
     top_p: float = bounded(1.0, at_least=0, at_most=1)  # sample from tokens of this probability
     threshold: float = bounded(0.5, at_least=0, at_most=1)  # by=repair: scores below it are weak
     longest: int = bounded(16, at_least=1)  # by=steps: sentences
-    pool: str = choice("mean", "min")  # by=teacher: a candidate's score from those of its sentences
+    pool: str = choice("mean", "min")  # by=teacher, reward: a candidate's score from its sentences
+    reward: str | None = (
+        None  # run or folder of a reward model: for reward, and of steps and repair the Teacher
+    )

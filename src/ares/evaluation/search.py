@@ -48,23 +48,25 @@ def by_steps(
 ) -> dict[str, Searched]:
     """Sentence by sentence, the best of `width` continuations by the score of its next sentence; of equal ones the first.
 
-    `longest`: the most sentences of a solution.
+    What the best one says after that sentence is the first of the next continuations, so that a width of 1 is a plain
+    sample. `longest`: the most sentences of a solution.
     """
     found = {pid: Searched(Draft()) for pid in pids}
+    ahead: dict[str, list[Draft]] = {pid: [] for pid in pids}  # the rest of the chosen continuation
     for count in range(1, longest + 1):
         going = [pid for pid in pids if not found[pid].draft.complete]
-        if not going:
-            break
-        asked = [(pid, found[pid].draft) for pid in going for _ in range(width)]
-        written = continued(asked)
-        options = {pid: written[row * width : (row + 1) * width] for row, pid in enumerate(going)}
+        asked = [(pid, found[pid].draft) for pid in going for _ in range(width - len(ahead[pid]))]
+        written = iter(continued(asked) if asked else [])
+        new = {pid: [next(written) for _ in range(width - len(ahead[pid]))] for pid in going}
+        options = {pid: [*ahead[pid], *new[pid]] for pid in going}
         shown = {pid: [draft.first(count) for draft in own] for pid, own in options.items()}
-        scores = score(shown)
+        scores = score(shown) if going else {}
         for pid in going:
             values = [_value(own, count) for own in scores[pid]]
             best = max(range(width), key=values.__getitem__)
-            tokens = sum(len(draft.ids) - len(found[pid].draft.ids) for draft in options[pid])
+            tokens = sum(len(draft.ids) - len(found[pid].draft.ids) for draft in new[pid])
             found[pid] = Searched(shown[pid][best], found[pid].tokens + tokens)
+            ahead[pid] = [options[pid][best]]
     return found
 
 

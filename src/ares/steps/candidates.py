@@ -10,7 +10,7 @@ from ares.steps.common.contract import Place, StepContext, StepResult, StepSpec,
 from ares.steps.common.generation import check_engine, engine_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
 from ares.steps.common.solutions import sampled_solutions, shares_of, solutions_by_parts, with_text
-from ares.steps.evaluate import check_stated_split
+from ares.steps.evaluate import check_split
 from ares.steps.rollout import part_seed
 from ares.storage.solutions import Solution, write_solutions
 from ares.text.prompts import right_answer
@@ -32,7 +32,7 @@ SPEC = StepSpec(
     runs_on="device",
     headline=("right", "solved", "unreadable", "tokens"),
     check=lambda config: check(config),
-    check_data=lambda config, source: check_stated_split(config, source["data"]),
+    check_data=lambda config, source: check_split(config, source["data"]),
 )
 
 

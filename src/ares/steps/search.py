@@ -1,4 +1,4 @@
-"""search: solutions that are written sentence by sentence, or repaired, under the Teacher's scores."""
+"""search: solutions that are written sentence by sentence, or repaired, under the scores of a Teacher or reward model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from ares.config.schema import Config
 from ares.config.selftraining import SEARCHES
 from ares.evaluation.search import Draft, Searched, by_repair, by_steps
+from ares.steps.appraise import gold_warnings, reward_model_files, with_reward_model
 from ares.steps.candidates import answered
 from ares.steps.common.asking import Reject, ask_teacher, teacher_warnings
 from ares.steps.common.contract import Place, StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
 from ares.steps.common.solutions import with_text
-from ares.steps.evaluate import check_stated_split
+from ares.steps.evaluate import check_split
 from ares.steps.rollout import part_seed
 from ares.storage.files import write_jsonl
 from ares.storage.solutions import Solution
@@ -36,8 +37,9 @@ SPEC = StepSpec(
     ),
     runs_on="device",
     wanted=lambda config, place: bool(set(SEARCHES) & set(config.select.by)),
+    files=reward_model_files,
     check=lambda config: check(config),
-    check_data=lambda config, source: check_stated_split(config, source["data"]),
+    check_data=lambda config, source: check_split(config, source["data"]),
 )
 
 # Drafts of one question.
@@ -56,7 +58,8 @@ def check(config: Config) -> list[str]:
             "select.by=steps and repair continue the policy's own tokens on one device; use engine=hf trainer.devices=1, or "
             "other rules."
         )
-    return teacher_warnings(config)
+    found = teacher_warnings(with_reward_model(config))
+    return found if "reward" in config.select.by else [*found, *gold_warnings(config)]
 
 
 def search(config: Config, context: StepContext) -> StepResult:
@@ -114,12 +117,14 @@ class _Searcher:
         return outcomes
 
     def continued(self, asked: Sequence[tuple[str, Draft]]) -> list[Draft]:
-        """Each draft written on to its end, in one batch."""
+        """Each draft written on to its end, in one batch; each question's prompt is encoded once."""
         from ares.models.inputs import Sampling
 
         block, self.calls = self.config.select, self.calls + 1
+        rows = {pid: row for row, pid in enumerate(dict.fromkeys(pid for pid, _ in asked))}
+        inputs = self.policy.encode([self.examples[pid] for pid in rows])
         written = self.policy.continuations(
-            self.policy.encode([self.examples[pid] for pid, _ in asked]),
+            inputs.select([rows[pid] for pid, _ in asked]),
             [draft.ids for _, draft in asked],
             max_new_tokens=self.config.generate.max_new_tokens,
             seed=part_seed(self.config.seed, 0, self.calls) % 2**63,
@@ -134,11 +139,16 @@ class _Searcher:
         return found
 
     def score(self, drafts: Mapping[str, Sequence[Draft]]) -> dict[str, list[list[float | None]]]:
-        """The Teacher's scores of the drafts' sentences; None for one that gives the answer, and without a usable reply."""
+        """The scores of the drafts' sentences; None for one that gives the answer, and without a usable reply."""
         groups: list[Group] = list(drafts.items())
         total = max(1, sum(map(len, drafts.values())))
         answers = ask_teacher(
-            self.config, self.context, groups, self._ask, artefact=f"search-{self.calls}", total=total
+            with_reward_model(self.config),
+            self.context,
+            groups,
+            self._ask,
+            artefact=f"search-{self.calls}",
+            total=total,
         )
         self.usd, self.requests = self.usd + answers.usd, self.requests + answers.requests
         return dict(zip(drafts, answers.rows, strict=True))

@@ -20,13 +20,14 @@ SPEC = StepSpec(
 )
 
 _SIMPLE = {"first": first, "majority": majority, "oracle": oracle}
+_SCORED = {"teacher": "ratings", "reward": "appraisals"}  # rule: where its scores are
 
 # (pid, its first n candidates) -> the selected one, and the tokens that the selection itself took
 Rule = Callable[[str, Sequence[Solution]], tuple[Solution, int]]
 
 
 def _reads(config: Config, place: Place) -> tuple[str, ...]:
-    further = {"self_select": "self-selected", "teacher": "ratings", **dict.fromkeys(SEARCHES, "searched")}
+    further = {"self_select": "self-selected", **_SCORED, **dict.fromkeys(SEARCHES, "searched")}
     return ("candidates", *dict.fromkeys(name for rule, name in further.items() if rule in config.select.by))
 
 
@@ -83,8 +84,8 @@ def _rule(by: str, config: Config, context: StepContext) -> Rule:
     if by in _SIMPLE:
         rule = _SIMPLE[by]
         return lambda pid, rows: (rule(rows), 0)
-    if by == "teacher":
-        scores = {row.row_id: row.scores for row in read_feedback(context.inputs["ratings"])}
+    if by in _SCORED:
+        scores = {row.row_id: row.scores for row in read_feedback(context.inputs[_SCORED[by]])}
         return lambda pid, rows: (best_scored(rows, scores, config.select.pool), 0)
     chosen = {(row["pid"], row["n"]): row for row in read_jsonl(context.inputs["self-selected"])}
 

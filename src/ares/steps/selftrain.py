@@ -55,7 +55,7 @@ def selftrain(config: Config, context: StepContext) -> StepResult:
     if not lessons:
         raise AresError(
             f"No solution in {context.inputs['pool']} is right, so there is nothing to learn from; raise selftrain.n, lower "
-            "selftrain.threshold, or train the warm-up longer (selftrain.epochs)."
+            "selftrain.threshold, or train the warm-up longer (rationale.epochs)."
         )
     counts = {kind: float(count) for kind, count in Counter(lesson.kind for lesson in lessons).items()}
     if block.given:
