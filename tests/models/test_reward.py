@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ares.models.reward import Reading, RewardModel
+from ares.models.reward import Reading, RewardModel, sentence_means
 from ares.models.reward_settings import RewardSettings
 from ares.models.vlm.policy import VlmPolicy
 from ares.types import AresError
@@ -52,7 +52,7 @@ def test_score_is_the_head_on_the_state_after_the_sentence(model: RewardModel) -
     inputs, ids = model.policy.encode([question(0)]), torch.tensor([reading.ids])
     with torch.no_grad():
         states = model.policy.states(inputs, ids, torch.ones_like(ids, dtype=torch.float32))
-        expected = model.value.head(states[0, reading.places]).squeeze(-1).sigmoid()
+        expected = model.value.head(states[0, reading.places]).squeeze(-1).sigmoid()  # the gain is 0
     [[scores]] = model.scores([question(0)], [[reading]])
     assert scores == pytest.approx(expected.tolist(), abs=1e-6)
 
@@ -77,17 +77,20 @@ def test_one_pass_equals_a_pass_per_rationale(model: RewardModel) -> None:
 def test_only_head_and_policy_are_trained() -> None:
     model = reward_model("vlm")
     names = {name for name, _ in model.trained()}
-    assert all("lora_" in name or name.startswith("value.head") for name in names)
+    assert all("lora_" in name or name.startswith(("value.head", "gain")) for name in names)
     assert any(name.startswith("value.head") for name in names)
-    full = RewardModel.on(number_vlm(r=0), seed=0)
+    full = RewardModel.on(number_vlm(r=0), seed=0, likelihood=False)
     assert not full.policy.model.get_output_embeddings().weight.requires_grad
 
 
 def test_folder_restores_the_model_and_is_a_value_model(tmp_path: Path) -> None:
     model = RewardModel.on(number_vlm(r=0), seed=0).eval()
     torch.nn.init.normal_(model.value.head[-1].weight, generator=torch.Generator().manual_seed(0))
+    model.gain.data.fill_(0.25)
     model.save(tmp_path, SETTINGS)
     again = RewardModel.load(VlmPolicy, tmp_path)
+    assert again.gain is not None
+    assert again.gain.item() == 0.25
     asked, readings = [question(0)], [model.read([["5", "6"]], max_tokens=32)]
     assert again.scores(asked, readings) == model.scores(asked, readings)
     settings = RewardSettings.read(tmp_path)
@@ -95,6 +98,7 @@ def test_folder_restores_the_model_and_is_a_value_model(tmp_path: Path) -> None:
     value = number_vlm(seed=3, r=0).load_value(tmp_path, shared=False)
     ids = torch.tensor([[5, 6, EOS]])
     found = value.values(again.policy.encode(asked), ids, torch.ones(1, 3))
+    model.gain.data.zero_()  # values have no part of it
     logits = model.logits(model.policy.encode(asked), ids, torch.ones(1, 3), torch.tensor([[0, 1], [0, 2]]))
     torch.testing.assert_close(found[0, 1:], logits)
 
@@ -111,3 +115,23 @@ def test_hash_changes_with_weights_and_settings(tmp_path: Path) -> None:
 def test_folder_without_a_reward_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AresError, match=r"holds no reward model .*train one with stage=reward"):
         RewardSettings.read(tmp_path)
+
+
+def test_sentence_means_start_where_the_sentence_before_ends() -> None:
+    values = torch.tensor([[1.0, 3.0, 5.0, 7.0], [2.0, 4.0, 0.0, 0.0]])
+    sentences = torch.tensor([[0, 1], [0, 3], [1, 2], [1, 2]])
+    assert sentence_means(values, sentences).tolist() == [1.0, 4.0, 3.0, 0.0]
+    assert sentence_means(values, sentences[:0]).tolist() == []
+
+
+def test_likely_sentences_score_more_with_a_positive_gain() -> None:
+    model = reward_model("vlm").eval()
+    assert model.gain is not None
+    readings = model.read([["5", "6"], ["7", "8"]], max_tokens=32)
+    ids = torch.tensor([reading.ids for reading in readings])
+    inputs = model.policy.encode([question(0)]).repeat(2)
+    with torch.no_grad():
+        likely = model.policy.token_logprobs(inputs, ids, torch.ones_like(ids).float())
+        model.gain.fill_(0.1)
+    [scores] = model.scores([question(0)], [readings])
+    assert scores == [pytest.approx(row[:2].sigmoid().tolist(), abs=1e-5) for row in likely]

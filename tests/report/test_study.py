@@ -1,11 +1,13 @@
 """A study's tables: means, paired differences and wins, over seeds and questions."""
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from ares.report.study import BASELINE, MEASURES, compared, study, tables
+from ares.report.study_curves import study_curves
 from ares.types import AresError
 from tests.support.composed import composed
 
@@ -70,3 +72,18 @@ def test_study_without_truth_or_baseline_is_refused(tmp_path: Path, setting: str
     with pytest.raises(AresError, match=remedy):
         study(config)
     assert not list(tmp_path.iterdir())
+
+
+def test_curves_have_a_line_and_a_name_for_each_arm_that_logged_them(tmp_path: Path) -> None:
+    for arm, scale in (("ares", 1), ("rl_only", 2)):
+        log = tmp_path / arm / "logs/round-1/sft/metrics.csv"
+        log.parent.mkdir(parents=True)
+        rows = [f"{step},{scale * step}" for step in range(1, 5)]
+        log.write_text("\n".join(["step,round-1/sft/loss", *rows]))
+    roots = {arm: tmp_path / arm for arm in ("ares", "rl_only", "grpo")}
+    drawn = ElementTree.fromstring(study_curves(roots))
+    lines = [line.get("class") for line in drawn.iter("{http://www.w3.org/2000/svg}polyline")]
+    assert lines == ["run-1", "run-2"]
+    texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"round-1/sft/loss", "ares", "rl only"} <= set(texts)
+    assert "grpo" not in texts

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,21 +67,36 @@ class SmallRun:
         assert process.returncode == 0, self.output
 
     def interrupt(self, step: str, delay: float, number: signal.Signals) -> tuple[int, float]:
-        """Sends a signal `delay` seconds after a step has started; returns the exit code and the seconds to the end."""
+        """Sends a signal `delay` seconds after a step has started, or when the next step starts, if that is earlier.
+
+        Steps take half as long on one day as on another, so that a delay alone would often come too late.
+
+        Returns:
+            The exit code, and the seconds from the signal to the end.
+        """
         process = self.start()
         assert process.stdout
-        lines = []
+        lines: list[str] = []
+        sent: list[float] = []
+
+        def send() -> None:
+            sent.append(time.time())
+            process.send_signal(number)
+
+        timer = threading.Timer(delay, send)
         for line in process.stdout:
             lines.append(line)
             if line.startswith(f"{step}: started"):
-                break
-        time.sleep(delay)
-        began, now = time.monotonic(), time.time()
-        process.send_signal(number)
-        rest, _ = process.communicate(timeout=60)
-        self.output = "".join(lines) + rest
+                timer.start()
+            elif re.match(r"[\w/-]+: started", line) and timer.is_alive():
+                timer.cancel()
+                send()
+        process.wait(timeout=60)
+        timer.cancel()
+        self.output = "".join(lines)
+        now = sent[0] if sent else time.time()
         self.unsaved = now - max(path.stat().st_mtime for path in self._resumed_from())
-        return process.returncode, time.monotonic() - began
+        return process.returncode, time.time() - now
 
     def _resumed_from(self) -> list[Path]:
         """The files from which a killed run continues: finished steps, checkpoints, parts and paid replies."""

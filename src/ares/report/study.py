@@ -21,6 +21,7 @@ from ares.pipeline.manifest import read_entry, read_manifest
 from ares.pipeline.runner import run_folder
 from ares.pipeline.sweeps.study import Trial, run_study
 from ares.report.compare import write_comparison
+from ares.report.study_curves import study_curves
 from ares.steps.prepare import prepared, read_problems
 from ares.storage.files import atomic_path, write_json
 from ares.storage.tables import read_predictions, read_rationales, read_verdicts
@@ -51,7 +52,7 @@ class Estimate:
 
 
 def study(config: Config) -> list[str]:
-    """Runs what is missing of a study; writes `study.json`, `study.md`, `study.svg` and `compare.html`, and returns lines.
+    """Runs what is missing of a study; writes `study.json`, `.md`, `.svg`, `-curves.svg` and `compare.html`; returns lines.
 
     Raises AresError for other data than the sample, without a baseline, and where a trial fails.
     """
@@ -66,10 +67,11 @@ def study(config: Config) -> list[str]:
     bars = [(_spaced(arm), [found["own"][name].value for name in _SHOWN]) for arm, found in results.items()]
     plain = json.loads(json.dumps(results, default=vars))
     write_json(folder / "study.json", {"arms": plain, "seconds": seconds(trials)})
-    for name, content in (("study.md", text), ("study.svg", bar_chart(_SHOWN, bars))):
+    first = {trial.arm: run_folder(trial.config) for trial in trials if trial.seed == config.seed}
+    drawn = {"study.svg": bar_chart(_SHOWN, bars), "study-curves.svg": study_curves(first)}
+    for name, content in {"study.md": text, **drawn}.items():
         with atomic_path(folder / name) as path:
             path.write_text(content + "\n", encoding="utf-8")
-    first = {trial.arm: run_folder(trial.config) for trial in trials if trial.seed == config.seed}
     page = [str(write_comparison(folder / "compare.html", first))] if len(first) > 1 else []
     return [text, *page]
 

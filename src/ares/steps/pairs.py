@@ -39,6 +39,7 @@ SPEC = StepSpec(
     folder="pairs",
     shared=True,
     headline=("pairs", "tied", "difference"),
+    wanted=lambda config, place: "reward" not in config.stage.steps or "pairs" in config.reward.on,
     after=follows,
 )
 
