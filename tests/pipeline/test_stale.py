@@ -45,7 +45,7 @@ NOT_HASHED = (
     *("strategy", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.threads"),
     "engine.arguments",  # where servers are and how often they are asked
     *("trainer.activation_checkpointing", "trainer.checkpoint_minutes"),
-    *("generate.predictions", "evaluate.predictions", "judge.against"),
+    *("generate.predictions", "evaluate.predictions", "judge.against", "select.reward"),
 )
 # In the hash as inputs or, of the Teacher, by its fingerprint; the model's name is a label.
 BLOCKS = ("data", "features", "teacher", "model.reads_images", "model.name")
@@ -66,9 +66,14 @@ TINY = (
 # Everything that self-training and selection can ask.
 SELFTRAIN = (
     "stage=selftrain",
-    "stage.steps=[warmup,sample,rate,selftrain,final/generate,lora,candidates,self_select,final/rate,select]",
+    "stage.steps=[warmup,sample,rate,selftrain,contrast,prefer,final/generate,lora,candidates,self_select,final/rate,search,"
+    "select]",
     *("selftrain.iterations=1", "selftrain.filter=sentences", "selftrain.threshold=0", "select.n=[1,8]"),
-    *("select.by=[first,self_select,teacher]", "select.answers=adapter"),
+    *(
+        "selftrain.method=star_dpo",
+        "select.by=[first,self_select,teacher,steps,repair]",
+        "select.answers=adapter",
+    ),
 )
 PREFER = ("prefer.holdout=0", "prefer.micro_batch_size=1", "prefer.global_batch_size=2")
 
@@ -108,7 +113,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Observed, dict[str, 
             loss: composed(*common, "stage=preferences", "stage.steps=[round/generate,correct,pairs,prefer]", f"run={loss}", "policy=full", "pairs.source=corrections", f"prefer.loss={loss}", *PREFER)
             for loss in ("ddpo", "kto")
         },
-        "selftrained": composed(*common, *SELFTRAIN, "run=selftrained"),
+        "selftrained": composed(*common, *SELFTRAIN, *PREFER, "run=selftrained"),
     }  # fmt: skip
     observed = Observed()
     with pytest.MonkeyPatch.context() as patch:
