@@ -23,7 +23,7 @@ class ReflectionConfig:
 class SelftrainConfig(FitConfig):
     """Self-training: sample, check, build lessons, fine-tune (docs/selftrain.md). The warm-up has the settings of `rationale`."""
 
-    iterations: int = bounded(3, at_least=1)
+    iterations: int = bounded(3, at_least=1)  # of sampling and fine-tuning
     method: str = choice("r3v", "star", "star_dpo")  # which lessons, and whether DPO follows
     n: int = bounded(3, at_least=1)  # solutions per train question, of each model
     questions: int | None = bounded(None, at_least=1)  # that are sampled, from the first, null: all
