@@ -30,14 +30,14 @@ MEASURES = ("supporting", "false", "invented")
 Cells = Mapping[str, Sequence[float]]  # measure -> mean and the ends of its interval
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs what is missing, prints the tables and writes them to `tables.md` in `--runs`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
     parser.add_argument("--arms", nargs="+", default=["ares", "r3v", "sentences", "both"])
     parser.add_argument("--runs", type=Path, default=Path("runs/selftrain-study"))
     parser.add_argument("settings", nargs="*", help="further settings of every run")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     found: dict[str, list[dict[str, np.ndarray]]] = {}
     for seed in args.seeds:
         common = [f"seed={seed}", f"paths.runs={args.runs}", *args.settings]

@@ -1,5 +1,6 @@
 """Self-training and selection at the smallest sizes, in this process; whether an answer is right is decided by its text."""
 
+import copy
 import re
 from pathlib import Path
 
@@ -17,15 +18,18 @@ from ares.report.build import report
 from ares.report.selection import selection_of
 from ares.steps.appraise import check
 from ares.steps.common import solutions
+from ares.steps.common.contract import StepContext
+from ares.steps.selftrain import counted_solutions
 from ares.storage.files import read_json, read_jsonl
 from ares.storage.pairs import read_pairs
 from ares.storage.solutions import Solution, read_lessons, read_solutions
 from ares.storage.tables import read_feedback
 from ares.types import AresError
+from benchmarks import selftrain as study
 from benchmarks.selftrain import MEASURES, estimates, measured, tables
 from tests.support.checking import by_text
 from tests.support.composed import composed
-from tests.support.small_run import configured, run
+from tests.support.small_run import SMALL, configured, run
 
 SETTINGS = (
     "stage=selftrain",
@@ -77,6 +81,24 @@ def test_lessons_are_those_of_the_approved_pool_after_the_given_ones(finished: C
     assert all(lesson.target in right for lesson in lessons if lesson.kind in ("cot", "refine"))
 
 
+def test_right_solutions_count_if_the_teacher_approves_of_their_sentences(finished: Config) -> None:
+    root, config = root_of(finished), copy.deepcopy(finished)
+    inputs = {"pool": root / "round-2/pool.parquet", "ratings": root / "round-2/ratings.parquet"}
+    context = StepContext(root, "round-2/selftrain", root, 2, config, "", inputs)
+    scores = {row.row_id: row.scores for row in read_feedback(inputs["ratings"])}
+
+    def right(threshold: float) -> set[str]:
+        config.selftrain.threshold = threshold
+        return {row.row_id for row in counted_solutions(config, context) if row.correct}
+
+    assert right(0.0) == {row_id for row_id, own in scores.items() if own}
+    assert right(0.5) == {row_id for row_id, own in scores.items() if own and min(own) >= 0.5} < right(0.0)
+    config.selftrain.filter = "answer"
+    assert right(0.5) == set(scores)
+    config.selftrain.window = 1
+    assert right(0.5) == {row_id for row_id in scores if row_id.startswith("2/")}
+
+
 def test_selection_shares_its_samples_and_the_oracle_is_the_bound(finished: Config) -> None:
     found = read_json(root_of(finished) / "final/selection.json")
     accuracy = {(row["by"], row["n"]): row["accuracy"] for row in found["rows"]}
@@ -111,6 +133,32 @@ def test_table_of_the_study_agrees_with_selection(finished: Config) -> None:
         assert low <= mean <= high
     assert sum(values[f"{name}/first"][0] for name in MEASURES) <= 100
     assert any("| r3v, majority |" in line for line in tables({"r3v": values}))
+
+
+@pytest.mark.slow
+def test_study_compares_self_training_with_ares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CHECKERS, "mcq", by_text)
+    small = (
+        *SMALL[1:],
+        "rounds=1",
+        "selftrain.epochs=1",
+        "reward.epochs=1",
+        "reward.holdout=0.3",
+        "select.n=[1,2]",
+    )
+    study.main(["--seeds", "7", "--arms", "ares", "r3v", "both", "--runs", str(tmp_path), *small])
+    lines = (tmp_path / "tables.md").read_text().splitlines()
+    rows = {line.split(" | ")[0].strip("| ") for line in lines}
+    rules = [rule for rule in study.RULES if rule != "self_select"]
+    assert rows >= {
+        "r3v, self_select",
+        *(f"{arm}, {rule}" for arm in ("ares", "r3v", "both") for rule in rules),
+    }
+    assert rows >= {
+        f"{arm}, {name}" for arm in ("ares", "r3v", "both") for name in ("first", "steps@2", "repair@2")
+    }
+    trained = read_manifest(tmp_path / "both-7")["round-1/rollouts"].inputs["policy"]
+    assert trained.path.endswith("r3v-7/round-3/selftrain/policy")
 
 
 @pytest.mark.slow
