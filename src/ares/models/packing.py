@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _WIDTHS = 8  # of rows that are tried
+_ATTENTION = 1024  # tokens of a row to which attending costs about as much as all other layers
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def packing(real: Tensor, groups: Sequence[int], *, longest_row: int, mixed: boo
     longest, most = max(lengths), min(longest_row, sum(lengths))
     widths = range(longest, max(longest, most) + 1, max(1, (most - longest) // _WIDTHS))
     tried = [_filled(lengths, groups, width, mixed) for width in {*widths, max(longest, most)}]
-    rows = min(tried, key=lambda rows: (_places(rows, lengths), len(rows)))
+    rows = min(tried, key=lambda rows: _cost(rows, lengths))
     used = [sum(lengths[sequence] for sequence in row) for row in rows]
     width, starts = max(used), [0] * len(lengths)
     owners = torch.full((len(rows), width), -1)
@@ -101,5 +102,6 @@ def _filled(lengths: Sequence[int], groups: Sequence[int], width: int, mixed: bo
     return rows
 
 
-def _places(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
-    return len(rows) * max(sum(lengths[sequence] for sequence in row) for row in rows)
+def _cost(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
+    width = max(sum(lengths[sequence] for sequence in row) for row in rows)
+    return len(rows) * width * (_ATTENTION + width)
