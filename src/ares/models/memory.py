@@ -9,10 +9,8 @@ from typing import Self
 
 # Logits that are computed at a time: 512 MiB in float32.
 MOST_LOGITS = 2**27
-# They, in whose place their probabilities and gradients are written, and a copy in half precision or of a few rows.
-_LOGITS_COPIES = 2
-# When a token is drawn: they, in float32, their exponentials, and what filters sort.
-_CHOOSING_COPIES = 4
+# They, then their probabilities and gradients in their place, and copies of a part. When a token is drawn, filters sort them.
+_LOGITS_COPIES, _CHOOSING_COPIES = 2, 4
 # NF4 with nested quantization: 4 bits, one byte per 64 weights, and 4 bytes per 64 · 256.
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 # Responses of one prompt lie in one row of at most as many tokens, unless one response is longer.
