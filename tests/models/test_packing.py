@@ -17,11 +17,17 @@ IDS, MASK = pad_right(RESPONSES, 0), pad_right([[1.0] * len(row) for row in RESP
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=12), st.integers(1, 30))
-def test_every_token_has_a_place_of_its_own(sequences: list[tuple[int, int]], longest_row: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=12),
+    st.integers(1, 30),
+    st.booleans(),
+)
+def test_every_token_has_a_place_of_its_own(
+    sequences: list[tuple[int, int]], longest_row: int, mixed: bool
+) -> None:
     lengths, groups = [max(1, length) for length, _ in sequences], [group for _, group in sequences]
     real = pad_right([[1] * length for length, _ in sequences] + [[0] * 9], 0)[:-1].bool()
-    layout = packing(real, groups, longest_row=longest_row)
+    layout = packing(real, groups, longest_row=longest_row, mixed=mixed)
     ids = torch.arange(1, real.numel() + 1).view_as(real)
     packed = layout.pack(ids, 0)
     assert sorted(packed[packed > 0].tolist()) == sorted(
@@ -32,9 +38,10 @@ def test_every_token_has_a_place_of_its_own(sequences: list[tuple[int, int]], lo
     for row, length in enumerate(lengths):
         assert back[row].tolist() == [*ids[row, :length].tolist(), *[0.0] * (9 - length)]
     positions, mask = layout.positions(), layout.mask(causal=True)[:, 0]
-    for row, group in enumerate(layout.groups):
+    for row, held in enumerate(layout.groups):
         owners = layout.owners[row].tolist()
-        assert {groups[owner] for owner in owners if owner >= 0} == {group}
+        assert {groups[owner] for owner in owners if owner >= 0} == set(held)
+        assert mixed or len(held) == 1
         for place, owner in enumerate(owners):
             if owner >= 0:
                 seen = mask[row, place].nonzero().squeeze(1).tolist()

@@ -131,6 +131,21 @@ def test_questions_have_all_that_the_run_knows(run: tuple[Path, dict[str, StepEn
     assert (train.split, train.kind, train.verdict, train.answers) == ("train", "biology", None, [])
 
 
+def test_answers_to_a_question_without_choices_are_listed_the_right_one_first() -> None:
+    problem = make_problem("3", choices=(), answer=None, direct_answers=("1,200",))
+    rows = {"without ARES": ("1190", False), "with ARES": ("1200", True), "other": (None, False)}
+    answers = {name: {"3": Prediction("3", "", "", *row)} for name, row in rows.items()}
+    [question] = browser_of(
+        [("test", "3")], {"3": problem}, Material({}, answers, {}, {}), total=1, limit=10**6
+    ).questions
+    assert (question.choices, question.answer) == (("1,200", "1190"), 0)
+    assert question.answers == [
+        Answered("without ARES", 1),
+        Answered("with ARES", 0),
+        Answered("other", None),
+    ]
+
+
 def test_draw_is_fixed_complete_and_alternates_between_splits() -> None:
     pids = {"train": [str(n) for n in range(50)], "val": [], "test": ["a", "b"]}
     found = draw(pids)

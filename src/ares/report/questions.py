@@ -20,7 +20,8 @@ from ares.storage.tables import (
     read_rationales,
     read_verdicts,
 )
-from ares.types import Problem, Rationale
+from ares.text.prompts import right_answer
+from ares.types import Prediction, Problem, Rationale
 
 REPAIRED, SFT = "repaired", "after SFT"
 
@@ -85,7 +86,7 @@ class Material:
     """What a run knows about its questions, by pid: rationales and answers by name, verdicts, samples, pairs."""
 
     texts: Mapping[str, Texts]
-    answers: Mapping[str, Mapping[str, int | None]]
+    answers: Mapping[str, Mapping[str, Prediction]]
     verdicts: Mapping[str, str | None]
     samples: Mapping[str, list[Sample]] = field(default_factory=dict)
     pairs: Mapping[str, list[Preference]] = field(default_factory=dict)
@@ -123,7 +124,7 @@ def _output(root: Path, steps: Mapping[str, StepEntry], key: str, name: str) -> 
 def material_of(root: Path, steps: Mapping[str, StepEntry], pids: Iterable[str]) -> Material:
     """What a run's finished steps know about some questions."""
     answers = {
-        name: {row.pid: row.answer for row in read_predictions(_output(root, steps, key, "predictions"))}
+        name: {row.pid: row for row in read_predictions(_output(root, steps, key, "predictions"))}
         for name, key in (("without ARES", "baseline/lora"), ("with ARES", "final/lora"))
         if key in steps
     }
@@ -168,22 +169,38 @@ def browser_of(
 
 def _question(problem: Problem, split: str, material: Material, images: Images) -> Question:
     pid = problem.pid
+    given = {name: rows[pid] for name, rows in material.answers.items() if pid in rows}
+    choices, right, answers = _answers(problem, given)
     kind = problem.truth.kind if isinstance(problem, SampleProblem) else problem.topic or problem.subject
     return Question(
         pid,
         split,
         kind,
         problem.question,
-        problem.choices,
-        problem.answer,
+        choices,
+        right,
         problem.hint,
         images=[key for path in problem.images if (key := images.add(path))],
         versions=[_version(name, problem, rows[pid]) for name, rows in material.texts.items() if pid in rows],
-        answers=[Answered(name, rows[pid]) for name, rows in material.answers.items() if pid in rows],
+        answers=answers,
         samples=material.samples.get(pid, []),
         pairs=material.pairs.get(pid, []),
         verdict=material.verdicts.get(pid),
     )
+
+
+def _answers(
+    problem: Problem, given: Mapping[str, Prediction]
+) -> tuple[tuple[str, ...], int | None, list[Answered]]:
+    """The choices, the right one and those that were chosen; of a question without choices, the answers to it instead."""
+    right = right_answer(problem)
+    if problem.choices or right is None:
+        chosen = {name: row.answer if isinstance(row.answer, int) else None for name, row in given.items()}
+        return problem.choices, problem.answer, [Answered(name, index) for name, index in chosen.items()]
+    texts = {name: right if row.correct else row.answer for name, row in given.items()}
+    listed = tuple(dict.fromkeys([right, *(str(text) for text in texts.values() if text is not None)]))
+    places = {name: None if text is None else listed.index(str(text)) for name, text in texts.items()}
+    return listed, 0, [Answered(name, index) for name, index in places.items()]
 
 
 def _version(name: str, problem: Problem, row: Assessment | Rationale) -> Version:
