@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 import transformers as hf
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ares.models.inputs import Inputs
-from ares.models.policy import Policy
+from ares.models.policy import Policy, Trainable
 from ares.models.t5.inputs import T5Inputs
 from ares.models.vlm.loading import LoraSettings, VlmSettings
 from ares.models.vlm.messages import Prompts
@@ -157,6 +158,45 @@ def _sample(pid: str, ids: list[int]) -> Sample:
         "pixel_values": torch.randn(1, 3, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0))
     }
     return sample
+
+
+class Start:
+    """Puts the first weights back, from a file, so that no side pays for a copy in memory."""
+
+    def __init__(self, models: Sequence[Trainable], folder: Path) -> None:
+        self.models, self.file = models, folder / "weights.pt"
+        torch.save([model.state_dict() for model in self.models], self.file)
+
+    def then(self, run: Callable[[], object]) -> Callable[[], object]:
+        """A function that puts the weights back and runs."""
+
+        def both() -> object:
+            self.restore()
+            return run()
+
+        return both
+
+    def restore(self) -> None:
+        """Puts the weights back."""
+        states = torch.load(self.file, mmap=True, weights_only=True)
+        for model, state in zip(self.models, states, strict=True):
+            model.load_state_dict(state)
+            model.zero_grad()
+
+
+def bare_trainer(device: str, **settings: Any) -> pl.Trainer:
+    """A Trainer of one epoch on one device, without checkpoints, validation and logs."""
+    return pl.Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=1,
+        max_epochs=1,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **settings,
+    )
 
 
 @dataclass(frozen=True)

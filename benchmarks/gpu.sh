@@ -8,7 +8,7 @@ PYTHON=${1:-.venv/bin/python}
 export PYTHONPATH=src HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 date --utc +%F
-for name in rollout update sft; do
+for name in rollout update sft prefer; do
     for size in small base; do
         for policy in t5 vlm; do
             echo "== $name, $policy, $size"

@@ -3,6 +3,7 @@
 `paper_path` does what the original code does, `transformers` what one would write with the library today; all sides have
 the same weights, prompts, sampling settings and prescribed lengths of responses. The baselines do fewer rows, of the same
 distribution of lengths: their rows cost more, but not other amounts each. Texts and sentences are not measured.
+A second table is of greedy rationales, one per question and without log-probabilities, as `generate` writes them.
 """
 
 import argparse
@@ -16,16 +17,18 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from ares.models.inputs import Inputs, Sampling
 from ares.models.policy import Policy
-from ares.models.sampling import drawn, uniforms_of
+from ares.models.sampling import drawn, most_likely, uniforms_of
 from ares.models.scheduling import CHECK_EVERY
 from ares.models.scoring import response_logprobs
 from ares.models.vlm.policy import VlmPolicy
 from ares.rl.masked import pad_right
 from benchmarks.baselines import alternate, build_policy, questions, table
 from benchmarks.lengths import response_lengths
+from benchmarks.plain import stock
 
 K, EOS, PAD, PADDED = 4, 1, 0, 512
 QUESTIONS, BATCH, PAPER_ROWS = 32, 8, 2  # of ours, of transformers, and of one of the original's k calls
+UNFILTERED = {"do_sample": True, "top_k": 0}
 
 
 def main(args: argparse.Namespace) -> dict[str, float]:
@@ -35,18 +38,30 @@ def main(args: argparse.Namespace) -> dict[str, float]:
     inputs = questions(policy, QUESTIONS).to(args.device)
     by_length = sorted(range(QUESTIONS), key=inputs.lengths.__getitem__)
     some = [inputs.select(by_length[QUESTIONS // n // 2 :: QUESTIONS // n]) for n in (BATCH, PAPER_ROWS)]
-    models = [policy, reference]
+    models, plain = [policy, reference], stock(policy.model, reference.model)
     with torch.no_grad():
-        measured = alternate(
+        print("samples and their log-probabilities")
+        sampled = alternate(
             {
                 "ours": lambda: ours(policy, reference, inputs),
-                "transformers": lambda: with_transformers(models, some[0]),
-                "paper_path": lambda: as_the_original(models, some[1]),
+                "transformers": plain(lambda: with_transformers(models, some[0])),
+                "paper_path": plain(lambda: as_the_original(models, some[1])),
             },
             device=args.device,
         )
-    rows = {"ours": QUESTIONS * K, "transformers": BATCH * K, "paper_path": PAPER_ROWS}
-    return table(measured, rows)
+        found = table(sampled, {"ours": QUESTIONS * K, "transformers": BATCH * K, "paper_path": PAPER_ROWS})
+        many = questions(policy, QUESTIONS * K).to(args.device)
+        print("greedy rationales")
+        greedy = alternate(
+            {
+                "ours": lambda: greedily(policy, many),
+                "transformers": plain(lambda: greedily_with_transformers(policy, inputs)),
+                "paper_path": plain(lambda: greedily_with_transformers(policy, some[1], PADDED)),
+            },
+            device=args.device,
+        )
+    rows = {"ours": len(many), "transformers": QUESTIONS, "paper_path": PAPER_ROWS}
+    return {**found, **{f"generate_{name}": value for name, value in table(greedy, rows).items()}}
 
 
 def ours(policy: Policy, reference: Policy, inputs: Inputs) -> None:
@@ -65,7 +80,9 @@ def ours(policy: Policy, reference: Policy, inputs: Inputs) -> None:
 def with_transformers(models: Sequence[Policy], inputs: Inputs) -> None:
     """`generate` with k samples per prompt and a cache; scores in chunks of 32 rows of similar length."""
     lengths = response_lengths(len(inputs) * K)
-    written = generated(models[0], batch_of(inputs), lengths, num_return_sequences=K, use_cache=True)
+    written = generated(
+        models[0], batch_of(inputs), lengths, **UNFILTERED, num_return_sequences=K, use_cache=True
+    )
     order = sorted(range(len(written)), key=lambda row: len(written[row]))
     for start in range(0, len(order), 32):
         rows = order[start : start + 32]
@@ -77,10 +94,21 @@ def with_transformers(models: Sequence[Policy], inputs: Inputs) -> None:
 def as_the_original(models: Sequence[Policy], inputs: Inputs) -> None:
     """One of k calls of `generate` without a cache, then a pass per model; all padded to the longest possible."""
     lengths = response_lengths(len(inputs))
-    written = generated(models[0], batch_of(inputs, PADDED), lengths, use_cache=False)
+    written = generated(models[0], batch_of(inputs, PADDED), lengths, **UNFILTERED, use_cache=False)
     responses = F.pad(pad_right(written, PAD), (0, PADDED - max(lengths)), value=PAD)
     for model in models:
         scored(model, inputs, responses, PADDED)
+
+
+def greedily(policy: Policy, inputs: Inputs) -> None:
+    """What the step does: as many prompts in progress as transformers has in a batch."""
+    policy.write(inputs, most_likely([PAD, EOS]), response_lengths(len(inputs)), slots=QUESTIONS)
+
+
+def greedily_with_transformers(policy: Policy, inputs: Inputs, length: int | None = None) -> None:
+    """`generate` of one batch; with a `length` as the original calls it: prompts padded to it, no cache."""
+    lengths = response_lengths(len(inputs))
+    generated(policy, batch_of(inputs, length), lengths, do_sample=False, use_cache=length is None)
 
 
 class Prescribed(LogitsProcessor):
@@ -104,7 +132,10 @@ def generated(
     """`generate` of the network; the ids of each response."""
     start = batch["input_ids"].shape[1] if isinstance(policy, VlmPolicy) else 1
     settings = GenerationConfig(
-        do_sample=True, top_k=0, max_new_tokens=max(lengths), eos_token_id=EOS, pad_token_id=PAD, **how
+        **how,
+        max_new_tokens=max(lengths),
+        eos_token_id=EOS,
+        pad_token_id=PAD,
     )
     if not isinstance(policy, VlmPolicy):
         settings.decoder_start_token_id = PAD

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,8 +25,16 @@ from ares.models.policy import Policy
 from ares.models.vlm.policy import VlmPolicy
 from ares.modules.supervised import SupervisedModule
 from ares.rl.masked import pad_right
-from benchmarks.baselines import alternate, build_policy, questions, responses, table
-from benchmarks.update import Start
+from benchmarks.baselines import (
+    Start,
+    alternate,
+    bare_trainer,
+    build_policy,
+    questions,
+    responses,
+    table,
+)
+from benchmarks.plain import stock
 
 ROWS, STEP, PAPER = 32, 8, 512
 FIT = FitConfig(epochs=1, global_batch_size=STEP, micro_batch_size=STEP)
@@ -43,11 +50,12 @@ def main(args: argparse.Namespace) -> dict[str, float]:
     lengths = prompts.lengths
     order = sorted(range(ROWS), key=lambda row: lengths[row] + len(targets[row]))
     some = [order[place] for place in range(1, ROWS, 4)]
+    plain = stock(policy.model)
     with tempfile.TemporaryDirectory() as folder:
         start = Start([policy], Path(folder))
         sides = {
-            "paper_path": start.then(lambda: loop(policy, prompts, targets, [some], paper=True)),
-            "transformers": start.then(lambda: loop(policy, prompts, targets, grouped(lengths))),
+            "paper_path": start.then(plain(lambda: loop(policy, prompts, targets, [some], paper=True))),
+            "transformers": start.then(plain(lambda: loop(policy, prompts, targets, grouped(lengths)))),
             "ours": start.then(lambda: ours(policy, Encoded(prompts, targets), args.device)),
         }
         measured = alternate(sides, device=args.device)
@@ -65,19 +73,9 @@ def ours(policy: Policy, train: Encoded, device: str) -> None:
     data = SupervisedData(pad_id=policy.pad_id, micro=STEP, accumulate=1, eval_batch=STEP, seed=0)
     data.train = train
     module = SupervisedModule(
-        policy, FIT, total_steps=ROWS // STEP, score=lambda *_: 0.0, metric="none", seed=0
+        policy, FIT, total_steps=ROWS // STEP, score=lambda *_: 0.0, metric="none", block="sft"
     )
-    trainer = pl.Trainer(
-        accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
-        max_epochs=1,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, data)
+    bare_trainer(device).fit(module, data)
     policy.to(device)
 
 

@@ -10,12 +10,11 @@ see `Loop`. `paper_path` does a quarter of the questions, spread evenly over the
 import argparse
 import copy
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +22,7 @@ from torch.nn import functional as F
 from ares.config.schema import RlConfig
 from ares.datamodules.buffer import RolloutBuffer
 from ares.datamodules.rollouts import RolloutData
-from ares.models.policy import Policy, Trainable, ValueModel
+from ares.models.policy import Policy, ValueModel
 from ares.models.vlm.policy import VlmPolicy
 from ares.modules.ppo_module import PPOModule
 from ares.rl.advantages import gae
@@ -33,9 +32,18 @@ from ares.rl.masked import masked_mean, masked_whiten
 from ares.rl.objectives import load_objective
 from ares.storage.flat import flat_rollouts
 from ares.types import Example, Rollout, Span
-from benchmarks.baselines import alternate, build_policy, questions, responses, table
+from benchmarks.baselines import (
+    Start,
+    alternate,
+    bare_trainer,
+    build_policy,
+    questions,
+    responses,
+    table,
+)
+from benchmarks.plain import Plain, followed, in_parts, of_tokens, stock
 
-K, QUESTIONS, PAPER_PROMPT = 4, 8, 512
+K, QUESTIONS = 4, 8
 RL = RlConfig(
     ppo_epochs=1,
     value_warmup_epochs=0,
@@ -61,11 +69,12 @@ def main(args: argparse.Namespace) -> dict[str, float]:
     )
     order = sorted(buffer.groups(), key=lambda rows: sum(buffer.lengths[row] for row in rows))
     some = [row for rows in order[1::4] for row in rows]
+    plain = stock(policy.model, value.model)
     with tempfile.TemporaryDirectory() as folder:
         start = Start([policy, value], Path(folder))
         sides = {
-            "paper_path": start.then(lambda: Loop(policy, value, buffer, paper=True).epoch(some)),
-            "transformers": start.then(lambda: Loop(policy, value, buffer).epoch(range(len(buffer)))),
+            "paper_path": start.then(plain(lambda: Loop(policy, value, buffer, paper=True).epoch(some))),
+            "transformers": start.then(plain(lambda: Loop(policy, value, buffer).epoch(range(len(buffer))))),
             "ours": start.then(lambda: ours(policy, value, data, args.device)),
         }
         measured = alternate(sides, device=args.device)
@@ -94,43 +103,10 @@ def build_buffer(policy: Policy) -> RolloutBuffer:
     return RolloutBuffer(policy, examples, flat_rollouts(rows), scores, neutral=0.5, holdout=0.0)
 
 
-class Start:
-    """Puts the first weights back, from a file, so that no side pays for a copy in memory."""
-
-    def __init__(self, models: Sequence[Trainable], folder: Path) -> None:
-        self.models, self.file = models, folder / "weights.pt"
-        torch.save([model.state_dict() for model in self.models], self.file)
-
-    def then(self, run: Callable[[], object]) -> Callable[[], object]:
-        """A function that puts the weights back and runs."""
-
-        def both() -> object:
-            self.restore()
-            return run()
-
-        return both
-
-    def restore(self) -> None:
-        """Puts the weights back."""
-        states = torch.load(self.file, mmap=True, weights_only=True)
-        for model, state in zip(self.models, states, strict=True):
-            model.load_state_dict(state)
-            model.zero_grad()
-
-
 def ours(policy: Policy, value: ValueModel, data: RolloutData, device: str) -> float:
     """An epoch of the module, without checkpoints; its loss."""
     module = PPOModule(policy, value, data, RL, load_objective("ppo"))
-    trainer = pl.Trainer(
-        accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
-        max_epochs=1,
-        accumulate_grad_batches=data.accumulate,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = bare_trainer(device, accumulate_grad_batches=data.accumulate)
     module.train()
     trainer.fit(module, data)
     policy.to(device)
@@ -152,6 +128,11 @@ class Loop:
     buffer: RolloutBuffer
     paper: bool = False
 
+    @property
+    def plain(self) -> Plain:
+        """The forward passes of the policy."""
+        return Plain(self.policy, self.buffer.inputs, self.paper)
+
     def epoch(self, rows: Sequence[int]) -> float:
         """Trains on the rows; the last step's loss."""
         reference = copy.deepcopy(self.policy) if self.paper else None
@@ -167,18 +148,12 @@ class Loop:
         del reference
         return loss
 
-    def parts(self, rows: Sequence[int], size: int) -> Iterator[list[int]]:
-        """Micro-batches."""
-        order = rows if self.paper else sorted(rows, key=lambda row: self.buffer.lengths[row])
-        for first in range(0, len(order), size):
-            yield list(order[first : first + size])
-
     @torch.no_grad()
     def targets(self, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Whitened advantages, returns and values (n,) of the buffer's tokens."""
         found = [torch.zeros_like(self.buffer.rewards) for _ in range(3)]
         real = torch.zeros_like(self.buffer.rewards)
-        for part in self.parts(rows, 8 if self.paper else 32):
+        for part in in_parts(rows, self.buffer.lengths, 8 if self.paper else 32, paper=self.paper):
             batch = self.buffer.batch(part)
             mask = batch["response_mask"]
             values = self.values(self.inputs(part), batch["response_ids"]).cpu() * mask
@@ -193,7 +168,7 @@ class Loop:
     def step(self, rows: Sequence[int], advantages: Tensor, returns: Tensor, old: Tensor) -> float:
         """The gradients of one optimizer batch."""
         tokens, total = sum(self.buffer.lengths[row] for row in rows), 0.0
-        for part in self.parts(rows, 8):
+        for part in in_parts(rows, self.buffer.lengths, 8, paper=self.paper):
             batch = self.buffer.batch(part)
             places, mask, ids = batch["places"], batch["response_mask"], batch["response_ids"]
             logprobs, _ = self.logprobs(self.inputs(part), ids)
@@ -211,41 +186,21 @@ class Loop:
         return total
 
     def inputs(self, rows: Sequence[int]) -> dict[str, Any]:
-        """The prompts of rows as tensors: a T5's padded on the right, a VLM's on the left."""
-        chosen = self.buffer.inputs.select([self.buffer.question[row] for row in rows]).to(self.policy.device)
-        if isinstance(self.policy, VlmPolicy):
-            batch = chosen.prompts()  # type: ignore[attr-defined]
-            missing = PAPER_PROMPT - batch["input_ids"].shape[1] if self.paper else 0
-            tokens = {name: F.pad(batch[name], (missing, 0)) for name in ("input_ids", "attention_mask")}
-            return {**batch, **tokens}
-        ids, mask, images = chosen.tensors  # type: ignore[attr-defined]
-        missing = PAPER_PROMPT - ids.shape[1] if self.paper else 0
-        ids, mask = F.pad(ids, (0, missing)), F.pad(mask, (0, missing))
-        return {"input_ids": ids, "attention_mask": mask, "image_features": images}
+        """The prompts of rows as tensors."""
+        return self.plain.inputs([self.buffer.question[row] for row in rows])
 
     def logprobs(self, inputs: dict[str, Any], ids: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, T) of responses (B, T), and the entropy of each."""
-        ids = ids.to(self.policy.device)
-        if isinstance(self.policy, VlmPolicy):
-            batch = self.followed(inputs, ids)
-            logits = self.policy.model(**batch, logits_to_keep=ids.shape[1] + 1).logits[:, :-1]
-        else:
-            logits = self.policy.model(**inputs, decoder_input_ids=F.pad(ids, (1, 0))[:, :-1]).logits
-        logprobs = logits.log_softmax(-1)
+        logprobs = self.plain.logprobs(inputs, ids)
         with torch.no_grad():
             entropy = -(logprobs.exp() * logprobs).sum(-1)
-        return logprobs.gather(-1, ids[..., None]).squeeze(-1), entropy
+        return of_tokens(logprobs, ids), entropy
 
     def values(self, inputs: dict[str, Any], ids: Tensor) -> Tensor:
         """Values (B, T) of the states before each response token."""
         ids = ids.to(self.policy.device)
         if isinstance(self.policy, VlmPolicy):
-            hidden = self.value.model.model(**self.followed(inputs, ids)).last_hidden_state
+            hidden = self.value.model.model(**followed(inputs, ids)).last_hidden_state
             first = inputs["input_ids"].shape[1] - 1
             return self.value.head(hidden[:, first:-1]).squeeze(-1)  # type: ignore[operator]
         return self.value.model(**inputs, decoder_input_ids=F.pad(ids, (1, 0))[:, :-1])
-
-    def followed(self, inputs: dict[str, Any], ids: Tensor) -> dict[str, Any]:
-        """Prompts followed by responses."""
-        mask = torch.cat([inputs["attention_mask"], torch.ones_like(ids)], dim=1)
-        return {**inputs, "input_ids": torch.cat([inputs["input_ids"], ids], dim=1), "attention_mask": mask}

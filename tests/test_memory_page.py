@@ -19,6 +19,7 @@ def test_page_shows_the_estimates(table) -> None:
 def test_performance_page_shows_the_limits() -> None:
     page = (Path(__file__).resolve().parents[1] / "docs" / "performance.md").read_text(encoding="utf-8")
     assert limits.table() in page
+    assert limits.teacher_table() in page
 
 
 def test_page_shows_every_measured_case() -> None:

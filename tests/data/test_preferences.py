@@ -102,12 +102,40 @@ def test_rows_of_vlfeedback_give_the_best_and_the_worst_completion(folder: Path)
     assert only(write(folder, {**FEEDBACK, "completions": columns})).rejected == "Bad."
 
 
-def test_ties_are_left_out(folder: Path) -> None:
+def folded(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of VLFeedback with its completions as the hub's parquet has them: an object of lists."""
+    names = ("annotations", "model", "response")
+    return {**row, "completions": {name: [own[name] for own in row["completions"]] for name in names}}
+
+
+def test_parquet_of_vlfeedback_with_image_bytes_and_ties(folder: Path, capsys) -> None:
+    close = {**FEEDBACK, "id": "close", "completions": [rated("A.", 3, 3, 3), rated("B.", 3, 3, 4)]}
+    tie = {**FEEDBACK, "id": "tie", "completions": [rated("A.", 3, 3, 3), rated("B.", 3, 3, 3)]}
+    image = {"bytes": (folder / "a.png").read_bytes(), "path": "a.png"}
+    rows = [{**folded(row), "image": image} for row in (tie, FEEDBACK, close)]
+    path = folder / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    problems, _ = read_preferences(path)
+    assert {pid: (found.solution, found.rejected) for pid, found in problems.items()} == {
+        "c": ("Good.", "Bad."),
+        "close": ("B.", "A."),
+    }
+    assert Image.open(problems["c"].images[0]).size == (8, 8)
+    assert list(read_preferences(path, margin=0.5)[0]) == ["c"]
+    assert capsys.readouterr().out.splitlines() == [
+        f"{path}: 1 row is a tie and left out",
+        f"{path}: 2 rows are ties and left out",
+    ]
+
+
+def test_ties_are_left_out_and_counted_once(folder: Path, capsys) -> None:
     tie = {**FEEDBACK, "completions": [rated("A.", 3, 3, 3), rated("B.", 3, 3, 3)]}
-    path = write(folder, PLAIN, {**LLAVA, "preference": 0}, tie)
-    assert list(read_preferences(path, val=0.0)[0]) == ["a"]
-    with pytest.raises(AresError, match="holds nothing to train on"):
-        read_preferences(write(folder, FEEDBACK), margin=4.0)
+    path = write(folder, PLAIN, {**LLAVA, "preference": 0}, tie, {**LLAVA, "id": "d"})
+    for _ in range(2):  # as several steps do
+        assert list(read_preferences(path, val=0.0)[0]) == ["a", "d"]
+    assert capsys.readouterr().out == f"{path}: 2 rows are ties and left out\n"
+    with pytest.raises(AresError, match="holds 2 ties and no other row"):
+        read_preferences(write(folder, FEEDBACK, tie), margin=4.0)
 
 
 WRONG = [

@@ -281,8 +281,7 @@ def train_reward_model(
     rank: int, world: int, folder: Path, name: str, build: Callable[..., Policy], sharded: bool = False
 ) -> None:
     """Two epochs of a reward model on scores and pairs in float64, whatever the world; each rank saves its record."""
-    model, record = RewardModel.on(build(seed=0).double(), seed=0), Record()
-    model.value.double()
+    model, record = RewardModel.on(build(seed=0), seed=0).double(), Record()
     fit = replace(FIT, global_batch_size=4, micro_batch_size=2, center=0.0)
     arguments = _trainer(model.policy, world, folder, record, sharded)
     labels, held_out = [*scored(range(7)), *preferred(range(7, 10))], scored(range(10, 13))

@@ -180,6 +180,16 @@ def test_missing_inputs_from_earlier_stages(data: Path, stage: str, missing: lis
     assert not found(on(data, f"doctor.stage={stage}"), "policy")
 
 
+@pytest.mark.parametrize("stage", ["pairs", "preferences", "reward"])
+def test_missing_inputs_of_preferences_and_reward_models(data: Path, stage: str) -> None:
+    config = on(data, f"doctor.stage={stage}")
+    scores, rollouts = sorted(text for _, text in found(config, "inputs"))
+    assert "feedback of round-1/score" in scores
+    assert "rollouts of round-1/rollouts" in rollouts
+    [(status, text)] = found(config, "policy")
+    assert (status, f"stage={stage} starts from a policy" in text) == ("problem", True)
+
+
 @pytest.mark.parametrize(
     ("overrides", "subject", "words"),
     [
@@ -370,6 +380,17 @@ def test_models_that_ppo_holds_and_trains(overrides: list[str], weights: float, 
     assert found.gradients == pytest.approx(gradients * copy, rel=0.1)
 
 
+def test_preferences_hold_one_model_and_reward_models_a_head() -> None:
+    config = composed("model=large", "strategy=single", "prefer.micro_batch_size=2")
+    model = model_of(config)
+    found, copy = memory_of(config, model), model.parameters * 4 / GIB
+    assert found["prefer"].weights == found["prefer"].gradients == pytest.approx(copy)  # no reference
+    assert found["reward"].weights == pytest.approx(copy, rel=0.01)
+    assert found["reward"].weights > copy
+    config.prefer.micro_batch_size = 4
+    assert memory_of(config, model)["prefer"].activations > 1.9 * found["prefer"].activations
+
+
 def test_fsdp_divides_fine_tuning_but_not_the_texts_of_its_validation() -> None:
     sharded = composed("model=large", "strategy=fsdp", "trainer.devices=4", "generate.batch_size=1")
     model = model_of(sharded)
@@ -416,6 +437,12 @@ def test_remedies_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert remedy(60).startswith("set trainer.activation_checkpointing=true, which needs 2")
     assert remedy(25).startswith("set trainer.activation_checkpointing=true rl.micro_batch_size=1, which")
     assert "model.quantization=nf4, which" in remedy(19)
+    rows = memory_of(config, model_of(config))
+    config.rl.micro_batch_tokens = 1024 + 4 * config.rl.max_new_tokens  # one question
+    config.rationale.micro_batch_tokens = 4 * (1024 + config.rationale.max_output_tokens)
+    for step in ("rationale", "ppo"):
+        assert memory_of(config, model_of(config))[step] == rows[step]
+    assert " rationale.micro_batch_tokens=1" in remedy(10)
     assert remedy(10).startswith("use larger devices or a smaller model: even with trainer.")
     _, others = check_memory(config, ["rationale", "ppo"])
     assert ", qwen2_5_vl_7b " in others.text

@@ -6,13 +6,17 @@ from pathlib import Path
 import pytest
 
 from ares.config.values import problems_with_value
+from ares.models.reward import vocabulary_of
+from ares.models.reward_settings import RewardSettings
 from ares.pipeline.manifest import read_manifest
-from ares.steps.common.reward_terms import _pooled, reward_model_of
+from ares.pipeline.plan import steps_of
+from ares.steps.common.reward_terms import _pooled, check_vocabulary, reward_model_of
 from ares.steps.ppo import check_objective
 from ares.steps.reward import _pairs, check_labels
 from ares.storage.pairs import write_pairs
 from ares.types import AresError, Pair, Side, Span
 from tests.support.composed import composed
+from tests.support.number_vlm import number_vlm
 from tests.support.small_run import configured, run
 
 LEARNED = ("teacher=learned", "teacher.path=first", "policy=first", "run=second")
@@ -82,11 +86,29 @@ def test_labels_and_facts_are_words_of_lists() -> None:
         check_labels(composed("reward.on=[]"))
 
 
+def test_stage_makes_pairs_where_it_trains_on_them() -> None:
+    def planned(*labels: str) -> dict[str, dict[str, str]]:
+        steps = steps_of(composed("stage=reward", f"reward.on=[{','.join(labels)}]"))
+        return {step.key: {name: source.key for name, source in step.inputs.items()} for step in steps}
+
+    assert set(planned("scores")) == {"round-1/reward"}
+    assert planned("pairs")["round-1/reward"]["pairs"] == "round-1/pairs"
+    assert planned("scores", "pairs")["round-1/reward"]["feedback"] == "round-1/score"
+
+
 def test_rewards_of_a_model_need_a_learned_teacher() -> None:
     assert reward_model_of(composed()) == {}
     for setting in ("rl.value_init=reward", "rl.rewards.reward_model=1"):
         with pytest.raises(AresError, match=r"needs a reward model; use teacher=learned"):
             check_objective(composed(setting))
+
+
+def test_value_model_from_a_reward_model_of_another_base_is_refused(tmp_path: Path) -> None:
+    own = number_vlm()
+    RewardSettings("", {}, [], "mean", 8, None, vocabulary_of(own.tokenizer)).write(tmp_path)
+    check_vocabulary(own, tmp_path)
+    with pytest.raises(AresError, match=r"has another tokenizer than the policy.*use rl\.value_init=policy"):
+        check_vocabulary(number_vlm(vocabulary=24), tmp_path)
 
 
 def test_reward_of_a_rationale_is_a_logit() -> None:

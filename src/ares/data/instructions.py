@@ -1,12 +1,14 @@
 """Instructions with a written response as problems without choices: what readers of chats and preferences share."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ares.data.checks import HALF, has_half_character, is_id, kind
 from ares.data.holdout import is_held_out
 from ares.data.row_files import Torn, present, rows_of
+from ares.ranks import is_first
 from ares.storage.files import atomic_path
 from ares.types import SPLITS, AresError, Problem
 
@@ -31,13 +33,13 @@ def read_rows(
 ) -> Read:
     """The problems of a file by pid, and the pids of each split.
 
-    `problems_of(path, pid, split, row)` makes those of a row and raises `Wrong`; a row is kept or refused as a whole. A
-    row's split is its field `split`, or train and, for a share `val` of the rows by their ids, val. Raises AresError that
-    lists the first mistakes with file, row and field.
+    `problems_of(path, pid, split, row)` makes those of a row, none of a tie, and raises `Wrong`; a row is kept or refused
+    as a whole. A row's split is its field `split`, or train and, for a share `val` of the rows by their ids, val. Prints
+    how many rows are ties. Raises AresError that lists the first mistakes with file, row and field.
     """
     path = _file(root)
     problems: dict[str, Problem] = {}
-    ids, mistakes = set[str](), []
+    ids, mistakes, ties = set[str](), [], 0
     for number, value in rows_of(path):
         try:
             row = _object(present(value))
@@ -47,15 +49,26 @@ def read_rows(
             split = row.get("split", "val" if is_held_out(pid, val) else "train")
             if split not in SPLITS:
                 raise Wrong("split", f"is {split!r}; make it train, val or test")
-            problems |= {problem.pid: problem for problem in problems_of(path, pid, split, row)}
+            made = problems_of(path, pid, split, row)
+            ties += not made
+            problems |= {problem.pid: problem for problem in made}
         except Wrong as error:
             mistakes.append(f"{path}: row {number}, {error}")
     if mistakes:
         more = [f"{path}: {len(mistakes) - _SHOWN} more mistakes."] if len(mistakes) > _SHOWN else []
         raise AresError("\n".join(mistakes[:_SHOWN] + more))
     if not problems:
-        raise AresError(f"{path} holds nothing to train on; docs/preferences.md shows what a row looks like.")
+        rows = f"{ties} ties and no other row" if ties else "nothing to train on"
+        raise AresError(f"{path} holds {rows}; docs/preferences.md shows what a row looks like.")
+    if ties and is_first():
+        _report(path, ties)
     return problems, {split: [p.pid for p in problems.values() if p.split == split] for split in SPLITS}
+
+
+@cache
+def _report(path: Path, ties: int) -> None:
+    """Prints how many rows are left out, once: every step reads the file."""
+    print(f"{path}: {ties} {'row is a tie' if ties == 1 else 'rows are ties'} and left out", flush=True)
 
 
 def _file(root: Path | str | None) -> Path:

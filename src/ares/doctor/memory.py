@@ -77,7 +77,11 @@ def _savings(config: Config, over: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Settings that need less memory and their values, for steps that need too much."""
     yield "trainer.activation_checkpointing", True
     for step in over:
-        yield _BATCH_SETTINGS.get(step, f"{step}.micro_batch_size"), 1
+        key = _BATCH_SETTINGS.get(step, f"{step}.micro_batch_size")
+        tokens = getattr(getattr(config, key.split(".")[0]), "micro_batch_tokens", None)
+        if tokens is not None and key.endswith("micro_batch_size"):
+            key = key.replace("size", "tokens")  # which divides the batch instead
+        yield key, 1
     arguments = config.model.arguments
     if arguments.get("quantization") == "none" and arguments["lora"]["r"]:
         yield "model.quantization", "nf4"

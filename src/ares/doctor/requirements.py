@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ares.config.schema import Config, FitConfig
+from ares.config.preference import PreferConfig
+from ares.config.schema import Config, FitConfig, RlConfig
 from ares.steps.common.inputs import model_settings, policy_class
 from ares.types import Problem
 
@@ -62,7 +63,8 @@ def _fit(config: Config, model: "ModelSize", fit: FitConfig, rank: int, *, idle:
 
     loaded, setup = _trained(config, model, rank)
     prompt, response = config.text.max_input_tokens, fit.max_output_tokens
-    training = training_memory(loaded, setup, Batch(fit.micro_batch_size, prompt, response), idle=idle)
+    rows = _units(fit, prompt + response)
+    training = training_memory(loaded, setup, Batch(rows, prompt, response), idle=idle)
     if setup.shards == 1:
         return training
     writing = generation_memory(loaded, Batch(config.generate.batch_size, prompt, response))
@@ -77,8 +79,9 @@ def _reward(config: Config, model: "ModelSize") -> "Memory":
 
     loaded, setup = _trained(config, model, model.rank)
     fit, rationales = config.reward, max(2, config.rl.k)
-    batch = Batch(fit.micro_batch_size * rationales, config.text.max_input_tokens, fit.max_output_tokens)
-    return training_memory(loaded, setup, batch, heads=1)
+    prompt, response = config.text.max_input_tokens, fit.max_output_tokens
+    rows = rationales * _units(fit, prompt + rationales * response)
+    return training_memory(loaded, setup, Batch(rows, prompt, response), heads=1)
 
 
 def _ppo(config: Config, model: "ModelSize") -> "Memory":
@@ -89,10 +92,13 @@ def _ppo(config: Config, model: "ModelSize") -> "Memory":
     loaded, setup = _trained(config, model, model.rank or rl.lora.r)
     # rloo and grpo train no value model; a shared one is a head on the policy.
     own_value = rl.objective == "ppo" and not rl.share_trunk
+    prompt, response = config.text.max_input_tokens, rl.max_new_tokens
+    units = _units(rl, prompt + rl.k * response)
+    rows = units if rl.micro_batch_tokens is None else rl.k * units  # tokens do not divide a question
     return training_memory(
         loaded,
         setup,
-        Batch(rl.micro_batch_size, config.text.max_input_tokens, rl.max_new_tokens),
+        Batch(rows, prompt, response),
         networks=2 if own_value and not model.rank else 1,
         trained=2 if own_value else 1,
         heads=int(rl.objective == "ppo"),
@@ -104,9 +110,16 @@ def _prefer(config: Config, model: "ModelSize") -> "Memory":
     from ares.models.memory import Batch, training_memory
 
     loaded, setup = _trained(config, model, model.rank)
-    rows, prompt = 2 * config.prefer.micro_batch_size, config.text.max_input_tokens
+    prompt = config.text.max_input_tokens
     response = max(config.pairs.max_output_tokens, config.rl.max_new_tokens)
+    rows = 2 * _units(config.prefer, prompt + 2 * response)
     return training_memory(loaded, setup, Batch(rows, prompt, response))
+
+
+def _units(block: FitConfig | RlConfig | PreferConfig, longest: int) -> int:
+    """How many rows, questions or pairs of `longest` tokens a micro-batch has; at least one, whatever its tokens."""
+    tokens = block.micro_batch_tokens
+    return block.micro_batch_size if tokens is None else max(1, tokens // longest)
 
 
 def _trained(config: Config, model: "ModelSize", rank: int) -> "tuple[ModelSize, Setup]":

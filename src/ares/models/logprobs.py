@@ -1,13 +1,16 @@
 """Log-probabilities of tokens from the states that predict them, in bounded memory."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from ares.models.memory import MOST_LOGITS
+
+_BLOCK = 64  # rows of logits at a time, which stay in a processor's cache
 
 
 def logprobs_of(
@@ -43,12 +46,38 @@ def _of_tokens(
     logits: Callable[[Tensor], Tensor], states: Tensor, tokens: Tensor, entropy: bool
 ) -> tuple[Tensor, Tensor]:
     """Log-probability and, if asked for, entropy of each of N tokens from states (N, D)."""
-    scores = at_least_float32(logits(states))
-    logprobs = -F.cross_entropy(scores, tokens, reduction="none")
-    if not entropy:
-        return logprobs, torch.zeros_like(logprobs).detach()
-    known = scores.detach()
-    return logprobs, known.logsumexp(-1) - (known.softmax(-1) * known).sum(-1)
+    return _Chosen.apply(at_least_float32(logits(states)), tokens, entropy)
+
+
+class _Chosen(torch.autograd.Function):
+    """Log-probabilities (N,) of tokens (N,) and entropies (N,) from logits (N, V), which it overwrites.
+
+    The probabilities take the logits' place, and the gradient theirs: cross-entropy and softmax would hold four such
+    tensors at a time. That is safe because no last layer of a network needs its output for its own gradient; autograd
+    refuses one that does.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, tokens: Tensor, entropy: bool) -> tuple[Tensor, Tensor]:
+        logprobs, spread = scores.new_empty(len(scores)), scores.new_zeros(len(scores))
+        for start in range(0, len(scores), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            known = scores[part].log_softmax(-1)
+            logprobs[part] = known.gather(1, tokens[part, None]).squeeze(1)
+            torch.exp(known, out=scores[part])
+            if entropy:
+                spread[part] = -torch.linalg.vecdot(known, scores[part])
+        ctx.save_for_backward(scores, tokens)
+        ctx.mark_non_differentiable(spread)
+        return logprobs, spread
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+        probabilities, tokens = ctx.saved_tensors
+        slopes = probabilities.mul_(-slope[:, None])
+        slopes[torch.arange(len(tokens), device=tokens.device), tokens] += slope
+        return slopes, None, None
 
 
 def at_least_float32(x: Tensor) -> Tensor:

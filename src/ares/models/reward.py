@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from ares.models.heads import SharedBackboneValue, freeze_output, load_head, save_head
@@ -16,6 +17,8 @@ from ares.rl.masked import pad_right
 from ares.storage.files import hash_of, sha256_path
 from ares.text.prompts import rationale_target
 from ares.types import Example
+
+_LIKELIHOOD_WEIGHT = 4.0  # about what logistic regression of a noisy Teacher's scores on the sample gives
 
 
 class Reading(NamedTuple):
@@ -28,25 +31,30 @@ class Reading(NamedTuple):
 class RewardModel(Trainable):
     """A policy whose states a head reads; all that fine-tuning trains of the policy is trained with the head.
 
-    The head's output is a logit: its sigmoid predicts the Teacher's score.
+    The head's output is a logit: its sigmoid predicts the Teacher's score. With `likelihood`, 4 (p − ½) is added, where p is
+    the geometric mean of the sentence's token probabilities, which the same states give: what a policy itself finds
+    unlikely is often wrong. Unlike its logarithm, p is bounded, so that wrong labels of unlikely sentences do little harm.
     """
 
-    def __init__(self, policy: Policy, value: SharedBackboneValue) -> None:
+    def __init__(self, policy: Policy, value: SharedBackboneValue, *, likelihood: bool) -> None:
         super().__init__()
         self.policy, self.value = policy, value
-        freeze_output(policy.model)
+        self.likelihood = likelihood
+        if not likelihood:
+            freeze_output(policy.model)
 
     @classmethod
-    def on(cls, policy: Policy, *, seed: int) -> Self:
-        """A reward model on the policy's own backbone, which gives every sentence the neutral score 0.5."""
+    def on(cls, policy: Policy, *, seed: int, likelihood: bool = True) -> Self:
+        """A reward model on the policy's own backbone, whose head gives every sentence the neutral score 0.5."""
         value = policy.new_value(seed=seed, shared=True)
         assert isinstance(value, SharedBackboneValue)
-        return cls(policy, value)
+        return cls(policy, value, likelihood=likelihood)
 
     @classmethod
     def load(cls, policy_class: type[Policy], folder: Path, **reading: Any) -> Self:
         """The reward model in a folder, in eval mode, without dropout; `reading` as in `Policy.load`."""
-        model = cls.on(policy_class.load(folder, dropout=0.0, **reading), seed=0)
+        policy = policy_class.load(folder, dropout=0.0, **reading)
+        model = cls.on(policy, seed=0, likelihood=RewardSettings.read(folder).likelihood)
         load_head(model.value.head, folder)
         return model.eval()
 
@@ -56,6 +64,7 @@ class RewardModel(Trainable):
         save_head(self.value.head, folder)
         known = {
             **settings,
+            "likelihood": self.likelihood,
             "vocabulary": vocabulary_of(self.policy.tokenizer),
             "weights": sha256_path(folder),
         }
@@ -91,7 +100,11 @@ class RewardModel(Trainable):
         rows, places = sentences.unbind(1)
         states = self.policy.states(inputs, responses, mask)
         read = torch.zeros_like(mask).index_put((rows, places), mask.new_ones(()))
-        return self.value.values(inputs, responses, read, states=states)[rows, places]
+        found = self.value.values(inputs, responses, read, states=states)[rows, places]
+        if not self.likelihood:
+            return found
+        logprobs, _ = self.policy.logprobs(states, responses, mask)
+        return found + _LIKELIHOOD_WEIGHT * (sentence_means(logprobs, sentences).exp() - 0.5)
 
     @torch.no_grad()
     def scores(
@@ -112,6 +125,16 @@ def sentences_of_rows(places: Sequence[Sequence[int]]) -> Tensor:
     """The places of each row's sentences as (S, 2) int64: row and place."""
     found = [(row, place) for row, own in enumerate(places) for place in own]
     return torch.tensor(found, dtype=torch.int64).reshape(-1, 2)
+
+
+def sentence_means(values: Tensor, sentences: Tensor) -> Tensor:
+    """The mean (S,) of token values (B, T) over each of sentences (S, 2), which start where the one before them ends."""
+    rows, places = sentences.unbind(1)
+    sums = F.pad(values, (1, 0)).cumsum(1)
+    previous = torch.cat([places.new_zeros(1), places[:-1]])[: len(places)]
+    follows = torch.cat([rows.new_full((1,), -1), rows[:-1]])[: len(rows)] == rows
+    starts = torch.where(follows, previous, torch.zeros_like(places))
+    return (sums[rows, places] - sums[rows, starts]) / (places - starts).clamp(min=1)
 
 
 def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -56,7 +56,7 @@ def reward(config: Config, context: StepContext) -> StepResult:
 
     problems, _ = load_problems(config, context)
     policy = policy_of(config, context, context.inputs["initial"], dropout=config.reward.dropout)
-    model = RewardModel.on(policy, seed=config.seed)
+    model = RewardModel.on(policy, seed=config.seed, likelihood=config.reward.likelihood)
     data = _data(config, problems, model, [*_labels(config, context)])
     metrics = run_fit(
         partial(RewardModule, model, config.reward, metric="val/log_likelihood"),

@@ -12,6 +12,7 @@ from transformers.models.t5.modeling_t5 import T5Block
 
 from ares.models.adapters import add_adapter, load_adapter, save_adapter
 from ares.models.policy import ModelSize, Policy, ValueModel
+from ares.models.t5.attention import lean
 from ares.models.t5.generation import T5Decoder
 from ares.models.t5.inputs import Features, T5Inputs
 from ares.models.t5.loading import build_model, load_model, load_value_model, save_model, value_from_model
@@ -46,6 +47,7 @@ class T5Policy(Policy):
         super().__init__()
         self.model, self.tokenizer, self.features = model, tokenizer, features
         self.max_input_tokens, self.newline = max_input_tokens, newline
+        lean(model)
         if checkpointing:
             model.activation_checkpointing_enable()
 

@@ -10,6 +10,7 @@ from ares.models.finite import check_finite
 from ares.models.heads import SharedBackboneValue, values_of_states
 from ares.models.inputs import Inputs
 from ares.models.policy import ValueModel
+from ares.models.t5.attention import lean
 from ares.models.t5.loading import value_from_model
 from ares.models.t5.lora import lora_targets
 from ares.models.t5.model import T5ForMultimodalValue
@@ -22,6 +23,7 @@ class T5Value(ValueModel):
     def __init__(self, model: T5ForMultimodalValue, features: bool) -> None:
         super().__init__()
         self.model, self.features = model, features
+        lean(model)
 
     @property
     def head(self) -> nn.Module:
