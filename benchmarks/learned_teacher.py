@@ -1,67 +1,133 @@
-"""A reward model against the exact truth about the sample, on the questions that it was not trained on.
+"""A reward model as the Teacher, on the sample: `python benchmarks/learned_teacher.py [--seeds 0 1 2]`.
 
-python benchmarks/learned_teacher.py <run> [<run whose rollouts are scored>] [--runs runs]
+Each seed has three runs in `--runs`, which can be resumed and looked at alone: first (a round of ARES with the noisy
+oracle, and a reward model of its scores), and two copies of it that go on with a second round: paid, with the oracle
+again, and learned, with the reward model. Prints how well the reward model agrees with the exact truth of rollouts of
+questions that it was not trained on, and by how much each second round raises the exact score of greedy rationales of
+test questions (`benchmarks/objectives.py`), after its RL and at its end.
 """
 
 import argparse
 import json
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 
-from hydra.utils import get_class
-from omegaconf import OmegaConf
+from objectives import measured, train
 
-from ares.config.compose import to_config
-from ares.data.holdout import is_held_out
+from ares.config.schema import Config
 from ares.data.sample.oracle import TRUE, label_sentences
 from ares.evaluation.agreement import auc, calibration_error, spearman
-from ares.models.reward import RewardModel, RewardSettings
-from ares.steps.common.inputs import examples_of
+from ares.pipeline.manifest import read_manifest
+from ares.pipeline.runner import run_folder
 from ares.steps.prepare import prepared, read_problems
-from ares.storage.tables import read_rollouts
+from ares.storage.files import read_jsonl
+from ares.storage.tables import read_feedback, read_rollouts
 from ares.teachers.offline.oracle import SCORES
-from ares.text.facts import with_facts
 from ares.text.prompts import strip_solution
-from ares.vision.features import FeatureStore
+
+ROUND = "rationale,rollout,score,ppo,round/generate,correct,sft"
+AFTER = {"RL": "round-2/ppo", "the round": "round-2/sft"}
 
 
 def main() -> None:
+    """Runs what is missing, prints the tables and writes them to `table.md`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("other", type=Path, nargs="?")
-    parser.add_argument("--runs", default="runs")
-    asked = parser.parse_args()
-    root = Path(asked.runs) / asked.run
-    config = to_config(OmegaConf.load(root / "config.yaml"))
-    folders = prepared(config, make=False)
-    problems, _ = read_problems(config.data, folders["data"])
-    settings = RewardSettings.read(root / "round-1/reward/model")
-    features = FeatureStore(folders["features"]) if settings.features else None
-    reading = {name: settings.text[name] for name in ("max_input_tokens", "newline")}
-    policy = get_class(settings.model)
-    model = RewardModel.load(policy, root / "round-1/reward/model", features=features, **reading)
-    exact, predicted, true = [], [], []
-    rollouts = read_rollouts(Path(asked.runs) / (asked.other or asked.run) / "round-1/rollouts")
-    for pid in dict.fromkeys(row.pid for row in rollouts if is_held_out(row.pid, config.reward.holdout)):
-        asked = {pid: with_facts(problems[pid], settings.facts)}
-        own = [strip_solution(row.sentences) for row in rollouts if row.pid == pid]
-        [scores] = model.scores(
-            [examples_of(asked, asked, "QCM-E", config)[pid]], [model.read(own, max_tokens=512)]
-        )
-        for sentences, found in zip(own, scores, strict=True):
-            labels = label_sentences(problems[pid].truth, sentences)
-            exact += [SCORES[name] for name in labels]
-            true += [name in TRUE for name in labels]
-            predicted += found
-    print(
-        json.dumps(
-            {
-                "sentences": len(exact),
-                "spearman": round(spearman(exact, predicted), 3),
-                "auc": round(auc(true, predicted), 3),
-                "calibration_error": round(calibration_error(predicted, exact), 3),
-            }
-        )
-    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=Path("runs/learned-teacher"))
+    parser.add_argument("--questions", type=int, default=300)
+    parser.add_argument("settings", nargs="*", help="further settings of every run")
+    args = parser.parse_args()
+    runs = (f"paths.runs={args.runs}", "sweep.of=learned-teacher", "sweep.share=all")
+    common = ("experiment=demo", "stage=ares", *runs, *args.settings)
+    found: list[dict[str, float]] = []
+    for seed in args.seeds:
+        first = train(*common, f"seed={seed}", f"stage.steps=[{ROUND},reward]", f"run=first-{seed}")
+        found.append({"seed": seed, **agreement_with_truth(first)})
+        print(found[-1], flush=True)
+    for row in found:
+        seed = row["seed"]
+        learned = args.runs / f"learned-{seed}"
+        if not learned.exists():
+            shutil.copytree(args.runs / f"first-{seed}", learned)
+        second = (*common, f"seed={seed}", f"stage.steps=[{ROUND}]", "rounds=2")
+        paid = train(*second, f"run=paid-{seed}")
+        teacher = ("teacher=learned", f"teacher.path=first-{seed}", "on_change=keep")
+        free = train(*second, *teacher, f"run=learned-{seed}")
+        row |= gains({"paid": paid, "learned": free}, args.questions)
+        print(row, flush=True)
+    text = "\n\n".join(tables(found))
+    print(text)
+    (args.runs / "table.md").write_text(text + "\n")
+    (args.runs / "table.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def agreement_with_truth(config: Config) -> dict[str, float]:
+    """How well the reward model's scores of held-out sentences agree with the exact truth, and the Teacher's do."""
+    root = run_folder(config)
+    entries = read_manifest(root)
+
+    def file(step: str, name: str) -> Path:
+        return root / entries[f"round-1/{step}"].outputs[name].path
+
+    problems, _ = read_problems(config.data, prepared(config, make=False)["data"])
+    scored = {row.row_id for row in read_feedback(file("score", "feedback")) if row.scores}
+    labels: dict[str, list[str]] = {}
+    for row in read_rollouts(file("rollouts", "rollouts")):
+        if row.row_id in scored:
+            own = label_sentences(problems[row.pid].truth, strip_solution(row.sentences))
+            labels.setdefault(row.pid, []).extend(own)
+    rows = list(read_jsonl(file("reward", "held-out")))
+    exact = [label for row in rows for label in labels[row["pid"]]]
+    predicted = [score for row in rows for score in row["predicted"]]
+    scores = [SCORES[label] for label in exact]
+    return {
+        "questions": len(rows),
+        "sentences": len(exact),
+        "spearman": spearman(scores, predicted),
+        "auc": auc([label in TRUE for label in exact], predicted),
+        "calibration error": calibration_error(predicted, scores),
+        "spearman of the Teacher": spearman(scores, [score for row in rows for score in row["scores"]]),
+    }
+
+
+def gains(runs: dict[str, Config], questions: int) -> dict[str, float]:
+    """The mean exact score of a rationale's sentences before the second round, and after its RL and at its end."""
+
+    def score(config: Config, key: str) -> float:
+        entries = read_manifest(run_folder(config))
+        return measured(config, entries[key], entries["rationale"], questions)["score"]
+
+    found = {"before": score(runs["paid"], "round-1/sft")}
+    for name, key in AFTER.items():
+        found |= {f"{teacher} after {name}": score(config, key) for teacher, config in runs.items()}
+    return found
+
+
+def tables(found: Sequence[dict[str, float]]) -> Iterator[str]:
+    """The reward models, and the second rounds with the share of the paid gain that the learned Teacher restores."""
+    names = ("seed", *agreement_names(found))
+    yield table(names, [[row[name] for name in names] for row in found])
+    rows = []
+    for name in AFTER:
+        values = [(row["before"], row[f"paid after {name}"], row[f"learned after {name}"]) for row in found]
+        means = tuple(map(fmean, zip(*values, strict=True)))
+        for seed, own in (*zip([str(row["seed"]) for row in found], values, strict=True), ("mean", means)):
+            before, paid, learned = own
+            rows.append([f"{seed}, {name}", *own, (learned - before) / (paid - before)])
+    yield table(("seed, after", "before", "paid", "learned", "restored gain"), rows)
+
+
+def agreement_names(found: Sequence[dict[str, float]]) -> list[str]:
+    """The measures of the reward model: all that come before the gains."""
+    return [name for name in found[0] if name not in ("seed", "before") and " after " not in name]
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[float | str]]) -> str:
+    """A Markdown table; floats have three decimals."""
+    cells = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *cells))
 
 
 if __name__ == "__main__":

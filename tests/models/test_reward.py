@@ -10,7 +10,7 @@ from ares.models.reward_settings import RewardSettings
 from ares.models.vlm.policy import VlmPolicy
 from ares.types import AresError
 from tests.support.number_vlm import number_vlm
-from tests.support.policies import EOS
+from tests.support.policies import EOS, number_policy
 from tests.support.reward import question, rationales, reward_model
 
 SETTINGS = {
@@ -32,7 +32,7 @@ def model(request: pytest.FixtureRequest) -> RewardModel:
 
 
 def test_new_model_gives_every_sentence_the_neutral_score() -> None:
-    model = reward_model().eval()
+    model = RewardModel.on(number_policy(), seed=0, likelihood=False).eval()
     [[scores]] = model.scores([question(0)], [model.read([["3", "4"]], max_tokens=32)])
     assert scores == [0.5, 0.5]
 
@@ -47,14 +47,21 @@ def test_sentences_end_where_the_text_up_to_them_does() -> None:
     assert model.read([["3 4", "5"]], max_tokens=3) == [Reading([3, 4, EOS], [2, 2])]
 
 
-def test_score_is_the_head_on_the_state_after_the_sentence(model: RewardModel) -> None:
+@pytest.mark.parametrize("likelihood", [False, True])
+def test_score_is_of_the_state_after_the_sentence_and_of_its_likelihood(
+    model: RewardModel, likelihood
+) -> None:
+    model.likelihood = likelihood
     [reading] = model.read([["5", "6", "7"]], max_tokens=32)
     inputs, ids = model.policy.encode([question(0)]), torch.tensor([reading.ids])
+    mask = torch.ones_like(ids, dtype=torch.float32)
     with torch.no_grad():
-        states = model.policy.states(inputs, ids, torch.ones_like(ids, dtype=torch.float32))
-        expected = model.value.head(states[0, reading.places]).squeeze(-1).sigmoid()  # the gain is 0
+        states = model.policy.states(inputs, ids, mask)
+        expected = model.value.head(states[0, reading.places]).squeeze(-1)
+        if likelihood:  # every sentence is one token
+            expected = expected + 4 * (model.policy.token_logprobs(inputs, ids, mask)[0, :3].exp() - 0.5)
     [[scores]] = model.scores([question(0)], [[reading]])
-    assert scores == pytest.approx(expected.tolist(), abs=1e-6)
+    assert scores == pytest.approx(expected.sigmoid().tolist(), abs=1e-6)
 
 
 def test_sentence_score_depends_on_nothing_that_follows(model: RewardModel) -> None:
@@ -77,7 +84,7 @@ def test_one_pass_equals_a_pass_per_rationale(model: RewardModel) -> None:
 def test_only_head_and_policy_are_trained() -> None:
     model = reward_model("vlm")
     names = {name for name, _ in model.trained()}
-    assert all("lora_" in name or name.startswith(("value.head", "gain")) for name in names)
+    assert all("lora_" in name or name.startswith("value.head") for name in names)
     assert any(name.startswith("value.head") for name in names)
     full = RewardModel.on(number_vlm(r=0), seed=0, likelihood=False)
     assert not full.policy.model.get_output_embeddings().weight.requires_grad
@@ -86,11 +93,9 @@ def test_only_head_and_policy_are_trained() -> None:
 def test_folder_restores_the_model_and_is_a_value_model(tmp_path: Path) -> None:
     model = RewardModel.on(number_vlm(r=0), seed=0).eval()
     torch.nn.init.normal_(model.value.head[-1].weight, generator=torch.Generator().manual_seed(0))
-    model.gain.data.fill_(0.25)
     model.save(tmp_path, SETTINGS)
     again = RewardModel.load(VlmPolicy, tmp_path)
-    assert again.gain is not None
-    assert again.gain.item() == 0.25
+    assert again.likelihood
     asked, readings = [question(0)], [model.read([["5", "6"]], max_tokens=32)]
     assert again.scores(asked, readings) == model.scores(asked, readings)
     settings = RewardSettings.read(tmp_path)
@@ -98,7 +103,7 @@ def test_folder_restores_the_model_and_is_a_value_model(tmp_path: Path) -> None:
     value = number_vlm(seed=3, r=0).load_value(tmp_path, shared=False)
     ids = torch.tensor([[5, 6, EOS]])
     found = value.values(again.policy.encode(asked), ids, torch.ones(1, 3))
-    model.gain.data.zero_()  # values have no part of it
+    model.likelihood = False  # values have no part of it
     logits = model.logits(model.policy.encode(asked), ids, torch.ones(1, 3), torch.tensor([[0, 1], [0, 2]]))
     torch.testing.assert_close(found[0, 1:], logits)
 
@@ -122,16 +127,3 @@ def test_sentence_means_start_where_the_sentence_before_ends() -> None:
     sentences = torch.tensor([[0, 1], [0, 3], [1, 2], [1, 2]])
     assert sentence_means(values, sentences).tolist() == [1.0, 4.0, 3.0, 0.0]
     assert sentence_means(values, sentences[:0]).tolist() == []
-
-
-def test_likely_sentences_score_more_with_a_positive_gain() -> None:
-    model = reward_model("vlm").eval()
-    assert model.gain is not None
-    readings = model.read([["5", "6"], ["7", "8"]], max_tokens=32)
-    ids = torch.tensor([reading.ids for reading in readings])
-    inputs = model.policy.encode([question(0)]).repeat(2)
-    with torch.no_grad():
-        likely = model.policy.token_logprobs(inputs, ids, torch.ones_like(ids).float())
-        model.gain.fill_(0.1)
-    [scores] = model.scores([question(0)], [readings])
-    assert scores == [pytest.approx(row[:2].sigmoid().tolist(), abs=1e-5) for row in likely]

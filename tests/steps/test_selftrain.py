@@ -166,11 +166,14 @@ def test_vision_language_model_trains_itself_and_selects(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CHECKERS, "mcq", by_text)
-    config = configured(tmp_path, "model=tiny_vlm", *SETTINGS, "selftrain.iterations=1", "select.n=[1,2]")
+    rules = "select.by=[first,majority,self_select,teacher,oracle,steps]"
+    config = configured(
+        tmp_path, "model=tiny_vlm", *SETTINGS, "selftrain.iterations=1", "select.n=[1,2]", rules
+    )
     run(config)
     kinds = {lesson.kind for lesson in read_lessons(root_of(config) / "round-1/selftrain/lessons.parquet")}
     assert kinds == {"given", "answer", "cot", "refine", "select"}
-    assert len(read_json(root_of(config) / "final/selection.json")["rows"]) == 5 * 2
+    assert len(read_json(root_of(config) / "final/selection.json")["rows"]) == 6 * 2
 
 
 def test_finished_run_has_nothing_to_do(finished: Config, capsys: pytest.CaptureFixture[str]) -> None:

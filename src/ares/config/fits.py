@@ -38,7 +38,7 @@ class RewardConfig(FitConfig):
     on: list[str] = choices_of(*LABELS, default=["scores"])  # a field
     facts: list[str] = choices_of(*FACTS, default=FACTS)  # a field
     pool: str = choice("mean", "last")  # a rationale's reward: its sentences' mean, or the last one's
-    likelihood: bool = True  # what the backbone finds unlikely scores less
+    likelihood: bool = True  # sentences that the backbone finds unlikely score less
     center: float = bounded(1e-3, at_least=0)  # of pairs: pulls their mean reward to 0
     holdout: float = bounded(0.1, at_least=0, at_most=0.9)  # fraction of questions to measure on
     epochs: int = bounded(4, at_least=1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _WIDTHS = 8  # of rows that are tried
+_ATTENTION = 1024  # tokens of a row to which attending costs about as much as all other layers
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,16 @@ class Packing:
 def packing(real: Tensor, groups: Sequence[int], *, longest_row: int, mixed: bool = False) -> Packing:
     """Packs sequences whose tokens `real` (N, T) bool marks, so that a row holds sequences of one group only unless `mixed`.
 
-    A row has at most `longest_row` places or those of its one sequence, and fewer where that leaves fewer places empty. A
-    sequence without any token counts as its first.
+    A row has at most `longest_row` places or those of its one sequence. If `mixed`, rows are as wide as costs least; otherwise
+    as wide as allowed, because each reads its group's prompt. A sequence without any token counts as its first.
     """
     real = real.index_fill(1, torch.zeros(1, dtype=torch.int64, device=real.device), True)
     lengths = real.sum(1).tolist()
     longest, most = max(lengths), min(longest_row, sum(lengths))
-    widths = range(longest, max(longest, most) + 1, max(1, (most - longest) // _WIDTHS))
-    tried = [_filled(lengths, groups, width, mixed) for width in {*widths, max(longest, most)}]
-    rows = min(tried, key=lambda rows: (_places(rows, lengths), len(rows)))
+    widest = max(longest, most)
+    widths = {*range(longest, widest, max(1, (widest - longest) // _WIDTHS)), widest} if mixed else {widest}
+    tried = [_filled(lengths, groups, width, mixed) for width in sorted(widths)]
+    rows = min(tried, key=lambda rows: _cost(rows, lengths))
     used = [sum(lengths[sequence] for sequence in row) for row in rows]
     width, starts = max(used), [0] * len(lengths)
     owners = torch.full((len(rows), width), -1)
@@ -101,5 +103,6 @@ def _filled(lengths: Sequence[int], groups: Sequence[int], width: int, mixed: bo
     return rows
 
 
-def _places(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
-    return len(rows) * max(sum(lengths[sequence] for sequence in row) for row in rows)
+def _cost(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
+    width = max(sum(lengths[sequence] for sequence in row) for row in rows)
+    return len(rows) * width * (_ATTENTION + width)

@@ -18,7 +18,7 @@ from ares.storage.files import hash_of, sha256_path
 from ares.text.prompts import rationale_target
 from ares.types import Example
 
-_GAIN_SCALE = 10.0  # an optimizer moves every weight about as far, and the gain is a single one
+_LIKELIHOOD_WEIGHT = 4.0  # about what logistic regression of a noisy Teacher's scores on the sample gives
 
 
 class Reading(NamedTuple):
@@ -31,21 +31,21 @@ class Reading(NamedTuple):
 class RewardModel(Trainable):
     """A policy whose states a head reads; all that fine-tuning trains of the policy is trained with the head.
 
-    The head's output is a logit: its sigmoid predicts the Teacher's score. With `likelihood` a learned multiple (`gain`)
-    of the sentence's log-probability per token, which the same states give, is added: what a policy itself finds
-    unlikely is often wrong. It is a vector of one number, since FSDP2 shards no scalars.
+    The head's output is a logit: its sigmoid predicts the Teacher's score. With `likelihood`, 4 (p − ½) is added, where p is
+    the geometric mean of the sentence's token probabilities, which the same states give: what a policy itself finds
+    unlikely is often wrong. Unlike its logarithm, p is bounded, so that wrong labels of unlikely sentences do little harm.
     """
 
     def __init__(self, policy: Policy, value: SharedBackboneValue, *, likelihood: bool) -> None:
         super().__init__()
         self.policy, self.value = policy, value
-        self.gain = nn.Parameter(torch.zeros(1, device=policy.device)) if likelihood else None
+        self.likelihood = likelihood
         if not likelihood:
             freeze_output(policy.model)
 
     @classmethod
     def on(cls, policy: Policy, *, seed: int, likelihood: bool = True) -> Self:
-        """A reward model on the policy's own backbone, which gives every sentence the neutral score 0.5."""
+        """A reward model on the policy's own backbone, whose head gives every sentence the neutral score 0.5."""
         value = policy.new_value(seed=seed, shared=True)
         assert isinstance(value, SharedBackboneValue)
         return cls(policy, value, likelihood=likelihood)
@@ -53,12 +53,9 @@ class RewardModel(Trainable):
     @classmethod
     def load(cls, policy_class: type[Policy], folder: Path, **reading: Any) -> Self:
         """The reward model in a folder, in eval mode, without dropout; `reading` as in `Policy.load`."""
-        gain = RewardSettings.read(folder).gain
         policy = policy_class.load(folder, dropout=0.0, **reading)
-        model = cls.on(policy, seed=0, likelihood=gain is not None)
+        model = cls.on(policy, seed=0, likelihood=RewardSettings.read(folder).likelihood)
         load_head(model.value.head, folder)
-        if gain is not None:
-            model.gain = nn.Parameter(torch.tensor([gain], device=policy.device))
         return model.eval()
 
     def save(self, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -67,7 +64,7 @@ class RewardModel(Trainable):
         save_head(self.value.head, folder)
         known = {
             **settings,
-            "gain": None if self.gain is None else self.gain.item(),
+            "likelihood": self.likelihood,
             "vocabulary": vocabulary_of(self.policy.tokenizer),
             "weights": sha256_path(folder),
         }
@@ -104,10 +101,10 @@ class RewardModel(Trainable):
         states = self.policy.states(inputs, responses, mask)
         read = torch.zeros_like(mask).index_put((rows, places), mask.new_ones(()))
         found = self.value.values(inputs, responses, read, states=states)[rows, places]
-        if self.gain is None:
+        if not self.likelihood:
             return found
         logprobs, _ = self.policy.logprobs(states, responses, mask)
-        return found + _GAIN_SCALE * self.gain * sentence_means(logprobs, sentences)
+        return found + _LIKELIHOOD_WEIGHT * (sentence_means(logprobs, sentences).exp() - 0.5)
 
     @torch.no_grad()
     def scores(

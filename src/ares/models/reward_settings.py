@@ -19,7 +19,7 @@ class RewardSettings:
     `model`: the class of its policy; `text`: `use_caption`, `newline`, `max_input_tokens`; `facts`: see
     `ares.text.facts`; `pool`: how a rationale's reward follows from its sentences' (mean, or that of the last);
     `features`: (patches, numbers) of the image features that it reads, if any; `vocabulary`: a hash of its tokenizer's;
-    `weights`: a hash of its files; `gain`: the weight of the likelihood of sentences, None without.
+    `weights`: a hash of its files; `likelihood`: whether the likelihood of a sentence is part of its logit.
     """
 
     model: str
@@ -30,7 +30,7 @@ class RewardSettings:
     features: Sequence[int] | None
     vocabulary: str
     weights: str = ""
-    gain: float | None = None
+    likelihood: bool = False
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -27,7 +27,7 @@ def response_states(model: Any, inputs: "T5Inputs", responses: Tensor, mask: Ten
     ids, attended, images = prompts.tensors
     real = torch.ones_like(responses, dtype=torch.bool) if mask is None else mask.bool()
     shifted = F.pad(responses, (1, 0), value=model.config.decoder_start_token_id)[:, :-1]
-    read = packing(attended.bool(), [0] * len(ids), longest_row=max(_PROMPT_ROW, ids.shape[1]))
+    read = packing(attended.bool(), [0] * len(ids), longest_row=max(_PROMPT_ROW, ids.shape[1]), mixed=True)
     written = packing(real, groups, longest_row=LONGEST_ROW, mixed=True)
     pad = model.config.pad_token_id
     embedded = _embedded(model, read.pack(ids, pad), written.pack(shifted, pad))
