@@ -111,6 +111,21 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def summary() -> str:
+    """The least time of a run of one round, without its baseline, by model."""
+    counts = [count for count in GPUS if count <= 8]
+    lines = [
+        "| model | " + " | ".join(_cards(count) for count in counts) + " |",
+        "|---|" + "---|" * len(counts),
+    ]
+    for name, model in models().items():
+        found = steps(model)
+        needs = [*found.values(), found["rationale, sft"]]  # both of them
+        seconds = sum(max(flops / FLOPS, read / BYTES) for flops, read in needs)
+        lines.append(f"| {name} | " + " | ".join(_shown(seconds / count) for count in counts) + " |")
+    return "\n".join(lines)
+
+
 def teacher_table() -> str:
     """The requests of one round and their cost, by the estimate of `teacher.dry_run`; questions have no image."""
     teacher = composed("teacher=anthropic").teacher.build()
@@ -154,4 +169,4 @@ def _shown(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    print(table(), teacher_table(), sep="\n\n")
+    print(table(), summary(), teacher_table(), sep="\n\n")

@@ -105,7 +105,7 @@ def arithmetic() -> str:
             f"**{found.moments:.1f}**",
             f"- activations: the inputs of {stack.layers} layers, {rows} · {tokens:,} tokens · {stack.width:,} numbers · "
             f"2 bytes, for each of the two models, and all activations of one layer: **{found.activations:.1f}**",
-            f"- working memory, the larger of 4 · {logits:,} logits · 4 bytes and the gradients in one layer: "
+            f"- working memory, the larger of 2 · {logits:,} logits · 4 bytes and the gradients in one layer: "
             f"**{found.working:.1f}**",
         ]
     )

@@ -1,128 +1,145 @@
-"""Self-training, ARES with as many samples, and one after the other, on the sample: `python benchmarks/selftrain.py`.
+"""Self-training, ARES with as many samples, and one after the other, on the sample: `python -m benchmarks.selftrain`.
 
-Each seed has four runs in `--runs`, which can be resumed and looked at one by one: r3v (three iterations, three samples
-of 300 questions each), sentences (the same with selftrain.filter=sentences), ares (three rounds with as many samples) and
-both (ARES from r3v's policy). Selection is among eight samples of each test question; ARES's answers are its adapter's.
+Each seed has four runs in `--runs`, which can be resumed and looked at one by one: ares (three rounds with three samples of
+300 questions each), r3v (three iterations with as many), sentences (the same with selftrain.filter=sentences) and both
+(ARES from r3v's policy). A reward model is trained on the scores of the first round of ares. Selection is among up to
+eight samples of each test question, or up to eight continuations per sentence; ARES's answers are its adapter's.
 """
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ares.config.validation import validate
 from ares.data.sample.generator import read_sample
 from ares.data.sample.items import SampleProblem
 from ares.data.sample.oracle import label_sentences
 from ares.evaluation.statistics import nested_bootstrap
+from ares.pipeline.runner import run_stage
 from ares.storage.files import read_json, read_jsonl
 from ares.storage.solutions import read_solutions
 from ares.text.reflection import reasoning_sentences
+from tests.support.composed import composed
 
-NUMBERS = (1, 2, 4, 8)
-RULES = ("first", "majority", "teacher", "oracle", "self_select")
+RULES = ("first", "majority", "self_select", "teacher", "reward", "steps", "repair", "oracle")
+LATER = "candidates,self_select,final/rate,appraise,search,select,report"
 MEASURES = ("supporting", "false", "invented")
-ADAPTER = ("select.answers=adapter", "select.by=[first,majority,teacher,oracle]")
+Cells = Mapping[str, Sequence[float]]  # measure -> mean and the ends of its interval
 
 
-def main() -> None:
-    """Runs what is missing and prints the table."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs what is missing, prints the tables and writes them to `tables.md` in `--runs`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", default=["r3v", "sentences", "ares", "both"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
+    parser.add_argument("--arms", nargs="+", default=["ares", "r3v", "sentences", "both"])
     parser.add_argument("--runs", type=Path, default=Path("runs/selftrain-study"))
     parser.add_argument("settings", nargs="*", help="further settings of every run")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     found: dict[str, list[dict[str, np.ndarray]]] = {}
     for seed in args.seeds:
         common = [f"seed={seed}", f"paths.runs={args.runs}", *args.settings]
         for arm in args.arms:
-            for settings in arms(args.runs, seed)[arm]:
+            for settings in stages(args.runs, arm, seed):
                 train("experiment=selftrain", f"run={arm}-{seed}", *common, *settings)
             found.setdefault(arm, []).append(measured(args.runs / f"{arm}-{seed}"))
-    print("\n".join(table(found)))
-    (args.runs / "table.json").write_text(json.dumps(estimates(found), indent=1) + "\n")
+    lines = "\n".join(tables(estimates(found)))
+    print(lines)
+    (args.runs / "tables.md").write_text(lines + "\n")
+    (args.runs / "tables.json").write_text(json.dumps(estimates(found), indent=1) + "\n")
 
 
-def arms(runs: Path, seed: int) -> dict[str, list[list[str]]]:
-    """The settings of each arm's stages."""
-    warmup, policy = (
-        f"policy={runs / f'r3v-{seed}' / folder}/policy"
-        for folder in ("rationale/warmup", "round-3/selftrain")
-    )
-    sentences = [warmup, "selftrain.filter=sentences"]
-    select = ["stage=select", *ADAPTER]
-    return {
-        "r3v": [[]],
-        "sentences": [sentences],
-        "ares": [["stage=ares"], select],
-        "both": [["stage=ares", policy], select],
+def stages(runs: Path, arm: str, seed: int) -> list[list[str]]:
+    """The settings of an arm's stages; all but ares need the runs of arms before it."""
+    r3v, rules = f"policy={runs / f'r3v-{seed}'}", [rule for rule in RULES if rule != "self_select"]
+    select = ["stage=select", f"select.reward={runs / f'ares-{seed}' / 'round-1/reward/model'}"]
+    adapter = [*select, "select.answers=adapter", f"select.by=[{','.join(rules)}]"]
+    texts = [*select, f"select.by=[{','.join(RULES)}]", f"policy={arm}-{seed}"]
+    selftrain = ["stage=selftrain", f"stage.without=[{LATER}]"]
+    found = {
+        "ares": [["stage=ares"], ["stage=reward", "reward.facts=[hint,caption,image]"], adapter],
+        "r3v": [selftrain, texts],
+        "sentences": [[*selftrain, "selftrain.filter=sentences", f"{r3v}/rationale/warmup/policy"], texts],
+        "both": [["stage=ares", f"{r3v}/round-3/selftrain/policy"], adapter],
     }
+    return found[arm]
 
 
 def train(*settings: str) -> None:
-    """Runs train.py; a run that is finished takes a moment."""
-    subprocess.run([sys.executable, "train.py", *settings], check=True)
+    """Runs a stage in this process; a run that is finished takes a moment."""
+    config = composed(*settings)
+    validate(config)
+    run_stage(config)
 
 
 def measured(root: Path) -> dict[str, np.ndarray]:
-    """Per test question: whether each rule is right by number of candidates, and shares of the first one's sentences."""
-    right: dict[str, list[float]] = {}
+    """Per test question: 100 or 0 and tokens by rule and number, and percentages of the sentences that are written."""
+    found: dict[str, list[float]] = {}
     for row in read_jsonl(root / "final/selected.jsonl"):
-        right.setdefault(f"{row['by']}@{row['n']}", []).append(float(row["correct"]))
-    return {name: np.array(values) for name, values in right.items()} | _truth(root)
+        name = f"{row['by']}@{row['n']}"
+        found.setdefault(name, []).append(100.0 * row["correct"])
+        found.setdefault(f"tokens/{name}", []).append(row["tokens"])
+    return {name: np.array(values) for name, values in found.items()} | _truth(root)
 
 
 def _truth(root: Path) -> dict[str, np.ndarray]:
-    """The exact shares of the sentences of each question's first candidate."""
+    """The exact percentages of the sentences of each question's first candidate, and of its widest searches."""
     data = read_json(root / "manifest.json")["steps"]["final/candidates"]["inputs"]["data"]["path"]
     problems, _ = read_sample(root / data)
-    shares = []
-    for row in read_solutions(root / "final/candidates.parquet"):
-        if row.sample:
-            continue
-        problem, sentences = problems[row.pid], reasoning_sentences(row.text)
-        assert isinstance(problem, SampleProblem)
-        labels = label_sentences(problem.truth, sentences)
-        shares.append([labels.count(name) / max(1, len(labels)) for name in MEASURES])
-    return dict(zip(MEASURES, np.array(shares).T, strict=True))
+    candidates = read_solutions(root / "final/candidates.parquet")
+    texts = {"first": [(row.pid, row.text) for row in candidates if row.sample == 0]}
+    file = root / "final/searched.jsonl"
+    searched = read_jsonl(file) if file.exists() else []
+    widest = max((row["n"] for row in searched), default=0)
+    for row in searched:
+        if row["n"] == widest:
+            texts.setdefault(f"{row['by']}@{widest}", []).append((row["pid"], row["text"]))
+    found = {}
+    for solution, own in texts.items():
+        shares = []
+        for pid, text in own:
+            problem, sentences = problems[pid], reasoning_sentences(text)
+            assert isinstance(problem, SampleProblem)
+            labels = label_sentences(problem.truth, sentences)
+            shares.append([100 * labels.count(name) / max(1, len(labels)) for name in MEASURES])
+        columns = zip(MEASURES, np.array(shares).T, strict=True)
+        found |= {f"{name}/{solution}": column for name, column in columns}
+    return found
 
 
 def estimates(found: Mapping[str, Sequence[Mapping[str, np.ndarray]]]) -> dict[str, dict[str, list[float]]]:
-    """arm -> measure -> mean and the ends of its 95 % interval over seeds and questions, in percent."""
+    """arm -> measure -> mean and the ends of its 95 % interval over seeds and questions."""
     result: dict[str, dict[str, list[float]]] = {}
     for arm, seeds in found.items():
         names = list(seeds[0])
         groups = [np.stack([own[name] for name in names], axis=1) for own in seeds]
         mean = np.mean([group.mean(0) for group in groups], axis=0)
         low, high = np.quantile(nested_bootstrap(groups), [0.025, 0.975], axis=0)
-        result[arm] = {
-            name: [float(100 * side[i]) for side in (mean, low, high)] for i, name in enumerate(names)
-        }
+        result[arm] = {name: [float(side[i]) for side in (mean, low, high)] for i, name in enumerate(names)}
     return result
 
 
-def table(found: Mapping[str, Sequence[Mapping[str, np.ndarray]]]) -> Iterator[str]:
-    """Lines of markdown: an arm and rule each, accuracy by number of candidates; then the truth of first candidates."""
-    values = estimates(found)
-
-    def cell(entry: Sequence[float] | None) -> str:
-        return "–" if entry is None else "{:.1f} ({:.1f} to {:.1f})".format(*entry)
-
-    yield f"| arm, rule | {' | '.join(f'n = {n}' for n in NUMBERS)} |"
-    yield "|---" * (len(NUMBERS) + 1) + "|"
-    for arm, own in values.items():
-        for rule in RULES:
-            if f"{rule}@1" in own:
-                yield f"| {arm}, {rule} | {' | '.join(cell(own[f'{rule}@{n}']) for n in NUMBERS)} |"
-    yield ""
-    yield f"| arm | {' | '.join(MEASURES)} |"
+def tables(values: Mapping[str, Cells]) -> Iterator[str]:
+    """Lines of markdown: accuracy and tokens by arm, rule and number of candidates, then the truth of what is written."""
+    cells = [name for own in values.values() for name in own if "@" in name and "/" not in name]
+    numbers = sorted({int(name.partition("@")[2]) for name in cells})
+    for prefix, shown in (("", "{:.1f} ({:.1f} to {:.1f})"), ("tokens/", "{:.0f}")):
+        title = "tokens per question" if prefix else "percent right"
+        yield f"| {title} | {' | '.join(f'n = {n}' for n in numbers)} |"
+        yield "|---" * (len(numbers) + 1) + "|"
+        for arm, own in values.items():
+            for rule in (rule for rule in RULES if f"{rule}@{numbers[-1]}" in own):
+                row = (shown.format(*own[f"{prefix}{rule}@{n}"]) for n in numbers)
+                yield f"| {arm}, {rule} | {' | '.join(row)} |"
+        yield ""
+    yield f"| sentences, percent | {' | '.join(MEASURES)} |"
     yield "|---" * (len(MEASURES) + 1) + "|"
     for arm, own in values.items():
-        yield f"| {arm} | {' | '.join(cell(own[name]) for name in MEASURES)} |"
+        for name in [name.partition("/")[2] for name in own if name.startswith(MEASURES[0])]:
+            row = ("{:.1f} ({:.1f} to {:.1f})".format(*own[f"{measure}/{name}"]) for measure in MEASURES)
+            yield f"| {arm}, {name} | {' | '.join(row)} |"
 
 
 if __name__ == "__main__":

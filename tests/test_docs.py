@@ -12,14 +12,10 @@ import pytest
 from ares.config.command_line import mistakes_in
 from ares.config.compose import options
 from ares.config.schema import Config
+from benchmarks import limits
 from tests.support.composed import groups, known_keys
+from tests.support.documented import PAGES, REPOSITORY, Command, commands
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = [
-    REPOSITORY / "README.md",
-    REPOSITORY / "CONTRIBUTING.md",
-    *sorted((REPOSITORY / "docs").glob("*.md")),
-]
 BLOCKS = {field.name for field in fields(Config)} - {
     "run",
     "seed",
@@ -32,29 +28,25 @@ BLOCKS = {field.name for field in fields(Config)} - {
 FILE = re.compile(r"\.(?:html|json|jsonl|md|npy|parquet|pth|svg|yaml)$")
 
 
-def commands(page: Path) -> list[str]:
-    """The lines that start train.py, continued ones joined, without their comments."""
-    text = page.read_text().replace("\\\n", " ")
-    lines = [line.split(" #")[0].strip() for line in text.splitlines()]
-    return [
-        line for line in lines if re.match(r"(?:[A-Z_]+=\S+ )*(?:python|torchrun|srun)\b.* train\.py ", line)
-    ]
-
-
 # Commands with a folder of the user's own are run by tests/test_extending.py.
-COMMANDS = [
-    (page.name, command) for page in PAGES for command in commands(page) if "--config-dir" not in command
-]
+COMMANDS = [found for found in commands() if found.settings and "--config-dir" not in found.text]
 
 
-@pytest.mark.parametrize(("page", "command"), COMMANDS)
-def test_commands_are_valid(page: str, command: str) -> None:
-    arguments = shlex.split(re.sub(r"<[^>]+>", "some", command.split(" train.py ")[1]))
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.page}: {command.text}")
+def test_commands_are_valid(command: Command) -> None:
+    arguments = shlex.split(re.sub(r"<[^>]+>", "some", command.settings or ""))
     assert mistakes_in([argument for argument in arguments if argument != "…"]) == []
 
 
 def test_commands_are_found() -> None:
-    assert len(COMMANDS) >= 25
+    assert len(COMMANDS) >= 50
+
+
+def test_the_readme_shows_time_and_cost() -> None:
+    page = PAGES[0].read_text(encoding="utf-8")
+    assert limits.summary() in page
+    usd = sum(float(line.split(" | ")[4]) for line in limits.teacher_table().splitlines()[2:])
+    assert f"about ${usd:.1f}0" in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

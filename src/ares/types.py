@@ -201,7 +201,7 @@ class Pair:
     """Two responses to a problem of the data, of which `chosen` is preferred.
 
     `origin`: rollouts (two scored ones), same_prefix (two that differ from one sentence on), corrections (a rationale and
-    its repair) or brought (the data set's own pair).
+    its repair), solutions (a right and a wrong one of self-training) or brought (the data set's own pair).
     """
 
     row_id: str
@@ -227,10 +227,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer given a rationale; `answer` is a choice index, None if none could be extracted."""
+    """An answer given a rationale; `answer` is a choice index or a free answer, None if none could be extracted."""
 
     pid: str
     rationale: str
     output: str
-    answer: int | None
+    answer: int | str | None
     correct: bool

@@ -1,6 +1,8 @@
 """What --help and --version print, and the form of suggested commands."""
 
+import re
 import sys
+from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 
 import pytest
@@ -41,6 +43,13 @@ def test_help_on_a_block_shows_each_setting_with_default_comment_and_range(monke
     assert "sft.lr" not in shown
     assert "lora.global_batch_size=16" in printed(monkeypatch, capsys, "--help", "lora")
     assert "teacher.concurrency=16" in printed(monkeypatch, capsys, "-h", "teacher")
+
+
+def test_every_setting_has_a_comment(monkeypatch, capsys) -> None:
+    blocks = [item.name for item in fields(Config) if is_dataclass(item.type)]
+    assert "rl" in blocks
+    shown = printed(monkeypatch, capsys, "--help") + printed(monkeypatch, capsys, "--help", *blocks)
+    assert re.findall(r"^  [\w.]+=.*?  \(.*$", shown, re.MULTILINE) == []
 
 
 def test_help_on_an_unknown_block_suggests_one(monkeypatch, capsys) -> None:

@@ -437,6 +437,12 @@ def test_remedies_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert remedy(60).startswith("set trainer.activation_checkpointing=true, which needs 2")
     assert remedy(25).startswith("set trainer.activation_checkpointing=true rl.micro_batch_size=1, which")
     assert "model.quantization=nf4, which" in remedy(19)
+    rows = memory_of(config, model_of(config))
+    config.rl.micro_batch_tokens = 1024 + 4 * config.rl.max_new_tokens  # one question
+    config.rationale.micro_batch_tokens = 4 * (1024 + config.rationale.max_output_tokens)
+    for step in ("rationale", "ppo"):
+        assert memory_of(config, model_of(config))[step] == rows[step]
+    assert " rationale.micro_batch_tokens=1" in remedy(10)
     assert remedy(10).startswith("use larger devices or a smaller model: even with trainer.")
     _, others = check_memory(config, ["rationale", "ppo"])
     assert ", qwen2_5_vl_7b " in others.text

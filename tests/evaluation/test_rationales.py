@@ -58,6 +58,44 @@ def test_similarity_of_empty_hypotheses() -> None:
     assert similarity(*both, skip_empty=True) == pytest.approx(1.0, abs=1e-5)
 
 
+@needs_encoder
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "冰是固体。水是液体。铁会生锈。",
+        "氷は固体です。水は液体です。だから答えは鉄です。",
+        "얼음은 고체이다. 물은 액체이다.",
+        "น้ำแข็งเป็นของแข็ง",
+        "Лёд является твёрдым веществом. Значит, правильный ответ — железо.",
+        "Ο πάγος είναι στερεό σώμα. Άρα η απάντηση είναι ο σίδηρος.",
+        "الجليد مادة صلبة. إذن الجواب هو الحديد.",
+        "बर्फ एक ठोस पदार्थ है।",
+    ],
+)
+def test_similarity_of_languages_that_the_encoder_cannot_read_is_refused(gold: str) -> None:
+    with pytest.raises(AresError, match=r"cannot read \d+% of the gold rationales.*similarity_model"):
+        similarity([gold], ["Ice is solid."])
+
+
+@needs_encoder
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "Eis ist ein Festkörper, also schwimmt es über dem flüssigen Wasser.",
+        "La glace est un solide. Donc la réponse est le fer.",
+        "x² + y² = r², so ∠ABC = 90° and 冰 is α-Fe₂O₃.",
+        "F = m * a, a b c d e f g",
+    ],
+)
+def test_similarity_of_other_texts_is_not(gold: str) -> None:
+    assert similarity([gold], [gold]) == pytest.approx(1.0, abs=1e-5)
+
+
+@needs_encoder
+def test_unreadable_hypotheses_are_compared() -> None:
+    assert similarity(["Ice is solid."], ["冰是固体。"]) < 0.6
+
+
 def test_empty_hypothesis_counts_zero_or_is_skipped() -> None:
     references, hypotheses = ["a b c d", "a b c d", "a b c d"], ["a b c d", "", " \n"]
     assert bleu(references, hypotheses) == pytest.approx({"bleu1": 1 / 3, "bleu4": 1 / 3})

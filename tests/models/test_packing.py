@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from ares.models.packing import packing
 from ares.rl.masked import pad_right
 from ares.types import Example
+from benchmarks.plain import stock
 from tests.support.policies import number_policy
 from tests.support.ppo import TinyFeatures
 
@@ -17,11 +18,17 @@ IDS, MASK = pad_right(RESPONSES, 0), pad_right([[1.0] * len(row) for row in RESP
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=12), st.integers(1, 30))
-def test_every_token_has_a_place_of_its_own(sequences: list[tuple[int, int]], longest_row: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=12),
+    st.integers(1, 30),
+    st.booleans(),
+)
+def test_every_token_has_a_place_of_its_own(
+    sequences: list[tuple[int, int]], longest_row: int, mixed: bool
+) -> None:
     lengths, groups = [max(1, length) for length, _ in sequences], [group for _, group in sequences]
     real = pad_right([[1] * length for length, _ in sequences] + [[0] * 9], 0)[:-1].bool()
-    layout = packing(real, groups, longest_row=longest_row)
+    layout = packing(real, groups, longest_row=longest_row, mixed=mixed)
     ids = torch.arange(1, real.numel() + 1).view_as(real)
     packed = layout.pack(ids, 0)
     assert sorted(packed[packed > 0].tolist()) == sorted(
@@ -32,9 +39,10 @@ def test_every_token_has_a_place_of_its_own(sequences: list[tuple[int, int]], lo
     for row, length in enumerate(lengths):
         assert back[row].tolist() == [*ids[row, :length].tolist(), *[0.0] * (9 - length)]
     positions, mask = layout.positions(), layout.mask(causal=True)[:, 0]
-    for row, group in enumerate(layout.groups):
+    for row, held in enumerate(layout.groups):
         owners = layout.owners[row].tolist()
-        assert {groups[owner] for owner in owners if owner >= 0} == {group}
+        assert {groups[owner] for owner in owners if owner >= 0} == set(held)
+        assert mixed or len(held) == 1
         for place, owner in enumerate(owners):
             if owner >= 0:
                 seen = mask[row, place].nonzero().squeeze(1).tolist()
@@ -99,3 +107,29 @@ def test_a_row_without_tokens_is_computed_nevertheless() -> None:
     assert found.eq(0).all()
     found.sum().backward()
     assert any(weight.grad is not None for _, weight in policy.trained())
+
+
+def test_rows_are_as_wide_as_wastes_the_fewest_places() -> None:
+    real = pad_right([[1] * length for length in (325, 110, 75, 50)], 0).bool()
+    assert packing(real, [0, 1, 1, 1], longest_row=512, mixed=True).owners.shape == (2, 325)
+    assert packing(real, [0, 0, 0, 0], longest_row=512).owners.shape == (2, 510)
+
+
+def test_a_lean_model_computes_what_transformers_does() -> None:
+    """With its own masks and with none, where attention is causal without one."""
+    policy = number_policy(features=TinyFeatures(), num_layers=2)
+    inputs = policy.encode([Example(text, "", text) for text in ("4 5 6", "7 8", "9 3 4 5 6 7")])
+    model, labels = policy.model, torch.randint(2, 16, (3, 5), generator=torch.Generator().manual_seed(0))
+    ids, mask, images = inputs.tensors
+
+    def slopes() -> list[torch.Tensor]:
+        model.zero_grad()
+        model(input_ids=ids, attention_mask=mask, image_features=images, labels=labels).loss.backward()
+        return [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
+
+    assert model.decoder.config._attn_implementation == model.encoder.config._attn_implementation == "ares_t5"
+    found = slopes()
+    with stock(model):
+        expected = slopes()
+    for own, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-4)

@@ -45,11 +45,15 @@ NOT_HASHED = (
     *("strategy", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.threads"),
     "engine.arguments",  # where servers are and how often they are asked
     *("trainer.activation_checkpointing", "trainer.checkpoint_minutes"),
-    *("generate.predictions", "evaluate.predictions", "judge.against"),
+    *("generate.predictions", "evaluate.predictions", "judge.against", "select.reward"),
 )
 # In the hash as inputs or, of the Teacher, by its fingerprint; the model's name is a label.
 BLOCKS = ("data", "features", "teacher", "model.reads_images", "model.name")
-OTHER = {"evaluate.split": "val", "judge.split": "val"}
+OTHER = {
+    "evaluate.split": "val",
+    "judge.split": "val",
+    "select.by": ["first", "self_select", "teacher", "steps"],
+}
 TINY = (
     "experiment=demo",
     "data=scienceqa",
@@ -66,9 +70,9 @@ TINY = (
 # Everything that self-training and selection can ask.
 SELFTRAIN = (
     "stage=selftrain",
-    "stage.steps=[warmup,sample,rate,selftrain,final/generate,lora,candidates,self_select,final/rate,select]",
+    "stage.steps=[warmup,sample,rate,selftrain,final/generate,lora,candidates,self_select,final/rate,search,select]",
     *("selftrain.iterations=1", "selftrain.filter=sentences", "selftrain.threshold=0", "select.n=[1,8]"),
-    *("select.by=[first,self_select,teacher]", "select.answers=adapter"),
+    *("select.by=[first,self_select,teacher,steps,repair]", "select.answers=adapter"),
 )
 PREFER = ("prefer.holdout=0", "prefer.micro_batch_size=1", "prefer.global_batch_size=2")
 
@@ -109,6 +113,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Observed, dict[str, 
             for loss in ("ddpo", "kto")
         },
         "selftrained": composed(*common, *SELFTRAIN, "run=selftrained"),
+        "contrasted": composed(*common, *SELFTRAIN, "stage.steps=[sample,rate,contrast]", "selftrain.method=star_dpo", "run=contrasted", "policy=selftrained"),
     }  # fmt: skip
     observed = Observed()
     with pytest.MonkeyPatch.context() as patch:

@@ -37,7 +37,6 @@ from ares.vision.features import FeatureStore
 fuzzed = settings(
     max_examples=60,
     deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 few = settings(fuzzed, max_examples=15)

@@ -11,10 +11,11 @@ from ares.config.compose import to_plain
 from ares.config.schema import Config
 from ares.evaluation.assessment import Assessment
 from ares.pipeline.manifest import Artefact, StepEntry, read_manifest, write_entry
+from ares.report.benchmarks import BenchmarkResult, benchmarks_of
 from ares.report.build import read_assessments, report
 from ares.steps.export import export
 from ares.steps.prepare import source_hash
-from ares.storage.files import read_json, write_jsonl
+from ares.storage.files import read_json, write_json, write_jsonl
 from ares.types import AresError
 from tests.support.composed import composed
 
@@ -71,3 +72,15 @@ def test_export_refuses_other_data_before_it_writes_anything(made: Path) -> None
     with pytest.raises(AresError, match="read other data"):
         export(demo(made.parent, "seed=4"))
     assert not (made / "export").exists()
+
+
+def test_benchmark_results_are_read(tmp_path: Path) -> None:
+    scores = {"f1": 0.0, "score": 1234.5, "yes": 50.0}
+    found = {"benchmark": "mme", "rule": "lmms_eval", "questions": 2374, "failed": 3, "metrics": scores}
+    write_json(tmp_path / "scores.json", found)
+    outputs = {"benchmark_scores": Artefact("scores.json", "0")}
+    steps = {"rationale": StepEntry("0", {}, {}, {}), "final/x": StepEntry("0", {}, {}, outputs)}
+    [result] = benchmarks_of(tmp_path, steps)
+    assert result == BenchmarkResult("mme", "lmms_eval", 2374, 3, 1234.5, {"f1": 0.0, "yes": 50.0})
+    assert (result.headline.label, result.headline.value) == ("mme", "1,234")
+    assert result.headline.note == "2,374 questions, rule lmms_eval, 3 without a readable answer"

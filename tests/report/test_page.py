@@ -11,13 +11,15 @@ import pytest
 
 from ares.data.sample.oracle import LABELS
 from ares.pipeline.manifest import Artefact
+from ares.report.benchmarks import BenchmarkResult
 from ares.report.page import LARGEST, AccuracyRow, Reproduction, charts_of, render_report
 from ares.report.questions import Browser, Version
+from ares.report.samples import Sample
 from tests.support.browser import opened, take_picture
 from tests.support.report import HASH, SENTENCES, question, report_data
 from tests.support.report import browser as browser_in
 
-SECTIONS = ("changes", "answers", "rationales", "training", "steps", "reproduce")
+SECTIONS = ("changes", "answers", "benchmarks", "rationales", "training", "steps", "reproduce")
 
 
 def render(folder: Path, browser: Browser | None = None, **changes: Any) -> str:
@@ -74,6 +76,7 @@ def test_page_shows_every_section(tmp_path: Path) -> None:
         ),
         *("python train.py experiment=demo", "AMD EPYC, 2 cores", "torch 2.15.0", "abc123"),
         *("All 12 questions", "1 beyond the scale"),
+        *("pope", "lmms_eval", "86.25", "9,000", "84.5"),
     ):
         assert expected in page.words
     assert sum(tag == "polyline" for tag, _ in page.tags) == 6
@@ -165,6 +168,7 @@ def test_all_text_is_escaped(tmp_path: Path, poison: str) -> None:
         "accuracy": [AccuracyRow(poison, 50.0, 50.0, 1)],
         "closeness": [{poison: 0.5}],
         "policies": {poison: {poison: 0.5}},
+        "benchmarks": [BenchmarkResult(poison, poison, 1, 0, 1.0, {poison: 1.0})],
         "reproduction": poisoned(Reproduction(["a"], ["b"], ["c"], ["d"]), poison),
     }
     browser = poisoned(browser_in(tmp_path, 3), poison)
@@ -191,7 +195,7 @@ def test_empty_run(tmp_path: Path) -> None:
             tmp_path,
             Browser([], {}, 0),
             **{"headline": [], "steps": {}, "curves": {}, "policies": {}, "accuracy": [], "failed": None},
-            **{"closeness": [], "reproduction": nothing},
+            **{"benchmarks": [], "closeness": [], "reproduction": nothing},
         )
     )
     assert page.words.count("yet") == 4
@@ -241,7 +245,7 @@ def test_in_chromium(started: Any, tmp_path: Path, width: int, scheme: str) -> N
         for section in SECTIONS:
             assert page.locator(f"#{section}").is_visible()
         page.locator("#steps details").first.locator("summary").click()
-        page.locator(".samples summary").first.click()
+        page.locator(".samples summary", has_text="sampled").first.click()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         low, high = background(page, ".sentences .low"), background(page, ".sentences .high")
         assert low[0] > low[2]  # orange
@@ -286,8 +290,8 @@ def test_question_shows_versions_answers_scores_and_advantages(started: Any, tmp
         assert train.locator(".sides").first.locator("h4 b").all_inner_texts() == [
             *("before RL", "after RL", "repaired", "after SFT"),
         ]
-        train.locator("summary").click()
-        first = train.locator(".samples li").first.inner_text()
+        train.locator("summary", has_text="sampled").click()
+        first = train.locator(".samples").last.locator("li").first.inner_text()
         assert first.split("\n")[:2] == ["1.00", "+0.52"]
         assert "−1.50" in train.locator(".samples").inner_text()
         chosen = test.locator(".choices li").nth(1).text_content()
@@ -297,6 +301,25 @@ def test_question_shows_versions_answers_scores_and_advantages(started: Any, tmp
         for text, label in SENTENCES[1:]:
             item = test.locator("li", has_text=text).filter(has=page.locator("b", has_text=label)).first
             assert item.get_attribute("class") == looks[label]
+
+
+@pytest.mark.browser
+def test_pairs_are_shown_side_by_side_and_searched(started: Any, tmp_path: Path) -> None:
+    browser = browser_in(tmp_path, 4)
+    own = replace(browser.questions[2].pairs[0], rejected=Sample(["A whale is a fish."], None, None))
+    browser.questions[2].pairs[:] = [own]
+    render(tmp_path, browser)
+    with opened(started, tmp_path / "report.html") as page:
+        page.get_by_label("Search").fill("whale")
+        card = page.locator("#browser article")
+        assert (card.count(), status(page)) == (1, "1–1 of 1 questions, page 1 of 1")
+        chosen, rejected = card.locator("details[open] .sides > div").all()
+        assert chosen.inner_text().split("\n")[:2] == ["chosen", "1.00"]
+        assert rejected.inner_text().split("\n") == ["rejected", "A whale is a fish."]
+        assert abs(chosen.bounding_box()["y"] - rejected.bounding_box()["y"]) < 1
+        page.get_by_label("Search").fill("")
+        both = page.locator("#browser article").first.locator("details[open] .soft")
+        assert both.all_inner_texts() == [SENTENCES[1][0]] * 2  # the sentence of both sides
 
 
 @pytest.mark.browser

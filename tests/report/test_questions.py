@@ -11,18 +11,17 @@ from ares.evaluation.assessment import Assessment
 from ares.pipeline.manifest import Artefact, StepEntry
 from ares.report.images import SIDE, Images, data_uri
 from ares.report.questions import (
-    BEFORE,
     REPAIRED,
-    RL,
     SFT,
     Answered,
     Material,
-    Sample,
     browser_of,
     draw,
     material_of,
 )
+from ares.report.samples import Preference, Sample
 from ares.storage.files import write_jsonl
+from ares.storage.pairs import write_pairs
 from ares.storage.tables import (
     write_advantages,
     write_corrections,
@@ -36,10 +35,12 @@ from ares.types import (
     Advantages,
     Correction,
     Feedback,
+    Pair,
     Prediction,
     Problem,
     Rationale,
     Rollout,
+    Side,
     Span,
     Verdict,
 )
@@ -71,6 +72,7 @@ def run(tmp_path: Path) -> tuple[Path, dict[str, StepEntry]]:
         "round-2/rollouts": {"rollouts": "rollouts"},
         "round-2/score": {"feedback": "feedback.parquet"},
         "round-2/ppo": {"advantages": "advantages.parquet"},
+        "round-2/pairs": {"pairs": "pairs.parquet"},
         "round-2/generate": {"rationales": "rl.parquet"},
         "round-2/correct": {"corrections": "corrections.parquet"},
         "final/generate": {
@@ -90,6 +92,9 @@ def run(tmp_path: Path) -> tuple[Path, dict[str, StepEntry]]:
     write_rollouts(tmp_path / "rollouts/part-0.parquet", [rollout("1", 0), rollout("1", 1), rollout("9", 0)])
     rows = [Feedback("1/0", (1.0, 0.5), "ok"), Feedback("1/1", None, "quarantined", "no JSON")]
     write_feedback(tmp_path / "feedback.parquet", rows)
+    spans = (Span(0, 12), Span(13, len(TEXT)))
+    sides = Side(TEXT, (1, 2), spans, (0, 1), (1.0, 0.5)), Side("It is a rock.", (3,), (Span(0, 13),), (0,))
+    write_pairs(tmp_path / "pairs.parquet", [Pair(f"{pid}/0-1", pid, "rollouts", *sides) for pid in "19"])
     write_advantages(tmp_path / "advantages.parquet", [Advantages("1/0", (0.5, -0.25))])
     for name, answer in (("before", 1), ("after", 0)):
         write_predictions(tmp_path / f"{name}.jsonl", [Prediction("3", "", "", answer, answer == 0)])
@@ -109,8 +114,8 @@ def test_questions_have_all_that_the_run_knows(run: tuple[Path, dict[str, StepEn
     found = browser_of(drawn, PROBLEMS, material_of(*run, "123"), total=3, limit=10**6)
     train, val, test = found.questions
     assert [(v.name, v.sentences) for v in train.versions] == [
-        (BEFORE, ["It is a rock."]),
-        (RL, ["It is green."]),
+        ("before RL", ["It is a rock."]),
+        ("after RL", ["It is green."]),
         (REPAIRED, ["It is a plant."]),
         (SFT, ["It is green.", "So it is a fern."]),
     ]
@@ -118,10 +123,27 @@ def test_questions_have_all_that_the_run_knows(run: tuple[Path, dict[str, StepEn
     assert train.versions[0].quality <= 0.5
     sentences = ["It is green.", "So it is a fern."]
     assert train.samples == [Sample(sentences, [1.0, 0.5], [0.5, -0.25]), Sample(sentences, None, None)]
-    assert [(v.name, v.quality) for v in val.versions] == [(BEFORE, 0.25)]
+    chosen, rejected = Sample(sentences, [1.0, 0.5], None), Sample(["It is a rock."], None, None)
+    assert train.pairs == [Preference("rollouts", chosen, rejected)]
+    assert [(v.name, v.quality) for v in val.versions] == [("before RL", 0.25)]
     assert test.answers == [Answered("without ARES", 1), Answered("with ARES", 0)]
-    assert (test.verdict, [v.name for v in test.versions]) == ("a", [BEFORE, SFT])
+    assert (test.verdict, [v.name for v in test.versions]) == ("a", ["before RL", SFT])
     assert (train.split, train.kind, train.verdict, train.answers) == ("train", "biology", None, [])
+
+
+def test_answers_to_a_question_without_choices_are_listed_the_right_one_first() -> None:
+    problem = make_problem("3", choices=(), answer=None, direct_answers=("1,200",))
+    rows = {"without ARES": ("1190", False), "with ARES": ("1200", True), "other": (None, False)}
+    answers = {name: {"3": Prediction("3", "", "", *row)} for name, row in rows.items()}
+    [question] = browser_of(
+        [("test", "3")], {"3": problem}, Material({}, answers, {}, {}), total=1, limit=10**6
+    ).questions
+    assert (question.choices, question.answer) == (("1,200", "1190"), 0)
+    assert question.answers == [
+        Answered("without ARES", 1),
+        Answered("with ARES", 0),
+        Answered("other", None),
+    ]
 
 
 def test_draw_is_fixed_complete_and_alternates_between_splits() -> None:
@@ -134,7 +156,14 @@ def test_draw_is_fixed_complete_and_alternates_between_splits() -> None:
     assert [pid for split, pid in found if split == "train"] != pids["train"]
 
 
-EMPTY = Material({}, {}, {}, {})
+def test_versions_of_a_preference_run_are_named_by_it(run: tuple[Path, dict[str, StepEntry]]) -> None:
+    root, steps = run
+    steps["round-2/prefer"] = steps.pop("round-2/ppo")
+    found = browser_of([("train", "1")], PROBLEMS, material_of(root, steps, "1"), total=1, limit=10**6)
+    assert [v.name for v in found.questions[0].versions][:2] == ["before preferences", "after preferences"]
+
+
+EMPTY = Material({}, {}, {})
 
 
 def test_questions_that_do_not_fit_are_left_out_with_their_images(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import pytest
 import pytorch_lightning as pl
@@ -10,6 +12,7 @@ import pytorch_lightning as pl
 from ares.config import validation
 from ares.config.schema import Config
 from ares.report.build import read_curves
+from ares.steps.common import tracking
 from ares.steps.common.contract import StepContext
 from ares.steps.common.curves import CurveLogger, rows_of
 from ares.steps.common.inputs import log_metrics, loggers_of
@@ -113,44 +116,65 @@ def test_wandb_gets_metrics_of_all_steps_and_configuration(tmp_path: Path, offli
     assert {name: summary[name] for name in expected} == expected
 
 
-def test_wandb_gets_scored_rollouts_and_artifacts_with_lineage(tmp_path: Path, offline: None) -> None:
-    import wandb
-
+@pytest.fixture
+def scored(tmp_path: Path) -> dict[str, StepFiles]:
+    """Two steps of the run `mine`, whose rollouts another run wrote."""
     spans = (Span(0, 6), Span(7, 10))
     rows = [
         Rollout(f"1/{n}", "1", n, "It is. So.", (1, 2), False, spans, (0, 1), (0.0,) * 2, (0.0,) * 2)
         for n in (0, 1)
     ]
-    write_rollouts(tmp_path / "rollouts/part-0.parquet", rows)
+    others, own = tmp_path / "shared/rollout-1-ab/made", tmp_path / "mine/round-1"
+    write_rollouts(others / "part-0.parquet", rows)
     scored = [Feedback("1/0", (1.0, 0.5), "ok"), Feedback("1/1", None, "quarantined", "no JSON")]
-    write_feedback(tmp_path / "feedback.parquet", scored)
-    (tmp_path / "policy").mkdir()
-    (tmp_path / "policy/model.bin").write_bytes(b"weights")
-    config = configured("logger=wandb", "run=mine")
-    rollouts, feedback = (tmp_path / "rollouts", "a1"), (tmp_path / "feedback.parquet", "b2")
-    score = StepFiles("round-1/score", {"rollouts": rollouts}, {"feedback": feedback})
-    ppo = StepFiles("round-1/ppo", {"feedback": feedback}, {"policy": (tmp_path / "policy", "c3")})
-    evaluate = StepFiles("final/evaluate", {}, {"scores": (tmp_path / "absent", "d4")})
-    for step in (score, ppo, evaluate):
-        log_files(replace(config, logger=replace(config.logger, name="csv")), tmp_path, step)
-    assert not (tmp_path / "wandb").exists()
-    for step in (score, ppo, evaluate):
-        log_files(config, tmp_path, step)
+    write_feedback(own / "feedback.parquet", scored)
+    (own / "ppo/policy").mkdir(parents=True)
+    (own / "ppo/policy/model.bin").write_bytes(b"weights")
+    rollouts, feedback = (others, "a1"), (own / "feedback.parquet", "b2")
+    return {
+        "score": StepFiles(
+            "round-1/score", {"data": (tmp_path, "00"), "rollouts": rollouts}, {"feedback": feedback}
+        ),
+        "ppo": StepFiles("round-1/ppo", {"feedback": feedback}, {"policy": (own / "ppo/policy", "c3")}),
+        "evaluate": StepFiles("final/evaluate", {}, {"scores": (tmp_path / "absent", "d4")}),
+    }
+
+
+ROLLOUTS = {"sha256": "a1", "artifact": "shared-rollout-1-ab-made"}
+
+
+def test_wandb_gets_scored_rollouts_and_artifacts_with_lineage(
+    tmp_path: Path, offline: None, scored: dict[str, StepFiles]
+) -> None:
+    import wandb
+
+    root, config = tmp_path / "mine", configured("logger=wandb", "run=mine", f"paths.runs={tmp_path}")
+    for step in scored.values():
+        log_files(replace(config, logger=replace(config.logger, name="csv")), root, step)
+    assert not (root / "wandb").exists()
+    for step in scored.values():
+        log_files(config, root, step)
     wandb.finish()
     wandb.teardown()
-    [log] = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    [log] = (root / "wandb").glob("offline-run-*/run-*.wandb")
     found = {a["name"]: a for a in artifacts(log)}
+    feedback = {"sha256": "b2", "artifact": "mine-round-1-feedback"}
     assert {name: (a["type"], a["metadata"]) for name, a in found.items() if a["type"] != "run_table"} == {
-        "mine-round-1-score-feedback": (
+        "mine-round-1-feedback": (
             "feedback",
-            {"step": "round-1/score", "sha256": "b2", "inputs": {"rollouts": "a1"}},
+            {
+                "step": "round-1/score",
+                "sha256": "b2",
+                "inputs": {"data": {"sha256": "00"}, "rollouts": ROLLOUTS},
+            },
         ),
         "mine-round-1-ppo-policy": (
             "policy",
-            {"step": "round-1/ppo", "sha256": "c3", "inputs": {"feedback": "b2"}},
+            {"step": "round-1/ppo", "sha256": "c3", "inputs": {"feedback": feedback}},
         ),
     }
-    assert found["mine-round-1-ppo-policy"]["references"] == [(tmp_path / "policy/model.bin").as_uri()]
+    weights = root / "round-1/ppo/policy/model.bin"
+    assert found["mine-round-1-ppo-policy"]["references"] == [weights.as_uri()]
     [table] = log.parent.glob("files/media/table/round-1/score/rollouts_*.table.json")
     assert json.loads(table.read_text())["data"] == [
         ["1/0", "1", 1, "It is.", 1.0],
@@ -181,3 +205,21 @@ def test_tensorboard_without_its_package_is_refused(monkeypatch) -> None:
     monkeypatch.setattr(validation, "find_spec", lambda name: None)
     with pytest.raises(AresError, match="logger=tensorboard needs a package"):
         validation.validate(configured("logger=tensorboard"))
+
+
+def test_wandb_online_uses_what_other_runs_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scored: dict[str, StepFiles]
+) -> None:
+    import wandb
+
+    run = create_autospec(wandb.Run, instance=True, offline=False)
+    monkeypatch.setattr(tracking, "wandb_logger", lambda *_: SimpleNamespace(experiment=run))
+    for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    config = configured("logger=wandb", "run=mine", f"paths.runs={tmp_path}")
+    for step in scored.values():
+        log_files(config, tmp_path / "mine", step)
+    [used] = [call.args[0] for call in run.use_artifact.call_args_list]
+    assert (used.name, used.type, used.metadata) == (ROLLOUTS["artifact"], "rollouts", {"sha256": "a1"})
+    logged = [call.args[0].name for call in run.log_artifact.call_args_list]
+    assert logged == ["mine-round-1-feedback", "mine-round-1-ppo-policy"]

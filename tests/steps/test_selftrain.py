@@ -1,25 +1,35 @@
 """Self-training and selection at the smallest sizes, in this process; whether an answer is right is decided by its text."""
 
+import copy
 import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from ares.config.schema import Config
 from ares.evaluation.checkers import CHECKERS, Checked
+from ares.evaluation.selection import best_scored
+from ares.models.reward import RewardModel
+from ares.models.t5.policy import T5Policy
 from ares.pipeline.manifest import read_manifest
 from ares.pipeline.plan import steps_of
 from ares.report.build import report
 from ares.report.selection import selection_of
+from ares.steps.appraise import check
 from ares.steps.common import solutions
-from ares.storage.files import read_json
+from ares.steps.common.contract import StepContext
+from ares.steps.selftrain import counted_solutions
+from ares.storage.files import read_json, read_jsonl
+from ares.storage.pairs import read_pairs
 from ares.storage.solutions import Solution, read_lessons, read_solutions
 from ares.storage.tables import read_feedback
 from ares.types import AresError
-from benchmarks.selftrain import MEASURES, estimates, measured
+from benchmarks import selftrain as study
+from benchmarks.selftrain import MEASURES, estimates, measured, tables
 from tests.support.checking import by_text
 from tests.support.composed import composed
-from tests.support.small_run import configured, run
+from tests.support.small_run import SMALL, configured, run
 
 SETTINGS = (
     "stage=selftrain",
@@ -71,6 +81,24 @@ def test_lessons_are_those_of_the_approved_pool_after_the_given_ones(finished: C
     assert all(lesson.target in right for lesson in lessons if lesson.kind in ("cot", "refine"))
 
 
+def test_right_solutions_count_if_the_teacher_approves_of_their_sentences(finished: Config) -> None:
+    root, config = root_of(finished), copy.deepcopy(finished)
+    inputs = {"pool": root / "round-2/pool.parquet", "ratings": root / "round-2/ratings.parquet"}
+    context = StepContext(root, "round-2/selftrain", root, 2, config, "", inputs)
+    scores = {row.row_id: row.scores for row in read_feedback(inputs["ratings"])}
+
+    def right(threshold: float) -> set[str]:
+        config.selftrain.threshold = threshold
+        return {row.row_id for row in counted_solutions(config, context) if row.correct}
+
+    assert right(0.0) == {row_id for row_id, own in scores.items() if own}
+    assert right(0.5) == {row_id for row_id, own in scores.items() if own and min(own) >= 0.5} < right(0.0)
+    config.selftrain.filter = "answer"
+    assert right(0.5) == set(scores)
+    config.selftrain.window = 1
+    assert right(0.5) == {row_id for row_id in scores if row_id.startswith("2/")}
+
+
 def test_selection_shares_its_samples_and_the_oracle_is_the_bound(finished: Config) -> None:
     found = read_json(root_of(finished) / "final/selection.json")
     accuracy = {(row["by"], row["n"]): row["accuracy"] for row in found["rows"]}
@@ -103,7 +131,34 @@ def test_table_of_the_study_agrees_with_selection(finished: Config) -> None:
         mean, low, high = values[f"{row['by']}@{row['n']}"]
         assert mean == pytest.approx(row["accuracy"])
         assert low <= mean <= high
-    assert sum(values[name][0] for name in MEASURES) <= 100
+    assert sum(values[f"{name}/first"][0] for name in MEASURES) <= 100
+    assert any("| r3v, majority |" in line for line in tables({"r3v": values}))
+
+
+@pytest.mark.slow
+def test_study_compares_self_training_with_ares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CHECKERS, "mcq", by_text)
+    small = (
+        *SMALL[1:],
+        "rounds=1",
+        "selftrain.epochs=1",
+        "reward.epochs=1",
+        "reward.holdout=0.3",
+        "select.n=[1,2]",
+    )
+    study.main(["--seeds", "7", "--arms", "ares", "r3v", "both", "--runs", str(tmp_path), *small])
+    lines = (tmp_path / "tables.md").read_text().splitlines()
+    rows = {line.split(" | ")[0].strip("| ") for line in lines}
+    rules = [rule for rule in study.RULES if rule != "self_select"]
+    assert rows >= {
+        "r3v, self_select",
+        *(f"{arm}, {rule}" for arm in ("ares", "r3v", "both") for rule in rules),
+    }
+    assert rows >= {
+        f"{arm}, {name}" for arm in ("ares", "r3v", "both") for name in ("first", "steps@2", "repair@2")
+    }
+    trained = read_manifest(tmp_path / "both-7")["round-1/rollouts"].inputs["policy"]
+    assert trained.path.endswith("r3v-7/round-3/selftrain/policy")
 
 
 @pytest.mark.slow
@@ -111,11 +166,14 @@ def test_vision_language_model_trains_itself_and_selects(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CHECKERS, "mcq", by_text)
-    config = configured(tmp_path, "model=tiny_vlm", *SETTINGS, "selftrain.iterations=1", "select.n=[1,2]")
+    rules = "select.by=[first,majority,self_select,teacher,oracle,steps]"
+    config = configured(
+        tmp_path, "model=tiny_vlm", *SETTINGS, "selftrain.iterations=1", "select.n=[1,2]", rules
+    )
     run(config)
     kinds = {lesson.kind for lesson in read_lessons(root_of(config) / "round-1/selftrain/lessons.parquet")}
     assert kinds == {"given", "answer", "cot", "refine", "select"}
-    assert len(read_json(root_of(config) / "final/selection.json")["rows"]) == 5 * 2
+    assert len(read_json(root_of(config) / "final/selection.json")["rows"]) == 6 * 2
 
 
 def test_finished_run_has_nothing_to_do(finished: Config, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,6 +225,104 @@ def test_pool_without_a_right_solution_is_refused(
     assert list(read_manifest(root_of(config))) == ["round-1/sample"]
 
 
+@pytest.mark.slow
+def test_search_writes_and_repairs_under_the_teachers_scores(
+    finished: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CHECKERS, "mcq", by_text)
+    policy = f"policy={root_of(finished)}/rationale/warmup/policy"
+    config = configured(
+        tmp_path, "stage=select", "run=st", "select.by=[first,steps,repair]", "select.n=[1,2]", policy
+    )
+    run(config)
+    rows = read_jsonl(root_of(config) / "final/searched.jsonl")
+    assert len(rows) == 2 * 2 * 4
+    accuracy = read_json(root_of(config) / "final/selection.json")["rows"]
+    assert [(row["by"], row["n"]) for row in accuracy] == [
+        (by, n) for by in ("first", "steps", "repair") for n in (1, 2)
+    ]
+    tokens = {(row["by"], row["n"], row["pid"]): row["tokens"] for row in rows}
+    assert all(tokens["repair", 1, pid] <= tokens["repair", 2, pid] for _, _, pid in tokens)
+
+
+@pytest.mark.slow
+def test_reward_model_selects_and_searches_instead_of_the_teacher(
+    finished: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CHECKERS, "mcq", by_text)
+    policy = root_of(finished) / "rationale/warmup/policy"
+    model = RewardModel.on(T5Policy.load(policy, dropout=0.0), seed=0)
+    torch.manual_seed(0)
+    for weights in model.value.head.parameters():
+        torch.nn.init.normal_(weights)
+    text = {"newline": "space", "use_caption": True, "max_input_tokens": 512}
+    kind = {"model": "ares.models.t5.policy.T5Policy", "facts": ["lecture"], "pool": "mean"}
+    (tmp_path / "reward").mkdir()
+    model.save(tmp_path / "reward", {**kind, "text": text, "max_output_tokens": 64, "features": None})
+    rules = ("first", "reward", "steps", "repair")
+    config = configured(
+        tmp_path, "stage=select", "run=st", f"select.by=[{','.join(rules)}]", "select.n=[1,3]",
+        f"select.reward={tmp_path / 'reward'}", f"policy={policy}", "teacher=overlap",
+    )  # fmt: skip
+    assert ["nobody has at test time" in text for text in check(config)] == [True]
+    run(config)
+    root = root_of(config)
+    assert "final/rate" not in read_manifest(root)
+    scores = {row.row_id: row.scores for row in read_feedback(root / "final/appraisals.parquet")}
+    assert len({score for own in scores.values() for score in own or ()}) > 1
+    by_pid: dict[str, list[Solution]] = {}
+    for row in read_solutions(root / "final/candidates.parquet"):
+        by_pid.setdefault(row.pid, []).append(row)
+    chosen = [
+        row for row in read_jsonl(root / "final/selected.jsonl") if (row["by"], row["n"]) == ("reward", 3)
+    ]
+    assert {row["pid"]: row["row_id"] for row in chosen} == {
+        pid: best_scored(rows, scores).row_id for pid, rows in by_pid.items()
+    }
+    assert {row["by"] for row in read_jsonl(root / "final/searched.jsonl")} == {"steps", "repair"}
+
+
+def test_reward_rule_needs_a_reward_model() -> None:
+    with pytest.raises(AresError, match=r"select\.by=reward needs a reward model: give select\.reward"):
+        check(composed("experiment=demo", "stage=select", "select.by=[reward]"))
+
+
+def bare(text: str) -> str:
+    """A solution without its opening and white space, which a pair's text has as targets have them."""
+    return "".join(text.split()).removeprefix("Solution:")
+
+
+@pytest.mark.slow
+def test_star_dpo_prefers_right_solutions_of_the_new_policy(
+    finished: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CHECKERS, "mcq", by_text)
+    warmup = f"policy={root_of(finished)}/rationale/warmup/policy"
+    config = configured(
+        tmp_path,
+        *SETTINGS,
+        "selftrain.method=star_dpo",
+        "selftrain.given=false",
+        "selftrain.iterations=1",
+        "select.by=[first]",
+        warmup,
+    )
+    run(config)
+    pairs = read_pairs(root_of(config) / "round-1/contrast/pairs.parquet")
+    rows = read_solutions(root_of(config) / "round-1/pool.parquet")
+    right = {(row.pid, bare(row.text)): row.correct for row in rows}
+    assert pairs
+    for pair in pairs:
+        assert right[pair.pid, bare(pair.chosen.text)]
+        assert not right[pair.pid, bare(pair.rejected.text)]
+        assert len(pair.chosen.ref_logprobs or ()) == len(pair.chosen.token_ids)
+    steps = read_manifest(root_of(config))
+    assert steps["round-1/prefer"].inputs["policy"].path == "round-1/selftrain/policy"
+    assert steps["final/candidates"].inputs["policy"].path == "round-1/prefer/policy"
+    lessons = read_lessons(root_of(config) / "round-1/selftrain/lessons.parquet")
+    assert {lesson.kind for lesson in lessons} == {"cot"}
+
+
 # --------------------------------------------------------------------------------------------------
 # The plan
 # --------------------------------------------------------------------------------------------------
@@ -183,6 +339,9 @@ def test_teacher_and_policy_are_asked_only_where_a_setting_wants_it() -> None:
         *iteration,
         "final/candidates",
         "final/select",
+    ]
+    assert keys("selftrain.method=star_dpo", "select.by=[first]")[1:6] == [
+        *("round-1/sample", "round-1/selftrain", "round-1/contrast", "round-1/prefer", "round-2/sample")
     ]
     assert "round-1/rate" in keys("selftrain.filter=sentences")
     assert {"final/rate", "final/self_select"} <= set(keys("select.by=[teacher,self_select]"))

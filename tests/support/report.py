@@ -7,10 +7,12 @@ from PIL import Image
 
 from ares.evaluation.answers import CATEGORIES
 from ares.pipeline.manifest import Artefact, StepEntry
+from ares.report.benchmarks import BenchmarkResult
 from ares.report.headline import HeadlineNumber
 from ares.report.images import Images
 from ares.report.page import AccuracyRow, ReportData, Reproduction
-from ares.report.questions import BEFORE, REPAIRED, RL, SFT, Answered, Browser, Question, Sample, Version
+from ares.report.questions import REPAIRED, SFT, Answered, Browser, Question, Version
+from ares.report.samples import Preference, Sample
 
 HASH = "0123456789abcdef" * 4
 SENTENCES = [
@@ -38,6 +40,8 @@ def question(number: int, images: list[str]) -> Question:
     """Every third question has an image, every second is of the train split and has samples."""
     train = number % 2 == 0
     samples = [Sample([text for text, _ in SENTENCES[:3]], [1.0, 0.5, 0.0], [0.52, -0.013, -1.5])] * 4
+    chosen, rejected = ([text for text, _ in SENTENCES[start : start + 2]] for start in (0, 1))
+    pair = Preference("rollouts", Sample(chosen, [1.0, 0.5], None), Sample(rejected, [0.5, 0.0], None))
     return Question(
         pid=str(number),
         split="train" if train else "test",
@@ -48,13 +52,14 @@ def question(number: int, images: list[str]) -> Question:
         hint="Look at the thermometers.\nThey show degrees Celsius." if number % 2 else "",
         images=images if number % 3 == 0 else [],
         versions=[
-            version(BEFORE, 0, 2 + number % 4),
-            version(RL, number % 3, 5),
+            version("before RL", 0, 2 + number % 4),
+            version("after RL", number % 3, 5),
             *([version(REPAIRED, 0, 2)] if train else []),
             version(SFT, number % 3),
         ],
         answers=[] if train else [Answered("without ARES", number % 2), Answered("with ARES", number % 3)],
         samples=samples if train else [],
+        pairs=[pair] if train else [],
         verdict=None if train else ("a", "b", "tie")[number % 3],
     )
 
@@ -118,6 +123,7 @@ def report_data() -> ReportData:
             for i, name in enumerate(CATEGORIES)
         ],
         failed=3,
+        benchmarks=[BenchmarkResult("pope", "lmms_eval", 9000, 12, 86.25, {"f1": 84.5, "yes": 48.1})],
         closeness=[{"bleu4": 0.31, "rouge_l": 0.555}, {"bleu4": 0.42, "rouge_l": 0.655}],
         reproduction=Reproduction(
             ["python train.py experiment=demo"], ["abc123"], ["AMD EPYC, 2 cores"], ["torch 2.15.0"]

@@ -17,16 +17,13 @@ class EvaluateConfig:
 @dataclass
 class JudgeConfig:
     against: str | None = None  # run or file of rationales to compare with, null: the run's own baseline
-    split: str = choice("train", "val", "test", default="test")
+    split: str = choice("train", "val", "test", default="test")  # whose rationales are compared
     questions: int | None = bounded(500, at_least=1)  # from the first, null: all; each costs two requests
 
 
 @dataclass
 class ReportConfig:
-    """`questions`: the most that the report's browser shows; fewer where the page would become too large.
+    """The page of a run; it shows fewer questions where it would become too large."""
 
-    `compare`: runs and sweeps that stage=report compares on one page.
-    """
-
-    questions: int = bounded(3000, at_least=0)
-    compare: list[str] = field(default_factory=list)
+    questions: int = bounded(3000, at_least=0)  # in the report's browser at most
+    compare: list[str] = field(default_factory=list)  # runs and sweeps that stage=report shows on one page

@@ -10,17 +10,14 @@ FACTS = ("image", "rationale", "hint", "lecture", "caption")  # see ares.text.fa
 
 @dataclass
 class FitConfig:
-    """Supervised fine-tuning (rationale, sft, lora). Batch sizes: global, and per device and micro-step.
-
-    `micro_batch_tokens`: tokens of prompts and targets in a micro-step, instead of its number of rows; null: rows.
-    """
+    """Supervised fine-tuning (rationale, sft, lora)."""
 
     epochs: int = bounded(20, at_least=1)  # passes over the training rows
     lr: float = bounded(8e-5, above=0)  # peak learning rate of AdamW
     global_batch_size: int = bounded(8, at_least=1)  # rows per optimizer step, on all devices
-    micro_batch_size: int = bounded(8, at_least=1)
-    micro_batch_tokens: int | None = bounded(None, at_least=1)
-    warmup_fraction: float = bounded(0.0, at_least=0, at_most=1)
+    micro_batch_size: int = bounded(8, at_least=1)  # rows per forward pass on a device
+    micro_batch_tokens: int | None = bounded(None, at_least=1)  # tokens instead, null: rows
+    warmup_fraction: float = bounded(0.0, at_least=0, at_most=1)  # of the steps
     decay: str = choice("constant", "linear")  # of the learning rate after its warm-up
     weight_decay: float = bounded(0.01, at_least=0)  # of matrices; other weights have none
     adam_beta2: float = bounded(0.999, at_least=0, below=1)  # decay of the second moments

@@ -15,7 +15,8 @@ from ares.config.suggestions import suggest
 from ares.config.values import shown
 from ares.types import AresError
 
-_COMMENT = re.compile(r"^    (\w+): .*?  # (.+)$", re.MULTILINE)
+# Of a field, whose value may take several lines.
+_COMMENT = re.compile(r"^    (\w+): (?:[^#\n]|\n {4}[ )])*  # (.+)$", re.MULTILINE)
 
 
 def information(arguments: Sequence[str]) -> str | None:

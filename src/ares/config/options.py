@@ -42,45 +42,44 @@ class Option:
 class SizesConfig:
     """The number of generated problems in each split."""
 
-    train: int = bounded(600, at_least=1)
-    val: int = bounded(150, at_least=0)
-    test: int = bounded(150, at_least=0)
+    train: int = bounded(600, at_least=1)  # problems in the train split
+    val: int = bounded(150, at_least=0)  # in the val split
+    test: int = bounded(150, at_least=0)  # in the test split
 
 
 @dataclass
 class CaptionerConfig:
-    """The image-to-text model (folder or hub id) that writes captions, null for none."""
+    """The image-to-text model that writes captions."""
 
-    model: str | None = None
-    prompt: str | None = None
-    max_new_tokens: int = bounded(64, at_least=1)
-    batch_size: int = bounded(8, at_least=1)
-    workers: int = bounded(2, at_least=0)
-    on_corrupt: str = choice("refuse", "skip")
+    model: str | None = None  # image-to-text model (folder or hub id), null: no captions are written
+    prompt: str | None = None  # the text that starts a caption, null: none
+    max_new_tokens: int = bounded(64, at_least=1)  # of a caption
+    batch_size: int = bounded(8, at_least=1)  # images at a time
+    workers: int = bounded(2, at_least=0)  # processes that read images
+    on_corrupt: str = choice("refuse", "skip")  # image: stop, or leave it without a caption
 
 
 @dataclass
 class ReaderArguments:
     """Checked arguments of the readers."""
 
-    rationale: str = choice("first", "all", "sample")
-    val: float = bounded(0.05, at_least=0, at_most=0.9)
-    margin: float = bounded(0.0, at_least=0)
-    seed: int = bounded(0, at_least=0)
-    table: bool = True
+    rationale: str = choice("first", "all", "sample")  # of several gold ones; sample: drawn by seed
+    val: float = bounded(
+        0.05, at_least=0, at_most=0.9
+    )  # fraction of rows that become val where the file has no split
+    margin: float = bounded(0.0, at_least=0)  # of mean ratings that a pair must exceed
+    seed: int = bounded(0, at_least=0)  # of these draws
+    table: bool = True  # whether TabMWP's tables are in the hint as text
 
 
 @dataclass
 class DataConfig(Option):
-    """`root`: the folder of the files, filled from `hub` if empty; `captions`: null for captions.json in `root`.
+    """Problems and pictures (docs/data.md). `checker`: how outputs are checked (`ares.evaluation.checkers`)."""
 
-    `checker`: how outputs are checked (`ares.evaluation.checkers`).
-    """
-
-    root: str | None = None
-    hub: str | None = None
-    captions: str | None = None
-    checker: str = choice("mcq", "relaxed_number", "integer", "tabmwp", "yes_no", "geoqa")
+    root: str | None = None  # folder or file of the data
+    hub: str | None = None  # id that root is filled from if empty, null: none
+    captions: str | None = None  # file of captions, null: captions.json in root
+    checker: str = choice("mcq", "relaxed_number", "integer", "tabmwp", "yes_no", "geoqa")  # of outputs
     captioner: CaptionerConfig = field(default_factory=CaptionerConfig)
     sizes: SizesConfig = field(default_factory=SizesConfig)
     arguments: dict[str, Any] = field(default_factory=dict, metadata={"known": ReaderArguments})
@@ -88,51 +87,48 @@ class DataConfig(Option):
 
 @dataclass
 class ModelLoraArguments:
-    """The adapter of a vision-language policy; `r=0` trains all weights, `targets`: null for the language model's."""
+    """The adapter of a vision-language policy."""
 
-    r: int = bounded(64, at_least=0)
-    alpha: int = bounded(128, at_least=1)
-    targets: str | None = None
-    vision: bool = False
+    r: int = bounded(64, at_least=0)  # rank of the adapter, 0: all weights are trained
+    alpha: int = bounded(128, at_least=1)  # scale: alpha / r
+    targets: str | None = None  # regular expression of layers, null: the language model's linear ones
+    vision: bool = False  # whether the vision tower is trained, too
 
 
 @dataclass
 class PromptsArguments:
     """Texts of chat messages, with {question} and {rationale} where these belong."""
 
-    system: str | None = None
-    rationale: str = text_with("{question}")
-    answer: str = text_with("{question}", "{rationale}")
+    system: str | None = None  # the chat's system message, null: none
+    rationale: str = text_with("{question}")  # what asks for a rationale
+    answer: str = text_with("{question}", "{rationale}")  # what asks for an answer after it
 
 
 @dataclass
 class ModelArguments:
     """Checked arguments of models."""
 
-    d_model: int = bounded(1, at_least=1)
-    d_ff: int = bounded(1, at_least=1)
-    d_kv: int = bounded(1, at_least=1)
-    layers: int = bounded(1, at_least=1)
-    heads: int = bounded(1, at_least=1)
-    vision_layers: int = bounded(1, at_least=1)
-    image_size: int = bounded(1, at_least=1)
-    patch_size: int = bounded(1, at_least=1)
-    dtype: str = choice("float32", "bfloat16", "auto")
-    quantization: str = choice("none", "nf4")
-    max_pixels: int | None = bounded(None, at_least=256)
+    d_model: int = bounded(1, at_least=1)  # width of states
+    d_ff: int = bounded(1, at_least=1)  # width of feed-forward layers
+    d_kv: int = bounded(1, at_least=1)  # width of an attention head
+    layers: int = bounded(1, at_least=1)  # of encoder and decoder each, or of the language model
+    heads: int = bounded(1, at_least=1)  # of attention
+    vision_layers: int = bounded(1, at_least=1)  # layers of the vision tower
+    image_size: int = bounded(1, at_least=1)  # pixels of a side, to which images are scaled
+    patch_size: int = bounded(1, at_least=1)  # pixels of a patch's side
+    dtype: str = choice("float32", "bfloat16", "auto")  # of the base's weights; auto: as they are stored
+    quantization: str = choice("none", "nf4")  # of the base's weights
+    max_pixels: int | None = bounded(None, at_least=256)  # of an image, null: the processor's own limit
     lora: ModelLoraArguments = field(default_factory=ModelLoraArguments)
     prompts: PromptsArguments = field(default_factory=PromptsArguments)
 
 
 @dataclass
 class ModelConfig(Option):
-    """`init`: the folder or hub id of a checkpoint, null for a model from scratch.
+    """The model that becomes the policy (docs/vlm.md, docs/checkpoints.md)."""
 
-    `reads_images`: whether the policy reads image files, so that their contents enter the hashes of its steps.
-    """
-
-    init: str | None = None
-    reads_images: bool = False
+    init: str | None = None  # folder or hub id of a checkpoint, null: from scratch
+    reads_images: bool = False  # whether it reads image files, which then enter the hashes of its steps
     arguments: dict[str, Any] = field(default_factory=dict, metadata={"known": ModelArguments})
 
 
@@ -140,25 +136,25 @@ class ModelConfig(Option):
 class EncoderArguments:
     """Checked arguments of the encoders."""
 
-    pretrained: bool = True
-    precision: str = choice("auto", "32", "bf16")
-    pooled: bool = False
-    repeat: int = bounded(1, at_least=1)
-    patch_size: int = bounded(1, at_least=1)
-    image_size: int = bounded(1, at_least=1)
-    seed: int = bounded(0, at_least=0)
+    pretrained: bool = True  # whether weights are loaded
+    precision: str = choice("auto", "32", "bf16")  # of the encoder; auto: bf16 on a GPU
+    pooled: bool = False  # one feature per image instead of one per patch
+    repeat: int = bounded(1, at_least=1)  # how often a patch is repeated when it is read
+    patch_size: int = bounded(1, at_least=1)  # pixels of a patch's side
+    image_size: int = bounded(1, at_least=1)  # pixels of a side, to which images are scaled
+    seed: int = bounded(0, at_least=0)  # of weights that are not loaded
 
 
 @dataclass
 class FeaturesConfig(Option):
-    """`path`: a folder of extracted features; `arrays`, `name_map`: published files to import instead."""
+    """Image features of a T5 (docs/data.md)."""
 
-    path: str | None = None
-    arrays: str | None = None
-    name_map: str | None = None
-    batch_size: int = bounded(32, at_least=1)
-    workers: int = bounded(4, at_least=0)
-    on_corrupt: str = choice("refuse", "skip")
+    path: str | None = None  # folder of extracted features, null: those of stage=prepare
+    arrays: str | None = None  # published feature arrays to import instead
+    name_map: str | None = None  # the published file that says which row is whose
+    batch_size: int = bounded(32, at_least=1)  # images at a time
+    workers: int = bounded(4, at_least=0)  # processes that read images
+    on_corrupt: str = choice("refuse", "skip")  # image: stop, or treat the problem as one without an image
     arguments: dict[str, Any] = field(default_factory=dict, metadata={"known": EncoderArguments})
 
 
@@ -166,22 +162,22 @@ class FeaturesConfig(Option):
 class TeacherArguments:
     """Checked arguments of the Teachers."""
 
-    structured: bool = True
-    batch: bool = False
-    concurrency: int = bounded(16, at_least=1)
-    timeout: float = bounded(120, above=0)
-    deadline: float = bounded(900, above=0)
-    max_tokens: int | None = bounded(None, at_least=1)
-    noise: float = bounded(0, at_least=0, at_most=1)
+    structured: bool = True  # whether replies are held to a JSON schema
+    batch: bool = False  # Message Batches: half the price, within 24 hours
+    concurrency: int = bounded(16, at_least=1)  # open requests at most
+    timeout: float = bounded(120, above=0)  # seconds for a reply
+    deadline: float = bounded(900, above=0)  # seconds for which a failing request is repeated
+    max_tokens: int | None = bounded(None, at_least=1)  # of a reply, null: by what is asked
+    noise: float = bounded(0, at_least=0, at_most=1)  # of teacher=oracle: probability of a wrong score
 
 
 @dataclass
 class TeacherConfig(Option):
-    """Limits of a step that asks the Teacher (fraction of unusable replies, US dollars), and whether to ask at all."""
+    """Who scores, repairs and compares rationales, and what it may cost (docs/teacher.md)."""
 
-    max_quarantine: float = bounded(0.02, at_least=0, at_most=1)
-    max_usd: float | None = bounded(None, at_least=0)
-    dry_run: bool = False
+    max_quarantine: float = bounded(0.02, at_least=0, at_most=1)  # unusable replies, then it stops
+    max_usd: float | None = bounded(None, at_least=0)  # US dollars that a run may spend, null: no limit
+    dry_run: bool = False  # print what a step would cost; ask nothing
     arguments: dict[str, Any] = field(default_factory=dict, metadata={"known": TeacherArguments})
 
 
@@ -189,13 +185,13 @@ class TeacherConfig(Option):
 class EngineArguments:
     """Checked arguments of the engines."""
 
-    urls: list[str] = field(default_factory=list)
-    command: str | None = None
-    concurrency: int = bounded(64, at_least=1)
-    timeout: float = bounded(600, above=0)
-    deadline: float = bounded(1800, above=0)
-    startup: float = bounded(1800, above=0)
-    seeded: bool = True
+    urls: list[str] = field(default_factory=list)  # of running servers
+    command: str | None = None  # that starts a server for the step, null: none
+    concurrency: int = bounded(64, at_least=1)  # open requests at most
+    timeout: float = bounded(600, above=0)  # seconds for a reply
+    deadline: float = bounded(1800, above=0)  # seconds for which a failing request is repeated
+    startup: float = bounded(1800, above=0)  # seconds until a started server must answer
+    seeded: bool = True  # whether requests carry seeds
 
 
 @dataclass
@@ -207,7 +203,7 @@ class EngineConfig(Option):
 
 @dataclass
 class TimeoutConfig:
-    seconds: float = bounded(1800, above=0)
+    seconds: float = bounded(1800, above=0)  # for which a rank waits for the others
 
 
 @dataclass
@@ -222,12 +218,12 @@ class LaunchConfig:
     """`command` starts the ranks of a device step, without a shell; placeholders: {python}, {task}, {nodes}, {devices}."""
 
     name: str = "local"
-    command: str = "{python} -m ares.launch.node {task}"
+    command: str = "{python} -m ares.launch.node {task}"  # starts a step's ranks
 
 
 @dataclass
 class LoggerConfig:
     name: str = choice("csv", "wandb", "tensorboard")
-    project: str = "ares"
-    entity: str | None = None
-    group: str | None = None
+    project: str = "ares"  # of wandb
+    entity: str | None = None  # of wandb: a user or a team, null: the account's own
+    group: str | None = None  # of wandb, null: that of a sweep

@@ -7,22 +7,22 @@ from ares.config.fields import bounded, choice
 
 @dataclass
 class PairsConfig:
-    """Where pairs come from (docs/preferences.md). `margin`: the difference of scores that a pair of rollouts exceeds."""
+    """Where pairs come from (docs/preferences.md)."""
 
-    source: str = choice("best_worst", "all", "same_prefix", "corrections", "brought")
+    source: str = choice("best_worst", "all", "same_prefix", "corrections", "brought")  # of pairs
     by: str = choice(
         "mean", "total"
     )  # what a response is worth: the mean or the sum of its sentences' scores
-    margin: float = bounded(0.0, at_least=0)
+    margin: float = bounded(0.0, at_least=0)  # of scores that a pair of rollouts must exceed
     max_output_tokens: int = bounded(512, at_least=1)  # of texts that are encoded; longer ones are cut
     batch_size: int = bounded(16, at_least=1)  # pairs per forward pass of the reference
 
 
 @dataclass
 class DdpoConfig:
-    """The weights of tokens with prefer.loss=ddpo: `gamma` for those that differ between chosen and rejected."""
+    """The weights of tokens with prefer.loss=ddpo; those that do not differ have 1."""
 
-    gamma: float = bounded(5.0, above=0)
+    gamma: float = bounded(5.0, above=0)  # weight of tokens that differ between the sides
     min_match: int = bounded(3, at_least=1)  # tokens in a row that count as the same
     normalize: bool = True  # divide by the sum of a response's weights
     mask_unchanged: bool = False  # count changed tokens only, as VL-RLHF does
@@ -30,9 +30,9 @@ class DdpoConfig:
 
 @dataclass
 class PreferConfig:
-    """Preference optimization. Batch sizes are in pairs: global, and per device and micro-step."""
+    """Preference optimization (docs/preferences.md)."""
 
-    loss: str = choice("dpo", "ipo", "hinge", "ddpo", "kto_pair", "kto", "apo_zero")
+    loss: str = choice("dpo", "ipo", "hinge", "ddpo", "kto_pair", "kto", "apo_zero")  # of a pair
     beta: float = bounded(0.1, above=0)  # how strongly the policy is held to the reference
     label_smoothing: float = bounded(0.0, at_least=0, below=0.5)  # of dpo and ddpo: share of wrong pairs
     length_norm: bool = False  # means over tokens instead of sums

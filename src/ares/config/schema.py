@@ -23,34 +23,34 @@ from ares.config.sharing import DoctorConfig, ExportConfig, ServeConfig, StudyCo
 
 @dataclass
 class PathsConfig:
-    runs: str = "runs"
-    ledger: str = "${paths.runs}/ledger.sqlite"
+    runs: str = "runs"  # the folder of all runs
+    ledger: str = "${paths.runs}/ledger.sqlite"  # the file of all requests to Teachers and their replies
 
 
 @dataclass
 class TextConfig:
-    """The format of prompts. `newline=escape` reproduces the original's literal backslash-n."""
+    """The format of prompts."""
 
-    newline: str = choice("space", "escape")
+    newline: str = choice("space", "escape")  # in prompts; escape: the original's literal backslash-n
     use_caption: bool = True  # append the caption of an image to the hint
     max_input_tokens: int = bounded(512, at_least=1)  # longer prompts lose context
 
 
 @dataclass
 class TokenizerConfig:
-    """`path`: a folder or hub id, null for the model's own; `vocab_size`: of a tokenizer that is trained."""
+    """The tokenizer of a T5."""
 
-    path: str | None = None
-    vocab_size: int = bounded(4096, at_least=1)
+    path: str | None = None  # folder or hub id, null: the model's own
+    vocab_size: int = bounded(4096, at_least=1)  # of a tokenizer that is trained
 
 
 @dataclass
 class GenerateConfig:
-    """`predictions`: a folder of the original's predictions_ans_{train,eval,test}.json to read instead of generating."""
+    """Greedy rationales."""
 
     max_new_tokens: int = bounded(512, at_least=1)  # of a greedy rationale
     batch_size: int = bounded(32, at_least=1)  # prompts at a time
-    predictions: str | None = None
+    predictions: str | None = None  # folder of the original's predictions_ans_*.json to read instead
 
 
 @dataclass
@@ -124,9 +124,9 @@ class RlConfig:
 
 @dataclass
 class CorrectConfig:
-    """`on_quarantine`: drop the problem from sft, or train on the model's own rationale (never on the gold one)."""
+    """Repairs. `on_quarantine`: what sft does without a usable one; the gold rationale never replaces it."""
 
-    on_quarantine: str = choice("drop", "keep_own")
+    on_quarantine: str = choice("drop", "keep_own")  # the problem, or the model's own rationale
 
 
 @dataclass
@@ -151,10 +151,12 @@ class LoraConfig(FitConfig):
 
 @dataclass
 class TrainerConfig:
-    devices: int = bounded(1, at_least=1)
-    num_nodes: int = bounded(1, at_least=1)
-    accelerator: str = choice("auto", "cpu", "gpu", "cuda")
-    precision: str = choice("32-true", "bf16-mixed", "bf16-true", note="float16 overflows in these models.")
+    devices: int = bounded(1, at_least=1)  # per node
+    num_nodes: int = bounded(1, at_least=1)  # of the allocation
+    accelerator: str = choice("auto", "cpu", "gpu", "cuda")  # auto: a GPU if there is one
+    precision: str = choice(
+        "32-true", "bf16-mixed", "bf16-true", note="float16 overflows in these models."
+    )  # of training
     threads: int | None = bounded(None, at_least=1)  # of torch, null: its default
     activation_checkpointing: bool = False  # compute activations again, for less memory
     checkpoint_minutes: float = bounded(10.0, at_least=0)  # between saves of a fit, after an optimizer step
@@ -173,15 +175,12 @@ class SweepConfig:
 
 @dataclass
 class StageConfig:
-    """A stage, which the user types, is a list of steps.
-
-    Those in `without` are left out; `rounds`: how often its rounds are repeated, null: `rounds`.
-    """
+    """A stage, which the user types, is a list of steps."""
 
     name: str = "ares"
-    steps: list[str] = field(default_factory=list)
-    without: list[str] = field(default_factory=list)
-    rounds: int | None = bounded(None, at_least=1)
+    steps: list[str] = field(default_factory=list)  # in their order
+    without: list[str] = field(default_factory=list)  # steps that are left out
+    rounds: int | None = bounded(None, at_least=1)  # how often its rounds are repeated, null: rounds
 
 
 @dataclass
@@ -189,12 +188,12 @@ class Config:
     """The full configuration."""
 
     stage: StageConfig = field(default_factory=StageConfig)
-    run: str = "default"
-    seed: int = bounded(0, at_least=0, at_most=2**32 - 1)
-    rounds: int = bounded(1, at_least=1)
-    on_change: str = choice("refuse", "rerun", "keep")
-    policy: str | None = None
-    baseline: bool = True
+    run: str = "default"  # name, and folder in paths.runs
+    seed: int = bounded(0, at_least=0, at_most=2**32 - 1)  # of all random draws
+    rounds: int = bounded(1, at_least=1)  # of RL, repairs and fine-tuning
+    on_change: str = choice("refuse", "rerun", "keep")  # of a finished step: stop, run again, or keep
+    policy: str | None = None  # run or folder to start from, null: the run's own
+    baseline: bool = True  # also answer from the policy before RL
     paths: PathsConfig = field(default_factory=PathsConfig)
     text: TextConfig = field(default_factory=TextConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from ares.config.fields import bounded, choice, choices_of, numbers, text_with
 from ares.config.fits import FitConfig
 
-RULES = ("first", "majority", "self_select", "oracle", "teacher")
+SEARCHES = ("steps", "repair")  # under scores of single sentences
+RULES = ("first", "majority", "self_select", "oracle", "teacher", "reward", *SEARCHES)
 
 
 @dataclass
@@ -22,8 +23,8 @@ class ReflectionConfig:
 class SelftrainConfig(FitConfig):
     """Self-training: sample, check, build lessons, fine-tune (docs/selftrain.md). The warm-up has the settings of `rationale`."""
 
-    iterations: int = bounded(3, at_least=1)
-    method: str = choice("r3v", "star")  # lessons: cot, refine and select, or cot alone
+    iterations: int = bounded(3, at_least=1)  # of sampling and fine-tuning
+    method: str = choice("r3v", "star", "star_dpo")  # which lessons, and whether DPO follows
     n: int = bounded(3, at_least=1)  # solutions per train question, of each model
     questions: int | None = bounded(None, at_least=1)  # that are sampled, from the first, null: all
     temperature: float = bounded(1.0, above=0)  # of sampling
@@ -46,4 +47,9 @@ class SelectConfig:
     questions: int | None = bounded(None, at_least=1)  # of the split, from the first, null: all
     temperature: float = bounded(1.0, above=0)  # of sampling
     top_p: float = bounded(1.0, at_least=0, at_most=1)  # sample from tokens of this probability
-    pool: str = choice("mean", "min")  # by=teacher: a candidate's score from those of its sentences
+    threshold: float = bounded(0.5, at_least=0, at_most=1)  # by=repair: scores below it are weak
+    longest: int = bounded(16, at_least=1)  # by=steps: sentences
+    pool: str = choice("mean", "min")  # by=teacher, reward: a candidate's score from its sentences
+    reward: str | None = (
+        None  # run or folder of a reward model: for reward, and of steps and repair the Teacher
+    )

@@ -8,9 +8,9 @@ from ares.config.fields import bounded, file_of
 
 @dataclass
 class DoctorConfig:
-    """`stage`: the stage that stage=doctor examines."""
+    """Whether a run can work on this machine."""
 
-    stage: str = file_of("stage", "ares")
+    stage: str = file_of("stage", "ares")  # that stage=doctor examines
 
 
 @dataclass
@@ -34,7 +34,7 @@ class ServeConfig:
 class StudyConfig:
     """stage=study runs stage=ares for each of the `arms` (settings by name) with several seeds (docs/results.md)."""
 
-    arms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    arms: dict[str, dict[str, Any]] = field(default_factory=dict)  # settings by the name of the arm
     seeds: int = bounded(1, at_least=1)  # how many, from `seed` on
     workers: int = bounded(1, at_least=1)  # jobs at a time
     published: dict[str, dict[str, Any]] = field(

@@ -11,7 +11,7 @@ from ares.datamodules.supervised import SupervisedData, encode
 from ares.models.policy import Policy
 from ares.ranks import is_first
 from ares.storage.solutions import Lesson
-from ares.text.prompts import build_examples, rationale_target, shortened_note
+from ares.text.prompts import build_examples, rationale_target, right_answer, shortened_note
 from ares.text.reflection import lesson_example, stated_answer
 from ares.text.tokenizers import check_represented
 from ares.types import AresError, Example, Problem
@@ -117,7 +117,7 @@ class AnswerData(ProblemData):
 
     def examples(self, split: str) -> dict[str, Example]:
         """The problems whose answer is known."""
-        known = [pid for pid in self.splits[split] if self.problems[pid].answer is not None]
+        known = [pid for pid in self.splits[split] if right_answer(self.problems[pid]) is not None]
         return build_examples(self.problems, known, "QCMG-A", rationales=self.rationales[split], **self.text)
 
 

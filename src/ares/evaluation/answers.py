@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from ares.text.prompts import ANSWER, LETTERS
+from ares.evaluation.checkers import CHECKERS
+from ares.text.prompts import ANSWER, LETTERS, right_answer
 from ares.types import Prediction, Problem
 
 
@@ -27,10 +28,23 @@ def chosen(problem: Problem, output: str) -> int | None:
     return index if index is not None and index < len(problem.choices) else None
 
 
-def predict(problem: Problem, rationale: str, output: str) -> Prediction:
+def answer_in(problem: Problem, output: str, checker: str = "mcq") -> tuple[int | str | None, bool]:
+    """The answer that an output gives, and whether it is right: the index of a choice, a free answer, or None.
+
+    With `mcq` an answer is what `extract_answer` reads, as in the paper; any other data set's checker
+    (`ares.evaluation.checkers`) reads and judges by its own rule.
+    """
+    if checker == "mcq":
+        index = chosen(problem, output)
+        return index, index is not None and index == problem.answer
+    parsed, correct, _ = CHECKERS[checker](problem, output)
+    is_letter = parsed is not None and bool(problem.choices) and parsed in LETTERS
+    return letter_to_index(parsed) if is_letter else parsed, correct
+
+
+def predict(problem: Problem, rationale: str, output: str, checker: str = "mcq") -> Prediction:
     """The prediction in a model's output, which was conditioned on the rationale."""
-    answer = chosen(problem, output)
-    return Prediction(problem.pid, rationale, output, answer, answer is not None and answer == problem.answer)
+    return Prediction(problem.pid, rationale, output, *answer_in(problem, output, checker))
 
 
 def _grade_between(low: int, high: int) -> Callable[[Problem], bool]:
@@ -52,20 +66,8 @@ CATEGORIES: dict[str, Callable[[Problem], bool]] = {
 }
 
 
-def _judged(
-    problems: Mapping[str, Problem], predictions: Mapping[str, int | None]
-) -> list[tuple[Problem, bool]]:
-    # A problem whose source withholds the answer cannot be judged.
-    answered = [(problems[pid], predicted) for pid, predicted in predictions.items()]
-    return [
-        (problem, predicted == problem.answer)
-        for problem, predicted in answered
-        if problem.answer is not None
-    ]
-
-
 def accuracy_table(
-    problems: Mapping[str, Problem], predictions: Mapping[str, int | None]
+    problems: Mapping[str, Problem], predictions: Mapping[str, int | str | None]
 ) -> dict[str, float | None]:
     """Percent of right answers (0 to 100, not rounded) by category; None for a category without a question.
 
@@ -75,28 +77,35 @@ def accuracy_table(
 
     Raises KeyError for a prediction of an unknown problem.
     """
-    judged = _judged(problems, predictions)
+    known = {pid: answer for pid, answer in predictions.items() if problems[pid].answer is not None}
+    return percent_right(problems, {pid: answer == problems[pid].answer for pid, answer in known.items()})
+
+
+def percent_right(problems: Mapping[str, Problem], right: Mapping[str, bool]) -> dict[str, float | None]:
+    """`accuracy_table` of answers that have been judged already, by pid."""
     table: dict[str, float | None] = {}
     for name, belongs in CATEGORIES.items():
-        right = [correct for problem, correct in judged if belongs(problem)]
-        table[name] = 100 * sum(right) / len(right) if right else None
+        own = [correct for pid, correct in right.items() if belongs(problems[pid])]
+        table[name] = 100 * sum(own) / len(own) if own else None
     return table
 
 
-def accuracy_counts(problems: Mapping[str, Problem], predictions: Mapping[str, int | None]) -> dict[str, int]:
-    """How many questions each percentage of `accuracy_table` is taken over."""
-    judged = _judged(problems, predictions)
-    return {name: sum(belongs(problem) for problem, _ in judged) for name, belongs in CATEGORIES.items()}
+def accuracy_counts(
+    problems: Mapping[str, Problem], predictions: Mapping[str, int | str | None]
+) -> dict[str, int]:
+    """How many questions each percentage of `accuracy_table` is taken over: those whose answer is known."""
+    known = [problems[pid] for pid in predictions if right_answer(problems[pid]) is not None]
+    return {name: sum(map(belongs, known)) for name, belongs in CATEGORIES.items()}
 
 
-def failed_extractions(predictions: Mapping[str, int | None]) -> int:
-    """How many outputs gave no answer; `accuracy_table` counts them as wrong."""
+def failed_extractions(predictions: Mapping[str, int | str | None]) -> int:
+    """How many outputs gave no answer, which is wrong."""
     return sum(predicted is None for predicted in predictions.values())
 
 
-def choice_text(problem: Problem, answer: int | None) -> str:
-    """The text of the chosen option; empty where none was chosen."""
-    return "" if answer is None else problem.choices[answer]
+def choice_text(problem: Problem, answer: int | str | None) -> str:
+    """The text of the chosen option, or a free answer as it is; empty where there is none."""
+    return problem.choices[answer] if isinstance(answer, int) else answer or ""
 
 
 def vqa_accuracy(problems: Mapping[str, Problem], predictions: Mapping[str, str]) -> float | None:
@@ -113,7 +122,7 @@ def vqa_accuracy(problems: Mapping[str, Problem], predictions: Mapping[str, str]
 
 
 def leaderboard(
-    problems: Mapping[str, Problem], predictions: Mapping[str, int | None]
+    problems: Mapping[str, Problem], predictions: Mapping[str, int | str | None]
 ) -> dict[str, dict[str, str]]:
     """A-OKVQA's `predictions_<split>.json`: question id to the chosen option's text, for both of its settings.
 

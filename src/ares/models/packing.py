@@ -1,10 +1,14 @@
 """Several sequences in one row, so that layers compute few states of padding; a mask keeps them apart."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+_WIDTHS = 8  # of rows that are tried
+_ATTENTION = 1024  # tokens of a row to which attending costs about as much as all other layers
 
 
 @dataclass(frozen=True)
@@ -12,14 +16,14 @@ class Packing:
     """Where the tokens of N sequences of up to T tokens lie in R rows of W places.
 
     `tokens` (n,) int64: the index of each token that is no padding among the N · T; `places` (n,) int64: its index among
-    the R · W; `owners` (R, W) int64: the sequence of each place, -1 for none; `groups`: the group of each row.
+    the R · W; `owners` (R, W) int64: the sequence of each place, -1 for none; `groups`: the groups of each row.
     """
 
     shape: tuple[int, int]
     tokens: Tensor
     places: Tensor
     owners: Tensor
-    groups: Sequence[int]
+    groups: Sequence[Sequence[int]]
 
     def pack(self, ids: Tensor, fill: int) -> Tensor:
         """(R, W) from `ids` (N, T), with `fill` elsewhere."""
@@ -45,30 +49,23 @@ class Packing:
         return self.pack(within.repeat(self.shape[0], 1), 0)
 
 
-def packing(real: Tensor, groups: Sequence[int], *, longest_row: int) -> Packing:
-    """Packs sequences whose tokens `real` (N, T) bool marks, so that a row holds sequences of one group only.
+def packing(real: Tensor, groups: Sequence[int], *, longest_row: int, mixed: bool = False) -> Packing:
+    """Packs sequences whose tokens `real` (N, T) bool marks, so that a row holds sequences of one group only unless `mixed`.
 
-    A row has at most `longest_row` places or those of its one sequence. A sequence without any token counts as its first.
+    A row has at most `longest_row` places or those of its one sequence. If `mixed`, rows are as wide as costs least; otherwise
+    as wide as allowed, because each reads its group's prompt. A sequence without any token counts as its first.
     """
     real = real.index_fill(1, torch.zeros(1, dtype=torch.int64, device=real.device), True)
     lengths = real.sum(1).tolist()
-    rows: list[tuple[int, list[int]]] = []  # the group and the sequences of each row
-    used: list[int] = []
-    for sequence in sorted(range(len(lengths)), key=lambda i: (groups[i], -lengths[i], i)):
-        fits = (
-            row
-            for row in range(len(rows))
-            if rows[row][0] == groups[sequence] and used[row] + lengths[sequence] <= longest_row
-        )
-        row = next(fits, len(rows))
-        if row == len(rows):
-            rows.append((groups[sequence], []))
-            used.append(0)
-        rows[row][1].append(sequence)
-        used[row] += lengths[sequence]
+    longest, most = max(lengths), min(longest_row, sum(lengths))
+    widest = max(longest, most)
+    widths = {*range(longest, widest, max(1, (widest - longest) // _WIDTHS)), widest} if mixed else {widest}
+    tried = [_filled(lengths, groups, width, mixed) for width in sorted(widths)]
+    rows = min(tried, key=lambda rows: _cost(rows, lengths))
+    used = [sum(lengths[sequence] for sequence in row) for row in rows]
     width, starts = max(used), [0] * len(lengths)
     owners = torch.full((len(rows), width), -1)
-    for row, (_, sequences) in enumerate(rows):
+    for row, sequences in enumerate(rows):
         start = 0
         for sequence in sequences:
             starts[sequence] = row * width + start
@@ -78,6 +75,34 @@ def packing(real: Tensor, groups: Sequence[int], *, longest_row: int) -> Packing
     within = torch.arange(real.shape[1], device=real.device)
     places = (first[:, None] + within)[real]
     tokens = real.flatten().nonzero().squeeze(1)
-    return Packing(
-        (real.shape[0], real.shape[1]), tokens, places, owners.to(real.device), [group for group, _ in rows]
-    )
+    of_rows = [list(dict.fromkeys(groups[sequence] for sequence in row)) for row in rows]
+    return Packing((real.shape[0], real.shape[1]), tokens, places, owners.to(real.device), of_rows)
+
+
+def _filled(lengths: Sequence[int], groups: Sequence[int], width: int, mixed: bool) -> list[list[int]]:
+    """Sequences in rows of at most `width`, those of a group together where they fit, the longest groups first."""
+    rows: list[list[int]] = []
+    used: list[int] = []
+    held: list[set[int]] = []
+    total: Counter[int] = Counter()
+    for group, length in zip(groups, lengths, strict=True):
+        total[group] += length
+    for sequence in sorted(range(len(lengths)), key=lambda i: (-total[groups[i]], groups[i], -lengths[i], i)):
+        group, length = groups[sequence], lengths[sequence]
+        fitting = [
+            row for row in range(len(rows)) if used[row] + length <= width and (mixed or group in held[row])
+        ]
+        row = min(fitting, key=lambda row: (group not in held[row], row), default=len(rows))
+        if row == len(rows):
+            rows.append([])
+            used.append(0)
+            held.append(set())
+        rows[row].append(sequence)
+        used[row] += length
+        held[row].add(group)
+    return rows
+
+
+def _cost(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
+    width = max(sum(lengths[sequence] for sequence in row) for row in rows)
+    return len(rows) * width * (_ATTENTION + width)

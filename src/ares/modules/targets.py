@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ares.datamodules.buffer import RolloutBuffer
+from ares.datamodules.parts import filled
 from ares.datamodules.rollouts import RolloutData
 from ares.models.policy import ValueModel
 from ares.rl.advantages import monte_carlo_returns
@@ -27,11 +28,8 @@ def buffer_values(model: ValueModel, data: RolloutData, trainer: pl.Trainer) -> 
     device = trainer.strategy.root_device
     buffer = data.buffer
     found = torch.zeros(buffer.rewards.shape, device=device)
-    chunks: list[list[int]] = []
-    for rows in _by_length(buffer):
-        if not chunks or len(chunks[-1]) + len(rows) > _VALUE_ROWS * data.micro:
-            chunks.append([])
-        chunks[-1] += rows
+    parts = filled(_by_length(buffer), data.cost, rows=_VALUE_ROWS * data.micro, tokens=data.micro_tokens)
+    chunks = [[row for rows in part for row in rows] for part in parts]
     # The same number of forward passes on every rank: a sharded model gathers its weights from all.
     chunks += [[]] * (-len(chunks) % trainer.world_size)
     for chunk in chunks[trainer.global_rank :: trainer.world_size]:

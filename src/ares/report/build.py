@@ -11,8 +11,9 @@ from ares.config.commands import command
 from ares.config.schema import Config
 from ares.evaluation.assessment import Assessment
 from ares.pipeline.manifest import StepEntry, read_manifest
+from ares.report.benchmarks import benchmarks_of
 from ares.report.calibration import calibration_charts
-from ares.report.headline import Scored, headline, policy_name, scored_at
+from ares.report.headline import Scored, headline, method_of, policy_name, scored_at
 from ares.report.page import AccuracyRow, ReportData, Reproduction, render_report
 from ares.report.questions import Browser, browser_of, draw, material_of
 from ares.report.selection import selection_of
@@ -49,12 +50,13 @@ def report(config: Config, root: Path) -> Path:
         headline=headline(steps, assessed, without, with_ares),
         steps=steps,
         curves={key: found for key, found in curves.items() if found},
-        policies={policy_name(key): metrics[key] for key in assessed},
+        policies={policy_name(key, method_of(steps)): metrics[key] for key in assessed},
         accuracy=accuracy_rows(without, with_ares),
         failed=with_ares.scores["failed_extractions"] if with_ares else None,
         closeness=[scored.scores["rationales"] for scored in (without, with_ares) if scored],
         reproduction=reproduction(steps),
         selection=selection_of(root, steps),
+        benchmarks=benchmarks_of(root, steps),
         calibration=calibration_charts(root, steps),
     )
     path = root / "report.html"
@@ -63,7 +65,7 @@ def report(config: Config, root: Path) -> Path:
 
 
 def run_browser(config: Config, root: Path, steps: Mapping[str, StepEntry], limit: int) -> Browser:
-    """The questions of a run that were sampled, assessed or answered, as far as they fit into `limit` bytes."""
+    """The questions that a run sampled, paired, assessed or answered, as far as they fit into `limit` bytes."""
     seen = _evaluated(root, steps)
     if not seen:
         return Browser([], {}, 0)
@@ -76,9 +78,9 @@ def run_browser(config: Config, root: Path, steps: Mapping[str, StepEntry], limi
 
 
 def _evaluated(root: Path, steps: Mapping[str, StepEntry]) -> set[str]:
-    """The pids of all questions that rollouts, assessments and predictions are about; without rollouts, the repaired."""
+    """The pids of questions with rollouts, pairs, assessments and predictions; without rollouts, the repaired."""
     found: set[str] = set()
-    names = {"rollouts", "assessment", "predictions"}
+    names = {"rollouts", "pairs", "assessment", "predictions"}
     if not any("rollouts" in entry.outputs for entry in steps.values()):
         names.add("corrections")
     for entry in steps.values():

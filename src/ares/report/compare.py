@@ -14,6 +14,7 @@ from ares.config.schema import Config
 from ares.evaluation.assessment import Assessment
 from ares.evaluation.statistics import paired_bootstrap
 from ares.pipeline.manifest import StepEntry, read_manifest
+from ares.report.benchmarks import benchmarks_of
 from ares.report.build import read_assessments, read_curves
 from ares.report.headline import HeadlineNumber, headline, interval, scored_at
 from ares.report.page import write_page
@@ -109,7 +110,8 @@ def _read(name: str, root: Path) -> Run | None:
 
 def _numbers(run: Run) -> list[HeadlineNumber]:
     sides = [scored_at(run.root, run.steps, place) for place in ("baseline", "final")]
-    return headline(run.steps, run.assessed, *sides)
+    scored = [result.headline for result in benchmarks_of(run.root, run.steps)]
+    return [*headline(run.steps, run.assessed, *sides), *scored]
 
 
 def _last(run: Run) -> Sequence[Assessment]:
@@ -178,4 +180,4 @@ def browser_of_runs(runs: Sequence[Run], limit: int) -> Browser:
         name: found.answers["with ARES"] for name, found in own.items() if "with ARES" in found.answers
     }
     kept = drawn[: config.report.questions]
-    return browser_of(kept, problems, Material(texts, answers, {}, {}), total=len(drawn), limit=limit)
+    return browser_of(kept, problems, Material(texts, answers, {}), total=len(drawn), limit=limit)

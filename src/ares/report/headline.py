@@ -1,6 +1,6 @@
 """The head of the report: what changed in rationales and answers, the judge's verdict, money and time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -70,11 +70,16 @@ def scored_at(root: Path, steps: Mapping[str, StepEntry], place: str) -> Scored 
     return Scored(scores, {row.pid: row for row in rows})
 
 
-def policy_name(key: str) -> str:
+def method_of(steps: Collection[str]) -> str:
+    """What trained the policy on sampled rationales: RL or preferences."""
+    return "preferences" if any(key.endswith("/prefer") for key in steps) else "RL"
+
+
+def policy_name(key: str, method: str = "RL") -> str:
     """The display name of the policy that a step assessed."""
     place = key.removesuffix("/assess")
-    return {"rationale": "before RL", "final": "after SFT"}.get(
-        place, f"after RL ({place.replace('-', ' ')})"
+    return {"rationale": f"before {method}", "final": "after SFT"}.get(
+        place, f"after {method} ({place.replace('-', ' ')})"
     )
 
 
@@ -85,7 +90,7 @@ def headline(
     with_ares: Scored | None,
 ) -> list[HeadlineNumber]:
     """The numbers at the head of the page: rationales, accuracy, wins, direct answers, money and time, where known."""
-    found = [*_rationales(assessed), *_accuracy(without, with_ares), *_wins(steps)]
+    found = [*_rationales(assessed, method_of(steps)), *_accuracy(without, with_ares), *_wins(steps)]
     if with_ares and with_ares.scores["direct_answer"] is not None:
         both = [scored.scores["direct_answer"] for scored in (without, with_ares) if scored]
         note = "VQA accuracy of the chosen options' texts, difficult questions left out"
@@ -101,8 +106,8 @@ def _counted(number: int, unit: str) -> str:
     return f"{number:,} {unit}{'' if number == 1 else 's'}"
 
 
-def _rationales(assessed: Mapping[str, Sequence[Assessment]]) -> list[HeadlineNumber]:
-    """The quality of the rationales by policy, and what RL and all of ARES gain on the same questions."""
+def _rationales(assessed: Mapping[str, Sequence[Assessment]], method: str) -> list[HeadlineNumber]:
+    """The quality of the rationales by policy, and what `method` and all of ARES gain on the same questions."""
     values = {
         key: {row.pid: row.quality for row in rows if row.quality is not None}
         for key, rows in assessed.items()
@@ -111,10 +116,10 @@ def _rationales(assessed: Mapping[str, Sequence[Assessment]]) -> list[HeadlineNu
         return []
     exact = any(row.labels is not None for rows in assessed.values() for row in rows)
     first, *_, last = [*values, *values]
-    names = policy_name(first) if len(values) == 1 else f"{policy_name(first)} → {policy_name(last)}"
-    note = f"{len(values[first]):,} val rationales {names}"
+    names = [policy_name(key, method) for key in ([first] if len(values) == 1 else [first, last])]
+    note = f"{len(values[first]):,} val rationales {' → '.join(names)}"
     before = values.get("rationale/assess", {})
-    for name, key in (("RL", "round-1/assess"), ("in all", "final/assess")):
+    for name, key in ((method, "round-1/assess"), ("in all", "final/assess")):
         if pids := [pid for pid in before if pid in values.get(key, {})]:
             gain = paired_bootstrap([before[p] for p in pids], [values[key][p] for p in pids], seed=0)
             note += f"; {name} {interval(gain, scale=100 if exact else 1)}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from ares.charts import Chart, line_chart, number
 from ares.pipeline.manifest import StepEntry
+from ares.report.benchmarks import BenchmarkResult
 from ares.report.headline import HeadlineNumber, duration, percent, shown
 from ares.report.questions import Browser
 from ares.report.selection import Selection
@@ -44,7 +45,7 @@ class ReportData:
     inputs_hash: the hash of the steps that the report covers.
     curves: step -> metric -> [[x, y], ...], x in optimizer steps. policies: policy -> metrics of its assessment.
     failed: outputs without exactly one answer. closeness: measures of `ares.evaluation.rationales`, in [0, 1],
-    without and with ARES. calibration: the chart of each step that trained a reward model.
+    without and with ARES. calibration: the chart of each step that trained a reward model. benchmarks: one result each.
     """
 
     run: str
@@ -61,6 +62,7 @@ class ReportData:
     reproduction: Reproduction
     selection: Selection | None = None
     calibration: Mapping[str, Chart] = field(default_factory=dict)
+    benchmarks: Sequence[BenchmarkResult] = ()
 
 
 def render_report(data: ReportData, path: Path | str, browser: Callable[[int], Browser]) -> None:

@@ -1,8 +1,8 @@
-"""The questions of the report's browser: their rationales side by side, answers, Teacher's scores and advantages."""
+"""The questions of the report's browser: their rationales side by side, answers, samples and preference pairs."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -10,21 +10,20 @@ from ares.data.sample.items import SampleProblem
 from ares.data.sample.oracle import Label
 from ares.evaluation.assessment import Assessment, assess_rationale
 from ares.pipeline.manifest import StepEntry
+from ares.report.headline import method_of
 from ares.report.images import Images
+from ares.report.samples import Preference, Sample, last_round, pairs_of, samples_of
 from ares.storage.files import hash_of, read_jsonl
-from ares.storage.rollout_texts import read_sentences
 from ares.storage.tables import (
-    read_advantages,
     read_corrections,
-    read_feedback,
     read_predictions,
     read_rationales,
     read_verdicts,
 )
-from ares.text.prompts import strip_solution
-from ares.types import Problem, Rationale
+from ares.text.prompts import right_answer
+from ares.types import Prediction, Problem, Rationale
 
-BEFORE, RL, REPAIRED, SFT = "before RL", "after RL", "repaired", "after SFT"
+REPAIRED, SFT = "repaired", "after SFT"
 
 # A rationale by pid: measured, or as it was written.
 Texts = Mapping[str, Assessment | Rationale]
@@ -38,15 +37,6 @@ class Version:
     sentences: list[str]
     labels: list[Label] | None
     quality: float | None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A sampled rationale: per sentence the Teacher's score in [0, 1] and the advantage; None where unknown."""
-
-    sentences: list[str]
-    scores: list[float] | None
-    advantages: list[float] | None
 
 
 @dataclass(frozen=True)
@@ -72,6 +62,7 @@ class Question:
     versions: list[Version]
     answers: list[Answered]
     samples: list[Sample]
+    pairs: list[Preference]
     verdict: str | None = None
 
 
@@ -92,18 +83,20 @@ class Browser:
 
 @dataclass(frozen=True)
 class Material:
-    """What the questions of a run are made of, by pid: rationales by name, answers by name, verdicts, samples."""
+    """What a run knows about its questions, by pid: rationales and answers by name, verdicts, samples, pairs."""
 
     texts: Mapping[str, Texts]
-    answers: Mapping[str, Mapping[str, int | None]]
+    answers: Mapping[str, Mapping[str, Prediction]]
     verdicts: Mapping[str, str | None]
-    samples: Mapping[str, list[Sample]]
+    samples: Mapping[str, list[Sample]] = field(default_factory=dict)
+    pairs: Mapping[str, list[Preference]] = field(default_factory=dict)
 
 
 def texts_of(root: Path, steps: Mapping[str, StepEntry]) -> dict[str, Texts]:
     """The greedy rationales of a run by name, in order of training, and the Teacher's repairs; the last round's."""
-    last = _last_round(steps)
-    places = {BEFORE: ("rationale", "baseline"), RL: (last,), REPAIRED: (), SFT: ("final",)}
+    last = last_round(steps)
+    before, after = (f"{when} {method_of(steps)}" for when in ("before", "after"))
+    places = {before: ("rationale", "baseline"), after: (last,), REPAIRED: (), SFT: ("final",)}
     found: dict[str, Texts] = {}
     for name, own in places.items():
         entries = [steps.get(f"{place}/{step}") for step in ("generate", "assess") for place in own]
@@ -124,11 +117,6 @@ def _written(root: Path, entry: StepEntry) -> Iterator[Assessment | Rationale]:
             yield from read_rationales(path)
 
 
-def _last_round(steps: Mapping[str, StepEntry]) -> str:
-    rounds = [int(key.split("/")[0].removeprefix("round-")) for key in steps if key.startswith("round-")]
-    return f"round-{max(rounds, default=1)}"
-
-
 def _output(root: Path, steps: Mapping[str, StepEntry], key: str, name: str) -> Path:
     return root / steps[key].outputs[name].path
 
@@ -136,34 +124,20 @@ def _output(root: Path, steps: Mapping[str, StepEntry], key: str, name: str) -> 
 def material_of(root: Path, steps: Mapping[str, StepEntry], pids: Iterable[str]) -> Material:
     """What a run's finished steps know about some questions."""
     answers = {
-        name: {row.pid: row.answer for row in read_predictions(_output(root, steps, key, "predictions"))}
+        name: {row.pid: row for row in read_predictions(_output(root, steps, key, "predictions"))}
         for name, key in (("without ARES", "baseline/lora"), ("with ARES", "final/lora"))
         if key in steps
     }
     judged = "final/judge" in steps
     verdicts = read_verdicts(_output(root, steps, "final/judge", "verdicts")) if judged else []
-    samples = _samples(root, steps, frozenset(pids))
-    return Material(texts_of(root, steps), answers, {row.pid: row.winner for row in verdicts}, samples)
-
-
-def _samples(root: Path, steps: Mapping[str, StepEntry], pids: frozenset[str]) -> dict[str, list[Sample]]:
-    """The sampled rationales of the last round by pid."""
-    last = _last_round(steps)
-    if f"{last}/rollouts" not in steps:
-        return {}
-    scores, advantages = {}, {}
-    if f"{last}/score" in steps:
-        feedback = read_feedback(_output(root, steps, f"{last}/score", "feedback"))
-        scores = {row.row_id: [*row.scores] for row in feedback if row.scores is not None}
-    if f"{last}/ppo" in steps and "advantages" in steps[f"{last}/ppo"].outputs:
-        rows = read_advantages(_output(root, steps, f"{last}/ppo", "advantages"))
-        advantages = {row.row_id: [round(value, 3) for value in row.advantages] for row in rows}
-    found: dict[str, list[Sample]] = {}
-    sampled = read_sentences(_output(root, steps, f"{last}/rollouts", "rollouts"), pids)
-    for row_id, pid, sentences in sampled:
-        sample = Sample(strip_solution(sentences), scores.get(row_id), advantages.get(row_id))
-        found.setdefault(pid, []).append(sample)
-    return found
+    asked = frozenset(pids)
+    return Material(
+        texts_of(root, steps),
+        answers,
+        {row.pid: row.winner for row in verdicts},
+        samples_of(root, steps, asked),
+        pairs_of(root, steps, asked),
+    )
 
 
 def draw(pids: Mapping[str, Iterable[str]]) -> list[tuple[str, str]]:
@@ -195,21 +169,38 @@ def browser_of(
 
 def _question(problem: Problem, split: str, material: Material, images: Images) -> Question:
     pid = problem.pid
+    given = {name: rows[pid] for name, rows in material.answers.items() if pid in rows}
+    choices, right, answers = _answers(problem, given)
     kind = problem.truth.kind if isinstance(problem, SampleProblem) else problem.topic or problem.subject
     return Question(
         pid,
         split,
         kind,
         problem.question,
-        problem.choices,
-        problem.answer,
+        choices,
+        right,
         problem.hint,
         images=[key for path in problem.images if (key := images.add(path))],
         versions=[_version(name, problem, rows[pid]) for name, rows in material.texts.items() if pid in rows],
-        answers=[Answered(name, rows[pid]) for name, rows in material.answers.items() if pid in rows],
+        answers=answers,
         samples=material.samples.get(pid, []),
+        pairs=material.pairs.get(pid, []),
         verdict=material.verdicts.get(pid),
     )
+
+
+def _answers(
+    problem: Problem, given: Mapping[str, Prediction]
+) -> tuple[tuple[str, ...], int | None, list[Answered]]:
+    """The choices, the right one and those that were chosen; of a question without choices, the answers to it instead."""
+    right = right_answer(problem)
+    if problem.choices or right is None:
+        chosen = {name: row.answer if isinstance(row.answer, int) else None for name, row in given.items()}
+        return problem.choices, problem.answer, [Answered(name, index) for name, index in chosen.items()]
+    texts = {name: right if row.correct else row.answer for name, row in given.items()}
+    listed = tuple(dict.fromkeys([right, *(str(text) for text in texts.values() if text is not None)]))
+    places = {name: None if text is None else listed.index(str(text)) for name, text in texts.items()}
+    return listed, 0, [Answered(name, index) for name, index in places.items()]
 
 
 def _version(name: str, problem: Problem, row: Assessment | Rationale) -> Version:

@@ -1,6 +1,6 @@
 """candidates: samples solutions of the evaluated questions, among which `select` chooses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from ares.steps.common.contract import Place, StepContext, StepResult, StepSpec,
 from ares.steps.common.generation import check_engine, engine_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
 from ares.steps.common.solutions import sampled_solutions, shares_of, solutions_by_parts, with_text
-from ares.steps.evaluate import check_stated_split
+from ares.steps.evaluate import check_split
 from ares.steps.rollout import part_seed
 from ares.storage.solutions import Solution, write_solutions
 from ares.text.prompts import right_answer
@@ -32,7 +32,7 @@ SPEC = StepSpec(
     runs_on="device",
     headline=("right", "solved", "unreadable", "tokens"),
     check=lambda config: check(config),
-    check_data=lambda config, source: check_stated_split(config, source["data"]),
+    check_data=lambda config, source: check_split(config, source["data"]),
 )
 
 
@@ -73,7 +73,7 @@ def candidates(config: Config, context: StepContext) -> StepResult:
                 seed=part_seed(config.seed, 0, number),
                 sampling=Sampling(0, block.top_p, block.temperature),
             )
-            return rows if answerer is None else _answered(config, answerer, problems, rows)
+            return rows if answerer is None else answered(config, answerer, problems, rows)
 
         found = solutions_by_parts(context, known[: block.questions], write)
     if not is_first():
@@ -83,8 +83,8 @@ def candidates(config: Config, context: StepContext) -> StepResult:
     return StepResult({"candidates": path}, shares_of(found))
 
 
-def _answered(
-    config: Config, answerer: "Policy", problems: dict[str, Problem], rows: Sequence[Solution]
+def answered(
+    config: Config, answerer: "Policy", problems: Mapping[str, Problem], rows: Sequence[Solution]
 ) -> list[Solution]:
     """The solutions with the answers that the adapter gives after them."""
     size, found = config.generate.batch_size, []

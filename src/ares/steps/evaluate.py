@@ -3,15 +3,16 @@
 The answers are the run's own or, with `evaluate.predictions`, those that the original ARES wrote.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ares.config.schema import Config
 from ares.evaluation.answers import (
     accuracy_counts,
-    accuracy_table,
     choice_text,
     failed_extractions,
+    percent_right,
     vqa_accuracy,
 )
 from ares.evaluation.rationales import bleu, gold_rationale, rouge_l, similarity
@@ -45,16 +46,13 @@ def evaluate(config: Config, context: StepContext) -> StepResult:
     problems, splits = load_problems(config, context)
     split = config.evaluate.split
     asked = _answered(problems, splits[split])
-    if "published" in context.inputs:
-        questions = [problems[pid] for pid in splits[split]]
-        predicted = read_published_answers(context.inputs["published"], split, questions)
-    else:
-        predicted = {row.pid: row.answer for row in read_predictions(context.inputs["predictions"])}
-    answers = {pid: predicted.get(pid) for pid in asked}
+    answers, right = _judged(context, split, [problems[pid] for pid in splits[split]], asked)
     file = context.inputs.get(f"rationales-{split}")
     closeness = _closeness(asked, file, config.evaluate.similarity_model) if file else {}
-    accuracy = accuracy_table(asked, answers)
-    direct = vqa_accuracy(asked, {pid: choice_text(asked[pid], answer) for pid, answer in answers.items()})
+    accuracy = percent_right(asked, right)
+    with_choices = {pid: problem for pid, problem in asked.items() if problem.choices}
+    texts = {pid: choice_text(problem, answers[pid]) for pid, problem in with_choices.items()}
+    direct = vqa_accuracy(with_choices, texts)
     failed = failed_extractions(answers)
     scores = {
         "split": split,
@@ -63,7 +61,7 @@ def evaluate(config: Config, context: StepContext) -> StepResult:
         "counts": accuracy_counts(asked, answers),
         "direct_answer": direct,
         "failed_extractions": failed,
-        "majority": _majority(list(asked.values())),
+        "majority": _majority(asked.values()),
         "rationales": closeness,
         "hash": context.hash,
     }
@@ -86,19 +84,26 @@ def check_split(config: Config, data: Path) -> None:
         )
 
 
-def check_stated_split(config: Config, data: Path) -> None:
-    """The same, where answers need not be choices."""
-    problems, splits = read_problems(config.data, data)
-    split = config.evaluate.split
-    if all(right_answer(problems[pid]) is None for pid in splits[split]):
-        raise AresError(
-            f"The {split} split of data={config.data.name} has no question whose answer is known; use another "
-            "evaluate.split."
-        )
-
-
 def _answered(problems: Mapping[str, Problem], pids: list[str]) -> dict[str, Problem]:
-    return {pid: problems[pid] for pid in pids if problems[pid].answer is not None}
+    return {pid: problems[pid] for pid in pids if right_answer(problems[pid]) is not None}
+
+
+def _judged(
+    context: StepContext, split: str, questions: Sequence[Problem], asked: Iterable[str]
+) -> tuple[dict[str, int | str | None], dict[str, bool]]:
+    """The answers to the asked questions, and whether each is right; a question without a prediction is wrong."""
+    found: dict[str, tuple[int | str | None, bool]]
+    if "published" in context.inputs:
+        predicted = read_published_answers(context.inputs["published"], split, questions)
+        rights = {problem.pid: problem.answer for problem in questions}
+        found = {pid: (index, index is not None and index == rights[pid]) for pid, index in predicted.items()}
+    else:
+        rows = read_predictions(context.inputs["predictions"])
+        found = {row.pid: (row.answer, row.correct) for row in rows}
+    judged = {pid: found.get(pid, (None, False)) for pid in asked}
+    return {pid: answer for pid, (answer, _) in judged.items()}, {
+        pid: right for pid, (_, right) in judged.items()
+    }
 
 
 def _closeness(asked: Mapping[str, Problem], file: Path, model: str | None) -> dict[str, float]:
@@ -112,7 +117,7 @@ def _closeness(asked: Mapping[str, Problem], file: Path, model: str | None) -> d
     return closeness | ({"similarity": similarity(references, hypotheses, model=model)} if model else {})
 
 
-def _majority(problems: list[Problem]) -> float | None:
-    # The accuracy of always choosing the most frequent position, in percent.
-    positions = [problem.answer for problem in problems]
-    return 100 * max(positions.count(p) for p in set(positions)) / len(positions) if positions else None
+def _majority(problems: Iterable[Problem]) -> float | None:
+    # The accuracy of always giving the most frequent right answer, in percent.
+    counts = Counter(map(right_answer, problems))
+    return 100 * max(counts.values()) / counts.total() if counts else None

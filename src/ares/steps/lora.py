@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ares.config.schema import Config
-from ares.evaluation.answers import extract_answer, failed_extractions, leaderboard, predict
+from ares.evaluation.answers import answer_in, failed_extractions, leaderboard, predict
 from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
-from ares.steps.common.fitting import data_arguments, fit_data
+from ares.steps.common.fitting import checked_accuracy, data_arguments, fit_data
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
 from ares.steps.common.parts import by_parts
 from ares.steps.common.prompts import warn_shortened
 from ares.steps.common.rows import check_answers
 from ares.storage.files import atomic_folder, write_json
 from ares.storage.tables import read_rationales, write_predictions
+from ares.text.prompts import right_answer
 from ares.types import Example, Prediction, Problem, Rationale, Response
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ SPEC = StepSpec(
         "seed",
         "text",
         "model._target_",
+        "data.checker",
         "lora",
         "generate.batch_size",
         "evaluate.split",
@@ -43,9 +45,9 @@ SPEC = StepSpec(
 
 
 def lora(config: Config, context: StepContext) -> StepResult:
-    """Writes `adapter/` and `predictions.jsonl`; no gold rationale is in any prompt.
+    """Writes `adapter/` and `predictions.jsonl`, judged by the data's checker; no gold rationale is in any prompt.
 
-    For a test split without answers it also writes `leaderboard.json`, in A-OKVQA's format.
+    For test questions with choices and without answers it also writes `leaderboard.json`, in A-OKVQA's format.
     """
     from ares.datamodules.problems import AnswerData
 
@@ -55,22 +57,24 @@ def lora(config: Config, context: StepContext) -> StepResult:
         for split in ("train", "val", "test")
     }
     policy = policy_of(config, context, context.inputs["policy"])
-    block = config.lora
+    block, checker = config.lora, config.data.checker
     policy.adapt(r=block.r, alpha=block.alpha, dropout=block.dropout, targets=block.targets, seed=config.seed)
     data = AnswerData(problems, splits, policy, rationales=own, **data_arguments(config, block))
-    metrics = fit_data(config, context, block, data, score=answer_accuracy, metric="val/accuracy")
+    score = checked_accuracy(data, lambda problem, text: answer_in(problem, text, checker)[1])
+    metrics = fit_data(config, context, block, data, score=score, metric="val/accuracy")
     reported = policy.shortened  # of training
-    withheld = bool(splits["test"]) and all(problems[pid].answer is None for pid in splits["test"])
+    withheld = _is_withheld([problems[pid] for pid in splits["test"]])
     predictions = {}
     for split in sorted({config.evaluate.split, *(["test"] if withheld else [])}):
-        examples = examples_of(problems, splits[split], "QCMG-A", config, own[split])
-        outputs = _answers(config, context, policy, examples, split)
-        predictions[split] = [predict(problems[row.pid], own[split][row.pid], row.text) for row in outputs]
+        texts = own[split]
+        examples = examples_of(problems, splits[split], "QCMG-A", config, texts)
+        rows = _answers(config, context, policy, examples, split)
+        predictions[split] = [predict(problems[r.pid], texts[r.pid], r.text, checker) for r in rows]
     warn_shortened(policy.shortened - reported)
     if not is_first():
         return StepResult({})
     scored = predictions[config.evaluate.split]
-    known = [row for row in scored if problems[row.pid].answer is not None]
+    known = [row for row in scored if right_answer(problems[row.pid]) is not None]
     metrics["accuracy"] = 100 * sum(row.correct for row in known) / max(1, len(known))
     files = {"adapter": context.folder / "adapter", "predictions": context.folder / "predictions.jsonl"}
     with atomic_folder(files["adapter"]) as folder:
@@ -80,6 +84,11 @@ def lora(config: Config, context: StepContext) -> StepResult:
         files["leaderboard"] = context.folder / "leaderboard.json"
         write_leaderboard(files["leaderboard"], problems, predictions["test"])
     return StepResult(files, metrics)
+
+
+def _is_withheld(asked: Sequence[Problem]) -> bool:
+    """Whether questions are A-OKVQA's test questions: with choices, and none with an answer."""
+    return bool(asked) and all(problem.choices and problem.answer is None for problem in asked)
 
 
 def write_leaderboard(path: Path, problems: Mapping[str, Problem], predictions: Sequence[Prediction]) -> None:
@@ -105,12 +114,3 @@ def _answers(
         return greedy_responses(policy, part, max_new_tokens=tokens, batch_size=batch_size, label=label)
 
     return by_parts(context, examples, write, split=split, batch_size=batch_size)
-
-
-def answer_accuracy(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """The share of outputs with the reference's answer; an output without one is wrong."""
-    right = 0
-    for reference, hypothesis in zip(references, hypotheses, strict=True):
-        answer = extract_answer(hypothesis)
-        right += answer is not None and answer == extract_answer(reference)
-    return right / max(1, len(references))

@@ -55,12 +55,12 @@ def pairs(config: Config, context: StepContext) -> StepResult:
         found, metrics = _of_data(config, problems, splits, policy)
     else:
         found, metrics = _of_rollouts(config, context)
-    found = _with_reference(config, problems, found, policy)
+    found = with_reference(config, problems, found, policy)
     if not is_first():
         return StepResult({})
     path = context.folder / "pairs.parquet"
     write_pairs(path, found, context.provenance)
-    return StepResult({"pairs": path}, {"pairs": len(found), **metrics, **_lengths(found)})
+    return StepResult({"pairs": path}, {"pairs": len(found), **metrics, **mean_lengths(found)})
 
 
 def _of_rollouts(config: Config, context: StepContext) -> tuple[list[Pair], dict[str, float]]:
@@ -103,7 +103,7 @@ def _of_corrections(
         row.pid: (rationale_target(row.corrected or "", newline), rationale_target(row.rationale, newline))
         for row in rows
     }
-    found, same = _encoded(config, examples, texts, policy, "corrections")
+    found, same = encoded_pairs(config, examples, texts, policy, "corrections")
     if not found:
         raise AresError(f"None of the {len(rows)} repairs in {path} differs from its rationale: no pairs.")
     return found, {"tied": same}
@@ -115,7 +115,7 @@ def _of_data(
     pids = [pid for split in ("train", "val") for pid in splits[split] if problems[pid].rejected]
     examples = examples_of(problems, pids, "QCM-E", config)
     texts = {pid: (example.target, problems[pid].rejected) for pid, example in examples.items()}
-    found, same = _encoded(config, examples, texts, policy, "brought")
+    found, same = encoded_pairs(config, examples, texts, policy, "brought")
     if not found:
         raise AresError(
             f"data={config.data.name} brings no pairs; use data=preferences, or pairs of rollouts (pairs.source=best_worst)."
@@ -123,7 +123,7 @@ def _of_data(
     return found, {"tied": same}
 
 
-def _encoded(
+def encoded_pairs(
     config: Config,
     examples: Mapping[str, Example],
     texts: Mapping[str, tuple[str, str]],
@@ -149,7 +149,7 @@ def _side_of_ids(policy: "Policy", ids: Sequence[int]) -> Side:
     return Side(text, tuple(ids), tuple(spans), tuple(ends))
 
 
-def _with_reference(
+def with_reference(
     config: Config, problems: Mapping[str, Problem], found: Sequence[Pair], policy: "Policy"
 ) -> list[Pair]:
     """The pairs with the policy's log-probabilities of both sides; ranks share the work."""
@@ -184,7 +184,8 @@ def _measured(batch: Sequence[Pair], examples: Mapping[str, Example], policy: "P
     ]
 
 
-def _lengths(found: Sequence[Pair]) -> dict[str, float]:
+def mean_lengths(found: Sequence[Pair]) -> dict[str, float]:
+    """Tokens of the chosen and of the rejected responses, means."""
     return {
         f"{name}_tokens": sum(len(getattr(pair, name).token_ids) for pair in found) / max(1, len(found))
         for name in ("chosen", "rejected")

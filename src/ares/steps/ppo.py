@@ -35,6 +35,7 @@ SPEC = StepSpec(
         "seed",
         "text",
         "model._target_",
+        "data.checker",
         "trainer.precision",
         *keys_of(
             "rl",

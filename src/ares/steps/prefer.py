@@ -18,6 +18,9 @@ SPEC = StepSpec(
     folder="prefer",
     headline=("train/loss", "train/accuracy", "heldout/accuracy", "train/kl"),
     after=follows,
+    wanted=lambda config, place: (
+        "contrast" not in config.stage.steps or config.selftrain.method == "star_dpo"
+    ),
 )
 
 

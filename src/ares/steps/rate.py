@@ -1,9 +1,10 @@
 """rate: the Teacher scores the sentences of solutions, those of a new iteration that are right or all candidates."""
 
+from collections.abc import Sequence
 from itertools import groupby
 
 from ares.config.schema import Config
-from ares.steps.common.asking import Reject, ask_teacher, teacher_warnings
+from ares.steps.common.asking import Reject, ask_teacher, teacher_reads, teacher_warnings
 from ares.steps.common.contract import Place, StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import load_problems
 from ares.storage.solutions import Solution, read_solutions
@@ -15,7 +16,10 @@ from ares.types import Feedback, Problem
 
 SPEC = StepSpec(
     name="rate",
-    reads=lambda config, place: ("data", "pool", "ratings?") if place == "round" else ("data", "candidates"),
+    reads=lambda config, place: (
+        *(("data", "pool", "ratings?") if place == "round" else ("data", "candidates")),
+        *teacher_reads(config),
+    ),
     writes=("ratings",),
     settings=("teacher",),
     place="round",
@@ -37,14 +41,23 @@ def rate(config: Config, context: StepContext) -> StepResult:
 
     The sentence that gives the answer is not scored. Unusable replies are in `ratings-quarantine.jsonl`.
     """
+    earlier = read_feedback(context.inputs["ratings"]) if "ratings" in context.inputs else []
+    return rated(config, context, _solutions(context), "ratings", earlier)
+
+
+def rated(
+    config: Config,
+    context: StepContext,
+    rows: Sequence[Solution],
+    artefact: str,
+    earlier: Sequence[Feedback] = (),
+) -> StepResult:
+    """Writes `<artefact>.parquet`: the `earlier` scores, then the configured Teacher's of the rows' sentences."""
     problems, _ = load_problems(config, context)
-    rows, earlier = _solutions(context), []
-    if "ratings" in context.inputs:
-        earlier = read_feedback(context.inputs["ratings"])
     groups = [(problems[pid], list(own)) for pid, own in groupby(rows, key=lambda row: row.pid)]
-    answers = ask_teacher(config, context, groups, _ask, artefact="ratings", total=max(1, len(rows)))
+    answers = ask_teacher(config, context, groups, _ask, artefact=artefact, total=max(1, len(rows)))
     new = [row for group in answers.rows for row in group]
-    path = context.folder / "ratings.parquet"
+    path = context.folder / f"{artefact}.parquet"
     write_feedback(path, [*earlier, *new], context.provenance)
     scores = [score for row in new for score in row.scores or ()]
     metrics = {
@@ -52,7 +65,7 @@ def rate(config: Config, context: StepContext) -> StepResult:
         "sentences": len(scores),
         "quarantined": sum(row.status == "quarantined" for row in new) / max(1, len(new)),
     }
-    return StepResult({"ratings": path}, metrics, usd=answers.usd, requests=answers.requests)
+    return StepResult({artefact: path}, metrics, usd=answers.usd, requests=answers.requests)
 
 
 def _solutions(context: StepContext) -> list[Solution]:

@@ -7,7 +7,7 @@ from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.generation import check_engine, engine_of
 from ares.steps.common.inputs import load_problems, policy_of
-from ares.steps.common.rows import check_stated_answers
+from ares.steps.common.rows import check_answers
 from ares.steps.common.solutions import sampled_solutions, shares_of, solutions_by_parts
 from ares.steps.rollout import part_seed
 from ares.storage.solutions import Solution, read_solutions, write_solutions
@@ -27,7 +27,7 @@ SPEC = StepSpec(
     place="round",
     headline=("right", "solved", "unreadable", "tokens"),
     check=check_engine,
-    check_data=check_stated_answers,
+    check_data=check_answers,
 )
 
 

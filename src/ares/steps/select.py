@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ares.config.schema import Config
+from ares.config.selftraining import SEARCHES
 from ares.evaluation.selection import accuracy_of, best_scored, first, majority, oracle
 from ares.steps.common.contract import Place, StepContext, StepResult, StepSpec, keys_of
 from ares.storage.files import read_jsonl, write_json, write_jsonl
@@ -19,14 +20,15 @@ SPEC = StepSpec(
 )
 
 _SIMPLE = {"first": first, "majority": majority, "oracle": oracle}
+_SCORED = {"teacher": "ratings", "reward": "appraisals"}  # rule: where its scores are
 
 # (pid, its first n candidates) -> the selected one, and the tokens that the selection itself took
 Rule = Callable[[str, Sequence[Solution]], tuple[Solution, int]]
 
 
 def _reads(config: Config, place: Place) -> tuple[str, ...]:
-    further = {"self_select": "self-selected", "teacher": "ratings"}
-    return ("candidates", *(name for rule, name in further.items() if rule in config.select.by))
+    further = {"self_select": "self-selected", **_SCORED, **dict.fromkeys(SEARCHES, "searched")}
+    return ("candidates", *dict.fromkeys(name for rule, name in further.items() if rule in config.select.by))
 
 
 def select(config: Config, context: StepContext) -> StepResult:
@@ -40,9 +42,13 @@ def select(config: Config, context: StepContext) -> StepResult:
         by_pid.setdefault(row.pid, []).append(row)
     numbers, chosen, rows = sorted(set(config.select.n)), [], []
     for by in dict.fromkeys(config.select.by):
-        rule = _rule(by, config, context)
         for n in numbers:
-            own = [_selected(by, n, rule, pid, found[:n]) for pid, found in by_pid.items()]
+            if by in SEARCHES:
+                lines = read_jsonl(context.inputs["searched"])
+                own = [row for row in lines if (row["by"], row["n"]) == (by, n)]
+            else:
+                rule = _rule(by, config, context)
+                own = [_selected(by, n, rule, pid, found[:n]) for pid, found in by_pid.items()]
             chosen += own
             rows.append(accuracy_of(by, n, [row["correct"] for row in own], [row["tokens"] for row in own]))
     paths = {
@@ -78,8 +84,8 @@ def _rule(by: str, config: Config, context: StepContext) -> Rule:
     if by in _SIMPLE:
         rule = _SIMPLE[by]
         return lambda pid, rows: (rule(rows), 0)
-    if by == "teacher":
-        scores = {row.row_id: row.scores for row in read_feedback(context.inputs["ratings"])}
+    if by in _SCORED:
+        scores = {row.row_id: row.scores for row in read_feedback(context.inputs[_SCORED[by]])}
         return lambda pid, rows: (best_scored(rows, scores, config.select.pool), 0)
     chosen = {(row["pid"], row["n"]): row for row in read_jsonl(context.inputs["self-selected"])}
 

@@ -49,11 +49,13 @@ def selftrain(config: Config, context: StepContext) -> StepResult:
     """
     problems, splits = load_problems(config, context)
     block = config.selftrain
-    lessons = lessons_of(_counted(config, context), problems, kinds=METHODS[block.method], seed=config.seed)
+    lessons = lessons_of(
+        counted_solutions(config, context), problems, kinds=METHODS[block.method], seed=config.seed
+    )
     if not lessons:
         raise AresError(
             f"No solution in {context.inputs['pool']} is right, so there is nothing to learn from; raise selftrain.n, lower "
-            "selftrain.threshold, or train the warm-up longer (selftrain.epochs)."
+            "selftrain.threshold, or train the warm-up longer (rationale.epochs)."
         )
     counts = {kind: float(count) for kind, count in Counter(lesson.kind for lesson in lessons).items()}
     if block.given:
@@ -70,8 +72,8 @@ def selftrain(config: Config, context: StepContext) -> StepResult:
     return StepResult({**result.files, "lessons": path}, {**result.metrics, **counts})
 
 
-def _counted(config: Config, context: StepContext) -> list[Solution]:
-    """The solutions of the pool that count."""
+def counted_solutions(config: Config, context: StepContext) -> list[Solution]:
+    """The solutions of the pool that count: of `selftrain.window`, approved with selftrain.filter=sentences."""
     block = config.selftrain
     pool = of_latest(read_solutions(context.inputs["pool"]), block.window)
     if block.filter == "answer":

@@ -8,7 +8,7 @@ from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_o
 from ares.steps.common.inputs import base_policy, load_problems
 from ares.steps.common.lessons import FIT_SETTINGS, fit_lessons
 from ares.steps.common.prompts import check_prompts
-from ares.steps.common.rows import check_stated_answers
+from ares.steps.common.rows import check_answers
 from ares.text.reflection import warmup_lessons
 
 SPEC = StepSpec(
@@ -31,7 +31,7 @@ SPEC = StepSpec(
 
 def check_data(config: Config, source: Mapping[str, Path]) -> None:
     """Raises AresError if there is nothing to train on, or a prompt that does not fit the model."""
-    check_stated_answers(config, source)
+    check_answers(config, source)
     check_prompts(config, source)
 
 

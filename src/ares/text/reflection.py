@@ -26,7 +26,11 @@ from ares.text.sentences import sentences_of
 from ares.types import Example, Problem
 
 # The kinds of lessons that a method builds from a pool.
-METHODS: Mapping[str, tuple[str, ...]] = {"r3v": ("cot", "refine", "select"), "star": ("cot",)}
+METHODS: Mapping[str, tuple[str, ...]] = {
+    "r3v": ("cot", "refine", "select"),
+    "star": ("cot",),
+    "star_dpo": ("cot",),
+}
 CANDIDATES = 3  # of a select lesson
 _CUE = "Answer:"  # that QCMG-A ends in
 

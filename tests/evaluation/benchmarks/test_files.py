@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from ares.evaluation.benchmarks.base import benchmark_of
 from ares.evaluation.benchmarks.exports import write_lmms_eval, write_vlmevalkit
+from ares.evaluation.benchmarks.files import files_of
 from ares.evaluation.benchmarks.items import problem_of, prompt_of, read_items
 from ares.evaluation.benchmarks.pictures import Pictures
 from ares.steps.common.benchmarks import read_outputs
@@ -148,6 +150,59 @@ def test_originals(tmp_path: Path) -> None:
     )
     [one] = read_items(mmhal, pictures)
     assert (one.answer, one.fields["image_content"], len(one.images)) == ("red", '["dog"]', 1)
+
+
+def llava_bench(folder: Path) -> Path:
+    """Three rows in the original files, those of answers and context in another order."""
+    rows = {
+        "questions": [
+            {"question_id": n, "image": f"00{n % 2}.jpg", "category": category, "text": f"Question {n}?"}
+            for n, category in enumerate(("conv", "detail", "conv"))
+        ],
+        "context": [{"id": f"00{n}", "image": f"00{n}.jpg", "caption": f"Caption {n}."} for n in (1, 0)],
+        "answers_gpt4": [{"question_id": n, "text": f"Answer {n}.", "model_id": "gpt-4"} for n in (2, 0, 1)],
+        "bard_0718": [{"question_id": 0, "text": "Another model's answer."}],
+    }
+    folder.mkdir()
+    for name, own in rows.items():
+        (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in own))
+    return folder
+
+
+def test_original_files_of_llava_bench(tmp_path: Path) -> None:
+    folder = llava_bench(tmp_path / "llava-bench")
+    found = read_items(folder)
+    assert [(one.index, one.question, one.answer, one.fields["caption"]) for one in found] == [
+        ("0", "Question 0?", "Answer 0.", "Caption 0."),
+        ("1", "Question 1?", "Answer 1.", "Caption 1."),
+        ("2", "Question 2?", "Answer 2.", "Caption 0."),
+    ]
+    grading = benchmark_of("llava_bench").grading
+    assert grading is not None
+    assert grading.prompt(found[0], "Mine.").text.startswith("[Image]\nCaption 0.\n\n[Question]\nQuestion 0?")
+    before = files_of(folder)
+    (folder / "rule.json").write_text(json.dumps({"llava_bench_conv": {"prompt": "The original wording."}}))
+    assert files_of(folder) == [*before, folder / "rule.json"]
+    shown = [grading.prompt(one, "Mine.").text for one in read_items(folder)]
+    assert [text.endswith("The original wording.") for text in shown] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("context", "has no context.jsonl, which describes the images"),
+        ("answers_gpt4", "row 2, question 1 has no answer in answers_gpt4.jsonl"),
+    ],
+)
+def test_incomplete_files_of_llava_bench(tmp_path: Path, name: str, message: str) -> None:
+    file = llava_bench(tmp_path / "llava-bench") / f"{name}.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    if name == "context":
+        file.unlink()
+    else:
+        file.write_text("".join(lines[:2]))
+    with pytest.raises(AresError, match=re.escape(message)):
+        read_items(file.parent)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Scores worked out by hand, for every rule, and where suites disagree about the same outputs."""
 
+import inspect
+
 import pytest
 
 from ares.evaluation.benchmarks.base import NAMES, Item, benchmark_of
 from ares.evaluation.benchmarks.letters import RULES
-from ares.evaluation.benchmarks.mmbench import rotated
-from ares.evaluation.benchmarks.mmmu import open_answer
+from ares.evaluation.benchmarks.open_answers import open_answer
+from ares.evaluation.benchmarks.rotations import rotated
 from ares.teachers.parsing import FeedbackError
 from ares.types import AresError
 
@@ -19,6 +21,13 @@ def scored(name: str, rule: str, items: list[Item], *outputs: str) -> tuple[dict
     assert score is not None
     found = score(items, {one.index: text for one, text in zip(items, outputs, strict=True)}, rule)
     return dict(found.metrics), found.failed
+
+
+def test_scorers_are_short() -> None:
+    for name in NAMES:
+        module = inspect.getmodule(benchmark_of(name).score or benchmark_of(name).score_grades)
+        assert module is not None
+        assert len(inspect.getsource(module).splitlines()) <= 60, name
 
 
 def test_every_benchmark_has_one_way_to_be_scored() -> None:

@@ -87,3 +87,8 @@ def by_group(right: Sequence[bool], groups: Sequence[str]) -> dict[str, float]:
     return {
         group: share([one for one, own in zip(right, groups, strict=True) if own == group]) for group in found
     }
+
+
+def scores_by(groups: Sequence[str], right: Sequence[bool], failed: int) -> Scores:
+    """The percentage of right outputs in all (`score`) and in each group."""
+    return Scores({"score": share(right), **by_group(right, groups)}, failed)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ares.evaluation.benchmarks.llava_files import original_files, read_originals
 from ares.evaluation.benchmarks.pictures import Pictures, is_picture
 from ares.storage.files import read_json, read_jsonl
 from ares.types import AresError
@@ -22,6 +23,8 @@ def files_of(path: Path) -> list[Path]:
 
     Raises AresError where there is none.
     """
+    if originals := original_files(path):
+        return originals
     found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
     kinds = {file.suffix for file in found}
     if not found or not kinds <= set(SUFFIXES) or len(kinds) > 1:
@@ -35,8 +38,11 @@ def files_of(path: Path) -> list[Path]:
 def read_rows(path: Path) -> Iterator[Row]:
     """All rows of a benchmark's files, in order; the name of its file, without suffix, is the column `file`.
 
-    Raises AresError for a file that cannot be read.
+    LLaVA-Bench's own files are joined. Raises AresError for a file that cannot be read.
     """
+    if original_files(path):
+        yield from read_originals(path)
+        return
     for file in files_of(path):
         for number, row in enumerate(_READERS[file.suffix](file), start=1):
             if not isinstance(row, dict):

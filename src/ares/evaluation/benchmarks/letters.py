@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from ares.evaluation.benchmarks.base import Item, Scores, by_group, share
+from ares.evaluation.benchmarks.base import Item, Scores, scores_by
 from ares.evaluation.benchmarks.items import problem_of
 from ares.evaluation.checkers import mcq
 from ares.text.prompts import LETTERS
@@ -53,6 +53,4 @@ def accuracy(
     """Percent of right letters, in all (`score`) and by group."""
     chosen = [RULES[rule](item, outputs[item.index]) for item in items]
     right = [letter == item.answer for letter, item in zip(chosen, items, strict=True)]
-    return Scores(
-        {"score": share(right), **by_group(right, [group(item) for item in items])}, chosen.count(None)
-    )
+    return scores_by([group(item) for item in items], right, chosen.count(None))

@@ -1,7 +1,7 @@
 """LLaVA-Bench: free answers graded next to a reference answer.
 
-Liu et al. 2023, "Visual Instruction Tuning". The judge reads a description of the image; the wording of the original's
-prompt is its own.
+Liu et al. 2023, "Visual Instruction Tuning". The judge reads a description of the image. The wording of our prompt is
+ours; the original's is in its rule.json, and is used where that lies next to the questions.
 """
 
 import re
@@ -17,14 +17,18 @@ from ares.teachers.prompts.default import Prompt
 _LOWEST, _HIGHEST = 1, 10
 
 
+_TASK = (
+    "Grade how helpful, relevant, accurate and detailed each assistant's answer is, from 1 to 10; the order of the two "
+    "says nothing about their quality. Write the two grades, assistant 1 first, separated by a space, on the first line "
+    "and nothing else in it. Then explain them."
+)
+
+
 def prompt(item: Item, output: str) -> Prompt:
     """The description, the question, the reference as assistant 1 and the output as assistant 2."""
     text = (
         f"[Image]\n{item.fields.get('caption') or item.hint}\n\n[Question]\n{item.question}\n\n"
-        f"[Assistant 1]\n{item.answer}\n\n[Assistant 2]\n{output}\n\n"
-        "Grade how helpful, relevant, accurate and detailed each assistant's answer is, from 1 to 10; the order of the two "
-        "says nothing about their quality. Write the two grades, assistant 1 first, separated by a space, on the first line "
-        "and nothing else in it. Then explain them."
+        f"[Assistant 1]\n{item.answer}\n\n[Assistant 2]\n{output}\n\n{item.fields.get('rule') or _TASK}"
     )
     return Prompt(text, 150)
 

@@ -6,7 +6,7 @@ Lu et al. 2024, "MathVista: Evaluating Mathematical Reasoning of Foundation Mode
 import re
 from collections.abc import Mapping, Sequence
 
-from ares.evaluation.benchmarks.base import Benchmark, Item, Scores, by_group, share
+from ares.evaluation.benchmarks.base import Benchmark, Item, Scores, scores_by
 from ares.evaluation.benchmarks.letters import RULES
 from ares.evaluation.checkers import stated
 from ares.evaluation.numbers import number_in, plain
@@ -36,10 +36,7 @@ def score(items: Sequence[Item], outputs: Mapping[str, str], rule: str) -> Score
         answer is not None and answer == (item.answer if item.choices else _right(item))
         for item, answer in zip(items, given, strict=True)
     ]
-    return Scores(
-        {"score": share(right), **by_group(right, [item.fields.get("task", "") for item in items])},
-        given.count(None),
-    )
+    return scores_by([item.fields.get("task", "") for item in items], right, given.count(None))
 
 
 def _right(item: Item) -> str | None:

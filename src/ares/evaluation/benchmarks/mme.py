@@ -7,21 +7,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from ares.evaluation.benchmarks.base import Benchmark, Item, Scores, share
-from ares.evaluation.benchmarks.pope import vlmevalkit
+from ares.evaluation.benchmarks.yes_no import beginning, one_word
 from ares.types import AresError
 
 COGNITION = ("code_reasoning", "commonsense_reasoning", "numerical_calculation", "text_translation")
-
-
-def lmms_eval(output: str) -> str | None:
-    """lmms-eval: yes or no without periods, their first letters alone, or within the first four characters."""
-    text = output.lower().strip().replace(".", "")
-    if len(text) == 1:
-        return {"y": "yes", "n": "no"}.get(text)
-    return next((word for word in ("yes", "no") if word in text[:4]), None)
-
-
-RULES = {"lmms_eval": lmms_eval, "vlmevalkit": vlmevalkit}
+RULES = {"lmms_eval": beginning, "vlmevalkit": one_word}
 # What the two questions about an image share.
 _PAIR = {"lmms_eval": ("question_id", "image_path"), "vlmevalkit": ("image_path", "question_id")}
 

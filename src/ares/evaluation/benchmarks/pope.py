@@ -3,33 +3,13 @@
 Li et al. 2023, "Evaluating Object Hallucination in Large Vision-Language Models".
 """
 
-import re
 from collections.abc import Mapping, Sequence
 
 from ares.evaluation.benchmarks.base import Benchmark, Item, Scores
+from ares.evaluation.benchmarks.yes_no import exact, one_word, unless_no
 
 Row = tuple[str, str | None]  # the right answer and the one given
-
-
-def lmms_eval(output: str) -> str | None:
-    """lmms-eval: the output is nothing but yes or no, in any case; a period makes it unreadable."""
-    word = output.strip().lower()
-    return word if word in ("yes", "no") else None
-
-
-def vlmevalkit(output: str) -> str | None:
-    """VLMEvalKit: exactly one of yes and no among the words, anywhere; else it would ask a judge."""
-    words = set(re.findall(r"\w+", output.lower())) & {"yes", "no"}
-    return words.pop() if len(words) == 1 else None
-
-
-def llava(output: str) -> str | None:
-    """LLaVA: no if the first sentence has No, no or not, otherwise yes, whatever it says."""
-    words = output.split(".")[0].replace(",", "").split()
-    return "no" if {"No", "no", "not"} & set(words) else "yes"
-
-
-RULES = {"lmms_eval": lmms_eval, "vlmevalkit": vlmevalkit, "llava": llava}
+RULES = {"lmms_eval": exact, "vlmevalkit": one_word, "llava": unless_no}
 
 
 def score(items: Sequence[Item], outputs: Mapping[str, str], rule: str) -> Scores:

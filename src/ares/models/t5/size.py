@@ -58,7 +58,7 @@ def size_of_config(config: FusionT5Config) -> ModelSize:
     adapted: list[Any] = [model.get_submodule(name) for name in lora_targets(model, "all", features=True)]
     inner = config.num_heads * config.d_kv
     layers: dict[str, Any] = {"width": config.d_model, "heads": config.num_heads, "inner": inner, "kv": inner}
-    layers |= {"hidden": config.d_ff, "gated": config.is_gated_act, "kept": 7 if config.is_gated_act else 2}
+    layers |= {"hidden": config.d_ff, "gated": config.is_gated_act, "kept": 4 if config.is_gated_act else 2}
     return ModelSize(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         vocabulary=config.vocab_size,

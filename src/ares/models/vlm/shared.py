@@ -50,8 +50,8 @@ def shared_states(
     deltas = getattr(body, "rope_deltas", None)
     following = lengths if deltas is None else lengths + deltas.squeeze(1).to(lengths)
     layout = packing(real, groups, longest_row=LONGEST_ROW)
-    rows = torch.tensor(layout.groups, device=responses.device)
-    if list(layout.groups) != list(range(len(lengths))):
+    rows = torch.tensor([group for [group] in layout.groups], device=responses.device)
+    if rows.tolist() != list(range(len(lengths))):
         cache.batch_select_indices(rows)
     seen = prompts["attention_mask"].bool()[rows, None, None, :].expand(-1, -1, layout.owners.shape[1], -1)
     mask = torch.cat([seen, layout.mask(causal=True)], dim=-1)

@@ -14,11 +14,13 @@
     return element;
   };
   const letter = (index) => LETTERS[index] ?? String(index + 1);
+  const count = (number) => number.toLocaleString("en-US");
   const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
 
   // What is searched and filtered by, computed once.
   for (const q of questions) {
-    const texts = [q.pid, q.question, q.hint, ...q.choices, ...q.versions.flatMap((v) => v.sentences)];
+    const texts = [q.pid, q.question, q.hint, ...q.choices, ...q.versions.flatMap((v) => v.sentences),
+      ...q.pairs.flatMap((p) => [...p.chosen.sentences, ...p.rejected.sentences])];
     q.text = texts.join("\n").toLowerCase();
     const [first, last] = [q.versions[0], q.versions[q.versions.length - 1]];
     const known = q.versions.length > 1 && first.quality !== null && last.quality !== null;
@@ -37,8 +39,8 @@
     for (const q of questions) for (const value of values(q)) counts.set(value, (counts.get(value) ?? 0) + 1);
     const options = [...counts].sort(([a], [b]) => (a < b ? -1 : 1));
     form.elements[name].append(make("option", { value: "", textContent: "all" }));
-    for (const [value, count] of options)
-      form.elements[name].append(make("option", { value, textContent: `${value || "–"} (${count})` }));
+    for (const [value, found] of options)
+      form.elements[name].append(make("option", { value, textContent: `${value || "–"} (${count(found)})` }));
   }
 
   const matching = () => {
@@ -78,14 +80,15 @@
       : make("p", { className: "soft small" }, "An empty rationale.");
     return make("div", {}, title, body);
   };
-  const sample = (s, number) => make("div", {}, make("h4", {}, make("b", {}, `sample ${number + 1}`)),
+  const sample = (s, title, common) => make("div", {}, make("h4", {}, make("b", {}, title)),
     make("ol", { className: "sentences" }, ...s.sentences.map((text, i) => {
       const score = s.scores?.[i], advantage = s.advantages?.[i];
       const kind = score === undefined ? "" : score > 0.5 ? "high" : score < 0.5 ? "low" : "neutral";
       const numbers = make("b", { className: "scores" },
         make("span", { title: "the Teacher's score" }, score === undefined ? "–" : score.toFixed(2)),
         advantage === undefined ? null : make("i", { title: "advantage" }, signed(advantage)));
-      return make("li", { className: kind }, numbers, make("span", {}, text));
+      const known = s.scores || !common ? numbers : null; // pairs need not have been scored
+      return make("li", { className: kind }, known, make("span", { className: common?.includes(text) ? "soft" : "" }, text));
     })));
   const samples = (q) => {
     if (!q.samples.length) return null;
@@ -93,8 +96,13 @@
     const what = scored ? ` with the Teacher's score${advantages ? " and the advantage" : ""} of each sentence` : "";
     return make("details", { className: "samples" },
       make("summary", {}, `${q.samples.length} sampled rationales${what}`),
-      make("div", { className: "sides" }, ...q.samples.map(sample)));
+      make("div", { className: "sides" }, ...q.samples.map((s, i) => sample(s, `sample ${i + 1}`))));
   };
+  const ORIGINS = { rollouts: "two rollouts", same_prefix: "two rollouts that begin alike", corrections: "a rationale and its repair", brought: "of the data" };
+  const pair = (p) => make("details", { className: "samples", open: true },
+    make("summary", {}, `Preference pair: ${ORIGINS[p.origin] ?? p.origin}; sentences of both sides are gray`),
+    make("div", { className: "sides" },
+      sample(p.chosen, "chosen", p.rejected.sentences), sample(p.rejected, "rejected", p.chosen.sentences)));
   const VERDICTS = { a: "the judge prefers the last rationale", b: "the judge prefers the first rationale", tie: "a tie for the judge" };
   const card = (q) => {
     const unread = q.answers.filter((a) => a.choice === null).map((a) => a.name);
@@ -105,7 +113,8 @@
       src: images[key], loading: "lazy", alt: `Image${q.images.length > 1 ? ` ${index + 1}` : ""} of problem ${q.pid}`,
     }));
     return make("article", { className: "card question", tabIndex: -1 }, make("div", { className: "asked" }, asked, ...pictures),
-      q.versions.length ? make("div", { className: "sides" }, ...q.versions.map((v, i) => version(q, v, i))) : null, samples(q));
+      q.versions.length ? make("div", { className: "sides" }, ...q.versions.map((v, i) => version(q, v, i))) : null,
+      ...q.pairs.map(pair), samples(q));
   };
 
   const draw = () => {
@@ -115,7 +124,7 @@
     list.replaceChildren(...shown.map(card));
     if (!shown.length) list.append(make("p", { className: "empty" }, "No question matches."));
     const start = page * PER_PAGE + 1;
-    const text = shown.length ? `${start}–${start + shown.length - 1} of ${found.length} questions, page ${page + 1} of ${pages}` : "0 questions";
+    const text = shown.length ? `${count(start)}–${count(start + shown.length - 1)} of ${count(found.length)} questions, page ${count(page + 1)} of ${count(pages)}` : "0 questions";
     for (const output of root.querySelectorAll("output")) output.textContent = text;
     for (const button of root.querySelectorAll("button")) button.disabled = !(0 <= page + Number(button.dataset.step) && page + Number(button.dataset.step) < pages);
   };

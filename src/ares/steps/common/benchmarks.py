@@ -79,7 +79,7 @@ def questions_of(config: Config, file: Path, store: Path | None = None) -> list[
     if not items:
         raise AresError(f"{file} holds no questions; fetch the file again.")
     if config.benchmark.rotate:
-        from ares.evaluation.benchmarks.mmbench import rotated
+        from ares.evaluation.benchmarks.rotations import rotated
 
         items = rotated(items)
     return items

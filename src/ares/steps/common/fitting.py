@@ -1,5 +1,6 @@
 """Supervised fine-tuning for steps: trains the policy of a data module in place and returns the metrics."""
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ares.config.schema import Config, FitConfig
@@ -7,6 +8,7 @@ from ares.ranks import is_first
 from ares.steps.common.contract import StepContext, StepResult
 from ares.steps.common.inputs import text_of, trainer_arguments
 from ares.storage.files import atomic_folder
+from ares.types import Problem
 
 if TYPE_CHECKING:
     from ares.datamodules.problems import ProblemData
@@ -58,6 +60,25 @@ def fit_data(
         checkpoint_minutes=config.trainer.checkpoint_minutes,
         trainer_arguments=trainer_arguments(config, context),
     )
+
+
+def checked_accuracy(data: "ProblemData", is_right: Callable[[Problem, str], bool]) -> "Score":
+    """The share of validation texts that answer their problems by `is_right(problem, text)`.
+
+    A text's problem is found by its reference; problems with equal references have equal answers.
+    """
+    examples, policy = list(data.examples("val").values())[: data.eval_questions], data.policy
+    targets = policy.encode_targets(examples, max_tokens=data.max_output_tokens)
+    by_reference = {
+        policy.decode(ids): data.problems[example.pid] for ids, example in zip(targets, examples, strict=True)
+    }
+
+    def score(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+        pairs = zip(references, hypotheses, strict=True)
+        right = sum(is_right(by_reference[reference], hypothesis) for reference, hypothesis in pairs)
+        return right / max(1, len(references))
+
+    return score
 
 
 def saved(context: StepContext, policy: "Policy", metrics: dict[str, float]) -> StepResult:

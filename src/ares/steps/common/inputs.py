@@ -117,9 +117,11 @@ def reading_of(config: Config, context: StepContext) -> dict[str, Any]:
 
 
 def device_of(config: Config) -> str:
-    """The device of a policy: a GPU if there is one, unless trainer.accelerator=cpu."""
+    """The device of a policy: a GPU if there is one, unless trainer.accelerator=cpu; its products are exact in float32."""
     import torch
 
+    # TF32 would change a probability by more than `check_first_ratio` allows; who wants speed has bfloat16.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return "cuda" if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
 
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ares.config.schema import Config
-from ares.evaluation.answers import chosen
+from ares.evaluation.answers import answer_in
 from ares.models.reward_settings import RewardSettings
 from ares.steps.common.contract import StepContext
 from ares.types import AresError, Problem
@@ -64,11 +64,8 @@ def reward_terms(
     def correct() -> list[bool]:
         texts = [policy.decode(rollouts.token_ids[start:end].tolist()) for start, end in pairwise(offsets)]
         asked = [problems[pid] for pid in rollouts.pids]
-        answers = [chosen(problem, text) for problem, text in zip(asked, texts, strict=True)]
-        return [
-            answer is not None and answer == problem.answer
-            for answer, problem in zip(answers, asked, strict=True)
-        ]
+        pairs = zip(asked, texts, strict=True)
+        return [answer_in(problem, text, config.data.checker)[1] for problem, text in pairs]
 
     def learned() -> list[float]:
         pool = RewardSettings.read(context.inputs["reward"]).pool

@@ -16,11 +16,6 @@ def check_solutions(config: Config, source: Mapping[str, Path]) -> None:
 
 def check_answers(config: Config, source: Mapping[str, Path]) -> None:
     """Raises AresError if no train question has a known answer."""
-    _check(config, source, "known answer", lambda problem: problem.answer is not None)
-
-
-def check_stated_answers(config: Config, source: Mapping[str, Path]) -> None:
-    """The same, where answers need not be choices."""
     _check(config, source, "known answer", lambda problem: right_answer(problem) is not None)
 
 

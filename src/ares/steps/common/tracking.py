@@ -32,18 +32,26 @@ class StepFiles:
 def log_files(config: Config, root: Path, step: StepFiles) -> None:
     """Adds a step's table and artifacts to the run's wandb run, if configured; call it before `log_metrics`.
 
-    An artifact refers to the files where they are. Its metadata holds the step, the hash of its contents and those of
-    all inputs, which are the metadata of the artifacts that it was made from.
+    An artifact refers to the files where they are. Its metadata holds the step, the hash of its contents, and names and
+    hashes of all inputs. wandb's own lineage connects runs: inputs that another run made are declared as used, which
+    wandb refuses offline.
     """
-    if config.logger.name != "wandb":
+    made = {name: file for name, file in step.outputs.items() if name in _ARTIFACTS}
+    if config.logger.name != "wandb" or not made:
         return
-    own = {name: file for name, file in step.outputs.items() if name in _ARTIFACTS}
-    if own:
-        run = wandb_logger(config, root, "").experiment
-        for name, (path, sha256) in own.items():
-            run.log_artifact(_artifact(config, step, name, path, sha256))
-        if "feedback" in own and "rollouts" in step.inputs:
-            run.log({f"{step.key}/rollouts": _table(step.inputs["rollouts"][0], own["feedback"][0])})
+    run, runs = wandb_logger(config, root, "").experiment, Path(config.paths.runs).resolve()
+    inputs: dict[str, dict[str, str]] = {}
+    for name, (path, sha256) in step.inputs.items():
+        inputs[name] = {"sha256": sha256}
+        if name in _ARTIFACTS:
+            inputs[name]["artifact"] = _title(path, runs)
+            if not run.offline and not path.resolve().is_relative_to(root.resolve()):
+                run.use_artifact(_artifact(path, runs, name, {"sha256": sha256}))
+    for name, (path, sha256) in made.items():
+        metadata = {"step": step.key, "sha256": sha256, "inputs": inputs}
+        run.log_artifact(_artifact(path, runs, name, metadata))
+    if "feedback" in made and "rollouts" in step.inputs:
+        run.log({f"{step.key}/rollouts": _table(step.inputs["rollouts"][0], made["feedback"][0])})
 
 
 def finish_wandb() -> None:
@@ -52,15 +60,19 @@ def finish_wandb() -> None:
         sys.modules["wandb"].finish()
 
 
-def _artifact(config: Config, step: StepFiles, name: str, path: Path, sha256: str) -> "wandb.Artifact":
+def _artifact(path: Path, runs: Path, kind: str, metadata: Mapping[str, object]) -> "wandb.Artifact":
     import wandb
 
-    title = re.sub(r"[^\w.-]", "-", f"{config.run}-{step.key}-{name}")
-    inputs = {other: found for other, (_, found) in step.inputs.items()}
-    metadata = {"step": step.key, "sha256": sha256, "inputs": inputs}
-    artifact = wandb.Artifact(title[-128:], type=name, metadata=metadata)
+    artifact = wandb.Artifact(_title(path, runs), type=kind, metadata=dict(metadata))
     artifact.add_reference(path.resolve().as_uri())
     return artifact
+
+
+def _title(path: Path, runs: Path) -> str:
+    """The artifact of a path, the same for the run that made it and for those that read it: `demo-round-1-ppo-policy`."""
+    own = path.resolve().with_suffix("") if path.is_file() else path.resolve()
+    parts = own.relative_to(runs) if own.is_relative_to(runs) else Path(own.name)
+    return re.sub(r"[^\w.-]", "-", str(parts))[-128:]
 
 
 def _table(rollouts: Path, feedback: Path) -> "wandb.Table":

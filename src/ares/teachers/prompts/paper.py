@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ares.teachers.parsing import FeedbackError, parse_scores
 from ares.teachers.prompts.default import CHARACTERS_PER_TOKEN, Prompt, judge, objection
+from ares.text.prompts import right_answer
 from ares.types import Problem
 
 __all__ = ["ECHO", "GROUPED", "NAME", "VERSION", "correct", "judge", "objection", "read_scores", "score"]
@@ -47,7 +48,8 @@ any additional explanation.
 
 
 def _describe(problem: Problem) -> str:
-    answer = "" if problem.answer is None else problem.choices[problem.answer]
+    chosen = None if problem.answer is None else problem.choices[problem.answer]
+    answer = chosen or right_answer(problem) or ""
     return f"Question: {problem.question}\nOptions: {list(problem.choices)}\nHint: {problem.hint}\nAnswer: {answer}"
 
 
