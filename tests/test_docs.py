@@ -29,7 +29,11 @@ FILE = re.compile(r"\.(?:html|json|jsonl|md|npy|parquet|pth|svg|yaml)$")
 
 
 # Commands with a folder of the user's own are run by tests/test_extending.py.
-COMMANDS = [found for found in commands() if found.settings and "--config-dir" not in found.text]
+COMMANDS = list(
+    {
+        found.text: found for found in commands() if found.settings and "--config-dir" not in found.text
+    }.values()
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.page}: {command.text}")

@@ -252,7 +252,9 @@ def test_in_chromium(started: Any, tmp_path: Path, width: int, scheme: str) -> N
         assert high[2] > high[0]  # blue
         paper = background(page, "body")[0]
         assert paper > 200 if scheme == "light" else paper < 60
-        assert page.locator("article img").first.evaluate("e => e.naturalWidth") == 256
+        picture = page.locator("article img").first
+        picture.scroll_into_view_if_needed()  # only then it is loaded
+        assert picture.evaluate("e => e.decode().then(() => e.naturalWidth)") == 256
 
 
 @pytest.mark.browser
@@ -293,7 +295,7 @@ def test_question_shows_versions_answers_scores_and_advantages(started: Any, tmp
         train.locator("summary", has_text="sampled").click()
         first = train.locator(".samples").last.locator("li").first.inner_text()
         assert first.split("\n")[:2] == ["1.00", "+0.52"]
-        assert "−1.50" in train.locator(".samples").inner_text()
+        assert "−1.50" in train.locator(".samples").last.inner_text()
         chosen = test.locator(".choices li").nth(1).text_content()
         assert chosen == "B. the place on the right ✓ gold answer ◂ without ARES, with ARES"
         assert "the judge prefers the first rationale" in test.inner_text()
@@ -316,7 +318,8 @@ def test_pairs_are_shown_side_by_side_and_searched(started: Any, tmp_path: Path)
         chosen, rejected = card.locator("details[open] .sides > div").all()
         assert chosen.inner_text().split("\n")[:2] == ["chosen", "1.00"]
         assert rejected.inner_text().split("\n") == ["rejected", "A whale is a fish."]
-        assert abs(chosen.bounding_box()["y"] - rejected.bounding_box()["y"]) < 1
+        tops = "e => [...e.querySelectorAll('.sides > div')].map((side) => side.getBoundingClientRect().top)"
+        assert len(set(card.locator("details[open]").evaluate(tops))) == 1
         page.get_by_label("Search").fill("")
         both = page.locator("#browser article").first.locator("details[open] .soft")
         assert both.all_inner_texts() == [SENTENCES[1][0]] * 2  # the sentence of both sides
