@@ -12,7 +12,7 @@ for name in rollout update sft prefer; do
     for size in small base; do
         for policy in t5 vlm; do
             echo "== $name, $policy, $size"
-            timeout 40 "$PYTHON" -m benchmarks $name --size $size --policy $policy --device cuda || echo "not measured"
+            timeout 30 "$PYTHON" -m benchmarks $name --size $size --policy $policy --device cuda || echo "not measured"
         done
     done
 done

@@ -9,6 +9,7 @@ test questions (`benchmarks/objectives.py`), after its RL and at its end.
 
 import argparse
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,9 +43,11 @@ def main() -> None:
     runs = (f"paths.runs={args.runs}", "sweep.of=learned-teacher", "sweep.share=all")
     common = ("experiment=demo", "stage=ares", *runs, *args.settings)
     found: list[dict[str, float]] = []
+    models = {}
     for seed in args.seeds:
         first = train(*common, f"seed={seed}", f"stage.steps=[{ROUND},reward]", f"run=first-{seed}")
         found.append({"seed": seed, **agreement_with_truth(first)})
+        models[seed] = output(first, "round-1/reward", "reward")
         print(found[-1], flush=True)
     for row in found:
         seed = row["seed"]
@@ -53,7 +56,7 @@ def main() -> None:
             shutil.copytree(args.runs / f"first-{seed}", learned)
         second = (*common, f"seed={seed}", f"stage.steps=[{ROUND}]", "rounds=2")
         paid = train(*second, f"run=paid-{seed}")
-        teacher = ("teacher=learned", f"teacher.path=first-{seed}", "on_change=keep")
+        teacher = ("teacher=learned", f"teacher.path={models[seed]}", "on_change=keep")
         free = train(*second, *teacher, f"run=learned-{seed}")
         row |= gains({"paid": paid, "learned": free}, args.questions)
         print(row, flush=True)
@@ -63,22 +66,22 @@ def main() -> None:
     (args.runs / "table.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
+def output(config: Config, key: str, name: str) -> Path:
+    """A file or folder that a step of a run wrote."""
+    root = run_folder(config)
+    return root / read_manifest(root)[key].outputs[name].path
+
+
 def agreement_with_truth(config: Config) -> dict[str, float]:
     """How well the reward model's scores of held-out sentences agree with the exact truth, and the Teacher's do."""
-    root = run_folder(config)
-    entries = read_manifest(root)
-
-    def file(step: str, name: str) -> Path:
-        return root / entries[f"round-1/{step}"].outputs[name].path
-
     problems, _ = read_problems(config.data, prepared(config, make=False)["data"])
-    scored = {row.row_id for row in read_feedback(file("score", "feedback")) if row.scores}
+    scored = {row.row_id for row in read_feedback(output(config, "round-1/score", "feedback")) if row.scores}
     labels: dict[str, list[str]] = {}
-    for row in read_rollouts(file("rollouts", "rollouts")):
+    for row in read_rollouts(output(config, "round-1/rollouts", "rollouts")):
         if row.row_id in scored:
             own = label_sentences(problems[row.pid].truth, strip_solution(row.sentences))
             labels.setdefault(row.pid, []).extend(own)
-    rows = list(read_jsonl(file("reward", "held-out")))
+    rows = list(read_jsonl(output(config, "round-1/reward", "held-out")))
     exact = [label for row in rows for label in labels[row["pid"]]]
     predicted = [score for row in rows for score in row["predicted"]]
     scores = [SCORES[label] for label in exact]
@@ -115,7 +118,8 @@ def tables(found: Sequence[dict[str, float]]) -> Iterator[str]:
         means = tuple(map(fmean, zip(*values, strict=True)))
         for seed, own in (*zip([str(row["seed"]) for row in found], values, strict=True), ("mean", means)):
             before, paid, learned = own
-            rows.append([f"{seed}, {name}", *own, (learned - before) / (paid - before)])
+            share = (learned - before) / (paid - before) if paid != before else math.nan
+            rows.append([f"{seed}, {name}", *own, share])
     yield table(("seed, after", "before", "paid", "learned", "restored gain"), rows)
 
 
