@@ -59,7 +59,9 @@ def pairs_of(
     """The preference pairs of the last round by pid."""
     path = _output(root, steps, f"{last_round(steps)}/pairs", "pairs")
     found: dict[str, list[Preference]] = {}
-    for pid, origin, sides in read_pair_sentences(path, pids) if path else ():
+    if path is None:
+        return found
+    for pid, origin, sides in read_pair_sentences(path, pids):
         chosen, rejected = (Sample(strip_solution(sentences), scores, None) for sentences, scores in sides)
         found.setdefault(pid, []).append(Preference(origin, chosen, rejected))
     return found
