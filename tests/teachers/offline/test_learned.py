@@ -112,7 +112,7 @@ def test_features_must_be_those_of_training(tmp_path: Path) -> None:
 def test_reward_model_is_freed_at_the_end(tmp_path: Path) -> None:
     from tests.support.number_vlm import number_vlm
 
-    RewardModel.on(number_vlm(r=0), seed=0).save(
+    RewardModel.on(number_vlm(r=0), seed=0, likelihood=False).save(
         tmp_path, {k: v for k, v in vars(SETTINGS).items() if k not in ("vocabulary", "weights")}
     )
     teacher = LearnedTeacher(str(tmp_path), accelerator="cpu")
