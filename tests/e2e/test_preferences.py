@@ -1,4 +1,4 @@
-"""Fine-tuning on conversations, then preference optimization on the data's pairs: a vision-language model and a T5."""
+"""Fine-tuning on conversations, then preference optimization on the data's pairs: VL-RLHF's recipes on a tiny LLaVA, and a T5."""
 
 import json
 from pathlib import Path
@@ -18,6 +18,7 @@ COLORS = ("red", "green", "blue", "white")
 SMALL = (
     *("logger=csv", "features=none", "model.layers=1", "trainer.accelerator=cpu", "trainer.threads=1"),
     *("strategy=single", "rationale.epochs=2", "rationale.eval_questions=2", "data.val=0.2"),
+    *("rationale.global_batch_size=4", "rationale.micro_batch_size=4"),
     *("prefer.micro_batch_size=2", "prefer.global_batch_size=4", "prefer.epochs=2", "prefer.lr=1e-3"),
 )
 
@@ -46,37 +47,43 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def started(files: Path, runs: Path, model: str, *settings: str) -> None:
-    """Runs a stage with a model of the smallest sizes."""
-    own = (f"model={model}", "model.d_model=32", "model.d_ff=64", *SMALL, f"paths.runs={runs}")
-    run(composed(*own, *settings))
+def started(files: Path, runs: Path, model: str, name: str, *settings: str) -> None:
+    """Runs VL-RLHF's recipe `name`, or the same for a T5, with a model of the smallest sizes."""
+    stage, data = ("rationale", "conversations") if name == "sft" else ("preferences", "preferences")
+    file = "sft.json" if name == "sft" else "pairs.json"
+    recipe: tuple[str, ...] = (f"experiment=vlrlhf_llava_{name}", "trainer.precision=32-true")
+    if model == "tiny":
+        recipe = (f"stage={stage}", f"data={data}", "pairs.source=brought", f"run=vlrlhf-llava-{name}")
+    sizes = (f"model={model}", "model.d_model=32", "model.d_ff=64")
+    run(composed(*recipe, *sizes, f"data.root={files}/{file}", *SMALL, f"paths.runs={runs}", *settings))
 
 
 @pytest.fixture(scope="module", params=["tiny_vlm", "tiny"])
 def fine_tuned(request: pytest.FixtureRequest, files: Path, tmp_path_factory: pytest.TempPathFactory):
     """The folder of runs, with one that fine-tuned a model on conversations, and the model."""
     runs = tmp_path_factory.mktemp("runs")
-    data = ("data=conversations", f"data.root={files}/sft.json")
-    started(files, runs, request.param, "stage=rationale", *data, "run=sft")
+    started(files, runs, request.param, "sft")
     return runs, request.param
 
 
 def test_conversations_then_pairs(files: Path, fine_tuned: tuple[Path, str]) -> None:
     runs, model = fine_tuned
-    data = ("data=preferences", f"data.root={files}/pairs.json", "pairs.source=brought")
-    for loss in ("dpo", "kto", "ddpo") if model == "tiny_vlm" else ("dpo",):
-        settings = ("stage=preferences", *data, "policy=sft", f"prefer.loss={loss}", f"run={loss}")
-        started(files, runs, model, *settings)
-        steps = read_manifest(runs / loss)
+    for name, loss in (
+        (("dpo", "dpo"), ("kto", "kto_pair"), ("ddpo", "ddpo")) if model == "tiny_vlm" else (("dpo", "dpo"),)
+    ):
+        started(files, runs, model, name, "policy=vlrlhf-llava-sft")
+        folder = runs / f"vlrlhf-llava-{loss}"
+        steps = read_manifest(folder)
         assert list(steps) == ["round-1/pairs", "round-1/prefer"]
+        assert steps["round-1/prefer"].settings["prefer"]["loss"] == loss
         assert steps["round-1/prefer"].metrics["train/kl"] > 0
-        pairs = read_pairs(runs / loss / "round-1/pairs/pairs.parquet")
+        pairs = read_pairs(folder / "round-1/pairs/pairs.parquet")
         assert len(pairs) == 16
         assert [len(side.spans) for side in (pairs[0].chosen, pairs[0].rejected)] == [2, 2]
 
 
 def test_data_without_pairs_are_refused(files: Path, fine_tuned: tuple[Path, str]) -> None:
     runs, model = fine_tuned
-    data = ("data=conversations", f"data.root={files}/sft.json", "pairs.source=brought")
+    other = ("data=conversations", f"data.root={files}/sft.json", "policy=vlrlhf-llava-sft", "run=none")
     with pytest.raises(AresError, match="data=conversations brings no pairs; use data=preferences"):
-        started(files, runs, model, "stage=preferences", *data, "policy=sft", "run=none")
+        started(files, runs, model, "dpo", *other)

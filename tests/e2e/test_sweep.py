@@ -149,6 +149,19 @@ def test_random_search_logs_one_wandb_group(runs: Path) -> None:
         assert summary["round-1/assess/supporting"] == row["metrics"]["supporting"]
 
 
+def test_sweep_of_preference_optimization_makes_pairs_once(runs: Path) -> None:
+    small = ("prefer.holdout=0", "prefer.global_batch_size=2", "prefer.micro_batch_size=2", "prefer.lr=1e-3")
+    output = train(runs, "stage=prefer", "prefer.beta=0.05,0.1,0.5", "pairs.source=all", *small)
+    assert "0 of 3 jobs are done, 3 start now." in output
+    assert output.count("round-1/pairs: started") == 1
+    assert output.count("round-1/prefer: started") == 3
+    jobs = ["beta=0.05", "beta=0.1", "beta=0.5"]
+    assert [row["job"] for row in read_json(runs / "demo/sweep/sweep.json")] == jobs
+    found = [manifest(runs, job)["round-1/prefer"] for job in jobs]
+    assert len({entry["inputs"]["pairs"]["path"] for entry in found}) == 1
+    assert len({entry["outputs"]["policy"]["sha256"] for entry in found}) == 3
+
+
 def test_mistakes_in_a_sweep_are_reported_before_anything_runs(runs: Path) -> None:
     output = train(runs, "stage=rl", "rl.micro_batch_size=16,7,5", code=2)
     assert output.count("not a multiple of") == 2
