@@ -64,6 +64,18 @@ def test_error_that_a_stop_leads_to_is_not_shown() -> None:
     assert "stopped by SIGTERM" in errors
 
 
+def test_stop_within_the_callback_of_a_weak_reference_is_raised_again() -> None:
+    code, errors, seconds = ended(
+        "\nimport weakref\nclass Thing: pass\nthing = Thing()\n"
+        "found = weakref.ref(thing, lambda _: (print(flush=True), time.sleep(20)))\n"
+        "with interrupts.reported():\n  del thing\n  time.sleep(20)",
+        signal.SIGTERM,
+    )
+    assert code == 143
+    assert errors.strip() == "stopped by SIGTERM before the first step; continue with: python train.py a=1"
+    assert seconds < 1  # the limit is 1.5
+
+
 def test_process_that_is_stuck_is_ended_in_time() -> None:
     found, errors, seconds = ended(STUCK, signal.SIGTERM)
     assert (found, errors.count("continue with")) == (143, 1)

@@ -3,18 +3,21 @@
 The first signal raises `Interrupted` in the main thread at once: files are complete or absent at any time. Where
 something is worth saving first, `defer` lets the code stop at its next safe point. A thread ends the process if that
 takes too long, because a main thread in a collective runs no signal handler, and at once after another signal.
+Python drops an exception that is raised in a callback, such as that of a weak reference: then it is raised again.
 """
 
 import contextlib
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _LIMIT = 9.5  # seconds until the thread ends the process
+_AGAIN = 0.05  # seconds until a stop that was dropped is raised again
 _TOGETHER = (
     0.3  # seconds: what arrives together counts as one signal, because `timeout` and Slurm send several
 )
@@ -50,6 +53,8 @@ def install(command: str | None, *, limit: float = _LIMIT) -> None:
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=_leave_to_parent)
     set_handlers()
+    signal.signal(signal.SIGALRM, lambda *_: None if _State.deferred else check())
+    sys.unraisablehook = _raise_again
     threading.Thread(target=_watch, args=(reader, limit), daemon=True).start()
 
 
@@ -103,6 +108,14 @@ def _handle(number: int, _: object) -> None:
         _State.received = signal.Signals(number)
         if not _State.deferred:
             check()
+
+
+def _raise_again(dropped: "sys.UnraisableHookArgs") -> None:
+    """Shows an exception that Python has dropped, unless it is a stop."""
+    if isinstance(dropped.exc_value, Interrupted):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+    else:
+        sys.__unraisablehook__(dropped)
 
 
 def _exit_code() -> int:
