@@ -7,9 +7,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
-from threading import Timer
+from threading import Thread
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -303,8 +304,13 @@ def test_cap_stops_the_step_and_a_higher_one_resumes_it(loopback, inputs):
 def test_signal_completes_open_requests_and_sends_no_others(loopback, inputs, monkeypatch):
     server = loopback(latency=0.3)
     monkeypatch.setattr(interrupts._State, "received", None)
-    alarm = Timer(0.5, lambda: setattr(interrupts._State, "received", signal.SIGTERM))
-    alarm.start()
+
+    def stop_once_asked() -> None:
+        while not server.hashes:
+            time.sleep(0.01)
+        interrupts._State.received = signal.SIGTERM
+
+    Thread(target=stop_once_asked, daemon=True).start()
     with pytest.raises(interrupts.Interrupted) as ended:
         do(score, inputs, server, "teacher.concurrency=3")
     assert ended.value.code == 143
