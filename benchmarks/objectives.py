@@ -105,7 +105,7 @@ def train(*settings: str) -> Config:
 
 
 def measured(config: Config, fit: StepEntry, start: StepEntry, questions: int) -> dict[str, float]:
-    """The measures of the policy that a step wrote; the KL is to that of the step `start`."""
+    """The measures of the policy that a step wrote; its KL is to the policy of the step `start`."""
     source = prepared(config, make=False)
     problems, splits = read_problems(config.data, source["data"])
     asked = [problems[pid] for pid in splits["test"][:questions]]

@@ -28,15 +28,7 @@ from ares.modules.preference_module import PreferenceModule
 from ares.rl.masked import pad_right
 from ares.rl.preference import dpo_loss
 from ares.types import Example, Pair, Side
-from benchmarks.baselines import (
-    Start,
-    alternate,
-    bare_trainer,
-    build_policy,
-    questions,
-    responses,
-    table,
-)
+from benchmarks.baselines import Start, alternate, bare_trainer, build_policy, questions, responses, table
 from benchmarks.plain import Plain, in_parts, of_tokens, stock
 
 PAIRS = 16

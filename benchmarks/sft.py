@@ -25,15 +25,7 @@ from ares.models.policy import Policy
 from ares.models.vlm.policy import VlmPolicy
 from ares.modules.supervised import SupervisedModule
 from ares.rl.masked import pad_right
-from benchmarks.baselines import (
-    Start,
-    alternate,
-    bare_trainer,
-    build_policy,
-    questions,
-    responses,
-    table,
-)
+from benchmarks.baselines import Start, alternate, bare_trainer, build_policy, questions, responses, table
 from benchmarks.plain import stock
 
 ROWS, STEP, PAPER = 32, 8, 512

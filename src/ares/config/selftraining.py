@@ -50,6 +50,4 @@ class SelectConfig:
     threshold: float = bounded(0.5, at_least=0, at_most=1)  # by=repair: scores below it are weak
     longest: int = bounded(16, at_least=1)  # by=steps: sentences
     pool: str = choice("mean", "min")  # by=teacher, reward: a candidate's score from its sentences
-    reward: str | None = (
-        None  # run or folder of a reward model: for reward, and of steps and repair the Teacher
-    )
+    reward: str | None = None  # run or folder of a reward model, for reward, steps and repair

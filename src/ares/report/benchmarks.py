@@ -39,10 +39,8 @@ def benchmarks_of(root: Path, steps: Mapping[str, StepEntry]) -> list[BenchmarkR
     found = []
     for output in outputs:
         scores = read_json(root / output.path)
-        score, metrics = (
-            scores["metrics"]["score"],
-            {k: v for k, v in scores["metrics"].items() if k != "score"},
-        )
+        metrics = dict(scores["metrics"])
+        score = metrics.pop("score")
         counts = scores["questions"], scores["failed"]
         found.append(BenchmarkResult(scores["benchmark"], scores["rule"], *counts, score, metrics))
     return found

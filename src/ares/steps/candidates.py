@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SPEC = StepSpec(
     name="candidates",
-    reads=lambda config, place: _reads(config, place),
+    reads=lambda config, place: reads(config, place),
     writes=("candidates",),
     settings=(
         *("seed", "text", "model._target_", "engine._target_", "data.checker", "evaluate.split"),
@@ -36,7 +36,8 @@ SPEC = StepSpec(
 )
 
 
-def _reads(config: Config, place: Place) -> tuple[str, ...]:
+def reads(config: Config, place: Place) -> tuple[str, ...]:
+    """What solutions of the evaluated questions are written from, here and in `search`."""
     adapter = ("adapter",) if config.select.answers == "adapter" else ()
     return ("data", "features", "policy", *adapter)
 
@@ -57,7 +58,6 @@ def candidates(config: Config, context: StepContext) -> StepResult:
 
     problems, splits = load_problems(config, context)
     block = config.select
-    known = [pid for pid in splits[config.evaluate.split] if right_answer(problems[pid]) is not None]
     policy = policy_of(config, context, context.inputs["policy"])
     answerer = policy.answerer(context.inputs["adapter"]) if block.answers == "adapter" else None
     with engine_of(config, context, policy, batch_size=config.generate.batch_size) as engine:
@@ -75,12 +75,20 @@ def candidates(config: Config, context: StepContext) -> StepResult:
             )
             return rows if answerer is None else answered(config, answerer, problems, rows)
 
-        found = solutions_by_parts(context, known[: block.questions], write)
+        found = solutions_by_parts(context, evaluated_pids(config, problems, splits), write)
     if not is_first():
         return StepResult({})
     path = context.folder / "candidates.parquet"
     write_solutions(path, found, context.provenance)
     return StepResult({"candidates": path}, shares_of(found))
+
+
+def evaluated_pids(
+    config: Config, problems: Mapping[str, Problem], splits: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """The pids of the evaluated questions: those of `evaluate.split` with a known answer, at most `select.questions`."""
+    known = [pid for pid in splits[config.evaluate.split] if right_answer(problems[pid]) is not None]
+    return known[: config.select.questions]
 
 
 def answered(

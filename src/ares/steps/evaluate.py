@@ -101,9 +101,8 @@ def _judged(
         rows = read_predictions(context.inputs["predictions"])
         found = {row.pid: (row.answer, row.correct) for row in rows}
     judged = {pid: found.get(pid, (None, False)) for pid in asked}
-    return {pid: answer for pid, (answer, _) in judged.items()}, {
-        pid: right for pid, (_, right) in judged.items()
-    }
+    answers = {pid: answer for pid, (answer, _) in judged.items()}
+    return answers, {pid: right for pid, (_, right) in judged.items()}
 
 
 def _closeness(asked: Mapping[str, Problem], file: Path, model: str | None) -> dict[str, float]:

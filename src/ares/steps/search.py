@@ -8,9 +8,9 @@ from ares.config.schema import Config
 from ares.config.selftraining import SEARCHES
 from ares.evaluation.search import Draft, Searched, by_repair, by_steps
 from ares.steps.appraise import gold_warnings, reward_model_files, with_reward_model
-from ares.steps.candidates import answered
+from ares.steps.candidates import answered, evaluated_pids, reads
 from ares.steps.common.asking import Reject, ask_teacher, teacher_warnings
-from ares.steps.common.contract import Place, StepContext, StepResult, StepSpec, keys_of
+from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
 from ares.steps.common.solutions import with_text
 from ares.steps.evaluate import check_split
@@ -19,7 +19,7 @@ from ares.storage.files import write_jsonl
 from ares.storage.solutions import Solution
 from ares.teachers.base import Teacher
 from ares.teachers.parsing import FeedbackError
-from ares.text.prompts import ANSWER, right_answer, strip_solution
+from ares.text.prompts import ANSWER, strip_solution
 from ares.types import AresError, Example, Problem
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SPEC = StepSpec(
     name="search",
-    reads=lambda config, place: _reads(config, place),
+    reads=reads,
     writes=("searched",),
     settings=(
         *("seed", "text", "model._target_", "data.checker", "evaluate.split", "teacher"),
@@ -46,11 +46,6 @@ SPEC = StepSpec(
 Group = tuple[str, Sequence[Draft]]
 
 
-def _reads(config: Config, place: Place) -> tuple[str, ...]:
-    adapter = ("adapter",) if config.select.answers == "adapter" else ()
-    return ("data", "features", "policy", *adapter)
-
-
 def check(config: Config) -> list[str]:
     """Raises AresError for an engine or a number of devices that cannot search; warnings of the Teacher."""
     if config.engine.name != "hf" or config.trainer.devices * config.trainer.num_nodes > 1:
@@ -65,8 +60,7 @@ def check(config: Config) -> list[str]:
 def search(config: Config, context: StepContext) -> StepResult:
     """Writes `searched.jsonl`: for each kind of search, width and question the solution, its answer and all tokens."""
     problems, splits = load_problems(config, context)
-    known = [pid for pid in splits[config.evaluate.split] if right_answer(problems[pid]) is not None]
-    pids = known[: config.select.questions]
+    pids = evaluated_pids(config, problems, splits)
     policy = policy_of(config, context, context.inputs["policy"])
     examples = examples_of(problems, pids, "QCM-E", config)
     searcher = _Searcher(config, context, policy, problems, examples)

@@ -40,12 +40,12 @@ def select(config: Config, context: StepContext) -> StepResult:
     by_pid: dict[str, list[Solution]] = {}
     for row in read_solutions(context.inputs["candidates"]):
         by_pid.setdefault(row.pid, []).append(row)
+    searched = read_jsonl(context.inputs["searched"]) if "searched" in context.inputs else []
     numbers, chosen, rows = sorted(set(config.select.n)), [], []
     for by in dict.fromkeys(config.select.by):
         for n in numbers:
             if by in SEARCHES:
-                lines = read_jsonl(context.inputs["searched"])
-                own = [row for row in lines if (row["by"], row["n"]) == (by, n)]
+                own = [row for row in searched if (row["by"], row["n"]) == (by, n)]
             else:
                 rule = _rule(by, config, context)
                 own = [_selected(by, n, rule, pid, found[:n]) for pid, found in by_pid.items()]
