@@ -241,6 +241,11 @@ def test_search_writes_and_repairs_under_the_teachers_scores(
     assert [(row["by"], row["n"]) for row in accuracy] == [
         (by, n) for by in ("first", "steps", "repair") for n in (1, 2)
     ]
+    for mean in accuracy[2:]:
+        own = [row for row in rows if (row["by"], row["n"]) == (mean["by"], mean["n"])]
+        assert mean["questions"] == len(own) == 4
+        assert mean["accuracy"] == pytest.approx(25 * sum(row["correct"] for row in own))
+        assert mean["tokens"] == pytest.approx(sum(row["tokens"] for row in own) / 4)
     tokens = {(row["by"], row["n"], row["pid"]): row["tokens"] for row in rows}
     assert all(tokens["repair", 1, pid] <= tokens["repair", 2, pid] for _, _, pid in tokens)
 

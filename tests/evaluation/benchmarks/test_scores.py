@@ -107,6 +107,14 @@ def test_mme_needs_pairs() -> None:
         scored("mme", "lmms_eval", [row for row, _ in MME[:3]], "yes", "yes", "yes")
 
 
+def test_rotations_move_options_up_and_the_answer_with_them() -> None:
+    assert [(one.index, one.choices, one.answer) for one in rotated([item(5, "B", "cat", "dog", "cow")])] == [
+        ("5", ("cat", "dog", "cow"), "B"),
+        ("1000005", ("cow", "cat", "dog"), "C"),
+        ("2000005", ("dog", "cow", "cat"), "A"),
+    ]
+
+
 def test_mmbench_circular_and_vanilla() -> None:
     asked = rotated([item(5, "A", "cat", "dog", category="x"), item(7, "B", "cat", "dog", category="y")])
     assert [(one.index, one.choices, one.answer) for one in asked] == [
