@@ -82,7 +82,7 @@ def _cache(parts: Sequence[DynamicCache], tokens: Tensor) -> DynamicCache:
     """The keys and values of the `tokens` (R, S) among those of all parts, one after another; empties the parts."""
     found = DynamicCache()
     for number in range(len(parts[0].layers)):
-        layers = [part.layers.pop(0) for part in parts]
+        layers: list[Any] = [part.layers.pop(0) for part in parts]
         found.update(
             _chosen([layer.keys for layer in layers], tokens),
             _chosen([layer.values for layer in layers], tokens),
