@@ -190,6 +190,20 @@ def test_samples_equal_teacher_forcing(policy: VlmPolicy, examples: dict[str, Ex
     policy.eval()
 
 
+@pytest.mark.parametrize("cohorts", [True, False])
+def test_continuations_read_the_beginning_at_once(
+    policy: VlmPolicy, examples: dict[str, Example], cohorts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample's own beginning is continued as it was, with the prompt and the beginning read in one pass."""
+    inputs = policy.encode([examples[name] for name in ("one", "none", "two")])
+    how = {"max_new_tokens": 6, "seed": 0, "sampling": Sampling(temperature=1.5)}
+    expected = [sample.ids for sample in policy.sample(inputs, k=1, **how)]
+    beginnings = [expected[0][:3], [], expected[2][:1]]
+    if not cohorts:
+        monkeypatch.setattr("ares.models.vlm.policy.has_cohorts", lambda network: False)
+    assert policy.continuations(inputs, beginnings, **how) == expected
+
+
 def test_networks_with_another_attention_write_the_same(
     policy: VlmPolicy, examples: dict[str, Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
