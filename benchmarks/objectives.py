@@ -56,7 +56,7 @@ COLUMNS = (
 
 
 def main() -> None:
-    """Runs what is missing, prints the table and writes it to `table.md`."""
+    """Runs what is missing, prints the table and writes it to `objectives.md`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
@@ -90,8 +90,8 @@ def main() -> None:
             print(f"{arm}-{seed}: {own}", flush=True)
     text = "\n".join(table(found))
     print(text)
-    (args.runs / "table.md").write_text(text + "\n")
-    (args.runs / "table.json").write_text(json.dumps(found, indent=1) + "\n")
+    (args.runs / "objectives.md").write_text(text + "\n")
+    (args.runs / "objectives.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def train(*settings: str) -> Config:
@@ -106,22 +106,7 @@ def train(*settings: str) -> Config:
 
 def measured(config: Config, fit: StepEntry, start: StepEntry, questions: int) -> dict[str, float]:
     """The measures of the policy that a step wrote; its KL is to the policy of the step `start`."""
-    source = prepared(config, make=False)
-    problems, splits = read_problems(config.data, source["data"])
-    asked = [problems[pid] for pid in splits["test"][:questions]]
-    examples = examples_of(problems, [problem.pid for problem in asked], "QCM-E", config)
-    policy, reference = (
-        policy_class(config).load(
-            run_folder(config) / entry.outputs["policy"].path,
-            dropout=0.0,
-            features=FeatureStore(source["features"]),
-            max_input_tokens=config.text.max_input_tokens,
-            newline=config.text.newline,
-            checkpointing=False,
-        )
-        for entry in (fit, start)
-    )
-    inputs = policy.encode(list(examples.values()))
+    asked, [policy, reference], inputs = loaded(config, [fit, start], questions)
     written = policy.greedy(inputs, max_new_tokens=config.generate.max_new_tokens)
     rows = [
         {**truth(problem, policy.decode(ids)), "tokens": len(ids)}
@@ -129,6 +114,28 @@ def measured(config: Config, fit: StepEntry, start: StepEntry, questions: int) -
     ]
     means = {name: fmean(row[name] for row in rows) for name in rows[0]}
     return {**means, **divergence(policy, reference, inputs, config.generate.max_new_tokens)}
+
+
+def loaded(
+    config: Config, steps: Sequence[StepEntry], questions: int
+) -> tuple[list[Problem], list[Policy], Inputs]:
+    """The first test questions, the policies that steps wrote, and the questions as these read them."""
+    source = prepared(config, make=False)
+    problems, splits = read_problems(config.data, source["data"])
+    asked = [problems[pid] for pid in splits["test"][:questions]]
+    policies = [
+        policy_class(config).load(
+            run_folder(config) / step.outputs["policy"].path,
+            dropout=0.0,
+            features=FeatureStore(source["features"]),
+            max_input_tokens=config.text.max_input_tokens,
+            newline=config.text.newline,
+            checkpointing=False,
+        )
+        for step in steps
+    ]
+    examples = examples_of(problems, [problem.pid for problem in asked], "QCM-E", config)
+    return asked, policies, policies[0].encode(list(examples.values()))
 
 
 def truth(problem: Problem, text: str) -> dict[str, float]:
