@@ -2,8 +2,8 @@
 
 All arms of a seed start from one policy and share its rollouts, their scores and the pairs of these as files; each is a
 run in `--runs`, which can be resumed and looked at alone. Measured on test questions, greedily: the exact truth of a
-rationale's sentences (`score`: supporting 1, irrelevant 0.5, others 0), tokens, repeated sentences, and how often the
-rationale itself gives the right answer; on samples of the arm's own the KL to the first policy in nats; and the wall
+rationale's sentences (`score`: supporting 1, irrelevant 0.5, others 0), tokens, repeated sentences, and how often it
+states the right conclusion, which gives the answer (`answer`); on samples of the arm's own the KL to the first policy in nats; and the wall
 time of the fit in the fastest of the seeds. Means over seeds, after ± their standard deviation.
 """
 
@@ -19,8 +19,7 @@ from hydra import compose, initialize_config_dir
 from ares.config.compose import folder, register_schema, to_config
 from ares.config.schema import Config
 from ares.config.validation import validate
-from ares.data.sample.oracle import label_sentences
-from ares.evaluation.answers import chosen
+from ares.data.sample.oracle import label_sentences, parse
 from ares.models.inputs import Inputs, Sampling
 from ares.models.policy import Policy
 from ares.pipeline.manifest import StepEntry, read_manifest
@@ -139,13 +138,14 @@ def loaded(
 
 
 def truth(problem: Problem, text: str) -> dict[str, float]:
-    """The exact labels of a rationale's sentences as shares, and whether it gives the right answer."""
-    labels = label_sentences(problem.truth, strip_solution(sentences_of(text)))
+    """The exact labels of a rationale's sentences as shares, and whether one states the right conclusion."""
+    sentences = strip_solution(sentences_of(text))
+    labels = label_sentences(problem.truth, sentences)
     count = max(1, len(labels))
     shares = {name: labels.count(name) / count for name in ("supporting", "false", "invented")}
     score = sum(SCORES[label] for label in labels) / count
-    right = float(chosen(problem, text) == problem.answer)
-    return {"score": score, **shares, "repetition": repetition_rate(text), "answer": right}
+    right = any(parse(sentence) == problem.truth.steps[-1] for sentence in sentences)
+    return {"score": score, **shares, "repetition": repetition_rate(text), "answer": float(right)}
 
 
 @torch.no_grad()
