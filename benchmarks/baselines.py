@@ -23,7 +23,8 @@ from ares.models.t5.inputs import T5Inputs
 from ares.models.vlm.loading import LoraSettings, VlmSettings
 from ares.models.vlm.messages import Prompts
 from ares.models.vlm.policy import VlmPolicy
-from ares.models.vlm.reader import Sample, VlmInputs
+from ares.models.vlm.reader import VlmInputs
+from ares.models.vlm.samples import Sample
 from ares.types import Example
 from benchmarks.lengths import prompt_lengths, response_lengths
 from tests.support.policies import number_policy

@@ -2,12 +2,13 @@
 
 Each seed has three runs in `--runs`, which can be resumed and looked at alone: first (a round of ARES with the noisy
 oracle, and a reward model of its scores), and two copies of it that go on with a second round: paid, with the oracle
-again, and learned, with the reward model. Prints how well the reward model agrees with the exact truth of rollouts of
-questions that it was not trained on, and by how much each second round raises the exact score of greedy rationales of
-test questions (`benchmarks/objectives.py`), after its RL and at its end.
+again, and learned, with the reward model. Prints how well the reward model agrees with the exact truth of rationales of
+test questions, k of each, sampled from the policy that wrote the rollouts; and by how much each second round raises the
+exact score of greedy rationales of test questions (`benchmarks/objectives.py`), after its RL and at its end.
 """
 
 import argparse
+import asyncio
 import json
 import math
 import shutil
@@ -15,25 +16,29 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from objectives import measured, train
+from objectives import loaded, measured, train
 
 from ares.config.schema import Config
 from ares.data.sample.oracle import TRUE, label_sentences
 from ares.evaluation.agreement import auc, calibration_error, spearman
+from ares.models.inputs import Sampling
 from ares.pipeline.manifest import read_manifest
 from ares.pipeline.runner import run_folder
-from ares.steps.prepare import prepared, read_problems
-from ares.storage.files import read_jsonl
-from ares.storage.tables import read_feedback, read_rollouts
+from ares.steps.common.asking import make_teacher
+from ares.steps.prepare import prepared
+from ares.teachers.base import Teacher
+from ares.teachers.offline.learned import LearnedTeacher
 from ares.teachers.offline.oracle import SCORES
 from ares.text.prompts import strip_solution
+from ares.text.sentences import sentences_of
+from ares.types import Problem
 
 ROUND = "rationale,rollout,score,ppo,round/generate,correct,sft"
 AFTER = {"RL": "round-2/ppo", "the round": "round-2/sft"}
 
 
 def main() -> None:
-    """Runs what is missing, prints the tables and writes them to `table.md`."""
+    """Runs what is missing, prints the tables and writes them to `learned_teacher.md`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/learned-teacher"))
@@ -46,8 +51,9 @@ def main() -> None:
     models = {}
     for seed in args.seeds:
         first = train(*common, f"seed={seed}", f"stage.steps=[{ROUND},reward]", f"run=first-{seed}")
-        found.append({"seed": seed, **agreement_with_truth(first)})
-        models[seed] = output(first, "round-1/reward", "reward")
+        step = read_manifest(run_folder(first))["round-1/reward"]
+        models[seed] = run_folder(first) / step.outputs["reward"].path
+        found.append({"seed": seed, **agreement_with_truth(first, models[seed], args.questions)})
         print(found[-1], flush=True)
     for row in found:
         seed = row["seed"]
@@ -62,37 +68,46 @@ def main() -> None:
         print(row, flush=True)
     text = "\n\n".join(tables(found))
     print(text)
-    (args.runs / "table.md").write_text(text + "\n")
-    (args.runs / "table.json").write_text(json.dumps(found, indent=1) + "\n")
+    (args.runs / "learned_teacher.md").write_text(text + "\n")
+    (args.runs / "learned_teacher.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
-def output(config: Config, key: str, name: str) -> Path:
-    """A file or folder that a step of a run wrote."""
-    root = run_folder(config)
-    return root / read_manifest(root)[key].outputs[name].path
-
-
-def agreement_with_truth(config: Config) -> dict[str, float]:
-    """How well the reward model's scores of held-out sentences agree with the exact truth, and the Teacher's do."""
-    problems, _ = read_problems(config.data, prepared(config, make=False)["data"])
-    scored = {row.row_id for row in read_feedback(output(config, "round-1/score", "feedback")) if row.scores}
-    labels: dict[str, list[str]] = {}
-    for row in read_rollouts(output(config, "round-1/rollouts", "rollouts")):
-        if row.row_id in scored:
-            own = label_sentences(problems[row.pid].truth, strip_solution(row.sentences))
-            labels.setdefault(row.pid, []).extend(own)
-    rows = list(read_jsonl(output(config, "round-1/reward", "held-out")))
-    exact = [label for row in rows for label in labels[row["pid"]]]
-    predicted = [score for row in rows for score in row["predicted"]]
-    scores = [SCORES[label] for label in exact]
+def agreement_with_truth(config: Config, model: Path, questions: int) -> dict[str, float]:
+    """How well the scores of a reward model, and those of the Teacher, agree with the exact truth."""
+    start = read_manifest(run_folder(config))["rationale"]
+    problems, [policy], inputs = loaded(config, [start], questions)
+    k = config.rl.k
+    samples = policy.sample(inputs, k=k, max_new_tokens=config.rl.max_new_tokens, seed=0, sampling=Sampling())
+    texts = [strip_solution(sentences_of(policy.decode(sample.ids))) for sample in samples]
+    rationales = [texts[first : first + k] for first in range(0, len(texts), k)]
+    labels = [
+        label
+        for problem, own in zip(problems, rationales, strict=True)
+        for sentences in own
+        for label in label_sentences(problem.truth, sentences)
+    ]
+    learned = LearnedTeacher(str(model), features=prepared(config, make=False)["features"])
+    predicted, given = (
+        asyncio.run(scores(teacher, problems, rationales)) for teacher in (learned, make_teacher(config))
+    )
+    exact = [SCORES[label] for label in labels]
     return {
-        "questions": len(rows),
+        "questions": len(problems),
         "sentences": len(exact),
-        "spearman": spearman(scores, predicted),
-        "auc": auc([label in TRUE for label in exact], predicted),
-        "calibration error": calibration_error(predicted, scores),
-        "spearman of the Teacher": spearman(scores, [score for row in rows for score in row["scores"]]),
+        "spearman": spearman(exact, predicted),
+        "auc": auc([label in TRUE for label in labels], predicted),
+        "calibration error": calibration_error(predicted, exact),
+        "spearman of the Teacher": spearman(exact, given),
     }
+
+
+async def scores(
+    teacher: Teacher, problems: Sequence[Problem], rationales: Sequence[Sequence[Sequence[str]]]
+) -> list[float]:
+    """A Teacher's scores of all sentences of each problem's rationales."""
+    asked = zip(problems, rationales, strict=True)
+    found = await asyncio.gather(*(teacher.score(problem, own) for problem, own in asked))
+    return [score for own in found for result in own for score in result.scores]
 
 
 def gains(runs: dict[str, Config], questions: int) -> dict[str, float]:

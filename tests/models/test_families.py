@@ -190,6 +190,20 @@ def test_samples_equal_teacher_forcing(policy: VlmPolicy, examples: dict[str, Ex
     policy.eval()
 
 
+@pytest.mark.parametrize("cohorts", [True, False])
+def test_continuations_read_the_beginning_at_once(
+    policy: VlmPolicy, examples: dict[str, Example], cohorts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample's own beginning is continued as it was, with the prompt and the beginning read in one pass."""
+    inputs = policy.encode([examples[name] for name in ("one", "none", "two")])
+    how = {"max_new_tokens": 6, "seed": 0, "sampling": Sampling(temperature=1.5)}
+    expected = [sample.ids for sample in policy.sample(inputs, k=1, **how)]
+    beginnings = [expected[0][:3], [], expected[2][:1]]
+    if not cohorts:
+        monkeypatch.setattr("ares.models.vlm.policy.has_cohorts", lambda network: False)
+    assert policy.continuations(inputs, beginnings, **how) == expected
+
+
 def test_networks_with_another_attention_write_the_same(
     policy: VlmPolicy, examples: dict[str, Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,16 +286,17 @@ def test_sampling_ignores_the_checkpoints_own_filters(
 def test_a_prompt_is_read_once_for_its_responses(
     own_policy: VlmPolicy, examples: dict[str, Example], kinds: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """States and gradients are those of reading it for each response, also where its responses lie in several rows."""
+    """States and gradients are those of reading it for each response, also in several rows and several passes."""
     policy = own_policy.train()
     inputs = policy.encode([examples[kind] for kind in kinds.split()]).select([0, 0, 1, 0, 1])
     responses = [*RESPONSES, [50, 2], [41, 300, 44, 60, 61, 2]]
     ids, mask = batched(responses)
     weights = torch.randn(mask.shape, generator=torch.Generator().manual_seed(0)) * mask
     found = []
-    for share, row in ((False, 0), (True, 1024), (True, 7)):
+    for share, row, costs in ((False, 0, 0), (True, 1024, 128), (True, 7, 0)):
         monkeypatch.setattr("ares.models.vlm.running.can_share", lambda *_, share=share: share)
         monkeypatch.setattr("ares.models.vlm.shared.LONGEST_ROW", row)
+        monkeypatch.setattr("ares.models.packing._PASS", costs)
         policy.zero_grad()
         given = policy.token_logprobs(inputs, ids, mask)
         (given * weights).sum().backward()

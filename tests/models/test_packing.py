@@ -1,12 +1,14 @@
 """Several sequences in one row, and what a T5 computes from them."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ares.models.packing import packing
+from ares.models.packing import of_similar_length, packing
 from ares.rl.masked import pad_right
 from ares.types import Example
 from benchmarks.plain import stock
@@ -21,14 +23,11 @@ IDS, MASK = pad_right(RESPONSES, 0), pad_right([[1.0] * len(row) for row in RESP
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=12),
     st.integers(1, 30),
-    st.booleans(),
 )
-def test_every_token_has_a_place_of_its_own(
-    sequences: list[tuple[int, int]], longest_row: int, mixed: bool
-) -> None:
+def test_every_token_has_a_place_of_its_own(sequences: list[tuple[int, int]], longest_row: int) -> None:
     lengths, groups = [max(1, length) for length, _ in sequences], [group for _, group in sequences]
     real = pad_right([[1] * length for length, _ in sequences] + [[0] * 9], 0)[:-1].bool()
-    layout = packing(real, groups, longest_row=longest_row, mixed=mixed)
+    layout = packing(real, groups, longest_row=longest_row)
     ids = torch.arange(1, real.numel() + 1).view_as(real)
     packed = layout.pack(ids, 0)
     assert sorted(packed[packed > 0].tolist()) == sorted(
@@ -42,7 +41,6 @@ def test_every_token_has_a_place_of_its_own(
     for row, held in enumerate(layout.groups):
         owners = layout.owners[row].tolist()
         assert {groups[owner] for owner in owners if owner >= 0} == set(held)
-        assert mixed or len(held) == 1
         for place, owner in enumerate(owners):
             if owner >= 0:
                 seen = mask[row, place].nonzero().squeeze(1).tolist()
@@ -111,8 +109,26 @@ def test_a_row_without_tokens_is_computed_nevertheless() -> None:
 
 def test_rows_are_as_wide_as_wastes_the_fewest_places() -> None:
     real = pad_right([[1] * length for length in (325, 110, 75, 50)], 0).bool()
-    assert packing(real, [0, 1, 1, 1], longest_row=512, mixed=True).owners.shape == (2, 325)
-    assert packing(real, [0, 0, 0, 0], longest_row=512).owners.shape == (2, 510)
+    assert packing(real, [0, 1, 1, 1], longest_row=512).owners.shape == (2, 325)
+    assert packing(real, [0, 1, 1, 1], longest_row=300).owners.shape == (2, 325)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=6))
+def test_batches_of_similar_length_cost_least(lengths: list[int]) -> None:
+    """Against all ways to cut the sorted sequences."""
+    order = sorted(lengths)
+
+    def cost(batches: list[list[int]]) -> int:
+        return sum(128 + len(batch) * max(batch) for batch in batches)
+
+    found = of_similar_length(lengths)
+    assert sorted(row for batch in found for row in batch) == list(range(len(lengths)))
+    cuts = [
+        [n for n in range(1, len(order)) if number >> (n - 1) & 1] for number in range(2 ** (len(order) - 1))
+    ]
+    every = [[order[a:b] for a, b in itertools.pairwise([0, *cut, len(order)])] for cut in cuts]
+    assert cost([[lengths[row] for row in batch] for batch in found]) == min(map(cost, every))
 
 
 def test_a_lean_model_computes_what_transformers_does() -> None:

@@ -6,7 +6,7 @@ from scipy.stats import chisquare
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from ares.models.inputs import Sampling
-from ares.models.sampling import after, drawn, invert, uniforms_of
+from ares.models.sampling import drawn, invert, uniforms_of
 
 BANNED = [0, 7]
 COUNT = 40_000
@@ -83,18 +83,3 @@ def test_uniforms_of_a_row_depend_on_the_seed_and_the_row_alone() -> None:
     assert many.min() >= 0
     assert many.max() < 1
     assert uniforms_of(5, 0, 4).shape == (0, 4)
-
-
-def test_prefixes_come_first_and_draws_stay_those_of_their_age() -> None:
-    uniforms = uniforms_of(3, 2, 4)
-    free, forced = (
-        drawn(Sampling(), uniforms, [0]),
-        after([[1, 2], []], drawn(Sampling(), uniforms, [0])),
-    )
-    logits, rows = torch.zeros(2, 5), torch.tensor([0, 1])
-    for age, wanted in enumerate([[1, None], [2, None], [None, None]]):
-        ages = torch.full((2,), age)
-        own, tokens = (choose(logits.clone(), rows, ages)[0].tolist() for choose in (free, forced))
-        assert tokens == [
-            drew if prefix is None else prefix for drew, prefix in zip(own, wanted, strict=True)
-        ]

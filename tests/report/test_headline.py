@@ -36,7 +36,7 @@ def numbers(
 
 
 def test_cost_is_always_there() -> None:
-    assert numbers() == {"Cost": ("$1.50 · 1 min 12 s", "1,234 requests to the Teacher; 2 steps")}
+    assert numbers() == {"Cost": ("$1.50", "1,234 requests to the Teacher; 2 steps in 1 min 12 s")}
 
 
 def test_accuracy_has_its_interval_and_the_majority_baseline() -> None:

@@ -80,6 +80,7 @@ class Given:
     def __init__(self, input_ids: Tensor, attention_mask: Tensor, image_features: Tensor | None) -> None:
         self.tensors = (input_ids, attention_mask, image_features)
         self.lengths = attention_mask.sum(1).tolist()
+        self.beginnings: list[tuple[int, ...]] = [()] * len(self.lengths)
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -27,9 +27,22 @@ class Cohort:
         self.age, self.longest = 0, longest
         self._index: Tensor | None = None
         self._own: list[tuple[Tensor, Tensor]] = []
+        self.gaps: Tensor | None = (
+            None  # (R, S) bool: the first places of rows that `begin` filled with padding
+        )
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def begin(self, own: Sequence[tuple[Tensor, Tensor]], mask: Tensor) -> None:
+        """Gives the k rows of each prompt its first own keys and values, (Q, H, S, D) per layer, where `mask` (Q, S) is True.
+
+        Padding is on the left, so that all rows have the same age afterwards.
+        """
+        self._own = [
+            (keys.repeat_interleave(self.k, 0), values.repeat_interleave(self.k, 0)) for keys, values in own
+        ]
+        self.age, self.gaps = mask.shape[1], ~mask.repeat_interleave(self.k, 0)
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """The rows' own keys and values (R, H, age + 1, D) with those of the newest token (R, H, 1, D)."""
@@ -95,6 +108,7 @@ class Cohort:
             for buffer in (tensor for layer in self._own for tensor in layer):
                 buffer[holes, :, : self.age] = buffer[moved, :, : self.age]
         self.places, self._index = [self.places[row] for row in order], None
+        self.gaps = None if self.gaps is None else self.gaps[order]
         self._forget_prompts()
         return order
 

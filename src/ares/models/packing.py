@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ares.rl.masked import pad_right
+
 _WIDTHS = 8  # of rows that are tried
 _ATTENTION = 1024  # tokens of a row to which attending costs about as much as all other layers
+_PASS = 128  # tokens that cost about as much as one more pass through the network
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,33 @@ class Packing:
         within = torch.arange(self.shape[1], device=self.owners.device)
         return self.pack(within.repeat(self.shape[0], 1), 0)
 
+    def prompts(
+        self, groups: Sequence[int], starts: Sequence[int], lengths: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Where the S tokens of each row's prompts lie, (R, S) int64, and which of them a place attends to, (R, 1, W, S).
 
-def packing(real: Tensor, groups: Sequence[int], *, longest_row: int, mixed: bool = False) -> Packing:
-    """Packs sequences whose tokens `real` (N, T) bool marks, so that a row holds sequences of one group only unless `mixed`.
+        Prompt p, which the sequences of group p follow, has `lengths[p]` tokens from `starts[p]` on; `groups` as in `packing`.
+        """
+        device = self.owners.device
+        tokens = [[starts[p] + t for p in row for t in range(lengths[p])] for row in self.groups]
+        owners = pad_right([[p for p in row for _ in range(lengths[p])] for row in self.groups], -1)
+        # -2 of empty places, whose owner is -1
+        own = torch.tensor([*groups, -2], device=device)[self.owners]
+        seen = own[:, None, :, None] == owners.to(device)[:, None, None, :]
+        return pad_right(tokens, 0).to(device), seen
 
-    A row has at most `longest_row` places or those of its one sequence. If `mixed`, rows are as wide as costs least; otherwise
-    as wide as allowed, because each reads its group's prompt. A sequence without any token counts as its first.
+
+def packing(real: Tensor, groups: Sequence[int], *, longest_row: int) -> Packing:
+    """Packs sequences whose tokens `real` (N, T) bool marks into rows as wide as costs least, those of a group together.
+
+    A row has at most `longest_row` places or those of its one sequence. A sequence without any token counts as its first.
     """
     real = real.index_fill(1, torch.zeros(1, dtype=torch.int64, device=real.device), True)
     lengths = real.sum(1).tolist()
     longest, most = max(lengths), min(longest_row, sum(lengths))
     widest = max(longest, most)
-    widths = {*range(longest, widest, max(1, (widest - longest) // _WIDTHS)), widest} if mixed else {widest}
-    tried = [_filled(lengths, groups, width, mixed) for width in sorted(widths)]
+    widths = [*range(longest, widest, max(1, (widest - longest) // _WIDTHS)), widest]
+    tried = [_filled(lengths, groups, width) for width in widths]
     rows = min(tried, key=lambda rows: _cost(rows, lengths))
     used = [sum(lengths[sequence] for sequence in row) for row in rows]
     width, starts = max(used), [0] * len(lengths)
@@ -79,7 +96,20 @@ def packing(real: Tensor, groups: Sequence[int], *, longest_row: int, mixed: boo
     return Packing((real.shape[0], real.shape[1]), tokens, places, owners.to(real.device), of_rows)
 
 
-def _filled(lengths: Sequence[int], groups: Sequence[int], width: int, mixed: bool) -> list[list[int]]:
+def of_similar_length(lengths: Sequence[int]) -> list[list[int]]:
+    """The sequences in batches, each padded to its longest, that together with a pass for each batch cost least."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    best: list[tuple[int, list[list[int]]]] = [
+        (0, [])
+    ]  # of the first sequences in this order, by their number
+    for end in range(1, len(order) + 1):
+        costs = [best[n][0] + _PASS + (end - n) * lengths[order[end - 1]] for n in range(end)]
+        start = min(range(end), key=costs.__getitem__)
+        best.append((costs[start], [*best[start][1], order[start:end]]))
+    return best[-1][1]
+
+
+def _filled(lengths: Sequence[int], groups: Sequence[int], width: int) -> list[list[int]]:
     """Sequences in rows of at most `width`, those of a group together where they fit, the longest groups first."""
     rows: list[list[int]] = []
     used: list[int] = []
@@ -89,9 +119,7 @@ def _filled(lengths: Sequence[int], groups: Sequence[int], width: int, mixed: bo
         total[group] += length
     for sequence in sorted(range(len(lengths)), key=lambda i: (-total[groups[i]], groups[i], -lengths[i], i)):
         group, length = groups[sequence], lengths[sequence]
-        fitting = [
-            row for row in range(len(rows)) if used[row] + length <= width and (mixed or group in held[row])
-        ]
+        fitting = [row for row in range(len(rows)) if used[row] + length <= width]
         row = min(fitting, key=lambda row: (group not in held[row], row), default=len(rows))
         if row == len(rows):
             rows.append([])

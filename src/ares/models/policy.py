@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ares.models.continuing import continued
 from ares.models.inputs import Inputs, Sample, Sampling
 from ares.models.logprobs import logprobs_of
 from ares.models.memory import ModelSize
-from ares.models.sampling import Choose, after, drawn, most_likely, uniforms_of
+from ares.models.sampling import Choose, drawn, most_likely, uniforms_of
 from ares.models.scheduling import CHECK_EVERY, Decoder, write
 from ares.models.trainable import Trainable, ValueModel
 from ares.text.decoding import decode_ids
@@ -173,10 +174,9 @@ class Policy(Trainable):
         **how: Any,
     ) -> list[list[int]]:
         """A sample per prompt that begins with its prefix, of at most `max_new_tokens` in all; as `sample` otherwise."""
-        rows = len(inputs)
-        uniforms = uniforms_of(seed, rows, max_new_tokens + CHECK_EVERY).to(self.device)
-        choose = after(prefixes, drawn(sampling, uniforms, self.banned))
-        return [sample.ids for sample in self.write(inputs, choose, [max_new_tokens] * rows, **how)]
+        uniforms = uniforms_of(seed, len(inputs), max_new_tokens + CHECK_EVERY).to(self.device)
+        choose = drawn(sampling, uniforms, self.banned)
+        return continued(self, inputs, prefixes, choose, longest=max_new_tokens, **how)
 
     def write(
         self, inputs: Inputs, choose: Choose, limits: Sequence[int], *, k: int = 1, **how: Any

@@ -9,9 +9,6 @@ from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogit
 
 from ares.models.inputs import Sampling
 from ares.models.logprobs import at_least_float32
-from ares.rl.masked import pad_right
-
-_NO_TOKEN = -1
 
 # Tokens (R,) and their log-probabilities (R,), or None, from logits (R, V), the rows' numbers and their ages (R,).
 Choose = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
@@ -55,21 +52,6 @@ def drawn(sampling: Sampling, uniforms: Tensor, banned: Sequence[int]) -> Choose
         return tokens, scores.gather(1, tokens[:, None]).squeeze(1) - log_total
 
     return choose
-
-
-def after(prefixes: Sequence[Sequence[int]], choose: Choose) -> Choose:
-    """Chooses each row's own prefix first, as `choose` does afterwards."""
-    longest = max(map(len, prefixes), default=0)
-    if longest == 0:
-        return choose
-    table = pad_right(prefixes, _NO_TOKEN)
-
-    def chosen(logits: Tensor, rows: Tensor, ages: Tensor) -> tuple[Tensor, Tensor | None]:
-        tokens, logprobs = choose(logits, rows, ages)
-        own = table.to(rows.device)[rows, ages.clamp(max=longest - 1)]
-        return torch.where((ages < longest) & (own != _NO_TOKEN), own, tokens), logprobs
-
-    return chosen
 
 
 def invert(weights: Tensor, uniforms: Tensor) -> Tensor:

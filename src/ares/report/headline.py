@@ -98,8 +98,8 @@ def headline(
     usd, requests = (sum(getattr(step, name) for step in steps.values()) for name in ("usd", "requests"))
     seconds = duration(sum(entry.seconds for entry in steps.values()))
     counted = (_counted(requests, "request"), _counted(len(steps), "step"))
-    note = "{} to the Teacher; {}".format(*counted)
-    return [*found, HeadlineNumber("Cost", f"${usd:,.2f} · {seconds}", note)]
+    note = "{} to the Teacher; {} in {}".format(*counted, seconds)
+    return [*found, HeadlineNumber("Cost", f"${usd:,.2f}", note)]
 
 
 def _counted(number: int, unit: str) -> str:

@@ -33,13 +33,15 @@ class T5Inputs:
         features: Features | None,
         pad_id: int,
         device: torch.device | str = "cpu",
+        beginnings: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.ids, self.pids, self.features, self.pad_id, self.device = ids, pids, features, pad_id, device
+        self.beginnings: Sequence[Sequence[int]] = beginnings or [()] * len(ids)  # of the responses
 
     @property
     def lengths(self) -> list[int]:
-        """The number of tokens of each prompt."""
-        return [len(ids) for ids in self.ids]
+        """The number of tokens of each prompt and of the beginning of its response."""
+        return [len(ids) + len(begun) for ids, begun in zip(self.ids, self.beginnings, strict=True)]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,7 +49,8 @@ class T5Inputs:
     def select(self, rows: Sequence[int]) -> "T5Inputs":
         """The prompts of the given rows, in their order."""
         ids, pids = [self.ids[row] for row in rows], [self.pids[row] for row in rows]
-        return T5Inputs(ids, pids, self.features, self.pad_id, self.device)
+        begun = [self.beginnings[row] for row in rows]
+        return T5Inputs(ids, pids, self.features, self.pad_id, self.device, begun)
 
     def repeat(self, k: int) -> "T5Inputs":
         """Each prompt k times in succession."""
@@ -55,12 +58,17 @@ class T5Inputs:
 
     def distinct(self) -> tuple["T5Inputs", list[int]]:
         """The prompts without repetitions, in order, and which of them each row is."""
-        first, which = first_rows(zip(self.pids, map(tuple, self.ids), strict=True))
+        known = (self.pids, map(tuple, self.ids), map(tuple, self.beginnings))
+        first, which = first_rows(zip(*known, strict=True))
         return (self, which) if len(first) == len(self) else (self.select(first), which)
+
+    def begun(self, beginnings: Sequence[Sequence[int]]) -> "T5Inputs":
+        """The prompts, each with the beginning of its response."""
+        return T5Inputs(self.ids, self.pids, self.features, self.pad_id, self.device, beginnings)
 
     def to(self, device: torch.device | str) -> "T5Inputs":
         """The same prompts on a device."""
-        return T5Inputs(self.ids, self.pids, self.features, self.pad_id, device)
+        return T5Inputs(self.ids, self.pids, self.features, self.pad_id, device, self.beginnings)
 
     @cached_property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -1,6 +1,5 @@
 """The states of a T5 before each response token: prompts are encoded once for all their responses, and nothing is padded."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,7 +8,6 @@ from torch.nn import functional as F
 
 from ares.models.memory import LONGEST_ROW
 from ares.models.packing import packing
-from ares.rl.masked import pad_right
 
 if TYPE_CHECKING:
     from ares.models.t5.inputs import T5Inputs
@@ -27,8 +25,8 @@ def response_states(model: Any, inputs: "T5Inputs", responses: Tensor, mask: Ten
     ids, attended, images = prompts.tensors
     real = torch.ones_like(responses, dtype=torch.bool) if mask is None else mask.bool()
     shifted = F.pad(responses, (1, 0), value=model.config.decoder_start_token_id)[:, :-1]
-    read = packing(attended.bool(), [0] * len(ids), longest_row=max(_PROMPT_ROW, ids.shape[1]), mixed=True)
-    written = packing(real, groups, longest_row=LONGEST_ROW, mixed=True)
+    read = packing(attended.bool(), [0] * len(ids), longest_row=max(_PROMPT_ROW, ids.shape[1]))
+    written = packing(real, groups, longest_row=LONGEST_ROW)
     pad = model.config.pad_token_id
     embedded = _embedded(model, read.pack(ids, pad), written.pack(shifted, pad))
     encoded = read.unpack(
@@ -36,15 +34,13 @@ def response_states(model: Any, inputs: "T5Inputs", responses: Tensor, mask: Ten
     )
     if images is not None:
         encoded = model.encoder.fuse(encoded, images)
-    known, owners = _of_rows(encoded, attended, written.groups)
-    questions = torch.tensor([*groups, -2], device=owners.device)[
-        written.owners
-    ]  # -2 of empty places, whose owner is -1
+    longest, lengths = encoded.shape[1], attended.sum(1).tolist()
+    tokens, seen = written.prompts(groups, range(0, longest * len(ids), longest), lengths)
     states = model.decoder(
         inputs_embeds=embedded[1],
         attention_mask=written.mask(causal=True),
-        encoder_hidden_states=known,
-        encoder_attention_mask=questions[:, None, :, None] == owners[:, None, None, :],
+        encoder_hidden_states=encoded.flatten(0, 1)[tokens],
+        encoder_attention_mask=seen,
         use_cache=False,
     ).last_hidden_state
     return written.unpack(states)
@@ -55,12 +51,3 @@ def _embedded(model: Any, *ids: Tensor) -> list[Tensor]:
     found = model.get_input_embeddings()(torch.cat([each.flatten() for each in ids]))
     parts = found.split([each.numel() for each in ids])
     return [part.view(*each.shape, -1) for part, each in zip(parts, ids, strict=True)]
-
-
-def _of_rows(encoded: Tensor, attended: Tensor, groups: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """The states (R, S, D) of the prompts of each row, one after another, and the prompt of each: (R, S), -1 for none."""
-    lengths, longest = attended.sum(1).tolist(), encoded.shape[1]
-    places = [[longest * prompt + t for prompt in row for t in range(lengths[prompt])] for row in groups]
-    owners = [[prompt for prompt in row for _ in range(lengths[prompt])] for row in groups]
-    index = pad_right(places, 0).to(encoded.device)
-    return encoded.flatten(0, 1)[index], pad_right(owners, -1).to(encoded.device)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, Cache, DynamicCache
+from transformers import AttentionInterface, Cache
 
 from ares.models.cohorts import Cohort, keep_rows
 from ares.models.vlm.reader import VlmInputs
+from ares.models.vlm.shared import read_prompts
 
 if TYPE_CHECKING:
     from ares.models.vlm.policy import VlmPolicy
@@ -41,23 +42,16 @@ class VlmDecoder:
     def admit(self, prompts: Sequence[int]) -> Tensor:
         """Reads prompts, and starts k rows for each of them, which read the prompt's last token again."""
         chosen = self.inputs.select(prompts)
-        batch = chosen.followed_by(torch.empty((len(prompts), 0), dtype=torch.long))
-        cache, positions = DynamicCache(), {}
-        if hasattr(self.body, "rope_deltas"):
-            self.body.rope_deltas = None  # set where images take fewer positions than tokens
-        else:  # counted from 0 in every family
-            positions["position_ids"] = torch.arange(batch["input_ids"].shape[1], device=chosen.device)[None]
-        self.body(**batch, **positions, past_key_values=cache, use_cache=True)
-        last = batch["attention_mask"].sum(1) - 1
-        deltas = getattr(self.body, "rope_deltas", None)
-        first = last if deltas is None else last + deltas.squeeze(1).to(last)
+        states, cache, following = read_prompts(self.body, chosen)
+        last = torch.tensor(chosen.lengths, device=states.device) - 1
         # Without its last token, which becomes the first of each row's own.
-        mask = torch.arange(batch["input_ids"].shape[1], device=last.device) < last[:, None]
+        mask = torch.arange(states.shape[1], device=states.device) < last[:, None]
         layers: Sequence[Any] = cache.layers
         read = [(layer.keys, layer.values) for layer in layers]
         self.cohorts.append(Cohort(read, mask, k=self.k, longest=self.longest))
-        self.positions = torch.cat([self.positions, first.repeat_interleave(self.k)])
-        return batch["input_ids"].gather(1, last[:, None]).squeeze(1).repeat_interleave(self.k)
+        self.positions = torch.cat([self.positions, (following - 1).repeat_interleave(self.k)])
+        tokens = torch.tensor([ids[-1] for ids in chosen.ids], device=states.device)
+        return tokens.repeat_interleave(self.k)
 
     def step(self, tokens: Tensor) -> Tensor:
         """Logits (R, V) after `tokens` (R,)."""

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from ares.models.chat import Chat
 from ares.models.inputs import first_rows
 from ares.models.vlm.fitting import limited, shortened
 from ares.models.vlm.messages import Message, Prompts, messages_of, special_tokens, target_of
+from ares.models.vlm.samples import Sample, concatenated
 from ares.rl.masked import pad_right
 from ares.types import Example
 from ares.vision.images import open_image
@@ -34,7 +34,7 @@ class VlmInputs:
 
     # No dataclass: Lightning would look into it for tensors to convert.
     def __init__(
-        self, reader: "VlmReader", samples: Sequence["Sample"], device: torch.device | str = "cpu"
+        self, reader: "VlmReader", samples: Sequence[Sample], device: torch.device | str = "cpu"
     ) -> None:
         self.reader, self.samples, self.device = reader, samples, device
 
@@ -79,43 +79,22 @@ class VlmInputs:
 
     def followed_by(self, responses: Tensor) -> dict[str, Tensor]:
         """A batch of prompts, each followed by its row of `responses` (B, T) int64, padded on the right: (B, S + T)."""
-        rows = self._token_rows(self.samples)
-        ids = responses.tolist()
-        rows["input_ids"] = [a + b for a, b in zip(rows["input_ids"], ids, strict=True)]
-        for key in rows.keys() - {"input_ids"}:
-            filler = {"attention_mask": 1, "token_type_ids": self.reader.response_type}.get(key, 0)
-            rows[key] = [row + [filler] * responses.shape[1] for row in rows[key]]
+        rows = self._token_rows(self.begun(responses.tolist()).samples)
         return self._batch({key: pad_right(row, 0) for key, row in rows.items()})
 
-    def _token_rows(self, samples: Sequence["Sample"]) -> dict[str, list[list[int]]]:
+    def begun(self, beginnings: Sequence[Sequence[int]]) -> "VlmInputs":
+        """The prompts, each followed by the beginning of its response."""
+        kind = self.reader.response_type
+        followed = [a.followed_by(b, kind) for a, b in zip(self.samples, beginnings, strict=True)]
+        return VlmInputs(self.reader, followed, self.device)
+
+    def _token_rows(self, samples: Sequence[Sample]) -> dict[str, list[list[int]]]:
         keys = [key for key in TOKEN_KEYS if key in samples[0].tokens]
         return {key: [sample.tokens[key] for sample in samples] for key in keys}
 
     def _batch(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
         images = concatenated([self.reader.images_of(sample) for sample in self.samples])
         return {key: tensor.to(self.device) for key, tensor in {**tokens, **images}.items()}
-
-
-class Sample:
-    """An example with the token ids of its prompt (`tokens`, a list per key) and, if cached, its images' tensors."""
-
-    def __init__(self, example: Example, tokens: dict[str, list[int]]) -> None:
-        self.example, self.tokens = example, tokens
-        self.images: dict[str, Tensor] | None = None
-
-
-def concatenated(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Tensors of several samples as one batch, by key: other dimensions than the first are padded with zeros."""
-    found = {}
-    for key in dict.fromkeys(key for row in rows for key in row):
-        parts = [row[key] for row in rows if key in row]
-        shape = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
-        padded = []
-        for part in parts:
-            missing = [(0, most - size) for most, size in zip(shape, part.shape[1:], strict=True)]
-            padded.append(F.pad(part, [n for pair in reversed(missing) for n in pair]))
-        found[key] = torch.cat(padded)
-    return found
 
 
 class VlmReader:

@@ -29,8 +29,7 @@ def response_states(
     prompts, groups = inputs.distinct()
     if len(prompts) < len(inputs) and can_share(network, max(inputs.lengths) + responses.shape[1]):
         real = torch.ones_like(responses, dtype=torch.bool) if mask is None else mask.bool()
-        batch = prompts.followed_by(responses[: len(prompts), :0])
-        states = shared_states(network, batch, groups, responses, real)
+        states = shared_states(network, prompts, groups, responses, real)
     else:
         states = _separate_states(network, inputs, responses)
     if not torch.is_grad_enabled():

@@ -1,7 +1,7 @@
 """The states of responses of which several answer one prompt, which is read once.
 
 The prompts are read into a key-value cache, through which gradients flow, as generation reads them: so no family needs
-code of its own. The responses of a prompt then follow in one row, each of which sees the prompt and itself.
+code of its own. The responses then follow in rows of several, each of which sees its prompt and itself.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,13 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from ares.models.memory import LONGEST_ROW
-from ares.models.packing import packing
+from ares.models.packing import of_similar_length, packing
 from ares.models.vlm.families import blocks_of
+from ares.models.vlm.reader import VlmInputs
 
 
 def can_share(network: Any, longest: int) -> bool:
-    """Whether a network can read responses after a cache, in rows of `longest` tokens.
+    """Whether a network can read responses after a cache, if a prompt and its response have up to `longest` tokens.
 
     Not while activations are recomputed, when transformers keeps no cache, nor beyond the window of layers that attend
     to a window only, nor for a sharded network, whose weights are gathered for each pass: ranks must have equally many.
@@ -32,39 +33,68 @@ def can_share(network: Any, longest: int) -> bool:
     return known and not recomputes and not sharded and (window is None or longest <= window)
 
 
-def shared_states(
-    network: Any, prompts: dict[str, Tensor], groups: Sequence[int], responses: Tensor, real: Tensor
-) -> Tensor:
-    """The last hidden states (B, T, D) before each response token.
-
-    `prompts`: a batch that is padded on the right; `groups`: the prompt of each of `responses` (B, T) int64; `real`
-    (B, T) bool marks the tokens that are no padding.
-    """
-    body, lengths = network.model, prompts["attention_mask"].sum(1)
+def read_prompts(body: Any, inputs: VlmInputs) -> tuple[Tensor, DynamicCache, Tensor]:
+    """The states (Q, S, D) of prompts, padded on the right, their keys, and the position (Q,) that follows each."""
+    batch = inputs.followed_by(torch.empty((len(inputs), 0), dtype=torch.long))
     cache, positions = DynamicCache(), {}
     if hasattr(body, "rope_deltas"):
         body.rope_deltas = None  # set where images take fewer positions than tokens
     else:  # counted from 0 in every family
-        positions["position_ids"] = torch.arange(prompts["input_ids"].shape[1], device=responses.device)[None]
-    known = body(**prompts, **positions, past_key_values=cache, use_cache=True).last_hidden_state
+        positions["position_ids"] = torch.arange(batch["input_ids"].shape[1], device=inputs.device)[None]
+    states = body(**batch, **positions, past_key_values=cache, use_cache=True).last_hidden_state
+    following = batch["attention_mask"].sum(1)
     deltas = getattr(body, "rope_deltas", None)
-    following = lengths if deltas is None else lengths + deltas.squeeze(1).to(lengths)
+    return states, cache, following if deltas is None else following + deltas.squeeze(1).to(following)
+
+
+def shared_states(
+    network: Any, prompts: VlmInputs, groups: Sequence[int], responses: Tensor, real: Tensor
+) -> Tensor:
+    """The last hidden states (B, T, D) before each response token.
+
+    `groups`: the prompt of each of `responses` (B, T) int64; `real` (B, T) bool marks the tokens that are no padding.
+    """
+    parts = of_similar_length(prompts.lengths)
+    number = {prompt: place for place, prompt in enumerate(prompt for part in parts for prompt in part)}
+    groups, lengths = [number[group] for group in groups], [prompts.lengths[prompt] for prompt in number]
+    read = [read_prompts(network.model, prompts.select(part)) for part in parts]
+    starts = [0]
+    for states, *_ in read:
+        starts += [starts[-1] + states.shape[1] * n for n in range(1, len(states) + 1)]
     layout = packing(real, groups, longest_row=LONGEST_ROW)
-    rows = torch.tensor([group for [group] in layout.groups], device=responses.device)
-    if rows.tolist() != list(range(len(lengths))):
-        cache.batch_select_indices(rows)
-    seen = prompts["attention_mask"].bool()[rows, None, None, :].expand(-1, -1, layout.owners.shape[1], -1)
+    tokens, seen = layout.prompts(groups, starts, lengths)
     mask = torch.cat([seen, layout.mask(causal=True)], dim=-1)
-    after = body(
+    following = torch.cat([positions for *_, positions in read])[groups]
+    positions = torch.arange(responses.shape[1], device=responses.device) + following[:, None]
+    after = network.model(
         input_ids=layout.pack(responses, 0),
         attention_mask=_attention_mask(network, mask),
-        position_ids=layout.positions() + following[rows, None],
-        past_key_values=cache,
+        position_ids=layout.pack(positions, 0),
+        past_key_values=_cache([cache for _, cache, _ in read], tokens),
         use_cache=True,
     ).last_hidden_state
-    question = torch.tensor(groups, device=responses.device)
-    first = known[question, lengths[question] - 1]
+    last = [starts[group] + lengths[group] - 1 for group in groups]
+    first = torch.cat([states.flatten(0, 1) for states, *_ in read])[last]
     return torch.cat([first[:, None], layout.unpack(after)[:, :-1]], dim=1)
+
+
+def _cache(parts: Sequence[DynamicCache], tokens: Tensor) -> DynamicCache:
+    """The keys and values of the `tokens` (R, S) among those of all parts, one after another; empties the parts."""
+    found = DynamicCache()
+    for number in range(len(parts[0].layers)):
+        layers: list[Any] = [part.layers.pop(0) for part in parts]
+        found.update(
+            _chosen([layer.keys for layer in layers], tokens),
+            _chosen([layer.values for layer in layers], tokens),
+            number,
+        )
+    return found
+
+
+def _chosen(parts: Sequence[Tensor], tokens: Tensor) -> Tensor:
+    """(R, H, S, D): the `tokens` (R, S) of parts (Q, H, S, D), whose tokens are numbered one after another."""
+    flat = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in parts])
+    return flat.index_select(0, tokens.flatten()).unflatten(0, tokens.shape).transpose(1, 2)
 
 
 def _attention_mask(network: Any, mask: Tensor) -> Tensor:
