@@ -1,9 +1,10 @@
 """Self-training, ARES with as many samples, and one after the other, on the sample: `python -m benchmarks.selftrain`.
 
-All arms of a seed start from one warm-up, and each has a run in `--runs` that can be resumed and looked at alone:
+All arms of a seed start from one warm-up and see 600 other questions, for which nobody gives them a solution. Each arm has a
+run in `--runs` that can be resumed and looked at alone:
 
-- warmup: fine-tuned on given solutions and answers
-- r3v: three iterations of self-training, with three samples of each of 400 questions
+- warmup: fine-tuned on 1,200 solutions and answers
+- r3v: three iterations of self-training, with three samples of each question
 - sentences: the same with selftrain.filter=sentences
 - ares: three rounds of ARES with as many samples; as in all of ARES, an adapter answers
 - both: ARES from r3v's policy
@@ -48,6 +49,11 @@ BY = {
     "both": (*PLAIN, *SEARCHES),
 }
 MEASURES: tuple[Label, ...] = ("supporting", "false", "invented")
+ELSEWHERE = 1000  # between the seeds of a warm-up and of its arms, whose questions are others
+ALL = (
+    *("data.sizes.train=600", "rl.questions=600", "selftrain.questions=600"),
+    *("sft.epochs=3", "lora.epochs=5", "lora.eval_every_epochs=5"),
+)
 Cells = Mapping[str, Sequence[float]]  # measure -> mean and the ends of its interval
 
 
@@ -81,17 +87,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def phases(runs: Path, seed: int) -> list[dict[str, list[str]]]:
     """The settings of the arms' stages, phase by phase: a phase needs the runs of those before it."""
-    warmup = f"policy={runs / f'warmup-{seed}' / 'rationale/warmup/policy'}"
+    given = [f"run=given-{seed}", f"seed={seed + ELSEWHERE}", "data.sizes.train=1200"]
+    warmup = f"policy={runs / f'given-{seed}' / 'rationale/warmup/policy'}"
     r3v = f"policy={runs / f'r3v-{seed}' / 'round-3/selftrain/policy'}"
     selftrain = ["stage=selftrain", "stage.steps=[warmup,sample,rate,selftrain]", warmup]
     select = ["stage=select", f"select.reward={runs / f'ares-{seed}' / 'round-1/reward/model'}"]
     answers = {
+        "warmup": [warmup],
         "ares": ["select.answers=adapter"],
         "both": ["select.answers=adapter"],
         "adapter": ["select.answers=adapter", warmup],
     }
     return [
-        {"warmup": ["stage=selftrain", "stage.steps=[warmup]"]},
+        {"warmup": ["stage=selftrain", "stage.steps=[warmup]", *given]},
         {
             "ares": ["stage=ares", warmup],
             "r3v": selftrain,
@@ -111,7 +119,7 @@ def phases(runs: Path, seed: int) -> list[dict[str, list[str]]]:
 
 def _trial(runs: Path, arm: str, seed: int, *settings: str) -> Trial:
     own = (f"run={arm}-{seed}", f"seed={seed}", f"paths.runs={runs}")
-    config = composed("experiment=selftrain", *own, *settings)
+    config = composed("experiment=selftrain", *own, *ALL, *settings)
     validate(config)
     return Trial(arm, seed, config)
 
@@ -187,14 +195,12 @@ def learning(roots: Mapping[str, Sequence[Path]]) -> Iterator[str]:
     """Lines of markdown, means over seeds: what each iteration samples, the lessons in its pool, what its model answers."""
     yield "| | new samples, percent right | cot | refine | select | model: val, percent right |"
     yield "|---" * 6 + "|"
-    for arm in [name for name in ("warmup", "r3v", "sentences") if name in roots]:
+    for arm in [name for name in ("r3v", "sentences") if name in roots]:
         steps = [read_manifest(root) for root in roots[arm]]
 
         def mean(key: str, name: str, steps: Sequence[Mapping[str, StepEntry]] = steps) -> float:
             return float(np.mean([own[key].metrics.get(name, 0.0) for own in steps]))
 
-        if arm == "warmup":
-            yield f"| warmup | | | | | {100 * mean('rationale/warmup', 'val/accuracy'):.1f} |"
         for key in [key for key in steps[0] if key.endswith("/selftrain")]:
             lessons = " | ".join(f"{mean(key, kind):.0f}" for kind in METHODS["r3v"])
             samples = mean(f"{key.partition('/')[0]}/sample", "right")

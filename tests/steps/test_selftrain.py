@@ -156,15 +156,17 @@ def test_study_compares_self_training_with_ares(tmp_path: Path, monkeypatch: pyt
     assert rows >= {f"{arm}, {rule}" for arm in arms for rule in study.BY[arm]}
     searched = [arm for arm in arms if "steps" in study.BY[arm]]
     assert rows >= {f"{arm}, {name}" for arm in searched for name in ("first", "steps@2", "repair@2")}
-    assert rows >= {"warmup", *(f"r3v, iteration {number}" for number in (1, 2, 3))}
+    assert rows >= {f"r3v, iteration {number}" for number in (1, 2, 3)}
     drawn = (tmp_path / "curves.svg").read_text()
     assert [f">{arm}: percent right</text>" in drawn for arm in arms] == [arm in searched for arm in arms]
     assert drawn.count(">self select</text>") == 1
     trained = read_manifest(tmp_path / "both-7")["round-1/rollouts"].inputs["policy"]
     assert trained.path.endswith("r3v-7/round-3/selftrain/policy")
-    started = [read_manifest(tmp_path / name) for name in ("ares-7", "r3v-7")]
-    steps = zip(started, ("round-1/rollouts", "round-1/sample"), strict=True)
-    assert len({steps_of_run[key].inputs["policy"].sha256 for steps_of_run, key in steps}) == 1
+    firsts = {"ares-7": "round-1/rollouts", "r3v-7": "round-1/sample", "warmup-7": "final/candidates"}
+    inputs = [read_manifest(tmp_path / run)[key].inputs for run, key in firsts.items()]
+    assert {own["policy"].path for own in inputs} == {str(tmp_path / "given-7/rationale/warmup/policy")}
+    assert len({own["data"].sha256 for own in inputs}) == 1
+    assert read_manifest(tmp_path / "given-7")["rationale/warmup"].settings["seed"] == 7 + study.ELSEWHERE
 
 
 @pytest.mark.slow
