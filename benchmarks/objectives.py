@@ -2,8 +2,8 @@
 
 All arms of a seed start from one policy and share its rollouts, their scores and the pairs of these as files; each is a
 run in `--runs`, which can be resumed and looked at alone. Measured on test questions, greedily: the exact truth of a
-rationale's sentences (`score`: supporting 1, irrelevant 0.5, others 0), tokens, repeated sentences, and how often the
-rationale itself gives the right answer; on samples of the arm's own the KL to the first policy in nats; and the wall
+rationale's sentences (`score`: supporting 1, irrelevant 0.5, others 0), tokens, repeated sentences, and how often it
+states the right conclusion, which gives the answer (`answer`); on samples of the arm's own the KL to the first policy in nats; and the wall
 time of the fit in the fastest of the seeds. Means over seeds, after ± their standard deviation.
 """
 
@@ -19,8 +19,7 @@ from hydra import compose, initialize_config_dir
 from ares.config.compose import folder, register_schema, to_config
 from ares.config.schema import Config
 from ares.config.validation import validate
-from ares.data.sample.oracle import label_sentences
-from ares.evaluation.answers import chosen
+from ares.data.sample.oracle import label_sentences, parse
 from ares.models.inputs import Inputs, Sampling
 from ares.models.policy import Policy
 from ares.pipeline.manifest import StepEntry, read_manifest
@@ -56,7 +55,7 @@ COLUMNS = (
 
 
 def main() -> None:
-    """Runs what is missing, prints the table and writes it to `table.md`."""
+    """Runs what is missing, prints the table and writes it to `objectives.md`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
@@ -90,8 +89,8 @@ def main() -> None:
             print(f"{arm}-{seed}: {own}", flush=True)
     text = "\n".join(table(found))
     print(text)
-    (args.runs / "table.md").write_text(text + "\n")
-    (args.runs / "table.json").write_text(json.dumps(found, indent=1) + "\n")
+    (args.runs / "objectives.md").write_text(text + "\n")
+    (args.runs / "objectives.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def train(*settings: str) -> Config:
@@ -106,22 +105,7 @@ def train(*settings: str) -> Config:
 
 def measured(config: Config, fit: StepEntry, start: StepEntry, questions: int) -> dict[str, float]:
     """The measures of the policy that a step wrote; its KL is to the policy of the step `start`."""
-    source = prepared(config, make=False)
-    problems, splits = read_problems(config.data, source["data"])
-    asked = [problems[pid] for pid in splits["test"][:questions]]
-    examples = examples_of(problems, [problem.pid for problem in asked], "QCM-E", config)
-    policy, reference = (
-        policy_class(config).load(
-            run_folder(config) / entry.outputs["policy"].path,
-            dropout=0.0,
-            features=FeatureStore(source["features"]),
-            max_input_tokens=config.text.max_input_tokens,
-            newline=config.text.newline,
-            checkpointing=False,
-        )
-        for entry in (fit, start)
-    )
-    inputs = policy.encode(list(examples.values()))
+    asked, [policy, reference], inputs = loaded(config, [fit, start], questions)
     written = policy.greedy(inputs, max_new_tokens=config.generate.max_new_tokens)
     rows = [
         {**truth(problem, policy.decode(ids)), "tokens": len(ids)}
@@ -131,14 +115,37 @@ def measured(config: Config, fit: StepEntry, start: StepEntry, questions: int) -
     return {**means, **divergence(policy, reference, inputs, config.generate.max_new_tokens)}
 
 
+def loaded(
+    config: Config, steps: Sequence[StepEntry], questions: int
+) -> tuple[list[Problem], list[Policy], Inputs]:
+    """The first test questions, the policies that steps wrote, and the questions as these read them."""
+    source = prepared(config, make=False)
+    problems, splits = read_problems(config.data, source["data"])
+    asked = [problems[pid] for pid in splits["test"][:questions]]
+    policies = [
+        policy_class(config).load(
+            run_folder(config) / step.outputs["policy"].path,
+            dropout=0.0,
+            features=FeatureStore(source["features"]),
+            max_input_tokens=config.text.max_input_tokens,
+            newline=config.text.newline,
+            checkpointing=False,
+        )
+        for step in steps
+    ]
+    examples = examples_of(problems, [problem.pid for problem in asked], "QCM-E", config)
+    return asked, policies, policies[0].encode(list(examples.values()))
+
+
 def truth(problem: Problem, text: str) -> dict[str, float]:
-    """The exact labels of a rationale's sentences as shares, and whether it gives the right answer."""
-    labels = label_sentences(problem.truth, strip_solution(sentences_of(text)))
+    """The exact labels of a rationale's sentences as shares, and whether one states the right conclusion."""
+    sentences = strip_solution(sentences_of(text))
+    labels = label_sentences(problem.truth, sentences)
     count = max(1, len(labels))
     shares = {name: labels.count(name) / count for name in ("supporting", "false", "invented")}
     score = sum(SCORES[label] for label in labels) / count
-    right = float(chosen(problem, text) == problem.answer)
-    return {"score": score, **shares, "repetition": repetition_rate(text), "answer": right}
+    right = any(parse(sentence) == problem.truth.steps[-1] for sentence in sentences)
+    return {"score": score, **shares, "repetition": repetition_rate(text), "answer": float(right)}
 
 
 @torch.no_grad()

@@ -1,77 +1,127 @@
 """Self-training, ARES with as many samples, and one after the other, on the sample: `python -m benchmarks.selftrain`.
 
-Each seed has four runs in `--runs`, which can be resumed and looked at one by one: ares (three rounds with three samples of
-300 questions each), r3v (three iterations with as many), sentences (the same with selftrain.filter=sentences) and both
-(ARES from r3v's policy). A reward model is trained on the scores of the first round of ares. Selection is among up to
-eight samples of each test question, or up to eight continuations per sentence; ARES's answers are its adapter's.
+All arms of a seed start from one warm-up and see 600 other questions, for which nobody gives them a solution. Each arm has a
+run in `--runs` that can be resumed and looked at alone:
+
+- warmup: fine-tuned on 1,200 solutions and answers
+- r3v: three iterations of self-training, with three samples of each question
+- sentences: the same with selftrain.filter=sentences
+- ares: three rounds of ARES with as many samples; as in all of ARES, an adapter answers
+- both: ARES from r3v's policy
+- adapter: ARES's adapter on the warm-up, without ARES
+
+A reward model is trained on the scores of the warm-up's samples, those of the first round of ares. Selection is among up to
+eight samples of each test question, or up to eight continuations of each sentence.
 """
 
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from ares.charts import overlay
 from ares.config.validation import validate
 from ares.data.sample.generator import read_sample
 from ares.data.sample.items import SampleProblem
-from ares.data.sample.oracle import label_sentences
+from ares.data.sample.oracle import Label, label_sentences
 from ares.evaluation.statistics import nested_bootstrap
-from ares.pipeline.runner import run_stage
-from ares.storage.files import read_json, read_jsonl
+from ares.pipeline.manifest import StepEntry, read_manifest
+from ares.pipeline.sweeps.study import Trial, run_trials
+from ares.report.study_curves import drawing
+from ares.storage.files import read_jsonl
 from ares.storage.solutions import read_solutions
-from ares.text.reflection import reasoning_sentences
+from ares.text.reflection import METHODS, reasoning_sentences
 from tests.support.composed import composed
 
-RULES = ("first", "majority", "self_select", "teacher", "reward", "steps", "repair", "oracle")
-LATER = "candidates,self_select,final/rate,appraise,search,select,report"
-MEASURES = ("supporting", "false", "invented")
+SEARCHES = ("steps", "repair")
+PLAIN = ("first", "majority", "teacher", "reward", "oracle")
+RULES = (*PLAIN, *SEARCHES, "self_select")
+# What is selected by: the policy's own choice where it has learned to choose, searches in the arms that are compared.
+BY = {
+    "warmup": PLAIN,
+    "adapter": PLAIN,
+    "sentences": (*PLAIN, "self_select"),
+    "r3v": RULES,
+    "ares": (*PLAIN, *SEARCHES),
+    "both": (*PLAIN, *SEARCHES),
+}
+MEASURES: tuple[Label, ...] = ("supporting", "false", "invented")
+ELSEWHERE = 1000  # between the seeds of a warm-up and of its arms, whose questions are others
+ALL = (
+    *("data.sizes.train=600", "rl.questions=600", "selftrain.questions=600"),
+    *("sft.epochs=3", "lora.epochs=5", "lora.eval_every_epochs=5"),
+)
 Cells = Mapping[str, Sequence[float]]  # measure -> mean and the ends of its interval
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs what is missing, prints the tables and writes them to `tables.md` in `--runs`."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Runs what is missing; prints tables and writes them with `curves.svg` in `--runs`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
-    parser.add_argument("--arms", nargs="+", default=["ares", "r3v", "sentences", "both"])
+    parser.add_argument("--arms", nargs="+", default=list(BY), choices=list(BY))
     parser.add_argument("--runs", type=Path, default=Path("runs/selftrain-study"))
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time, a thread each")
     parser.add_argument("settings", nargs="*", help="further settings of every run")
     args = parser.parse_args(arguments)
-    found: dict[str, list[dict[str, np.ndarray]]] = {}
-    for seed in args.seeds:
-        common = [f"seed={seed}", f"paths.runs={args.runs}", *args.settings]
-        for arm in args.arms:
-            for settings in stages(args.runs, arm, seed):
-                train("experiment=selftrain", f"run={arm}-{seed}", *common, *settings)
-            found.setdefault(arm, []).append(measured(args.runs / f"{arm}-{seed}"))
-    lines = "\n".join(tables(estimates(found)))
+    for phase in zip(*(phases(args.runs, seed) for seed in args.seeds), strict=True):
+        trials = [
+            _trial(args.runs, arm, seed, *settings, *args.settings)
+            for seed, own in zip(args.seeds, phase, strict=True)
+            for arm, settings in own.items()
+            if arm in args.arms
+        ]
+        run_trials(trials, args.workers)
+    roots = {arm: [args.runs / f"{arm}-{seed}" for seed in args.seeds] for arm in args.arms}
+    values = estimates({arm: [measured(root) for root in own] for arm, own in roots.items()})
+    lines = "\n".join([*tables(values), "", *learning(roots)])
     print(lines)
     (args.runs / "tables.md").write_text(lines + "\n")
-    (args.runs / "tables.json").write_text(json.dumps(estimates(found), indent=1) + "\n")
+    (args.runs / "tables.json").write_text(json.dumps(values, indent=1) + "\n")
+    (args.runs / "curves.svg").write_text(curves(values) + "\n")
 
 
-def stages(runs: Path, arm: str, seed: int) -> list[list[str]]:
-    """The settings of an arm's stages; all but ares need the runs of arms before it."""
-    r3v, rules = f"policy={runs / f'r3v-{seed}'}", [rule for rule in RULES if rule != "self_select"]
+def phases(runs: Path, seed: int) -> list[dict[str, list[str]]]:
+    """The settings of the arms' stages, phase by phase: a phase needs the runs of those before it."""
+    given = [f"run=given-{seed}", f"seed={seed + ELSEWHERE}", "data.sizes.train=1200"]
+    warmup = f"policy={runs / f'given-{seed}' / 'rationale/warmup/policy'}"
+    r3v = f"policy={runs / f'r3v-{seed}' / 'round-3/selftrain/policy'}"
+    selftrain = ["stage=selftrain", "stage.steps=[warmup,sample,rate,selftrain]", warmup]
     select = ["stage=select", f"select.reward={runs / f'ares-{seed}' / 'round-1/reward/model'}"]
-    adapter = [*select, "select.answers=adapter", f"select.by=[{','.join(rules)}]"]
-    texts = [*select, f"select.by=[{','.join(RULES)}]", f"policy={arm}-{seed}"]
-    selftrain = ["stage=selftrain", f"stage.without=[{LATER}]"]
-    found = {
-        "ares": [["stage=ares"], ["stage=reward", "reward.facts=[hint,caption,image]"], adapter],
-        "r3v": [selftrain, texts],
-        "sentences": [[*selftrain, "selftrain.filter=sentences", f"{r3v}/rationale/warmup/policy"], texts],
-        "both": [["stage=ares", f"{r3v}/round-3/selftrain/policy"], adapter],
+    answers = {
+        "warmup": [warmup],
+        "ares": ["select.answers=adapter"],
+        "both": ["select.answers=adapter"],
+        "adapter": ["select.answers=adapter", warmup],
     }
-    return found[arm]
+    return [
+        {"warmup": ["stage=selftrain", "stage.steps=[warmup]", *given]},
+        {
+            "ares": ["stage=ares", warmup],
+            "r3v": selftrain,
+            "adapter": ["stage=ares", "stage.steps=[final/generate,lora]", warmup],
+        },
+        {
+            "both": ["stage=ares", r3v],
+            "sentences": [*selftrain, "selftrain.filter=sentences"],
+            "ares": ["stage=reward", warmup],
+        },
+        {
+            arm: [*select, f"select.by=[{','.join(rules)}]", *answers.get(arm, [f"policy={arm}-{seed}"])]
+            for arm, rules in BY.items()
+        },
+    ]
 
 
-def train(*settings: str) -> None:
-    """Runs a stage in this process; a run that is finished takes a moment."""
-    config = composed(*settings)
+def _trial(runs: Path, arm: str, seed: int, *settings: str) -> Trial:
+    own = (f"run={arm}-{seed}", f"seed={seed}", f"paths.runs={runs}")
+    config = composed("experiment=selftrain", *own, *ALL, *settings)
     validate(config)
-    run_stage(config)
+    return Trial(arm, seed, config)
 
 
 def measured(root: Path) -> dict[str, np.ndarray]:
@@ -86,8 +136,7 @@ def measured(root: Path) -> dict[str, np.ndarray]:
 
 def _truth(root: Path) -> dict[str, np.ndarray]:
     """The exact percentages of the sentences of each question's first candidate, and of its widest searches."""
-    data = read_json(root / "manifest.json")["steps"]["final/candidates"]["inputs"]["data"]["path"]
-    problems, _ = read_sample(root / data)
+    problems, _ = read_sample(root / read_manifest(root)["final/candidates"].inputs["data"].path)
     candidates = read_solutions(root / "final/candidates.parquet")
     texts = {"first": [(row.pid, row.text) for row in candidates if row.sample == 0]}
     file = root / "final/searched.jsonl"
@@ -96,7 +145,7 @@ def _truth(root: Path) -> dict[str, np.ndarray]:
     for row in searched:
         if row["n"] == widest:
             texts.setdefault(f"{row['by']}@{widest}", []).append((row["pid"], row["text"]))
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for solution, own in texts.items():
         shares = []
         for pid, text in own:
@@ -140,6 +189,39 @@ def tables(values: Mapping[str, Cells]) -> Iterator[str]:
         for name in [name.partition("/")[2] for name in own if name.startswith(MEASURES[0])]:
             row = ("{:.1f} ({:.1f} to {:.1f})".format(*own[f"{measure}/{name}"]) for measure in MEASURES)
             yield f"| {arm}, {name} | {' | '.join(row)} |"
+
+
+def learning(roots: Mapping[str, Sequence[Path]]) -> Iterator[str]:
+    """Lines of markdown, means over seeds: what each iteration samples, the lessons in its pool, what its model answers."""
+    yield "| | new samples, percent right | cot | refine | select | model: val, percent right |"
+    yield "|---" * 6 + "|"
+    for arm in [name for name in ("r3v", "sentences") if name in roots]:
+        steps = [read_manifest(root) for root in roots[arm]]
+
+        def mean(key: str, name: str, steps: Sequence[Mapping[str, StepEntry]] = steps) -> float:
+            return float(np.mean([own[key].metrics.get(name, 0.0) for own in steps]))
+
+        for key in [key for key in steps[0] if key.endswith("/selftrain")]:
+            lessons = " | ".join(f"{mean(key, kind):.0f}" for kind in METHODS["r3v"])
+            samples = mean(f"{key.partition('/')[0]}/sample", "right")
+            name = f"{arm}, {key.partition('/')[0].replace('round-', 'iteration ')}"
+            yield f"| {name} | {100 * samples:.1f} | {lessons} | {100 * mean(key, 'val/accuracy'):.1f} |"
+
+
+def curves(values: Mapping[str, Cells]) -> str:
+    """Accuracy by number of candidates, a drawing per arm with searches, as one SVG."""
+    panels = []
+    for arm, own in values.items():
+        lines = {rule: _points(own, rule) for rule in RULES if _points(own, rule)}
+        if set(SEARCHES) & set(lines) and (chart := overlay(f"{arm}: percent right", [*lines.values()])):
+            panels.append((replace(chart, x_name="candidates"), list(lines)))
+    return drawing(panels)
+
+
+def _points(own: Cells, rule: str) -> list[tuple[float, float]]:
+    """(number of candidates, mean) of a rule, in order."""
+    numbers = sorted(int(name.partition("@")[2]) for name in own if name.startswith(f"{rule}@"))
+    return [(n, own[f"{rule}@{n}"][0]) for n in numbers]
 
 
 if __name__ == "__main__":

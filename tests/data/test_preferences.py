@@ -172,13 +172,19 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [("human", "gpt", "value", "from"), ("user", "assistant", "content", "role")]
+    ("names", "images"),
+    [
+        (("human", "gpt", "value", "from"), "a.png"),
+        (("user", "assistant", "content", "role"), ["a.png", "b.png"]),
+    ],
 )
-def test_each_reply_of_a_conversation_is_a_problem(folder: Path, names) -> None:
+def test_each_reply_of_a_conversation_is_a_problem(folder: Path, names, images) -> None:
     user, reply, said, who = names
+    Image.new("RGB", (8, 8), "blue").save(folder / "b.png")
     texts = ["<image>\nWhat?", "A cat.", "Color?", "Black."]
     turns = [{who: (user, reply)[number % 2], said: text} for number, text in enumerate(texts)]
-    row = {"id": "c", "image": "a.png", "conversations": turns}
+    field = "image" if images == "a.png" else "images"
+    row = {"id": "c", field: images, "conversations": turns}
     problems, splits = read_conversations(write(folder, row, suffix=".json"), val=0.0)
     assert splits["train"] == ["c-1", "c-2"]
     assert (problems["c-1"].question, problems["c-1"].solution, problems["c-1"].turns) == (
@@ -187,7 +193,7 @@ def test_each_reply_of_a_conversation_is_a_problem(folder: Path, names) -> None:
         (),
     )
     assert (problems["c-2"].question, problems["c-2"].turns) == ("Color?", (("What?", "A cat."),))
-    assert problems["c-2"].images == (folder / "a.png",)
+    assert problems["c-2"].images == tuple(folder / name for name in ("a.png", "b.png") if name in images)
     with pytest.raises(AresError, match="ends with the user"):
         read_conversations(write(folder, {**row, "conversations": turns[:3]}))
     with pytest.raises(AresError, match=f'has a message 2 whose field "{said}" is empty'):

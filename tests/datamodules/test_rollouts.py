@@ -96,6 +96,15 @@ def test_a_rationale_with_one_reward_gets_its_mean_score_at_its_end():
     assert buffer.ends == [[3], [0], [2], [1]]  # what comparisons of a question's rationales see
 
 
+def test_further_rewards_are_added_at_the_last_token_under_their_names():
+    buffer = make(
+        sentence_weight=0.5, terms={"length": [-1, -2, -3, -4, -5, -6], "correct": [0, 0, 0, 2, 0, 0]}
+    )
+    assert buffer.rewards[buffer.tokens(0)].tolist() == pytest.approx([0, 0.2, 0, -0.15, -1])
+    assert buffer.rewards[buffer.tokens(3)].tolist() == pytest.approx([-0.25, 0.1, -2])
+    assert buffer.terms == pytest.approx({"sentences": 0.15 / 4, "length": -2.5, "correct": 0.5})
+
+
 def test_a_batch_is_cut_to_its_longest_row():
     batch = make().batch([1, 3])
     assert batch["rows"].tolist() == [1, 3]

@@ -59,7 +59,7 @@ def test_score_is_of_the_state_after_the_sentence_and_of_its_likelihood(
         states = model.policy.states(inputs, ids, mask)
         expected = model.value.head(states[0, reading.places]).squeeze(-1)
         if likelihood:  # every sentence is one token
-            expected = expected + 4 * (model.policy.token_logprobs(inputs, ids, mask)[0, :3].exp() - 0.5)
+            expected = expected + 8 * (model.policy.token_logprobs(inputs, ids, mask)[0, :3].exp() - 0.5)
     [[scores]] = model.scores([question(0)], [[reading]])
     assert scores == pytest.approx(expected.sigmoid().tolist(), abs=1e-6)
 

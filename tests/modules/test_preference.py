@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import pytorch_lightning as pl
@@ -30,11 +31,12 @@ class Steps(pl.Callback):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_fit_prefers_the_chosen_responses(tmp_path: Path, loss) -> None:
+def test_fit_prefers_the_chosen_responses(tmp_path: Path, monkeypatch, loss) -> None:
     policy, steps = tiny_policy(), Steps()
     settings = by_loss(loss, epochs=5)
     pairs = make_pairs(policy)
     buffer = pair_buffer(policy, pairs, ddpo=settings.ddpo if loss == "ddpo" else None)
+    monkeypatch.setattr("ares.datamodules.pairs.token_weights", None)  # ddpo's weights are computed once
     metrics = prefer(policy, buffer, tmp_path, settings, callbacks=[steps])
     first = steps.metrics[0]
     # The policy is the reference before its first step.
@@ -44,6 +46,18 @@ def test_fit_prefers_the_chosen_responses(tmp_path: Path, loss) -> None:
     assert metrics["train/accuracy"] == 1.0
     assert metrics["train/margin"] > (0.05 if loss == "ddpo" else 0.3)  # ddpo has means over tokens
     assert metrics["train/kl"] > 0
+
+
+def test_length_norm_takes_means_over_tokens(tmp_path: Path) -> None:
+    policy, steps = tiny_policy(), Steps()
+    pairs = make_pairs(policy)
+    settings = by_loss("dpo", epochs=1, length_norm=True, global_batch_size=len(pairs))
+    prefer(policy, pair_buffer(policy, pairs), tmp_path, settings, callbacks=[steps])
+    [step] = steps.metrics
+    for side in ("chosen", "rejected"):
+        means = [fmean(getattr(pair, side).ref_logprobs) for pair in pairs]
+        assert step[f"train/logp_{side}"] == pytest.approx(fmean(means), abs=1e-5)
+    assert {f"train/reward_{side}" for side in ("chosen", "rejected")} <= step.keys()
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Runs side by side: what they differ in, what they gained, and their rationales of the same questions."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,6 +76,13 @@ def test_page_compares_settings_results_curves_and_rationales(runs: Path) -> Non
     for text in ("<code>rl.kl_coef</code>", "+100.0 points", 'class="run-1"', "0.0\u00a0%", "100.0\u00a0%"):
         assert text in html
     assert "<code>seed</code>" not in html
+    rows = [
+        re.sub(r"\s*<[^>]+>\s*", "|", row).strip("|") for row in html.split("<tbody>")[1].split("</tr>")[:2]
+    ]
+    assert rows == [
+        "a||0.0\u00a0%||$0.00||–",
+        "bb||100.0\u00a0%||$0.00||+100.0 points, 95\u00a0% interval +100.0 to +100.0",
+    ]
     assert len(data["questions"]) == 4
     versions = [[(v["name"], v["sentences"], v["quality"]) for v in q["versions"]] for q in data["questions"]]
     assert versions == [[("a", ["No, a thing."], 0.0), ("bb", ["Yes, it is."], 1.0)]] * 4

@@ -3,12 +3,17 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from ares.steps.common.contract import StepContext
-from ares.steps.pairs import _of_rollouts
-from ares.storage.tables import write_feedback, write_rollouts
-from ares.types import AresError, Feedback, Rollout, Span
+from ares.steps.common.inputs import examples_of
+from ares.steps.pairs import _of_corrections, _of_rollouts, with_reference
+from ares.storage.tables import write_corrections, write_feedback, write_rollouts
+from ares.types import AresError, Correction, Feedback, Pair, Rollout, Side, Span
 from tests.support.composed import composed
+from tests.support.number_vlm import number_vlm
+from tests.support.policies import EOS
+from tests.support.problems import make_problem
 
 # Of each question the scores of four rollouts of two sentences; the third says the same as the first.
 SCORES = {
@@ -59,3 +64,41 @@ def test_rollouts_without_a_difference_are_refused(context: StepContext) -> None
         AresError, match=r"No two of 16 rollouts .*13 have scores, and 3 pairs differ by no more than"
     ):
         _of_rollouts(composed("pairs.margin=1"), context)
+
+
+PROBLEMS = {pid: make_problem(pid, question=f"{n} 7", choices=("5", "6")) for n, pid in enumerate("abc", 3)}
+
+
+def test_repairs_that_change_something_are_pairs(context: StepContext) -> None:
+    context.inputs["corrections"] = context.folder / "corrections.parquet"
+    rows = [
+        Correction("a", "3 4", "3 4", "5 6 7", "ok"),
+        Correction("b", "3", "3", "3", "ok"),
+        Correction("c", "3", "3", None, "quarantined"),
+    ]
+    write_corrections(context.inputs["corrections"], rows)
+    [pair], metrics = _of_corrections(composed(), context, PROBLEMS, number_vlm())
+    assert (pair.row_id, pair.origin) == ("a", "corrections")
+    assert (pair.chosen.token_ids, pair.rejected.token_ids) == ((5, 6, 7, EOS), (3, 4, EOS))
+    assert pair.chosen.sentences == ["5 6 7"]
+    assert metrics == {"tied": 1}
+    write_corrections(context.inputs["corrections"], rows[1:])
+    with pytest.raises(AresError, match=r"None of the 1 repairs .* differs from its rationale"):
+        _of_corrections(composed(), context, PROBLEMS, number_vlm())
+
+
+def test_reference_is_what_the_policy_gives_each_side_alone() -> None:
+    policy, config = number_vlm(), composed("pairs.batch_size=2")
+    sides = [Side("", (*range(3, 3 + count), EOS), (), ()) for count in range(1, 7)]
+    pairs = [
+        Pair(f"{pid}/{n}", pid, "rollouts", *both)
+        for n, (pid, *both) in enumerate(zip("aca", sides[3:], sides, strict=False))
+    ]
+    found = with_reference(config, PROBLEMS, pairs, policy)
+    assert [pair.row_id for pair in found] == ["a/0", "c/1", "a/2"]
+    examples = examples_of(PROBLEMS, "abc", "QCM-E", config)
+    for pair in found:
+        for side in (pair.chosen, pair.rejected):
+            ids = torch.tensor([side.token_ids])
+            alone = policy.token_logprobs(policy.encode([examples[pair.pid]]), ids, torch.ones(ids.shape))
+            assert side.ref_logprobs == pytest.approx(alone[0].tolist(), abs=1e-5)

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from ares.pipeline.plan import steps_of
 from ares.report.build import report
 from ares.report.selection import selection_of
 from ares.steps.appraise import check
+from ares.steps.candidates import answered
 from ares.steps.common import solutions
 from ares.steps.common.contract import StepContext
 from ares.steps.selftrain import counted_solutions
@@ -24,11 +26,12 @@ from ares.storage.files import read_json, read_jsonl
 from ares.storage.pairs import read_pairs
 from ares.storage.solutions import Solution, read_lessons, read_solutions
 from ares.storage.tables import read_feedback
-from ares.types import AresError
+from ares.types import AresError, Example
 from benchmarks import selftrain as study
 from benchmarks.selftrain import MEASURES, estimates, measured, tables
 from tests.support.checking import by_text
 from tests.support.composed import composed
+from tests.support.problems import make_problem
 from tests.support.small_run import SMALL, configured, run
 
 SETTINGS = (
@@ -146,19 +149,24 @@ def test_study_compares_self_training_with_ares(tmp_path: Path, monkeypatch: pyt
         "reward.holdout=0.3",
         "select.n=[1,2]",
     )
-    study.main(["--seeds", "7", "--arms", "ares", "r3v", "both", "--runs", str(tmp_path), *small])
+    arms = ("warmup", "ares", "r3v", "both")
+    study.main(["--seeds", "7", "--arms", *arms, "--runs", str(tmp_path), "--workers", "1", *small])
     lines = (tmp_path / "tables.md").read_text().splitlines()
     rows = {line.split(" | ")[0].strip("| ") for line in lines}
-    rules = [rule for rule in study.RULES if rule != "self_select"]
-    assert rows >= {
-        "r3v, self_select",
-        *(f"{arm}, {rule}" for arm in ("ares", "r3v", "both") for rule in rules),
-    }
-    assert rows >= {
-        f"{arm}, {name}" for arm in ("ares", "r3v", "both") for name in ("first", "steps@2", "repair@2")
-    }
+    assert rows >= {f"{arm}, {rule}" for arm in arms for rule in study.BY[arm]}
+    searched = [arm for arm in arms if "steps" in study.BY[arm]]
+    assert rows >= {f"{arm}, {name}" for arm in searched for name in ("first", "steps@2", "repair@2")}
+    assert rows >= {f"r3v, iteration {number}" for number in (1, 2, 3)}
+    drawn = (tmp_path / "curves.svg").read_text()
+    assert [f">{arm}: percent right</text>" in drawn for arm in arms] == [arm in searched for arm in arms]
+    assert drawn.count(">self select</text>") == 1
     trained = read_manifest(tmp_path / "both-7")["round-1/rollouts"].inputs["policy"]
     assert trained.path.endswith("r3v-7/round-3/selftrain/policy")
+    firsts = {"ares-7": "round-1/rollouts", "r3v-7": "round-1/sample", "warmup-7": "final/candidates"}
+    inputs = [read_manifest(tmp_path / run)[key].inputs for run, key in firsts.items()]
+    assert {own["policy"].path for own in inputs} == {str(tmp_path / "given-7/rationale/warmup/policy")}
+    assert len({own["data"].sha256 for own in inputs}) == 1
+    assert read_manifest(tmp_path / "given-7")["rationale/warmup"].settings["seed"] == 7 + study.ELSEWHERE
 
 
 @pytest.mark.slow
@@ -290,6 +298,26 @@ def test_reward_model_selects_and_searches_instead_of_the_teacher(
 def test_reward_rule_needs_a_reward_model() -> None:
     with pytest.raises(AresError, match=r"select\.by=reward needs a reward model: give select\.reward"):
         check(composed("experiment=demo", "stage=select", "select.by=[reward]"))
+
+
+class Answerer:
+    """Answers (B) to every question."""
+
+    def encode(self, examples: Sequence[Example]) -> Sequence[Example]:
+        return examples
+
+    def greedy(self, inputs: Sequence[Example], **how: int) -> list[list[int]]:
+        return [[7, 8] for _ in inputs]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "The answer is (B)."
+
+
+def test_adapter_answers_where_the_rationale_has_an_answer_too() -> None:
+    row = Solution(0, 0, "1", 0, "A fern is a plant. The answer is (A).", "A", True, 9)
+    [found] = answered(composed("experiment=demo"), Answerer(), {"1": make_problem("1")}, [row])  # type: ignore[arg-type]
+    assert (found.answer, found.correct, found.tokens) == ("B", False, 11)
+    assert found.text == f"{row.text} The answer is (B)."
 
 
 def bare(text: str) -> str:

@@ -208,6 +208,13 @@ def test_long_context_gives_way_before_the_given_solutions() -> None:
     assert example.target == "Solution: A right one."
 
 
+def test_prompts_that_show_solutions_can_be_changed() -> None:
+    problem, prompts = make_problem(), ReflectionConfig("Repair this: {solution}", "[{number}] {solution}")
+    assert select_example(problem, ["U.", "V."], prompts).rationale == "[1] U.\n[2] V."
+    lesson = Lesson("refine", "1", ("W.",), "S.")
+    assert lesson_example(problem, lesson, prompts).prompt == f"{QUESTION} Repair this: W. Solution:"
+
+
 def test_braces_in_a_solution_are_text() -> None:
     example = select_example(make_problem(), ["a {solution} {number}"], PROMPTS)
     assert example.rationale == "Candidate 1: a {solution} {number}"

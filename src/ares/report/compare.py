@@ -83,6 +83,7 @@ def write_comparison(path: Path, roots: Mapping[str, Path]) -> Path:
         raise AresError("report.compare needs two finished runs or more: report.compare=[a,b].")
     path.parent.mkdir(parents=True, exist_ok=True)
     last = {run.name: _last(run) for run in runs}
+    numbers = {run.name: {number.label: number for number in _numbers(run)} for run in runs}
     metrics = {run.name: run.steps[[*run.assessed][-1]].metrics for run in runs if run.assessed}
     write_page(
         "compare.html.j2",
@@ -90,7 +91,8 @@ def write_comparison(path: Path, roots: Mapping[str, Path]) -> Path:
         lambda limit: browser_of_runs(runs, limit),
         runs=[run.name for run in runs],
         differing=differing({run.name: run.settings for run in runs}),
-        numbers={run.name: _numbers(run) for run in runs},
+        numbers=numbers,
+        columns=list(dict.fromkeys(label for own in numbers.values() for label in own)),
         gains=gains(last),
         policies=metrics,
         measures=list(dict.fromkeys(name for own in metrics.values() for name in own)),

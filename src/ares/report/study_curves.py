@@ -1,6 +1,6 @@
 """The curves of a study's first seed as one SVG: what RL, fine-tuning and the adapter log, a line per arm."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -22,29 +22,35 @@ _STYLE = (
 
 def study_curves(roots: Mapping[str, Path]) -> str:
     """The drawing, from the run folder of each arm; arms that share a step with an earlier one have no line of their own."""
-    parts, left, height = [], 0, 0
+    panels = []
     for key, metrics in _SHOWN.items():
         logged = {arm: read_curves(logs_folder(root, key) / "metrics.csv") for arm, root in roots.items()}
         for name in (f"{key}/{metric}" for metric in metrics):
             curves = {arm: own[name] for arm, own in logged.items() if name in own}
             curves = dict(list(curves.items())[: len(_COLORS)])
             if curves and (chart := overlay(name, [*curves.values()])):
-                parts.append(_panel(chart, list(curves), left))
-                left, height = left + WIDTH, max(height, _TITLE + HEIGHT + _LINE * len(curves) + 8)
+                panels.append((chart, list(curves)))
+    return drawing(panels)
+
+
+def drawing(panels: Sequence[tuple[Chart, Sequence[str]]]) -> str:
+    """Charts in a row as one SVG, each with the names of its lines, which are at most eight."""
+    parts = [_panel(chart, names, WIDTH * place) for place, (chart, names) in enumerate(panels)]
+    height = max((_TITLE + HEIGHT + _LINE * len(names) + 8 for _, names in panels), default=0)
     font = 'font-family="system-ui, sans-serif" font-size="11"'
-    size = f'width="{left}" height="{height}"'
+    size = f'width="{WIDTH * len(panels)}" height="{height}"'
     background = f'<rect {size} fill="white"/>'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}><style>{_STYLE}</style>{background}{"".join(parts)}</svg>'
 
 
-def _panel(chart: Chart, arms: list[str], left: int) -> str:
+def _panel(chart: Chart, names: Sequence[str], left: int) -> str:
     """A chart with its name and legend, from x = `left`; without the marks that show values on hover."""
     drawn = replace(chart, marks=(), others=(chart.line, *chart.others)).svg
     placed = drawn.replace("<svg ", f'<svg x="0" y="{_TITLE}" width="{WIDTH}" height="{HEIGHT}" ', 1)
     legend = "".join(
         f'<rect class="key-{i}" x="46" y="{(y := _TITLE + HEIGHT + _LINE * (i - 1))}" width="10" height="10"/>'
-        f'<text x="62" y="{y + 9}">{escape(arm.replace("_", " "))}</text>'
-        for i, arm in enumerate(arms, start=1)
+        f'<text x="62" y="{y + 9}">{escape(name.replace("_", " "))}</text>'
+        for i, name in enumerate(names, start=1)
     )
     title = f'<text x="46" y="15" font-weight="bold">{escape(chart.name)}</text>'
     return f'<g transform="translate({left} 0)">{title}{placed}{legend}</g>'

@@ -94,7 +94,7 @@ def evaluated_pids(
 def answered(
     config: Config, answerer: "Policy", problems: Mapping[str, Problem], rows: Sequence[Solution]
 ) -> list[Solution]:
-    """The solutions with the answers that the adapter gives after them."""
+    """The solutions with the answers that the adapter gives after them; an answer of their own does not count."""
     size, found = config.generate.batch_size, []
     for start in range(0, len(rows), size):
         batch = rows[start : start + size]
@@ -103,7 +103,7 @@ def answered(
         ]
         outputs = answerer.greedy(answerer.encode(examples), max_new_tokens=config.lora.max_output_tokens)
         for row, ids in zip(batch, outputs, strict=True):
-            text = f"{row.text} {answerer.decode(ids)}"
-            answered = with_text(row, problems[row.pid], text, config.data.checker)
-            found.append(replace(answered, tokens=row.tokens + len(ids)))
+            answer = answerer.decode(ids)
+            own = with_text(row, problems[row.pid], answer, config.data.checker)
+            found.append(replace(own, text=f"{row.text} {answer}", tokens=row.tokens + len(ids)))
     return found

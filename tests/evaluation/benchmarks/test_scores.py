@@ -175,6 +175,26 @@ def test_letters_by_group(name: str, column: str) -> None:
     assert scored(name, "lmms_eval", asked, "B", "A", "?") == ({"score": 100 / 3, "x": 50, "y": 0}, 1)
 
 
+# Of "B", "The answer is B" and "It is a dog.", where (B) a dog is right: lmms-eval's first letters are B, T and I;
+# VLMEvalKit takes the text of the one option; MMMU wants more than five words for that.
+_LETTERS_RIGHT = {"lmms_eval": 1, "vlmevalkit": 3, "ares": 2, "mmmu": 2, "mathvista": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        (name, rule)
+        for name in ("seed", "scienceqa", "aokvqa", "mmbench", "mmmu", "mathvista")
+        for rule in benchmark_of(name).rules
+    ],
+)
+def test_every_rule_of_a_benchmark_with_letters(name: str, rule: str) -> None:
+    asked = [item(n, "B", "cat", "dog") for n in range(3)]
+    metrics, failed = scored(name, rule, asked, "B", "The answer is B", "It is a dog.")
+    right = _LETTERS_RIGHT[rule]
+    assert (metrics["score"], failed) == (pytest.approx(100 * right / 3), 3 - right)
+
+
 def test_mmmu() -> None:
     options = ("a red cube", "a blue ball", "no")
     asked = [

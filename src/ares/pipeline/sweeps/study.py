@@ -36,17 +36,25 @@ class Trial:
 def run_study(config: Config) -> list[Trial]:
     """Runs the unfinished trials of a study, `study.workers` at a time, and returns all.
 
-    What a trial prints is in its folder's `console.log`. Raises AresError for mistakes before anything runs, and for
-    failed trials after the others have ended.
+    Raises AresError for mistakes before anything runs, and as `run_trials` does.
     """
     trials = trials_of(config)
+    run_trials(trials, config.study.workers)
+    return trials
+
+
+def run_trials(trials: Sequence[Trial], workers: int) -> None:
+    """Runs the unfinished ones of some trials, `workers` at a time.
+
+    What a trial prints is in its folder's `console.log`. Raises AresError for failed trials after the others have ended.
+    """
     waiting = [trial for trial in trials if not is_finished(trial.config)]
     print(
         f"{len(trials) - len(waiting)} of {len(trials)} trials are done, {len(waiting)} start now.",
         flush=True,
     )
     errors, busy = {}, 0.0
-    for number, (trial, (error, seconds)) in enumerate(_outcomes(waiting, config.study.workers), start=1):
+    for number, (trial, (error, seconds)) in enumerate(_outcomes(waiting, workers), start=1):
         busy += seconds
         state = "failed" if error else "done"
         print(
@@ -62,7 +70,6 @@ def run_study(config: Config) -> list[Trial]:
         raise AresError(
             f"{len(errors)} of {len(trials)} trials failed; the same command again retries them.{reasons}"
         )
-    return trials
 
 
 def trials_of(config: Config) -> list[Trial]:
