@@ -3,7 +3,7 @@
 All arms of a seed start from one warm-up and see 600 other questions, for which nobody gives them a solution. Each arm has a
 run in `--runs` that can be resumed and looked at alone:
 
-- warmup: fine-tuned on 1,200 solutions and answers
+- warmup: fine-tuned on the solutions and answers of `--given` questions
 - r3v: three iterations of self-training, with three samples of each question
 - sentences: the same with selftrain.filter=sentences
 - ares: three rounds of ARES with as many samples; as in all of ARES, an adapter answers
@@ -65,10 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
     parser.add_argument("--arms", nargs="+", default=list(BY), choices=list(BY))
     parser.add_argument("--runs", type=Path, default=Path("runs/selftrain-study"))
+    parser.add_argument("--given", type=int, default=1200, help="questions of the warm-up")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, a thread each")
     parser.add_argument("settings", nargs="*", help="further settings of every run")
     args = parser.parse_args(arguments)
-    for phase in zip(*(phases(args.runs, seed) for seed in args.seeds), strict=True):
+    for phase in zip(*(phases(args.runs, seed, args.given) for seed in args.seeds), strict=True):
         trials = [
             _trial(args.runs, arm, seed, *settings, *args.settings)
             for seed, own in zip(args.seeds, phase, strict=True)
@@ -85,9 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (args.runs / "curves.svg").write_text(curves(values) + "\n")
 
 
-def phases(runs: Path, seed: int) -> list[dict[str, list[str]]]:
+def phases(runs: Path, seed: int, questions: int) -> list[dict[str, list[str]]]:
     """The settings of the arms' stages, phase by phase: a phase needs the runs of those before it."""
-    given = [f"run=given-{seed}", f"seed={seed + ELSEWHERE}", "data.sizes.train=1200"]
+    given = [f"run=given-{seed}", f"seed={seed + ELSEWHERE}", f"data.sizes.train={questions}"]
     warmup = f"policy={runs / f'given-{seed}' / 'rationale/warmup/policy'}"
     r3v = f"policy={runs / f'r3v-{seed}' / 'round-3/selftrain/policy'}"
     selftrain = ["stage=selftrain", "stage.steps=[warmup,sample,rate,selftrain]", warmup]
