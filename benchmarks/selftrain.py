@@ -48,6 +48,8 @@ BY = {
     "ares": (*PLAIN, *SEARCHES),
     "both": (*PLAIN, *SEARCHES),
 }
+CHOICES = ("teacher", "reward", *SEARCHES, "self_select")  # compared with the majority
+COMPARED = (("r3v", "warmup"), ("sentences", "r3v"), ("ares", "adapter"), ("both", "ares"))
 MEASURES: tuple[Label, ...] = ("supporting", "false", "invented")
 ELSEWHERE = 1000  # between the seeds of a warm-up and of its arms, whose questions are others
 ALL = (
@@ -78,8 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         run_trials(trials, args.workers)
     roots = {arm: [args.runs / f"{arm}-{seed}" for seed in args.seeds] for arm in args.arms}
-    values = estimates({arm: [measured(root) for root in own] for arm, own in roots.items()})
-    lines = "\n".join([*tables(values), "", *learning(roots)])
+    found = {arm: [measured(root) for root in own] for arm, own in roots.items()}
+    values = estimates(found)
+    lines = "\n".join([*tables(values), "", *contrasts(found), *learning(roots)])
     print(lines)
     (args.runs / "tables.md").write_text(lines + "\n")
     (args.runs / "tables.json").write_text(json.dumps(values, indent=1) + "\n")
@@ -190,6 +193,38 @@ def tables(values: Mapping[str, Cells]) -> Iterator[str]:
         for name in [name.partition("/")[2] for name in own if name.startswith(MEASURES[0])]:
             row = ("{:.1f} ({:.1f} to {:.1f})".format(*own[f"{measure}/{name}"]) for measure in MEASURES)
             yield f"| {arm}, {name} | {' | '.join(row)} |"
+
+
+def contrasts(found: Mapping[str, Sequence[Mapping[str, np.ndarray]]]) -> Iterator[str]:
+    """Lines of markdown: differences in points on the same questions, between arms, and to the majority of each arm."""
+    [first, *_] = next(iter(found.values()))
+    widest = max(int(name.partition("@")[2]) for name in first if name.startswith("first@"))
+    between = {
+        f"{arm} − {other}": [
+            {rule: one[f"{rule}@{widest}"] - two[f"{rule}@{widest}"] for rule in ("first", "majority")}
+            for one, two in zip(found[arm], found[other], strict=True)
+        ]
+        for arm, other in COMPARED
+        if {arm, other} <= set(found)
+    }
+    within = {
+        f"{arm} − its majority": [
+            {
+                rule: own[f"{rule}@{widest}"] - own[f"majority@{widest}"]
+                for rule in CHOICES
+                if f"{rule}@{widest}" in own
+            }
+            for own in seeds
+        ]
+        for arm, seeds in found.items()
+    }
+    for rules, differences in ((("first", "majority"), between), (CHOICES, within)):
+        yield f"| points, n = {widest} | {' | '.join(rules)} |"
+        yield "|---" * (len(rules) + 1) + "|"
+        for name, own in estimates(differences).items():
+            row = ("{:+.1f} ({:+.1f} to {:+.1f})".format(*own[rule]) if rule in own else "" for rule in rules)
+            yield f"| {name} | {' | '.join(row)} |"
+        yield ""
 
 
 def learning(roots: Mapping[str, Sequence[Path]]) -> Iterator[str]:
