@@ -12,7 +12,7 @@ import asyncio
 import json
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -35,6 +35,7 @@ from ares.types import Problem
 
 ROUND = "rationale,rollout,score,ppo,round/generate,correct,sft"
 AFTER = {"RL": "round-2/ppo", "the round": "round-2/sft"}
+SHOWN = ("score", "supporting", "false", "invented", "answer", "tokens", "kl_rationale")
 
 
 def main() -> None:
@@ -45,30 +46,28 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=300)
     parser.add_argument("settings", nargs="*", help="further settings of every run")
     args = parser.parse_args()
-    runs = (f"paths.runs={args.runs}", "sweep.of=learned-teacher", "sweep.share=all")
-    common = ("experiment=demo", "stage=ares", *runs, *args.settings)
-    found: list[dict[str, float]] = []
-    models = {}
+    models: dict[int, dict[str, float]] = {}
+    policies: dict[int, dict[str, dict[str, float]]] = {}
     for seed in args.seeds:
-        first = train(*common, f"seed={seed}", f"stage.steps=[{ROUND},reward]", f"run=first-{seed}")
+        runs = (f"paths.runs={args.runs}", "sweep.of=learned-teacher", "sweep.share=all")
+        common = ("experiment=demo", "stage=ares", f"seed={seed}", *runs, *args.settings)
+        first = train(*common, f"stage.steps=[{ROUND},reward]", f"run=first-{seed}")
         step = read_manifest(run_folder(first))["round-1/reward"]
-        models[seed] = run_folder(first) / step.outputs["reward"].path
-        found.append({"seed": seed, **agreement_with_truth(first, models[seed], args.questions)})
-        print(found[-1], flush=True)
-    for row in found:
-        seed = row["seed"]
-        learned = args.runs / f"learned-{seed}"
-        if not learned.exists():
-            shutil.copytree(args.runs / f"first-{seed}", learned)
-        second = (*common, f"seed={seed}", f"stage.steps=[{ROUND}]", "rounds=2")
+        model = run_folder(first) / step.outputs["reward"].path
+        models[seed] = agreement_with_truth(first, model, args.questions)
+        print(seed, models[seed], flush=True)
+        if not (args.runs / f"learned-{seed}").exists():
+            shutil.copytree(args.runs / f"first-{seed}", args.runs / f"learned-{seed}")
+        second = (*common, f"stage.steps=[{ROUND}]", "rounds=2")
         paid = train(*second, f"run=paid-{seed}")
-        teacher = ("teacher=learned", f"teacher.path={models[seed]}", "on_change=keep")
-        free = train(*second, *teacher, f"run=learned-{seed}")
-        row |= gains({"paid": paid, "learned": free}, args.questions)
-        print(row, flush=True)
-    text = "\n\n".join(tables(found))
+        teacher = ("teacher=learned", f"teacher.path={model}", "on_change=keep")
+        learned = train(*second, *teacher, f"run=learned-{seed}")
+        policies[seed] = measures({"paid": paid, "learned": learned}, args.questions)
+        print(seed, policies[seed], flush=True)
+    text = "\n\n".join(tables(models, policies))
     print(text)
     (args.runs / "learned_teacher.md").write_text(text + "\n")
+    found = {"reward models": models, "policies": policies}
     (args.runs / "learned_teacher.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
@@ -110,37 +109,37 @@ async def scores(
     return [score for own in found for result in own for score in result.scores]
 
 
-def gains(runs: dict[str, Config], questions: int) -> dict[str, float]:
-    """The mean exact score of a rationale's sentences before the second round, and after its RL and at its end."""
+def measures(runs: dict[str, Config], questions: int) -> dict[str, dict[str, float]]:
+    """The measures of the policies before the second round, and after its RL and at its end with each Teacher."""
 
-    def score(config: Config, key: str) -> float:
+    def policy(config: Config, key: str) -> dict[str, float]:
         entries = read_manifest(run_folder(config))
-        return measured(config, entries[key], entries["rationale"], questions)["score"]
+        return measured(config, entries[key], entries["rationale"], questions)
 
-    found = {"before": score(runs["paid"], "round-1/sft")}
+    found = {"before": policy(runs["paid"], "round-1/sft")}
     for name, key in AFTER.items():
-        found |= {f"{teacher} after {name}": score(config, key) for teacher, config in runs.items()}
+        found |= {f"{teacher}, after {name}": policy(config, key) for teacher, config in runs.items()}
     return found
 
 
-def tables(found: Sequence[dict[str, float]]) -> Iterator[str]:
-    """The reward models, and the second rounds with the share of the paid gain that the learned Teacher restores."""
-    names = ("seed", *agreement_names(found))
-    yield table(names, [[row[name] for name in names] for row in found])
+def tables(
+    models: Mapping[int, Mapping[str, float]], policies: Mapping[int, Mapping[str, Mapping[str, float]]]
+) -> Iterator[str]:
+    """The reward models; how much of the paid gain the learned Teacher restores; the policies, means over seeds."""
+    names = [*next(iter(models.values()))]
+    yield table(("seed", *names), [[str(seed), *own.values()] for seed, own in models.items()])
     rows = []
     for name in AFTER:
-        values = [(row["before"], row[f"paid after {name}"], row[f"learned after {name}"]) for row in found]
-        means = tuple(map(fmean, zip(*values, strict=True)))
-        for seed, own in (*zip([str(row["seed"]) for row in found], values, strict=True), ("mean", means)):
-            before, paid, learned = own
+        arms = ("before", f"paid, after {name}", f"learned, after {name}")
+        scores = {str(seed): [own[arm]["score"] for arm in arms] for seed, own in policies.items()}
+        means = {"mean": [fmean(values) for values in zip(*scores.values(), strict=True)]}
+        for seed, (before, paid, learned) in (scores | means).items():
             share = (learned - before) / (paid - before) if paid != before else math.nan
-            rows.append([f"{seed}, {name}", *own, share])
-    yield table(("seed, after", "before", "paid", "learned", "restored gain"), rows)
-
-
-def agreement_names(found: Sequence[dict[str, float]]) -> list[str]:
-    """The measures of the reward model: all that come before the gains."""
-    return [name for name in found[0] if name not in ("seed", "before") and " after " not in name]
+            rows.append([f"{seed}, after {name}", before, paid, learned, share])
+    yield table(("seed", "before", "paid", "learned", "restored gain"), rows)
+    kept = [*policies.values()]
+    rows = [[arm, *(fmean(own[arm][name] for own in kept) for name in SHOWN)] for arm in kept[0]]
+    yield table(("policy", *SHOWN), rows)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[float | str]]) -> str:
