@@ -28,7 +28,7 @@ from ares.storage.solutions import Solution, read_lessons, read_solutions
 from ares.storage.tables import read_feedback
 from ares.types import AresError, Example
 from benchmarks import selftrain as study
-from benchmarks.selftrain import MEASURES, estimates, measured, tables
+from benchmarks.selftrain import MEASURES, contrasts, estimates, measured, tables
 from tests.support.checking import by_text
 from tests.support.composed import composed
 from tests.support.problems import make_problem
@@ -136,6 +136,11 @@ def test_table_of_the_study_agrees_with_selection(finished: Config) -> None:
         assert low <= mean <= high
     assert sum(values[f"{name}/first"][0] for name in MEASURES) <= 100
     assert any("| r3v, majority |" in line for line in tables({"r3v": values}))
+    better = {name: column + 10 for name, column in measured(root_of(finished)).items()}
+    lines = [*contrasts({"warmup": [measured(root_of(finished))], "r3v": [better]})]
+    assert "| r3v − warmup | +10.0 (+10.0 to +10.0) | +10.0 (+10.0 to +10.0) |" in lines
+    chosen = f"{values['teacher@4'][0] - values['majority@4'][0]:+.1f}"
+    assert any(line.startswith(f"| r3v − its majority | {chosen} (") for line in lines)
 
 
 @pytest.mark.slow
