@@ -6,7 +6,7 @@ All sides start from the same weights and see the same pairs, one per question; 
 `pairs` does, and trains with `PreferenceModule`. `transformers` scores length-sorted chunks of 32 responses, and trains on
 micro-batches of 4 pairs of similar length, both responses in one pass. `paper_path` does what the original's PPO does: prompts
 padded to 512 tokens, pairs unsorted, a pass for each side, and a reference model in memory, which is asked in each
-micro-batch; it does a quarter of the pairs, spread evenly over the lengths.
+micro-batch.
 """
 
 import argparse
@@ -42,19 +42,16 @@ def main(args: argparse.Namespace) -> dict[str, float]:
     policy = build_policy(args.policy, args.size, device=args.device)
     prompts, ids = questions(policy, PAIRS), responses(2 * PAIRS)
     policy.encode = lambda _: prompts  # type: ignore[method-assign]
-    order = sorted(range(PAIRS), key=lambda pair: len(ids[2 * pair]) + len(ids[2 * pair + 1]))
     plain = stock(policy.model)
     with tempfile.TemporaryDirectory() as folder:
         start = Start([policy], Path(folder))
         sides = {
-            "paper_path": start.then(
-                plain(lambda: Loop(policy, prompts, ids, paper=True).epoch(order[1::4]))
-            ),
-            "transformers": start.then(plain(lambda: Loop(policy, prompts, ids).epoch(range(PAIRS)))),
+            "paper_path": start.then(plain(lambda: Loop(policy, prompts, ids, paper=True).epoch())),
+            "transformers": start.then(plain(lambda: Loop(policy, prompts, ids).epoch())),
             "ours": start.then(lambda: ours(policy, prompts, ids, args.device)),
         }
         measured = alternate(sides, device=args.device)
-    return table(measured, {"paper_path": PAIRS // 4, "transformers": PAIRS, "ours": PAIRS})
+    return table(measured, dict.fromkeys(sides, PAIRS))
 
 
 def ours(policy: Policy, prompts: Inputs, ids: Sequence[list[int]], device: str) -> float:
@@ -84,14 +81,14 @@ class Loop:
         """The forward passes of the policy."""
         return Plain(self.policy, self.prompts, self.paper)
 
-    def epoch(self, pairs: Sequence[int]) -> float:
-        """Trains on the pairs in one optimizer step; its loss."""
+    def epoch(self) -> float:
+        """Trains on all pairs in one optimizer step; its loss."""
         weights = [weight for _, weight in self.policy.trained()]
         optimizer = torch.optim.AdamW(weights, lr=DPO.lr, fused=not self.paper)
         reference = copy.deepcopy(self.policy.model) if self.paper else None
-        known = {} if self.paper else self.scores([row for pair in pairs for row in (2 * pair, 2 * pair + 1)])
+        known = {} if self.paper else self.scores()
         total, lengths = 0.0, [len(a) + len(b) for a, b in zip(self.ids[::2], self.ids[1::2], strict=True)]
-        for part in in_parts(pairs, lengths, 4, paper=self.paper):
+        for part in in_parts(range(PAIRS), lengths, 4, paper=self.paper):
             sides = [[2 * pair for pair in part], [2 * pair + 1 for pair in part]]
             if reference is None:
                 found = self.sums([*sides[0], *sides[1]])
@@ -101,7 +98,7 @@ class Loop:
                 own = tuple(self.sums(side) for side in sides)
                 with torch.no_grad():
                     old = [self.sums(side, reference) for side in sides]
-            loss = dpo_loss(*own, *old, beta=DPO.beta).sum() / len(pairs)
+            loss = dpo_loss(*own, *old, beta=DPO.beta).sum() / PAIRS
             loss.backward()
             total += float(loss.detach())
         nn.utils.clip_grad_norm_(weights, 1.0)
@@ -110,10 +107,10 @@ class Loop:
         return total
 
     @torch.no_grad()
-    def scores(self, rows: Sequence[int]) -> dict[int, Tensor]:
+    def scores(self) -> dict[int, Tensor]:
         """The summed log-probability of each response, in chunks of 32 of similar length."""
         found: dict[int, Tensor] = {}
-        for part in in_parts(rows, [len(own) for own in self.ids], 32, paper=False):
+        for part in in_parts(range(2 * PAIRS), [len(own) for own in self.ids], 32, paper=False):
             found |= dict(zip(part, self.sums(part), strict=True))
         return found
 

@@ -23,7 +23,7 @@ SETTINGS = (
     *("experiment=demo", "features=none", "trainer.threads=1", "teacher.noise=0"),
     *(f"{step}.lr=1e-9" for step in ("rationale", "rl", "sft", "lora")),
     *(f"{step}.epochs=1" for step in ("rationale", "sft", "lora")),
-    *("rl.ppo_epochs=1", "rl.value_warmup_epochs=0", "rl.k=2", "rl.eval_questions=16"),
+    *("rl.questions=null", "rl.ppo_epochs=1", "rl.value_warmup_epochs=0", "rl.k=2", "rl.eval_questions=16"),
     *("rl.max_new_tokens=24", "generate.max_new_tokens=24", "lora.max_output_tokens=8"),
     "stage.steps=[rationale,rollout,score,ppo,round/generate,correct,sft,final/generate,lora,evaluate]",
 )

@@ -1,9 +1,10 @@
 """Self-training, ARES with as many samples, and one after the other, on the sample: `python -m benchmarks.selftrain`.
 
-All arms of a seed start from one warm-up, and each has a run in `--runs` that can be resumed and looked at alone:
+All arms of a seed start from one warm-up and see 600 other questions, for which nobody gives them a solution. Each arm has a
+run in `--runs` that can be resumed and looked at alone:
 
-- warmup: fine-tuned on given solutions and answers
-- r3v: three iterations of self-training, with three samples of each of 400 questions
+- warmup: fine-tuned on the solutions and answers of `--given` questions
+- r3v: three iterations of self-training, with three samples of each question
 - sentences: the same with selftrain.filter=sentences
 - ares: three rounds of ARES with as many samples; as in all of ARES, an adapter answers
 - both: ARES from r3v's policy
@@ -47,7 +48,14 @@ BY = {
     "ares": (*PLAIN, *SEARCHES),
     "both": (*PLAIN, *SEARCHES),
 }
+CHOICES = ("teacher", "reward", *SEARCHES, "self_select")  # compared with the majority
+COMPARED = (("r3v", "warmup"), ("sentences", "r3v"), ("ares", "adapter"), ("both", "ares"))
 MEASURES: tuple[Label, ...] = ("supporting", "false", "invented")
+ELSEWHERE = 1000  # between the seeds of a warm-up and of its arms, whose questions are others
+ALL = (
+    *("data.sizes.train=600", "rl.questions=600", "selftrain.questions=600"),
+    *("sft.epochs=3", "lora.epochs=5", "lora.eval_every_epochs=5"),
+)
 Cells = Mapping[str, Sequence[float]]  # measure -> mean and the ends of its interval
 
 
@@ -59,10 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
     parser.add_argument("--arms", nargs="+", default=list(BY), choices=list(BY))
     parser.add_argument("--runs", type=Path, default=Path("runs/selftrain-study"))
+    parser.add_argument("--given", type=int, default=1200, help="questions of the warm-up")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, a thread each")
     parser.add_argument("settings", nargs="*", help="further settings of every run")
     args = parser.parse_args(arguments)
-    for phase in zip(*(phases(args.runs, seed) for seed in args.seeds), strict=True):
+    for phase in zip(*(phases(args.runs, seed, args.given) for seed in args.seeds), strict=True):
         trials = [
             _trial(args.runs, arm, seed, *settings, *args.settings)
             for seed, own in zip(args.seeds, phase, strict=True)
@@ -71,27 +80,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         run_trials(trials, args.workers)
     roots = {arm: [args.runs / f"{arm}-{seed}" for seed in args.seeds] for arm in args.arms}
-    values = estimates({arm: [measured(root) for root in own] for arm, own in roots.items()})
-    lines = "\n".join([*tables(values), "", *learning(roots)])
+    found = {arm: [measured(root) for root in own] for arm, own in roots.items()}
+    values = estimates(found)
+    lines = "\n".join([*tables(values), "", *contrasts(found), *learning(roots)])
     print(lines)
     (args.runs / "tables.md").write_text(lines + "\n")
     (args.runs / "tables.json").write_text(json.dumps(values, indent=1) + "\n")
     (args.runs / "curves.svg").write_text(curves(values) + "\n")
 
 
-def phases(runs: Path, seed: int) -> list[dict[str, list[str]]]:
+def phases(runs: Path, seed: int, questions: int) -> list[dict[str, list[str]]]:
     """The settings of the arms' stages, phase by phase: a phase needs the runs of those before it."""
-    warmup = f"policy={runs / f'warmup-{seed}' / 'rationale/warmup/policy'}"
+    given = [f"run=given-{seed}", f"seed={seed + ELSEWHERE}", f"data.sizes.train={questions}"]
+    warmup = f"policy={runs / f'given-{seed}' / 'rationale/warmup/policy'}"
     r3v = f"policy={runs / f'r3v-{seed}' / 'round-3/selftrain/policy'}"
     selftrain = ["stage=selftrain", "stage.steps=[warmup,sample,rate,selftrain]", warmup]
     select = ["stage=select", f"select.reward={runs / f'ares-{seed}' / 'round-1/reward/model'}"]
     answers = {
+        "warmup": [warmup],
         "ares": ["select.answers=adapter"],
         "both": ["select.answers=adapter"],
         "adapter": ["select.answers=adapter", warmup],
     }
     return [
-        {"warmup": ["stage=selftrain", "stage.steps=[warmup]"]},
+        {"warmup": ["stage=selftrain", "stage.steps=[warmup]", *given]},
         {
             "ares": ["stage=ares", warmup],
             "r3v": selftrain,
@@ -111,7 +123,7 @@ def phases(runs: Path, seed: int) -> list[dict[str, list[str]]]:
 
 def _trial(runs: Path, arm: str, seed: int, *settings: str) -> Trial:
     own = (f"run={arm}-{seed}", f"seed={seed}", f"paths.runs={runs}")
-    config = composed("experiment=selftrain", *own, *settings)
+    config = composed("experiment=selftrain", *own, *ALL, *settings)
     validate(config)
     return Trial(arm, seed, config)
 
@@ -183,18 +195,48 @@ def tables(values: Mapping[str, Cells]) -> Iterator[str]:
             yield f"| {arm}, {name} | {' | '.join(row)} |"
 
 
+def contrasts(found: Mapping[str, Sequence[Mapping[str, np.ndarray]]]) -> Iterator[str]:
+    """Lines of markdown: differences in points on the same questions, between arms, and to the majority of each arm."""
+    [first, *_] = next(iter(found.values()))
+    widest = max(int(name.partition("@")[2]) for name in first if name.startswith("first@"))
+    between = {
+        f"{arm} − {other}": [
+            {rule: one[f"{rule}@{widest}"] - two[f"{rule}@{widest}"] for rule in ("first", "majority")}
+            for one, two in zip(found[arm], found[other], strict=True)
+        ]
+        for arm, other in COMPARED
+        if {arm, other} <= set(found)
+    }
+    within = {
+        f"{arm} − its majority": [
+            {
+                rule: own[f"{rule}@{widest}"] - own[f"majority@{widest}"]
+                for rule in CHOICES
+                if f"{rule}@{widest}" in own
+            }
+            for own in seeds
+        ]
+        for arm, seeds in found.items()
+    }
+    for rules, differences in ((("first", "majority"), between), (CHOICES, within)):
+        yield f"| points, n = {widest} | {' | '.join(rules)} |"
+        yield "|---" * (len(rules) + 1) + "|"
+        for name, own in estimates(differences).items():
+            row = ("{:+.1f} ({:+.1f} to {:+.1f})".format(*own[rule]) if rule in own else "" for rule in rules)
+            yield f"| {name} | {' | '.join(row)} |"
+        yield ""
+
+
 def learning(roots: Mapping[str, Sequence[Path]]) -> Iterator[str]:
     """Lines of markdown, means over seeds: what each iteration samples, the lessons in its pool, what its model answers."""
     yield "| | new samples, percent right | cot | refine | select | model: val, percent right |"
     yield "|---" * 6 + "|"
-    for arm in [name for name in ("warmup", "r3v", "sentences") if name in roots]:
+    for arm in [name for name in ("r3v", "sentences") if name in roots]:
         steps = [read_manifest(root) for root in roots[arm]]
 
         def mean(key: str, name: str, steps: Sequence[Mapping[str, StepEntry]] = steps) -> float:
             return float(np.mean([own[key].metrics.get(name, 0.0) for own in steps]))
 
-        if arm == "warmup":
-            yield f"| warmup | | | | | {100 * mean('rationale/warmup', 'val/accuracy'):.1f} |"
         for key in [key for key in steps[0] if key.endswith("/selftrain")]:
             lessons = " | ".join(f"{mean(key, kind):.0f}" for kind in METHODS["r3v"])
             samples = mean(f"{key.partition('/')[0]}/sample", "right")

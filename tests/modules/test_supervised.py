@@ -1,5 +1,7 @@
 """Supervised fine-tuning: its loss and dropout, the weights that are kept, and resuming."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,3 +154,24 @@ def test_gradients_are_clipped_by_their_norm(tmp_path, precision: str) -> None:
     fit(t5(), tmp_path / "clipped", callbacks=[clipped], gradient_clip=0.5, precision=precision)
     assert min(free.found) > 0.5
     assert clipped.found == pytest.approx([0.5] * len(free.found), rel=1e-4)
+
+
+def test_moments_and_gradients_are_freed_at_the_end_of_a_fit(tmp_path, monkeypatch):
+    """Without waiting for Python to collect cycles: what follows the fit needs the memory."""
+    moments, step = [], torch.optim.AdamW.step
+
+    def recorded(self, *given, **named):
+        found = step(self, *given, **named)
+        moments[:] = [weakref.ref(t) for own in self.state.values() for t in own.values()]
+        return found
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
+    policy = t5()
+    gc.disable()
+    try:
+        fit(policy, tmp_path)
+        assert len(moments) > 50
+        assert not any(moment() is not None for moment in moments)
+    finally:
+        gc.enable()
+    assert all(weight.grad is None for _, weight in policy.trained())

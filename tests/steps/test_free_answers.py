@@ -82,7 +82,7 @@ def test_percent_right_counts_free_answers() -> None:
 def test_r3v_on_tabmwp_with_a_tiny_model(tmp_path: Path) -> None:
     root = write_tabmwp(tmp_path / "tabmwp")
     config = composed(
-        *("experiment=r3v_tabmwp", "model=tiny", "~model.prompts", "features=none", f"data.root={root}"),
+        *("experiment=r3v_tabmwp", "model=tiny", "features=none", f"data.root={root}"),
         *(*TINY, f"paths.runs={tmp_path / 'runs'}", "rationale.epochs=30", "rationale.eval_every_epochs=30"),
         *("model.d_kv=8", "selftrain.epochs=20", "select.n=[1,3]"),
     )

@@ -28,7 +28,7 @@ from ares.storage.solutions import Solution, read_lessons, read_solutions
 from ares.storage.tables import read_feedback
 from ares.types import AresError, Example
 from benchmarks import selftrain as study
-from benchmarks.selftrain import MEASURES, estimates, measured, tables
+from benchmarks.selftrain import MEASURES, contrasts, estimates, measured, tables
 from tests.support.checking import by_text
 from tests.support.composed import composed
 from tests.support.problems import make_problem
@@ -136,6 +136,11 @@ def test_table_of_the_study_agrees_with_selection(finished: Config) -> None:
         assert low <= mean <= high
     assert sum(values[f"{name}/first"][0] for name in MEASURES) <= 100
     assert any("| r3v, majority |" in line for line in tables({"r3v": values}))
+    better = {name: column + 10 for name, column in measured(root_of(finished)).items()}
+    lines = [*contrasts({"warmup": [measured(root_of(finished))], "r3v": [better]})]
+    assert "| r3v − warmup | +10.0 (+10.0 to +10.0) | +10.0 (+10.0 to +10.0) |" in lines
+    chosen = f"{values['teacher@4'][0] - values['majority@4'][0]:+.1f}"
+    assert any(line.startswith(f"| r3v − its majority | {chosen} (") for line in lines)
 
 
 @pytest.mark.slow
@@ -156,15 +161,17 @@ def test_study_compares_self_training_with_ares(tmp_path: Path, monkeypatch: pyt
     assert rows >= {f"{arm}, {rule}" for arm in arms for rule in study.BY[arm]}
     searched = [arm for arm in arms if "steps" in study.BY[arm]]
     assert rows >= {f"{arm}, {name}" for arm in searched for name in ("first", "steps@2", "repair@2")}
-    assert rows >= {"warmup", *(f"r3v, iteration {number}" for number in (1, 2, 3))}
+    assert rows >= {f"r3v, iteration {number}" for number in (1, 2, 3)}
     drawn = (tmp_path / "curves.svg").read_text()
     assert [f">{arm}: percent right</text>" in drawn for arm in arms] == [arm in searched for arm in arms]
     assert drawn.count(">self select</text>") == 1
     trained = read_manifest(tmp_path / "both-7")["round-1/rollouts"].inputs["policy"]
     assert trained.path.endswith("r3v-7/round-3/selftrain/policy")
-    started = [read_manifest(tmp_path / name) for name in ("ares-7", "r3v-7")]
-    steps = zip(started, ("round-1/rollouts", "round-1/sample"), strict=True)
-    assert len({steps_of_run[key].inputs["policy"].sha256 for steps_of_run, key in steps}) == 1
+    firsts = {"ares-7": "round-1/rollouts", "r3v-7": "round-1/sample", "warmup-7": "final/candidates"}
+    inputs = [read_manifest(tmp_path / run)[key].inputs for run, key in firsts.items()]
+    assert {own["policy"].path for own in inputs} == {str(tmp_path / "given-7/rationale/warmup/policy")}
+    assert len({own["data"].sha256 for own in inputs}) == 1
+    assert read_manifest(tmp_path / "given-7")["rationale/warmup"].settings["seed"] == 7 + study.ELSEWHERE
 
 
 @pytest.mark.slow

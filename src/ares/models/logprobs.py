@@ -64,7 +64,8 @@ class _Chosen(torch.autograd.Function):
             part = slice(start, start + _BLOCK)
             known = scores[part].log_softmax(-1)
             logprobs[part] = known.gather(1, tokens[part, None]).squeeze(1)
-            torch.exp(known, out=scores[part])
+            if entropy or ctx.needs_input_grad[0]:
+                torch.exp(known, out=scores[part])
             if entropy:
                 spread[part] = -torch.linalg.vecdot(known, scores[part])
         ctx.save_for_backward(scores, tokens)

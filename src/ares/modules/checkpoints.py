@@ -87,6 +87,12 @@ class FitCheckpoints(pl.Callback):
         """Saves the result of the fit."""
         self.save(trainer)
 
+    def on_fit_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Frees gradients and moments, which the cycles between a Trainer and its module would keep alive."""
+        for optimizer in trainer.optimizers:
+            optimizer.zero_grad()
+            optimizer.state.clear()
+
     def _elapsed(self, trainer: pl.Trainer, seconds: float) -> bool:
         """Whether this many seconds have passed since the last checkpoint, by the clock of rank 0."""
         return trainer.strategy.broadcast(time.monotonic() - self._time >= seconds)

@@ -71,7 +71,8 @@ class T5Policy(Policy):
             _check_entries(known, model, settings["init"])
         else:
             patches, dim = features.shape if features is not None else (1, 8)
-            sizes = {key: value for key, value in settings.items() if key not in ("name", "_target_", "init")}
+            others = ("name", "_target_", "init", "prompts")  # prompts are a chat model's
+            sizes = {key: value for key, value in settings.items() if key not in others}
             model = build_model(
                 known,
                 patch_num=patches,
