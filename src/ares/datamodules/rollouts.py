@@ -7,6 +7,7 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
+from ares.datamodules.ahead import load_batches
 from ares.datamodules.buffer import RolloutBatch, RolloutBuffer
 from ares.datamodules.parts import Unit, filled, spread
 from ares.datamodules.resuming import RemainingBatches
@@ -120,7 +121,7 @@ class BufferData(pl.LightningDataModule, Generic[BufferT]):
         epoch, rank = (self.trainer.current_epoch, self.trainer.global_rank) if self.trainer else (0, 0)
         batches = self.epoch_batches(epoch, rank)
         rest = RemainingBatches(self.trainer, len(batches))
-        return DataLoader(_MicroBatches(self, batches), batch_size=None, sampler=rest)
+        return load_batches(_MicroBatches(self, batches), self.trainer, rest)
 
 
 class RolloutData(BufferData[RolloutBuffer]):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ares.datamodules.ahead import load_batches
 from ares.datamodules.parts import filled, spread
 from ares.datamodules.resuming import RemainingBatches
 from ares.models.inputs import Inputs
@@ -203,7 +204,7 @@ class SupervisedData(pl.LightningDataModule):
                 step = spread(units, lambda unit: lengths[unit[0]], self.accumulate * world_size())
             batches += [(part, tokens) for part in _own(step)]
         rest = RemainingBatches(self.trainer, len(batches))
-        return DataLoader(_Batches(self.train, batches, self.pad_id), batch_size=None, sampler=rest)
+        return load_batches(_Batches(self.train, batches, self.pad_id), self.trainer, rest)
 
     def val_dataloader(self) -> DataLoader[Mapping[str, Any]]:
         """The validation rows, longest prompts last; ranks share the batches, and each has equally many."""
@@ -211,4 +212,4 @@ class SupervisedData(pl.LightningDataModule):
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         size = min(self.eval_batch, max(1, len(order) // world_size()))
         batches = [(rows, 0) for rows in _own([order[i : i + size] for i in range(0, len(order), size)])]
-        return DataLoader(_Batches(self.val, batches, self.pad_id), batch_size=None)
+        return load_batches(_Batches(self.val, batches, self.pad_id), self.trainer)

@@ -29,6 +29,10 @@ class Inputs(Protocol):
         """The prompts without repetitions, in order, and which of them each row is."""
         ...
 
+    def loaded(self) -> Self:
+        """The same prompts with their images in memory, ready for a batch."""
+        ...
+
     def begun(self, beginnings: Sequence[Sequence[int]]) -> Self:
         """The prompts, each with the beginning of its response, which `Policy.write` continues."""
         ...

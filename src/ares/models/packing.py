@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ares.rl.masked import pad_right
 
-_WIDTHS = 8  # of rows that are tried
+_WIDTHS = 32  # of rows that are tried
 _ATTENTION = 1024  # tokens of a row to which attending costs about as much as all other layers
 _PASS = 128  # tokens that cost about as much as one more pass through the network
 

@@ -82,6 +82,12 @@ class VlmInputs:
         rows = self._token_rows(self.begun(responses.tolist()).samples)
         return self._batch({key: pad_right(row, 0) for key, row in rows.items()})
 
+    def loaded(self) -> "VlmInputs":
+        """The same prompts, whose images need not be read again."""
+        prompts, which = self.distinct()
+        known = [Sample(own.example, own.tokens, self.reader.images_of(own)) for own in prompts.samples]
+        return VlmInputs(self.reader, [known[row] for row in which], self.device)
+
     def begun(self, beginnings: Sequence[Sequence[int]]) -> "VlmInputs":
         """The prompts, each followed by the beginning of its response."""
         kind = self.reader.response_type

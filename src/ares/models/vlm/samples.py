@@ -12,17 +12,16 @@ from ares.types import Example
 class Sample:
     """An example with the token ids of its prompt (`tokens`, a list per key) and, if cached, its images' tensors."""
 
-    def __init__(self, example: Example, tokens: dict[str, list[int]]) -> None:
-        self.example, self.tokens = example, tokens
-        self.images: dict[str, Tensor] | None = None
+    def __init__(
+        self, example: Example, tokens: dict[str, list[int]], images: dict[str, Tensor] | None = None
+    ) -> None:
+        self.example, self.tokens, self.images = example, tokens, images
 
     def followed_by(self, ids: Sequence[int], kind: int) -> "Sample":
         """The same prompt with some of its response, whose `token_type_ids` are `kind`."""
         fillers = {"attention_mask": 1, "token_type_ids": kind}
         added = {key: [fillers.get(key, 0)] * len(ids) for key in self.tokens} | {"input_ids": list(ids)}
-        found = Sample(self.example, {key: own + added[key] for key, own in self.tokens.items()})
-        found.images = self.images
-        return found
+        return Sample(self.example, {key: own + added[key] for key, own in self.tokens.items()}, self.images)
 
 
 def concatenated(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
