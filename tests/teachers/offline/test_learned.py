@@ -24,7 +24,7 @@ SETTINGS = RewardSettings(
 
 
 class Counting(LearnedTeacher):
-    """A Teacher whose model gives sentence `3 4` a score of 0.9, `5` 0.4, `8` 0.2 and others 0.1, and counts its passes."""
+    """A Teacher whose model gives sentence `3 4` a score of 0.9, `5` 0.4 and others 0.1, and counts its passes."""
 
     settings = SETTINGS
 
@@ -34,7 +34,7 @@ class Counting(LearnedTeacher):
 
     def _scores(self, rationales):
         self.passes.append(len(rationales))
-        return [[{"3 4": 0.9, "5": 0.4, "8": 0.2}.get(text, 0.1) for text in own] for _, own in rationales]
+        return [[{"3 4": 0.9, "5": 0.4}.get(text, 0.1) for text in own] for _, own in rationales]
 
 
 @pytest.fixture
@@ -71,8 +71,8 @@ def test_verdicts_and_repairs(teacher: Counting) -> None:
     assert asyncio.run(teacher.judge(problem, good, bad)).winner == "first"
     assert asyncio.run(teacher.judge(problem, bad, good)).winner == "second"
     assert asyncio.run(teacher.judge(problem, bad, bad)).winner == "tie"
-    assert asyncio.run(teacher.correct(problem, " ".join(SENTENCES), SENTENCES)).text == "3 4 5"
-    assert asyncio.run(teacher.correct(problem, "6 7 8", ["6 7", "8"])).text == "8"
+    assert asyncio.run(teacher.correct(problem, " ".join(SENTENCES), SENTENCES)).text == "3 4"
+    assert asyncio.run(teacher.correct(problem, "5 6 7", ["5", "6 7"])).text == "5"
 
 
 def test_requests_identify_the_model_and_what_it_reads(teacher: Counting, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A reward model as the Teacher: free, and as good as what it was trained on (see `ares.steps.reward`).
 
-It scores and judges. It writes nothing, so that a repair only drops sentences: those that score nearer to 0 than to 0.5.
+It scores and judges. It writes nothing, so that a repair only drops the sentences that score below 0.5.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ares.models.reward import RewardModel
     from ares.teachers.ledger.ledger import Ledger
 
-KEPT_FROM = 0.25  # a repair keeps the sentences that score this much: 0.5 is what true but idle ones do
+KEPT_FROM = 0.5  # a repair keeps the sentences that score this much
 
 
 class LearnedTeacher(LocalTeacher):
@@ -33,7 +33,7 @@ class LearnedTeacher(LocalTeacher):
     """
 
     name = "learned"
-    version = "2"
+    version = "1"
     tie = 0.01
     reads = ("features",)
 
@@ -162,10 +162,11 @@ class LearnedTeacher(LocalTeacher):
         return self._graded[item]
 
     def repair(self, evidence: Any, sentences: Sequence[str]) -> list[str]:
-        """The sentences that score at least `KEPT_FROM`, or the best one."""
+        """The sentences that score at least 0.5, or the best one."""
         scores = self.grade(evidence, sentences)
-        least = min(KEPT_FROM, max(scores, default=0.0))
-        return [own for own, score in zip(sentences, scores, strict=True) if score >= least]
+        kept = [own for own, score in zip(sentences, scores, strict=True) if score >= KEPT_FROM]
+        best = sorted(zip(scores, sentences, strict=True), reverse=True)[:1]
+        return kept or [own for _, own in best]
 
     async def close(self) -> None:
         """Frees the reward model."""
