@@ -113,7 +113,7 @@ def test_rows_are_as_wide_as_wastes_the_fewest_places() -> None:
     assert packing(real, [0, 1, 1, 1], longest_row=300).owners.shape == (2, 325)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(1, 600), min_size=1, max_size=6))
 def test_batches_of_similar_length_cost_least(lengths: list[int]) -> None:
     """Against all ways to cut the sorted sequences."""
