@@ -27,9 +27,7 @@ class Cohort:
         self.age, self.longest = 0, longest
         self._index: Tensor | None = None
         self._own: list[tuple[Tensor, Tensor]] = []
-        self.gaps: Tensor | None = (
-            None  # (R, S) bool: the first places of rows that `begin` filled with padding
-        )
+        self.gaps: Tensor | None = None  # (R, S) bool: first places that `begin` filled with padding
 
     def __len__(self) -> int:
         return len(self.places)

@@ -99,9 +99,8 @@ def packing(real: Tensor, groups: Sequence[int], *, longest_row: int) -> Packing
 def of_similar_length(lengths: Sequence[int]) -> list[list[int]]:
     """The sequences in batches, each padded to its longest, that together with a pass for each batch cost least."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    best: list[tuple[int, list[list[int]]]] = [
-        (0, [])
-    ]  # of the first sequences in this order, by their number
+    # The cost and the batches of the first n sequences in this order, by n.
+    best: list[tuple[int, list[list[int]]]] = [(0, [])]
     for end in range(1, len(order) + 1):
         costs = [best[n][0] + _PASS + (end - n) * lengths[order[end - 1]] for n in range(end)]
         start = min(range(end), key=costs.__getitem__)
