@@ -334,8 +334,8 @@ MUTANTS = (
     Mutant(
         "state before the prompt's last token",
         "models/vlm/shared.py",
-        "lengths[question] - 1",
-        "lengths[question] - 2",
+        "lengths[group] - 1",
+        "lengths[group] - 2",
         "models/test_families.py::test_a_prompt_is_read_once_for_its_responses",
     ),
     Mutant(
