@@ -27,7 +27,7 @@ from ares.text.prompts import build_examples
 from ares.text.sentences import sentence_spans, split_sentences
 from ares.text.tokenizers import check_represented, load_tokenizer, train_tokenizer
 from ares.types import Problem
-from benchmarks.baselines import alternate, table
+from benchmarks.turns import alternate, table
 
 SHARED = Path(os.environ.get("ARES_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 ROLLOUTS, PROBLEMS = 50_904, 21_208

@@ -104,7 +104,7 @@ def train(*settings: str) -> Config:
 
 
 def measured(config: Config, fit: StepEntry, start: StepEntry, questions: int) -> dict[str, float]:
-    """The measures of the policy that a step wrote; its KL is to the policy of the step `start`."""
+    """The measures of the policy that the step `fit` wrote, with its KL from the policy of the step `start`."""
     asked, [policy, reference], inputs = loaded(config, [fit, start], questions)
     written = policy.greedy(inputs, max_new_tokens=config.generate.max_new_tokens)
     rows = [

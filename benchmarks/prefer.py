@@ -28,8 +28,9 @@ from ares.modules.preference_module import PreferenceModule
 from ares.rl.masked import pad_right
 from ares.rl.preference import dpo_loss
 from ares.types import Example, Pair, Side
-from benchmarks.baselines import Start, alternate, bare_trainer, build_policy, questions, responses, table
+from benchmarks.baselines import Start, bare_trainer, build_policy, questions, responses
 from benchmarks.plain import Plain, in_parts, of_tokens, stock
+from benchmarks.turns import alternate, table
 
 PAIRS = 16
 DPO = PreferConfig(

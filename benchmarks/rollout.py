@@ -22,9 +22,10 @@ from ares.models.scheduling import CHECK_EVERY
 from ares.models.scoring import response_logprobs
 from ares.models.vlm.policy import VlmPolicy
 from ares.rl.masked import pad_right
-from benchmarks.baselines import alternate, build_policy, questions, table
+from benchmarks.baselines import build_policy, questions
 from benchmarks.lengths import response_lengths
 from benchmarks.plain import stock
+from benchmarks.turns import alternate, table
 
 K, EOS, PAD, PADDED = 4, 1, 0, 512
 QUESTIONS, BATCH, PAPER_ROWS = 32, 8, 2  # of ours, of transformers, and of one of the original's k calls

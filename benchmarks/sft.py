@@ -25,8 +25,9 @@ from ares.models.policy import Policy
 from ares.models.vlm.policy import VlmPolicy
 from ares.modules.supervised import SupervisedModule
 from ares.rl.masked import pad_right
-from benchmarks.baselines import Start, alternate, bare_trainer, build_policy, questions, responses, table
+from benchmarks.baselines import Start, bare_trainer, build_policy, questions, responses
 from benchmarks.plain import stock
+from benchmarks.turns import alternate, table
 
 ROWS, STEP, PAPER = 32, 8, 512
 FIT = FitConfig(epochs=1, global_batch_size=STEP, micro_batch_size=STEP)

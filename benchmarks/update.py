@@ -32,8 +32,9 @@ from ares.rl.masked import masked_mean, masked_whiten
 from ares.rl.objectives import load_objective
 from ares.storage.flat import flat_rollouts
 from ares.types import Example, Rollout, Span
-from benchmarks.baselines import Start, alternate, bare_trainer, build_policy, questions, responses, table
+from benchmarks.baselines import Start, bare_trainer, build_policy, questions, responses
 from benchmarks.plain import Plain, followed, in_parts, of_tokens, stock
+from benchmarks.turns import alternate, table
 
 K, QUESTIONS = 4, 8
 RL = RlConfig(

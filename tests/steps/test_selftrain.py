@@ -28,7 +28,8 @@ from ares.storage.solutions import Solution, read_lessons, read_solutions
 from ares.storage.tables import read_feedback
 from ares.types import AresError, Example
 from benchmarks import selftrain as study
-from benchmarks.selftrain import MEASURES, contrasts, estimates, measured, tables
+from benchmarks.selftrain import measured
+from benchmarks.selftrain_tables import MEASURES, contrasts, estimates, tables
 from tests.support.checking import by_text
 from tests.support.composed import composed
 from tests.support.problems import make_problem

@@ -32,7 +32,7 @@ def continued(
     groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for row, (prompt, ids) in enumerate(zip(inputs.distinct()[1], beginnings, strict=True)):
         groups.setdefault((prompt, tuple(ids)), []).append(row)
-    k = math.gcd(*map(len, groups.values()))
+    k = math.gcd(*map(len, groups.values()))  # rows of a group that `write` lets share one reading
     order = [row for rows in groups.values() for row in rows]
     numbers = torch.tensor(order, device=policy.device)
     starts = torch.tensor([min(len(ids), longest) for ids in beginnings], device=policy.device)

@@ -97,8 +97,7 @@ def headline(
         found.append(HeadlineNumber("Direct answers", " → ".join(f"{x:.1f}\u00a0%" for x in both), note))
     usd, requests = (sum(getattr(step, name) for step in steps.values()) for name in ("usd", "requests"))
     seconds = duration(sum(entry.seconds for entry in steps.values()))
-    counted = (_counted(requests, "request"), _counted(len(steps), "step"))
-    note = "{} to the Teacher; {} in {}".format(*counted, seconds)
+    note = f"{_counted(requests, 'request')} to the Teacher; {_counted(len(steps), 'step')} in {seconds}"
     return [*found, HeadlineNumber("Cost", f"${usd:,.2f}", note)]
 
 

@@ -1,0 +1,73 @@
+"""Several sides of a benchmark, timed in turns, and the table of their speeds."""
+
+import ctypes
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of each repeat (of the processor where it is a CPU), and the highest resident memory in MB."""
+
+    seconds: tuple[float, ...]
+    peak_rss_mb: float
+
+    @property
+    def median(self) -> float:
+        """The median of the repeats."""
+        return statistics.median(self.seconds)
+
+
+def alternate(
+    sides: Mapping[str, Callable[[], object]], *, repeats: int = 3, device: str = "cpu"
+) -> dict[str, Measured]:
+    """Runs all sides in turn, `repeats` times, so that a busy or slow machine slows all of them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    peaks = dict.fromkeys(sides, 0.0)
+    for _ in range(repeats):
+        for name, run in sides.items():
+            _forget_peak()
+            start = _now(device)
+            run()
+            seconds[name].append(_now(device) - start)
+            peaks[name] = max(peaks[name], _peak_rss_mb())
+            print(f"{name}: {seconds[name][-1]:.1f} s", file=sys.stderr, flush=True)
+    return {name: Measured(tuple(seconds[name]), peaks[name]) for name in sides}
+
+
+def table(measured: Mapping[str, Measured], rows: Mapping[str, int]) -> dict[str, float]:
+    """Prints a line per side, given how many rows each did, and returns the numbers of `ours` against the others'."""
+    speed = {name: rows[name] / found.median for name, found in measured.items()}
+    print(f"{'':14}{'rows/s':>10}{'lowest':>10}{'highest':>10}{'peak MB':>10}{'ours ×':>10}")
+    for name, found in measured.items():
+        low, high = rows[name] / max(found.seconds), rows[name] / min(found.seconds)
+        ratio = speed["ours"] / speed[name]
+        print(f"{name:14}{speed[name]:10.3f}{low:10.3f}{high:10.3f}{found.peak_rss_mb:10.0f}{ratio:10.2f}")
+    ratios = {f"ratio_{name}": speed["ours"] / speed[name] for name in measured if name != "ours"}
+    return {**ratios, "rows_per_s": speed["ours"], "peak_rss_mb": measured["ours"].peak_rss_mb}
+
+
+def _now(device: str) -> float:
+    if device == "cpu":
+        return time.process_time()
+    import torch
+
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _forget_peak() -> None:
+    """Gives freed memory back and starts the kernel's record of the highest resident memory again."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_rss_mb() -> float:
+    fields = Path("/proc/self/status").read_text().split()
+    return int(fields[fields.index("VmHWM:") + 1]) / 1024
