@@ -35,7 +35,7 @@ from ares.types import Problem
 
 ROUND = "rationale,rollout,score,ppo,round/generate,correct,sft"
 AFTER = {"RL": "round-2/ppo", "the round": "round-2/sft"}
-SHOWN = ("score", "supporting", "false", "invented", "answer", "tokens", "kl_rationale")
+SHOWN = ("score", "supporting", "steps", "false", "invented", "answer", "tokens", "kl_rationale")
 
 
 def main() -> None:
