@@ -8,11 +8,12 @@ import torch
 from ares.models.cohorts import Cohort
 from ares.models.graphs import RecordedStep, keeps_its_weights
 from ares.models.inputs import Sample, Sampling
+from ares.models.sampling import Choose, drawn, most_likely
 from ares.models.scheduling import CHECK_EVERY, Step
 from ares.models.slots import Slots
 from ares.models.t5.policy import T5Policy
 from ares.types import Example
-from tests.support.captured import Replayed
+from tests.support.captured import Replayed, run_on_fake_cuda
 from tests.support.policies import number_policy
 from tests.support.ppo import TinyFeatures
 
@@ -60,6 +61,18 @@ def test_samples_equal_those_of_cohorts(
     found = policy.sample(inputs_of(policy), **how, capture=Replayed, every=every, finished=count.append)
     assert_equal(found, expected)
     assert sum(count) == len(expected)
+
+
+def test_keys_are_kept_in_what_autocast_prescribes(policy: T5Policy) -> None:
+    how: dict[str, Any] = {"k": 2, "max_new_tokens": 9, "seed": 0, "sampling": Sampling(), "slots": 4}
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = policy.sample(inputs_of(policy), **how)
+        found = policy.sample(inputs_of(policy), **how, capture=Replayed, every=3)
+    assert not found[0].exact
+    for one, other in zip(found, expected, strict=True):
+        assert one.logprobs
+        assert other.logprobs
+        assert one.logprobs[0] == pytest.approx(other.logprobs[0], abs=0.05)
 
 
 def test_greedy_responses_and_continuations_equal_those_of_cohorts(policy: T5Policy) -> None:
@@ -146,6 +159,23 @@ def test_weights_in_four_bits_are_not_captured() -> None:
     assert not keeps_its_weights(torch.nn.Sequential(packed(1, 1)))
 
 
+def test_a_replayed_step_knows_tensors_alone() -> None:
+    total, counted = torch.zeros(()), [0]
+
+    def step() -> None:
+        counted[0] += 1
+        total.add_(counted[0])
+
+    replayed = Replayed(step)
+    for _ in range(4):
+        replayed()
+    assert float(total) == 1 + 2 + 2 + 2
+    waits = Replayed(lambda: float(total) and None)
+    waits()
+    with pytest.raises(AssertionError, match="waits for the device"):
+        waits()
+
+
 @pytest.mark.parametrize("window", [None, 4, 2])
 def test_a_row_sees_what_it_sees_in_a_cohort(window: int | None) -> None:
     mask = torch.arange(4) < torch.tensor([4, 2])[:, None]
@@ -159,3 +189,37 @@ def test_a_row_sees_what_it_sees_in_a_cohort(window: int | None) -> None:
         assert torch.equal(slots.positions(), cohort.positions())
         slots.advance()
         cohort.advance()
+
+
+@pytest.mark.parametrize(
+    "sampling", [None, Sampling(), Sampling(top_k=5, top_p=0.9, temperature=0.7)], ids=str
+)
+def test_a_step_needs_nothing_from_the_host(policy: T5Policy, sampling: Sampling | None) -> None:
+    """On a CUDA device without memory, which refuses tensors of another device; greedy and drawn, under filters."""
+    ran: list[set[str]] = []
+
+    def choose() -> Choose:
+        device = torch.device("cuda")
+        return (
+            drawn(sampling, torch.zeros(20, 9, device=device), [0]) if sampling else most_likely([0], device)
+        )
+
+    def capture(step: Step) -> Step:
+        ran.append(run_on_fake_cuda(step, choose))
+        return step
+
+    policy.greedy(inputs_of(policy), max_new_tokens=1, capture=capture)
+    assert "scatter_" in ran[0]
+    assert ("searchsorted" in ran[0]) == (sampling is not None)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("k", [1, 4])
+def test_graphs_write_what_steps_by_themselves_write(k: int) -> None:
+    """By the same kernels, so that the same tokens are drawn, in bfloat16, too."""
+    policy = number_policy(features=TinyFeatures(), num_layers=2, initializer_factor=0.3).to("cuda")
+    how: dict[str, Any] = {"k": k, "max_new_tokens": 150, "seed": 0, "sampling": Sampling(), "slots": 8}
+    assert_equal(
+        policy.sample(inputs_of(policy), **how), policy.sample(inputs_of(policy), **how, capture=plain)
+    )

@@ -17,8 +17,9 @@ from ares.models.trainable import Trainable
 
 def capture_of(policy: Trainable) -> Capture | None:
     """How steps are captured: in CUDA graphs, on a GPU, where weights stay where they are while a policy writes."""
-    graphs = policy.device.type == "cuda" and keeps_its_weights(policy)
-    return cuda_graphs(type(policy.model).__name__) if graphs else None
+    if policy.device.type != "cuda" or not keeps_its_weights(policy):
+        return None
+    return cuda_graphs(type(policy.model).__name__, policy.device)
 
 
 def keeps_its_weights(model: nn.Module) -> bool:
@@ -31,14 +32,14 @@ def keeps_its_weights(model: nn.Module) -> bool:
     )
 
 
-def cuda_graphs(model: str) -> Capture:
+def cuda_graphs(model: str, device: torch.device) -> Capture:
     """Records steps in graphs that share their memory; `model` is named where that fails."""
-    pool = torch.cuda.graph_pool_handle()
+    pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
 
     def record(step: Step) -> Step:
         graph = torch.cuda.CUDAGraph()
         # Only this thread must not wait for the GPU meanwhile: another reads images, NCCL has its own.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             step()
         return graph.replay
 

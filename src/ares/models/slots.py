@@ -45,19 +45,20 @@ class Slots:
         length = mask.shape[1]
         for buffers, given in zip(self.prompts, prompts, strict=True):
             for buffer, tensor in zip(buffers, given, strict=True):
-                buffer[:, :, :length].index_copy_(0, groups, tensor)
+                buffer[:, :, :length].index_copy_(0, groups, tensor.to(buffer.dtype))
         self.mask[groups] = F.pad(mask.bool(), (0, self._prompt - length))
         self._placed = self.rows_of(groups)
         self.ages[self._placed] = 0
         self.starts[self._placed] = starts.repeat_interleave(self.k)
 
     def _allocate(self, prompts: Sequence[tuple[Tensor, Tensor]], mask: Tensor) -> None:
+        # Products would convert keys at each step to what autocast prescribes: so they are kept in that.
+        kind = mask.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else prompts[0][0].dtype
+
         def memory(rows: int, tokens: int) -> list[tuple[Tensor, Tensor]]:
-            sizes = [(rows, keys.shape[1], tokens) for keys, _ in prompts]
-            return [
-                (keys.new_zeros((*size, keys.shape[3])), values.new_zeros((*size, values.shape[3])))
-                for size, (keys, values) in zip(sizes, prompts, strict=True)
-            ]
+            sizes = [[(rows, x.shape[1], tokens, x.shape[3]) for x in layer] for layer in prompts]
+            return [(mask.new_zeros(a, dtype=dtype), mask.new_zeros(b, dtype=dtype)) for a, b in sizes]
 
         try:
             self._own, self.prompts = memory(len(self), self.longest), memory(self.groups, self._prompt)
@@ -79,7 +80,7 @@ class Slots:
         for buffers, given in zip(self._own, own, strict=True):
             for buffer, tensor in zip(buffers, given, strict=True):
                 moved = tensor.gather(2, order.expand_as(tensor)).repeat_interleave(self.k, 0)
-                buffer[:, :, :length].index_copy_(0, self._placed, moved)
+                buffer[:, :, :length].index_copy_(0, self._placed, moved.to(buffer.dtype))
         self.ages[self._placed] = counts.repeat_interleave(self.k)
 
     def fit(self, done: Tensor, steps: int) -> int:
@@ -101,7 +102,7 @@ class Slots:
         """The rows' own keys and values (R, H, width, D) with those of the newest token (R, H, 1, D)."""
         ages = self.ages[:, None, None, None]
         for buffer, newest in zip(self._own[layer], (keys, values), strict=True):
-            buffer.scatter_(2, ages.expand_as(newest), newest)
+            buffer.scatter_(2, ages.expand_as(newest), newest.to(buffer.dtype))
         own_keys, own_values = self._own[layer]
         return own_keys[:, :, : self.width], own_values[:, :, : self.width]
 
