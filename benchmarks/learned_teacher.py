@@ -35,7 +35,7 @@ from ares.types import Problem
 
 ROUND = "rationale,rollout,score,ppo,round/generate,correct,sft"
 AFTER = {"RL": "round-2/ppo", "the round": "round-2/sft"}
-SHOWN = ("score", "supporting", "false", "invented", "answer", "tokens", "kl_rationale")
+SHOWN = ("score", "supporting", "steps", "false", "invented", "answer", "tokens", "kl_rationale")
 
 
 def main() -> None:
@@ -43,6 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/learned-teacher"))
+    parser.add_argument(
+        "--experiment", choices=("demo", "claims"), default="demo", help="whose settings to start from"
+    )
     parser.add_argument("--questions", type=int, default=300)
     parser.add_argument("settings", nargs="*", help="further settings of every run")
     args = parser.parse_args()
@@ -50,7 +53,7 @@ def main() -> None:
     policies: dict[int, dict[str, dict[str, float]]] = {}
     for seed in args.seeds:
         runs = (f"paths.runs={args.runs}", "sweep.of=learned-teacher", "sweep.share=all")
-        common = ("experiment=demo", "stage=ares", f"seed={seed}", *runs, *args.settings)
+        common = (f"experiment={args.experiment}", "stage=ares", f"seed={seed}", *runs, *args.settings)
         first = train(*common, f"stage.steps=[{ROUND},reward]", f"run=first-{seed}")
         step = read_manifest(run_folder(first))["round-1/reward"]
         model = run_folder(first) / step.outputs["reward"].path

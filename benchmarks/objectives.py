@@ -138,14 +138,21 @@ def loaded(
 
 
 def truth(problem: Problem, text: str) -> dict[str, float]:
-    """The exact labels of a rationale's sentences as shares, and whether one states the right conclusion."""
+    """The exact labels of a rationale's sentences as shares, how many support the answer, and whether one concludes rightly."""
     sentences = strip_solution(sentences_of(text))
     labels = label_sentences(problem.truth, sentences)
     count = max(1, len(labels))
     shares = {name: labels.count(name) / count for name in ("supporting", "false", "invented")}
     score = sum(SCORES[label] for label in labels) / count
+    steps = float(labels.count("supporting"))
     right = any(parse(sentence) == problem.truth.steps[-1] for sentence in sentences)
-    return {"score": score, **shares, "repetition": repetition_rate(text), "answer": float(right)}
+    return {
+        "score": score,
+        **shares,
+        "steps": steps,
+        "repetition": repetition_rate(text),
+        "answer": float(right),
+    }
 
 
 @torch.no_grad()

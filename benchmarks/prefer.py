@@ -1,9 +1,10 @@
-"""One epoch of DPO over pairs: the reference's log-probabilities of all responses, then the optimizer steps.
+"""One epoch of DPO over pairs of rollouts: the optimizer steps and, where they are not known, the reference's log-probabilities.
 
     python -m benchmarks prefer --policy t5
 
-All sides start from the same weights and see the same pairs, one per question; a row is a pair. `ours` scores responses as
-`pairs` does, and trains with `PreferenceModule`. `transformers` scores length-sorted chunks of 32 responses, and trains on
+All sides start from the same weights and see the same pairs, one per question; a row is a pair. `ours` trains with
+`PreferenceModule` on what `rollout` has written, the log-probabilities that came with the samples; `brought` scores the
+responses first, as `pairs` does with others. `transformers` scores length-sorted chunks of 32 responses, and trains on
 micro-batches of 4 pairs of similar length, both responses in one pass. `paper_path` does what the original's PPO does: prompts
 padded to 512 tokens, pairs unsorted, a pass for each side, and a reference model in memory, which is asked in each
 micro-batch.
@@ -43,21 +44,29 @@ def main(args: argparse.Namespace) -> dict[str, float]:
     policy = build_policy(args.policy, args.size, device=args.device)
     prompts, ids = questions(policy, PAIRS), responses(2 * PAIRS)
     policy.encode = lambda _: prompts  # type: ignore[method-assign]
+    known = response_logprobs(policy, prompts, ids, 2)
     plain = stock(policy.model)
     with tempfile.TemporaryDirectory() as folder:
         start = Start([policy], Path(folder))
         sides = {
             "paper_path": start.then(plain(lambda: Loop(policy, prompts, ids, paper=True).epoch())),
             "transformers": start.then(plain(lambda: Loop(policy, prompts, ids).epoch())),
-            "ours": start.then(lambda: ours(policy, prompts, ids, args.device)),
+            "brought": start.then(lambda: ours(policy, prompts, ids, args.device)),
+            "ours": start.then(lambda: ours(policy, prompts, ids, args.device, known)),
         }
         measured = alternate(sides, device=args.device)
     return table(measured, dict.fromkeys(sides, PAIRS))
 
 
-def ours(policy: Policy, prompts: Inputs, ids: Sequence[list[int]], device: str) -> float:
-    """The reference's log-probabilities and an epoch of the module, without checkpoints; its loss."""
-    known = response_logprobs(policy, prompts, ids, 2)
+def ours(
+    policy: Policy,
+    prompts: Inputs,
+    ids: Sequence[list[int]],
+    device: str,
+    known: Sequence[list[float]] | None = None,
+) -> float:
+    """The reference's log-probabilities, if they are not known, and an epoch of the module, without checkpoints; its loss."""
+    known = known or response_logprobs(policy, prompts, ids, 2)
     sides = [Side("", tuple(own), (), (), None, tuple(found)) for own, found in zip(ids, known, strict=True)]
     pairs = [Pair(f"p{n}", f"p{n}", "brought", sides[2 * n], sides[2 * n + 1]) for n in range(PAIRS)]
     buffer = PairBuffer(policy, {pair.pid: Example("", "", pair.pid) for pair in pairs}, pairs)

@@ -59,6 +59,19 @@ def test_a_gpu_gets_the_same_batches_with_their_images_read_ahead(kind, monkeypa
     assert all(sample.images is None for sample in data.train.inputs.samples)
 
 
+def test_the_next_batch_is_read_while_one_is_used() -> None:
+    read = [threading.Event() for _ in range(3)]
+
+    class Batches(list[threading.Event]):
+        def __getitem__(self, index: Any) -> Any:
+            return {"inputs": types.SimpleNamespace(loaded=super().__getitem__(index).set)}
+
+    ahead = ReadAhead(Batches(read))
+    assert ahead[0]
+    assert read[1].wait(10)
+    assert not read[2].is_set()
+
+
 def test_an_image_that_cannot_be_read_stops_the_batch_that_has_it(tmp_path) -> None:
     data = supervised()
     missing = Example("", "", "x", (tmp_path / "missing.png",), "4")

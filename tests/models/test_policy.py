@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ares.models.continuing import continued
 from ares.models.inputs import Sample, Sampling
 from ares.models.policy import Policy
 from ares.models.t5.policy import T5Policy
@@ -61,6 +62,10 @@ def test_encoded_prompts_can_be_selected_and_repeated(policy: Policy) -> None:
     assert len({a, b, c}) == 3
     assert list(inputs.select([2, 0]).lengths) == [c, a]
     assert list(inputs.repeat(2).lengths) == [a, a, b, b, c, c]
+    begun = inputs.select([0, 0, 1]).begun([[5], [6], [5, 6]])
+    distinct, which = begun.select([0, 1, 0, 2]).distinct()
+    assert which == [0, 1, 0, 2]
+    assert list(distinct.lengths) == [a + 1, a + 1, b + 2]
 
 
 def test_prompt_that_cannot_be_shortened_is_refused(t5: T5Policy) -> None:
@@ -141,6 +146,24 @@ def test_samples_and_their_logprobs_do_not_depend_on_the_slots(policy: Policy) -
         torch.testing.assert_close(
             pad_right([s.logprobs or [] for s in samples], 0.0), expected, atol=1e-5, rtol=0
         )
+
+
+def test_a_continuation_is_chosen_by_the_probabilities_of_the_complete_response(policy: Policy) -> None:
+    """Also next to beginnings of other lengths; nothing is computed beyond the longest response."""
+    inputs, beginnings = policy.encode(EXAMPLES), [[5, 6, 7], [4], []]
+    seen: dict[tuple[int, int], torch.Tensor] = {}
+
+    def choose(logits, rows, ages):
+        seen.update(zip(zip(rows.tolist(), ages.tolist(), strict=True), logits, strict=True))
+        return 3 + (rows + ages) % 4, None
+
+    written = continued(policy, inputs, beginnings, choose, longest=6)
+    assert [ids[: len(begun)] for ids, begun in zip(written, beginnings, strict=True)] == beginnings
+    assert set(seen) == {(row, age) for row in range(3) for age in range(len(beginnings[row]), 6)}
+    with torch.no_grad():
+        expected = policy.logits(policy.states(inputs, torch.tensor(written)))
+    for (row, age), logits in seen.items():
+        torch.testing.assert_close(logits, expected[row, age], rtol=1e-4, atol=1e-5)
 
 
 def test_generation_keeps_the_mode_of_every_module(policy: Policy) -> None:

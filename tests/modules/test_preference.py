@@ -9,10 +9,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from ares.datamodules.pairs import PairData
+from ares.modules.preference_module import PreferenceModule
 from ares.types import AresError
 from tests.support.interrupting import KillAt, Killed
 from tests.support.ppo import same, tiny_policy, weights
-from tests.support.preference import by_loss, make_pairs, pair_buffer, prefer
+from tests.support.preference import PREFER, by_loss, examples, make_pairs, pair_buffer, prefer
 
 OTHERS = ("ipo", "hinge", "ddpo", "kto_pair", "apo_zero")
 LOSSES = ("dpo", "kto", *(pytest.param(loss, marks=pytest.mark.slow) for loss in OTHERS))
@@ -128,8 +130,35 @@ def test_sides_of_pairs_share_the_encoding_of_their_prompt() -> None:
     batch = buffer.batch([0, 1, 2])
     distinct, groups = batch["inputs"].distinct()
     assert len(distinct) == len({buffer.question[row] for row in (0, 1, 2)})
-    assert groups[:3] == groups[3:]
+    sides = [groups[response] for response in batch["responses"]]
+    assert sides[:3] == sides[3:]
     assert max(len(rows) for rows in buffer.groups()) == 2
+
+
+def test_responses_of_several_pairs_are_computed_once() -> None:
+    policy = tiny_policy()
+    [first, second] = make_pairs(policy, 1, each=2)
+    crossed = [
+        replace(first, row_id=f"q0/{n}", rejected=side)
+        for n, side in ((2, second.chosen), (3, second.rejected))
+    ]
+    pairs = [first, second, *crossed]
+    data = PairData(pair_buffer(policy, pairs), global_batch=4, micro=4, world=1, seed=0)
+    module, batch = PreferenceModule(policy, data, PREFER), data.buffer.batch(range(4))
+    assert len(batch["response_ids"]) == len(batch["inputs"]) == 4  # of eight sides
+    weights = torch.rand_like(batch["response_mask"]) * batch["response_mask"]
+    own = module._logprobs(batch)
+    (own * weights).sum().backward()
+    touched = [weight for _, weight in policy.trained() if weight.grad is not None]
+    gradients = [weight.grad for weight in touched]
+    policy.zero_grad()
+    for row, side in enumerate([*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)]):
+        count, inputs = len(side.token_ids), policy.encode([examples(1)["q0"]])
+        alone = policy.token_logprobs(inputs, torch.tensor([side.token_ids]), torch.ones(1, count))
+        torch.testing.assert_close(own[row, :count], alone[0])
+        (alone[0] * weights[row, :count]).sum().backward()
+    for found, weight in zip(gradients, touched, strict=True):
+        torch.testing.assert_close(found, weight.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_batch_of_no_pairs_counts_for_nothing() -> None:

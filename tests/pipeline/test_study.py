@@ -78,3 +78,12 @@ def test_other_trials_run_when_one_fails(tmp_path: Path, monkeypatch, capsys) ->
     printed = capsys.readouterr().out
     assert "a step's line" not in printed
     assert "ares-5: failed · 2 of 4" in printed
+
+
+def test_finished_trials_are_not_run_again(tmp_path: Path, monkeypatch, capsys) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(study, "run_stage", lambda config: ran.append(config.run))
+    monkeypatch.setattr(study, "is_finished", lambda config: config.run.endswith("ares-5"))
+    trials = run_study(studied(tmp_path, ARMS))
+    assert ran == [trial.config.run for trial in trials if trial.name != "ares-5"]
+    assert capsys.readouterr().out.startswith("1 of 4 trials are done, 3 start now.")

@@ -1,5 +1,6 @@
 """Which pairs of scored rollouts stage=pairs writes, and which it leaves out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,9 @@ def context(tmp_path: Path) -> StepContext:
         for sample, scores in enumerate(rows):
             ids = (7, 8 + sample % 2 + 5 * (sample == 3))
             spans = (Span(0, 2), Span(3, 5))
-            zeros = (0.0, 0.0)
+            own, reference = (-1.0, -2.0), (0.0, 0.0)
             row_id = f"{pid}/{sample}"
-            rollouts.append(Rollout(row_id, pid, sample, "A. B.", ids, False, spans, (0, 1), zeros, zeros))
+            rollouts.append(Rollout(row_id, pid, sample, "A. B.", ids, False, spans, (0, 1), own, reference))
             feedback.append(Feedback(row_id, scores, "ok" if scores else "quarantined"))
     inputs = {"rollouts": tmp_path / "rollouts", "feedback": tmp_path / "feedback.parquet"}
     inputs["rollouts"].mkdir()
@@ -46,6 +47,7 @@ def test_pairs_by_margin_with_ties_counted(context: StepContext) -> None:
     pairs, metrics = _of_rollouts(composed(), context)
     assert [pair.row_id for pair in pairs] == ["clear/0-1", "close/0-1"]
     assert pairs[0].chosen.scores == (1.0, 1.0)
+    assert pairs[0].chosen.ref_logprobs == (-1.0, -2.0)  # of the policy that wrote it
     assert metrics == {"tied": 1, "difference": pytest.approx((0.75 + 0.05) / 2)}
     pairs, metrics = _of_rollouts(composed("pairs.margin=0.1"), context)
     assert [pair.row_id for pair in pairs] == ["clear/0-1"]
@@ -102,3 +104,26 @@ def test_reference_is_what_the_policy_gives_each_side_alone() -> None:
             ids = torch.tensor([side.token_ids])
             alone = policy.token_logprobs(policy.encode([examples[pair.pid]]), ids, torch.ones(ids.shape))
             assert side.ref_logprobs == pytest.approx(alone[0].tolist(), abs=1e-5)
+
+
+def test_log_probabilities_of_rollouts_are_kept_where_they_are_the_policys(monkeypatch) -> None:
+    policy, config = number_vlm(), composed("pairs.batch_size=1")
+    sides = [Side("", (*range(3, 3 + count), EOS), (), ()) for count in range(1, 7)]
+    pairs = [
+        Pair(f"{pid}/{n}", pid, "rollouts", *both)
+        for n, (pid, *both) in enumerate(zip("abc", sides[3:], sides, strict=False))
+    ]
+    computed = with_reference(config, PROBLEMS, pairs, policy)
+    passes, plain = [], policy.token_logprobs
+    monkeypatch.setattr(policy, "token_logprobs", lambda *given: passes.append(1) or plain(*given))
+    assert with_reference(config, PROBLEMS, computed, policy) == computed
+    assert len(passes) == 1  # of the three pairs, that was enough
+
+    def doubled(side: Side) -> Side:
+        return replace(side, ref_logprobs=tuple(2 * own for own in side.ref_logprobs or ()))
+
+    others = [replace(p, chosen=doubled(p.chosen), rejected=doubled(p.rejected)) for p in computed]
+    found = with_reference(config, PROBLEMS, others, policy)
+    for own, expected in zip(found, computed, strict=True):
+        assert own.chosen.ref_logprobs == pytest.approx(expected.chosen.ref_logprobs, abs=1e-5)
+        assert own.rejected.ref_logprobs == pytest.approx(expected.rejected.ref_logprobs, abs=1e-5)

@@ -18,7 +18,7 @@ from ares.pipeline.plan import steps_of
 from ares.report.build import report
 from ares.report.selection import selection_of
 from ares.steps.appraise import check
-from ares.steps.candidates import answered
+from ares.steps.candidates import answered, evaluated_pids
 from ares.steps.common import solutions
 from ares.steps.common.contract import StepContext
 from ares.steps.selftrain import counted_solutions
@@ -127,6 +127,14 @@ def test_report_shows_accuracy_by_rule_and_number_of_candidates(finished: Config
         assert [f"{row.accuracy:.1f}" for row in rows] == re.findall(r'class="number">([\d.]+)<', own)
     assert ">candidates</text>" in section
     assert "step" not in section
+
+
+def test_only_so_many_questions_with_a_known_answer_are_evaluated() -> None:
+    config = composed("select.questions=2", "evaluate.split=val")
+    problems = {pid: make_problem(pid=pid, answer=None if pid == "a" else 0) for pid in "abcde"}
+    assert evaluated_pids(config, problems, {"val": list("abcd"), "test": ["e"]}) == ["b", "c"]
+    config.select.questions = None
+    assert evaluated_pids(config, problems, {"val": list("abcd"), "test": ["e"]}) == ["b", "c", "d"]
 
 
 def test_table_of_the_study_agrees_with_selection(finished: Config) -> None:

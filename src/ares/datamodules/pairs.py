@@ -16,15 +16,17 @@ from ares.types import AresError, Example, Pair, Side
 
 
 class PairBatch(TypedDict):
-    """B pairs as 2B rows, the chosen responses first, cut to the longest; T response tokens.
+    """B pairs as 2B sides, the chosen ones first, and the U different responses among them; T tokens of the longest.
 
-    `response_ids` (2B, T) int64; `response_mask`, `ref_logprobs` and `weights` (of tokens in a response's sum, 0 on
-    padding) (2B, T) float32; `real` (B,) float32, 0 for a pair that counts for nothing. `mismatched_ref` (B,) float64:
-    the reference's sums of `PairBuffer.mismatched`, 0 where they are not known.
+    `response_ids` (U, T) int64, of the prompts `inputs`; `responses` (2B,) int64: which of them each side is.
+    `response_mask`, `ref_logprobs` and `weights` (of tokens in a response's sum, 0 on padding) (2B, T) float32; `real`
+    (B,) float32, 0 for a pair that counts for nothing. `mismatched_ref` (B,) float64: the reference's sums of
+    `PairBuffer.mismatched`, 0 where they are not known.
     """
 
     inputs: Inputs
     response_ids: Tensor
+    responses: Tensor
     response_mask: Tensor
     ref_logprobs: Tensor
     weights: Tensor
@@ -86,10 +88,13 @@ class PairBuffer:
         chosen = list(rows) or [min(range(len(self)), key=self.lengths.__getitem__)]
         sides = [self.pairs[row].chosen for row in chosen] + [self.pairs[row].rejected for row in chosen]
         weights = [self.weights[row][0] for row in chosen] + [self.weights[row][1] for row in chosen]
+        own = [(self.question[row], side.token_ids) for row, side in zip(chosen * 2, sides, strict=True)]
+        different = {response: number for number, response in enumerate(dict.fromkeys(own))}
         counts = float(bool(rows))
         return {
-            "inputs": self.inputs.select([self.question[row] for row in chosen] * 2),
-            "response_ids": pad_right([side.token_ids for side in sides], self.pad_id),
+            "inputs": self.inputs.select([question for question, _ in different]),
+            "response_ids": pad_right([ids for _, ids in different], self.pad_id),
+            "responses": torch.tensor([different[response] for response in own]),
             "response_mask": pad_right([[counts] * len(side.token_ids) for side in sides], 0.0),
             "ref_logprobs": pad_right([side.ref_logprobs or () for side in sides], 0.0),
             "weights": pad_right(weights, 0.0) * counts,

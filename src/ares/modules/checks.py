@@ -39,11 +39,16 @@ def check_first_ratio(
     difference = ((logprobs.detach() - old_logprobs).exp() - 1).abs().masked_fill(mask == 0, 0)
     total, count = sum_over_ranks(torch.stack([difference.sum().double(), mask.sum().double()])).tolist()
     mean, largest = total / max(1.0, count), float(max_over_ranks(difference.max()))
-    if not (mean <= _MEAN_TOLERANCE and largest <= _LARGEST_TOLERANCE):
+    if not is_same_policy(mean, largest):
         raise AresError(
             f"The policy does not give the {what} their stored probabilities (|ratio - 1| is {mean:.2g} on average, "
             f"{largest:.2g} at most): it has dropout or is not the one that wrote them; {remedy}."
         )
+
+
+def is_same_policy(mean: float, largest: float) -> bool:
+    """Whether |ratio − 1| of stored probabilities, on average and at most, is but the rounding of float32."""
+    return mean <= _MEAN_TOLERANCE and largest <= _LARGEST_TOLERANCE
 
 
 @dataclass

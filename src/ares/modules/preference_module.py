@@ -38,9 +38,8 @@ class PreferenceModule(pl.LightningModule):
         self.metrics: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
         self._steps: list[dict[str, float]] = []
-        self._kl: dict[
-            str, Tensor
-        ] = {}  # what responses are compared with in this optimizer step: kto, kto_pair
+        # What responses are compared with in this optimizer step: kto, kto_pair.
+        self._kl: dict[str, Tensor] = {}
 
     def configure_model(self) -> None:
         """Shards the policy where the strategy does so."""
@@ -76,7 +75,10 @@ class PreferenceModule(pl.LightningModule):
         return loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
     def _logprobs(self, batch: PairBatch) -> Tensor:
-        return self.policy.token_logprobs(batch["inputs"], batch["response_ids"], batch["response_mask"])
+        """The log-probabilities of all sides, (2B, T); a response that several pairs have is computed once."""
+        ids, sides = batch["response_ids"], batch["responses"]
+        mask = batch["response_mask"].new_zeros(ids.shape).index_copy(0, sides, batch["response_mask"])
+        return self.policy.token_logprobs(batch["inputs"], ids, mask)[sides]
 
     def _sum(self, logprobs: Tensor, batch: PairBatch) -> tuple[Tensor, Tensor]:
         """The sums of both sides, (B,) float64 each."""
@@ -216,8 +218,7 @@ class PreferenceModule(pl.LightningModule):
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Clips by the norm; refuses one that is not finite."""
         limit = math.inf if self.prefer.gradient_clip is None else self.prefer.gradient_clip
-        weights = [weight for _, weight in self.policy.trained()]
-        norm = float(full(nn.utils.clip_grad_norm_(weights, limit)))
+        norm = float(full(nn.utils.clip_grad_norm_([weight for _, weight in self.policy.trained()], limit)))
         self.checks.gradient("gradient", norm, self)
         self._log({"grad_norm": norm})
 

@@ -1,8 +1,10 @@
 """pairs: preference pairs from scored rollouts, from the Teacher's repairs or from the data, with reference log-probabilities."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ares.config.schema import Config
@@ -90,7 +92,7 @@ def _of_rollouts(config: Config, context: StepContext) -> tuple[list[Pair], dict
 
 
 def _side_of(row: Rollout, scores: Sequence[float]) -> Side:
-    return Side(row.text, row.token_ids, row.spans, row.token_ends, tuple(scores))
+    return Side(row.text, row.token_ids, row.spans, row.token_ends, tuple(scores), row.logprobs)
 
 
 def _of_corrections(
@@ -152,14 +154,38 @@ def _side_of_ids(policy: "Policy", ids: Sequence[int]) -> Side:
 def with_reference(
     config: Config, problems: Mapping[str, Problem], found: Sequence[Pair], policy: "Policy"
 ) -> list[Pair]:
-    """The pairs with the policy's log-probabilities of both sides; ranks share the work."""
+    """The pairs with the policy's log-probabilities of both sides; ranks share the work.
+
+    Rollouts have those of the policy that wrote them; if they agree for a first batch, it was this one.
+    """
     size = config.pairs.batch_size
     ordered = sorted(found, key=lambda pair: len(pair.chosen.token_ids) + len(pair.rejected.token_ids))
     batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
     examples = examples_of(problems, {pair.pid for pair in found}, "QCM-E", config)
+    if batches and _is_of(batches[0], _measured(batches[0], examples, policy)):
+        return list(found)
     own = [pair for batch in shard(batches) for pair in _measured(batch, examples, policy)]
     measured = {pair.row_id: pair for part in gather(own) for pair in part}
     return [measured[pair.row_id] for pair in found]
+
+
+def _is_of(given: Sequence[Pair], measured: Sequence[Pair]) -> bool:
+    """Whether pairs have the log-probabilities that were measured."""
+    from ares.modules.checks import is_same_policy
+
+    sides = [
+        (own, other)
+        for pair, found in zip(given, measured, strict=True)
+        for own, other in ((pair.chosen, found.chosen), (pair.rejected, found.rejected))
+    ]
+    if any(own.ref_logprobs is None for own, _ in sides):
+        return False
+    differences = [
+        abs(math.expm1(b - a))
+        for own, other in sides
+        for a, b in zip(own.ref_logprobs or (), other.ref_logprobs or (), strict=True)
+    ]
+    return is_same_policy(fmean(differences), max(differences))
 
 
 def _measured(batch: Sequence[Pair], examples: Mapping[str, Example], policy: "Policy") -> list[Pair]:

@@ -65,14 +65,38 @@ def test_known_requests_are_not_read_again(tmp_path: Path) -> None:
     assert passes == [1, 0]
 
 
-def test_verdicts_and_repairs(teacher: Counting) -> None:
+def test_verdicts(teacher: Counting) -> None:
     problem = make_problem()
     good, bad = "Solution: 3 4", "6 7"
     assert asyncio.run(teacher.judge(problem, good, bad)).winner == "first"
     assert asyncio.run(teacher.judge(problem, bad, good)).winner == "second"
     assert asyncio.run(teacher.judge(problem, bad, bad)).winner == "tie"
-    assert asyncio.run(teacher.correct(problem, " ".join(SENTENCES), SENTENCES)).text == "3 4"
-    assert asyncio.run(teacher.correct(problem, "5 6 7", ["5", "6 7"])).text == "5"
+
+
+def repaired(teacher: Counting, sentences: list[str], solution: str = "") -> str | None:
+    problem = make_problem(solution=solution)
+    return asyncio.run(teacher.correct(problem, " ".join(sentences), sentences)).text
+
+
+def test_repairs_drop_weak_sentences_but_conclude(teacher: Counting, tmp_path: Path) -> None:
+    assert repaired(teacher, ["5", "6 7", "3 4"], solution="Ice melts. It does.") == "3 4"
+    assert repaired(teacher, SENTENCES, solution="Ice melts. It does.") == "3 4 It does."
+    assert repaired(teacher, SENTENCES) == "3 4 6 7"  # nobody knows better
+    assert repaired(teacher, ["5", "6 7"], solution="Ice melts. It does.") == "It does."
+    assert repaired(teacher, ["3 4", "6 7"], solution="3 4") == "3 4"  # it is said already
+    without = Counting(tmp_path, gold_conclusion=False)
+    assert repaired(without, SENTENCES, solution="Ice melts. It does.") == "3 4 6 7"
+
+
+def test_repairs_read_no_sentence_again_that_is_scored(teacher: Counting) -> None:
+    problem = make_problem(solution="Ice melts. It does.")
+
+    async def ask() -> None:
+        await teacher.score(problem, [SENTENCES])
+        await teacher.correct(problem, " ".join(SENTENCES), SENTENCES)
+
+    asyncio.run(ask())
+    assert teacher.passes == [1]
 
 
 def test_requests_identify_the_model_and_what_it_reads(teacher: Counting, tmp_path: Path) -> None:

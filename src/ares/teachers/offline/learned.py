@@ -1,6 +1,7 @@
 """A reward model as the Teacher: free, and as good as what it was trained on (see `ares.steps.reward`).
 
-It scores and judges. It writes nothing, so that a repair only drops the sentences that score below 0.5.
+It scores and judges. It writes nothing: a repair drops the sentences that score below 0.5, except for the conclusion, in
+whose place it puts that of the gold rationale.
 """
 
 import asyncio
@@ -23,17 +24,18 @@ if TYPE_CHECKING:
     from ares.teachers.ledger.ledger import Ledger
 
 KEPT_FROM = 0.5  # a repair keeps the sentences that score this much
+_CONCLUSION = "conclusion"  # of the gold rationale, in the evidence of repairs
 
 
 class LearnedTeacher(LocalTeacher):
     """Scores by a reward model: requests that wait are read together, `batch_size` rationales in a forward pass.
 
     `path`: a run with a reward model, in the folder `runs`, or a reward model's folder. `features`: the image features
-    of the problems, where it reads such.
+    of the problems, where it reads such. `gold_conclusion`: repairs may take the conclusion of the gold rationale.
     """
 
     name = "learned"
-    version = "1"
+    version = "2"
     tie = 0.01
     reads = ("features",)
 
@@ -44,10 +46,12 @@ class LearnedTeacher(LocalTeacher):
         runs: str = "runs",
         accelerator: str = "auto",
         batch_size: int = 64,
+        gold_conclusion: bool = True,
         features: Path | None = None,
         ledger: "Ledger | None" = None,
     ) -> None:
         super().__init__(ledger)
+        self.gold_conclusion = gold_conclusion
         self.folder = reward_folder(path, runs)
         self.accelerator, self.batch_size, self.features = accelerator, batch_size, features
         self._examples: dict[str, Example] = {}
@@ -118,12 +122,19 @@ class LearnedTeacher(LocalTeacher):
             "prompt": example.question,
             "images": images,
         }
-        self._examples[hash_of(found)] = example
+        self._examples[_key(found)] = example
         return found
+
+    def correct_payload(self, problem: Problem, rationale: str, sentences: Sequence[str]) -> dict[str, Any]:
+        """The evidence with the last sentence of the gold rationale, if there is one, the rationale and its sentences."""
+        payload = super().correct_payload(problem, rationale, sentences)
+        known = self.gold_conclusion and problem.has_solution
+        gold = strip_solution(sentences_of(problem.solution))[-1:] if known else []
+        return {**payload, "evidence": {**payload["evidence"], _CONCLUSION: gold}}
 
     async def send(self, request: Request) -> Reply:
         """Answers when the batch in which the request's rationales are read is done."""
-        key = hash_of(request.payload["evidence"])
+        key = _key(request.payload["evidence"])
         self._waiting += [(key, own) for own in _rationales(request) if (key, own) not in self._graded]
         if self._waiting and (self._reading is None or self._reading.done()):
             self._reading = asyncio.create_task(self._read())
@@ -156,22 +167,28 @@ class LearnedTeacher(LocalTeacher):
 
     def grade(self, evidence: Any, sentences: Sequence[str]) -> list[float]:
         """The scores of each sentence, in one forward pass unless they are known."""
-        item = (hash_of(evidence), tuple(sentences))
+        item = (_key(evidence), tuple(sentences))
         if item not in self._graded:
             [self._graded[item]] = self._scores([item])
         return self._graded[item]
 
     def repair(self, evidence: Any, sentences: Sequence[str]) -> list[str]:
-        """The sentences that score at least 0.5, or the best one."""
+        """The sentences that score at least 0.5, and a conclusion: where the last one scores less, the gold one, if it is known."""
         scores = self.grade(evidence, sentences)
         kept = [own for own, score in zip(sentences, scores, strict=True) if score >= KEPT_FROM]
-        best = sorted(zip(scores, sentences, strict=True), reverse=True)[:1]
-        return kept or [own for _, own in best]
+        conclusion = evidence[_CONCLUSION] or sentences[-1:]
+        concluded = scores and scores[-1] >= KEPT_FROM
+        return kept if concluded else [*kept, *(own for own in conclusion if own not in kept)]
 
     async def close(self) -> None:
         """Frees the reward model."""
         await super().close()
         self.__dict__.pop("model", None)
+
+
+def _key(evidence: Mapping[str, Any]) -> str:
+    """Identifies what the reward model reads."""
+    return hash_of({name: value for name, value in evidence.items() if name != _CONCLUSION})
 
 
 def _rationales(request: Request) -> Iterator[tuple[str, ...]]:
