@@ -19,7 +19,6 @@ from ares.models.slots import NoRoom, Slots
 CHECK_EVERY = 16  # steps on a GPU between two looks at what has finished, for which it has to finish itself
 _NONE = -1  # no token
 
-
 # A step changes tensors only. A capture makes a function of it that does the same, such as a CUDA graph.
 Step = Callable[[], None]
 Capture = Callable[[Step], Step]
@@ -44,7 +43,7 @@ class Decoder(Protocol):
         ...
 
     def fix(self, groups: int) -> Slots:
-        """Gives the rows of so many prompts fixed places, before the first are admitted (who may raise NoRoom)."""
+        """Gives the rows of so many prompts fixed places, before the first are admitted, which raises NoRoom without the memory."""
         ...
 
 
