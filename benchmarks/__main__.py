@@ -8,7 +8,7 @@ import importlib
 import json
 from pathlib import Path
 
-NAMES = ("rollout", "update", "sft", "prefer", "metrics", "startup", "scale")
+NAMES = ("rollout", "writing", "update", "sft", "prefer", "metrics", "startup", "scale")
 
 
 def main() -> None:

@@ -103,7 +103,8 @@ def as_the_original(models: Sequence[Policy], inputs: Inputs) -> None:
 
 def greedily(policy: Policy, inputs: Inputs) -> None:
     """What the step does: as many prompts in progress as transformers has in a batch."""
-    policy.write(inputs, most_likely([PAD, EOS]), response_lengths(len(inputs)), slots=QUESTIONS)
+    choose = most_likely([PAD, EOS], policy.device)
+    policy.write(inputs, choose, response_lengths(len(inputs)), slots=QUESTIONS)
 
 
 def greedily_with_transformers(policy: Policy, inputs: Inputs, length: int | None = None) -> None:

@@ -12,7 +12,7 @@ HEADS, WIDTH, K = 2, 3, 3
 def cohort(lengths: list[int], longest: int = 400) -> Cohort:
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     prompts = torch.arange(len(lengths)).view(-1, 1, 1, 1).expand(-1, HEADS, max(lengths), WIDTH).float()
-    return Cohort([(prompts, prompts)], mask, k=K, longest=longest)
+    return Cohort([(prompts, prompts)], mask, mask.sum(1), k=K, longest=longest)
 
 
 def test_rows_keep_their_keys_and_their_prompts() -> None:

@@ -14,12 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from ares.models.inputs import Sampling
+from ares.models.sampling import drawn
+from ares.models.scheduling import Step
 from ares.models.vlm.families import TOWERS, parts_of
 from ares.models.vlm.policy import VlmPolicy
 from ares.models.vlm.shared import can_share
 from ares.rl.masked import pad_right
 from ares.text.prompts import build_example
 from ares.types import AresError, Example
+from tests.support.captured import Replayed, run_on_fake_cuda
 from tests.support.problems import make_problem
 from tests.support.vlm import FAMILIES, save_tiny_vlm, tiny_settings
 
@@ -215,6 +218,38 @@ def test_networks_with_another_attention_write_the_same(
     assert [sample.ids for sample in found] == [sample.ids for sample in expected]
     for one, other in zip(found, expected, strict=True):
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+
+
+@pytest.mark.parametrize("half", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_steps_can_be_replayed(policy: VlmPolicy, examples: dict[str, Example], half: bool) -> None:
+    """As by a CUDA graph: nothing that changes between them is outside of tensors, and nothing waits for the device.
+
+    In float32 it writes what cohorts write, in bfloat16 what steps without a recording write.
+    """
+    inputs = policy.encode([examples[name] for name in ("one", "none", "two")])
+    sampling = Sampling(temperature=1.5, top_k=60, top_p=0.95)
+    how = {"k": 2, "max_new_tokens": 6, "seed": 0, "sampling": sampling, "slots": 4}
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        expected = policy.sample(inputs, **how, capture=(lambda step: step) if half else None)
+        found = policy.sample(inputs, **how, capture=Replayed, every=3)
+    assert [sample.ids for sample in found] == [sample.ids for sample in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_step_needs_nothing_from_the_host(policy: VlmPolicy, examples: dict[str, Example]) -> None:
+    """On a CUDA device without memory, which refuses tensors of another device."""
+    ran: list[set[str]] = []
+
+    def capture(step: Step) -> Step:
+        ran.append(run_on_fake_cuda(step, lambda: drawn(Sampling(), torch.zeros(9, 9, device="cuda"), [0])))
+        return step
+
+    policy.sample(
+        policy.encode([examples["one"]]), k=2, max_new_tokens=1, seed=0, sampling=Sampling(), capture=capture
+    )
+    assert "scatter_" in ran[0]
 
 
 def test_an_image_is_encoded_once_for_all_samples(policy: VlmPolicy, examples: dict[str, Example]) -> None:

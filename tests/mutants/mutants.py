@@ -164,6 +164,20 @@ MUTANTS = (
         "models/test_generation.py::test_order_length_and_eos_of_samples",
     ),
     Mutant(
+        "rows that have finished grow older",
+        "models/scheduling.py",
+        "now.ages += ~now.done",
+        "now.ages += 1",
+        "models/test_slots.py::test_each_response_has_a_limit_of_its_own",
+    ),
+    Mutant(
+        "rows in fixed places see tokens of the row before them",
+        "models/slots.py",
+        "found.masked_fill(distances < 0, -torch.inf)",
+        "found",
+        "models/test_slots.py::test_samples_equal_those_of_cohorts",
+    ),
+    Mutant(
         "world size left out of the loss",
         "modules/ppo_module.py",
         "self.trainer.accumulate_grad_batches * self.trainer.world_size",

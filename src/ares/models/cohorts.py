@@ -8,6 +8,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from ares.models.inputs import Inputs
+from ares.models.slots import Slots
 
 _ROOM = 64  # tokens
 
@@ -15,13 +19,15 @@ _ROOM = 64  # tokens
 class Cohort:
     """Per layer, keys and values of prompts, (Q, H, S, D) each, and those of the rows' own tokens, (R, H, age, D).
 
-    `mask` (Q, S): which of a prompt's tokens there are; `longest`: the most tokens that a row reads.
+    `mask` (Q, S): which of a prompt's tokens there are; `starts` (Q,): the positions of the first own tokens;
+    `longest`: the most tokens that a row reads.
     """
 
     def __init__(
-        self, prompts: Sequence[tuple[Tensor, Tensor]], mask: Tensor, *, k: int, longest: int
+        self, prompts: Sequence[tuple[Tensor, Tensor]], mask: Tensor, starts: Tensor, *, k: int, longest: int
     ) -> None:
         self.prompts, self.mask, self.k = list(prompts), mask.bool(), k
+        self.starts = starts.repeat_interleave(k)
         # The place of each row among the k rows of every prompt.
         self.places = list(range(len(mask) * k))
         self.age, self.longest = 0, longest
@@ -55,6 +61,25 @@ class Cohort:
             found.append(buffer[: len(self), :, : self.age + 1])
         return found[0], found[1]
 
+    def advance(self) -> None:
+        """After a step: every row has one token more."""
+        self.age += 1
+
+    def positions(self) -> Tensor:
+        """The positions (R,) of the newest tokens."""
+        return self.starts + self.age
+
+    def bias(self, by_distance: Tensor) -> Tensor:
+        """Of the newest token to the rows' own tokens: (R or 1, H, 1, age + 1), -inf for padding.
+
+        `by_distance` (1, H, 1, longest): the newest token's to all before it, the newest last.
+        """
+        bias = by_distance[..., -self.age - 1 :]
+        if self.gaps is None:
+            return bias
+        gaps = F.pad(self.gaps, (0, self.age + 1 - self.gaps.shape[1]))
+        return bias.masked_fill(gaps[:, None, None], -torch.inf)
+
     def _enlarged(self, buffer: Tensor) -> Tensor:
         rows, heads, room, width = len(self), *buffer.shape[1:]
         larger = buffer.new_empty((rows, heads, min(2 * room, self.longest), width))
@@ -67,7 +92,7 @@ class Cohort:
         With a `window`, only the last tokens.
         """
         prompts = torch.tensor([place // self.k for place in self.places], device=self.mask.device)
-        seen = torch.nn.functional.pad(self.mask[prompts], (0, self.age + 1), value=True)
+        seen = F.pad(self.mask[prompts], (0, self.age + 1), value=True)
         if window is not None:
             ends = self.mask.sum(1)[prompts, None]  # of the prompts, after which the own tokens follow
             places = torch.arange(seen.shape[1], device=self.mask.device)
@@ -107,6 +132,7 @@ class Cohort:
                 buffer[holes, :, : self.age] = buffer[moved, :, : self.age]
         self.places, self._index = [self.places[row] for row in order], None
         self.gaps = None if self.gaps is None else self.gaps[order]
+        self.starts = self.starts[order]
         self._forget_prompts()
         return order
 
@@ -123,6 +149,42 @@ class Cohort:
         self.prompts = [
             (keys[needed, :, :longest], values[needed, :, :longest]) for keys, values in self.prompts
         ]
+
+
+class CohortDecoder:
+    """What decoders have in common: the rows in progress, k per prompt, in cohorts or in fixed places."""
+
+    def __init__(self, inputs: Inputs, *, k: int, longest: int) -> None:
+        self.k, self.longest, self._longest_prompt = k, longest, max(inputs.lengths, default=0)
+        self.cohorts: list[Cohort] = []
+        self.slots: Slots | None = None
+
+    @property
+    def rows(self) -> Sequence[Cohort | Slots]:
+        """The rows in progress, in the order of their tokens."""
+        return self.cohorts if self.slots is None else [self.slots]
+
+    def fix(self, groups: int) -> Slots:
+        """Gives the rows of so many prompts fixed places, before the first are admitted."""
+        self.slots = Slots(groups, self.k, prompt=self._longest_prompt, longest=self.longest)
+        return self.slots
+
+    def keep(self, alive: Sequence[bool]) -> list[int]:
+        """Removes rows in cohorts."""
+        self.cohorts, order = keep_rows(self.cohorts, alive)
+        return order
+
+    def _start(
+        self, prompts: Sequence[tuple[Tensor, Tensor]], mask: Tensor, starts: Tensor, groups: Tensor | None
+    ) -> Cohort | Slots:
+        """Starts rows as `Cohort` takes them: in fixed `groups` (Q,), or as a cohort."""
+        slots, self.slots = self.slots, None
+        if slots is not None and groups is not None:
+            slots.place(groups, prompts, mask, starts)
+            self.slots = slots
+            return slots
+        self.cohorts.append(Cohort(prompts, mask, starts, k=self.k, longest=self.longest))
+        return self.cohorts[-1]
 
 
 def keep_rows(cohorts: list[Cohort], alive: Sequence[bool]) -> tuple[list[Cohort], list[int]]:

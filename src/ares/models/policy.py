@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ares.models.continuing import continued
+from ares.models.graphs import capture_of
 from ares.models.inputs import Inputs, Sample, Sampling
 from ares.models.logprobs import logprobs_of
 from ares.models.memory import ModelSize
@@ -151,8 +152,9 @@ class Policy(Trainable):
 
     def greedy(self, inputs: Inputs, *, max_new_tokens: int, **how: Any) -> list[list[int]]:
         """The most likely token at each step: B responses; `how` as in `write`."""
-        limits = [max_new_tokens] * len(inputs)
-        return [sample.ids for sample in self.write(inputs, most_likely(self.banned), limits, **how)]
+        choose = most_likely(self.banned, self.device)
+        written = self.write(inputs, choose, [max_new_tokens] * len(inputs), **how)
+        return [sample.ids for sample in written]
 
     def sample(
         self, inputs: Inputs, *, k: int, max_new_tokens: int, seed: int, sampling: Sampling, **how: Any
@@ -182,10 +184,9 @@ class Policy(Trainable):
         self, inputs: Inputs, choose: Choose, limits: Sequence[int], *, k: int = 1, **how: Any
     ) -> list[Sample]:
         """k responses per prompt, chosen by `choose` and at most as long as their `limits`; `how` as in `scheduling.write`."""
-        on_gpu = self.device.type == "cuda"
-        how = {"every": CHECK_EVERY if on_gpu else 1, "eos": int(self.tokenizer.eos_token_id), **how}
+        how = {"eos": int(self.tokenizer.eos_token_id), "capture": capture_of(self), **how}
         # Elsewhere a fit in bf16-mixed, whose validation writes, keeps the precision that it has set.
-        half = torch.autocast(self.device.type, torch.bfloat16) if on_gpu else nullcontext()
+        half = torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
         with self.frozen(), half:
             longest = max(limits, default=0) + CHECK_EVERY
             decoder = self.decoder(inputs.to(self.device), k=k, longest=longest)

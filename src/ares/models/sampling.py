@@ -14,12 +14,12 @@ from ares.models.logprobs import at_least_float32
 Choose = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
-def most_likely(banned: Sequence[int]) -> Choose:
-    """Chooses the most likely token that is not `banned`."""
+def most_likely(banned: Sequence[int], device: torch.device) -> Choose:
+    """Chooses the most likely token that is not `banned`, from logits on the device."""
+    never = torch.tensor(banned, dtype=torch.long, device=device)
 
     def choose(logits: Tensor, rows: Tensor, ages: Tensor) -> tuple[Tensor, None]:
-        logits[:, banned] = -torch.inf
-        return logits.argmax(dim=-1), None
+        return logits.index_fill_(1, never, -torch.inf).argmax(dim=-1), None
 
     return choose
 
@@ -30,6 +30,7 @@ def drawn(sampling: Sampling, uniforms: Tensor, banned: Sequence[int]) -> Choose
     The log-probabilities are the policy's own: at temperature 1, without filters, of all tokens. A token of less than
     1e-7 may be drawn more or less often than its probability says, which float32 cannot add to 1.
     """
+    never = torch.tensor(banned, dtype=torch.long, device=uniforms.device)
     filters = LogitsProcessorList()
     if sampling.temperature != 1.0:
         filters.append(TemperatureLogitsWarper(float(sampling.temperature)))
@@ -40,8 +41,8 @@ def drawn(sampling: Sampling, uniforms: Tensor, banned: Sequence[int]) -> Choose
 
     def choose(logits: Tensor, rows: Tensor, ages: Tensor) -> tuple[Tensor, Tensor]:
         scores = at_least_float32(logits)
-        of_banned = scores[:, banned].logsumexp(-1)
-        scores[:, banned] = -torch.inf
+        of_banned = scores.index_select(1, never).logsumexp(-1)
+        scores.index_fill_(1, never, -torch.inf)
         peak = scores.amax(-1, keepdim=True)
         weights = (scores - peak).exp_()
         log_total = torch.logaddexp(weights.sum(-1).log() + peak.squeeze(-1), of_banned)

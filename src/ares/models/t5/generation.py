@@ -11,28 +11,29 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache, EncoderDecoderCache
 
-from ares.models.cohorts import Cohort, keep_rows
+from ares.models.cohorts import Cohort, CohortDecoder
+from ares.models.slots import Slots
 from ares.models.t5.inputs import T5Inputs
 from ares.rl.masked import pad_right
 
 
-class T5Decoder:
+class T5Decoder(CohortDecoder):
     """`ares.models.scheduling.Decoder` for k rows per prompt of at most `longest` tokens; each prompt is encoded once.
 
     The model is in eval mode.
     """
 
     def __init__(self, model: Any, inputs: T5Inputs, *, k: int, longest: int) -> None:
-        self.model, self.inputs, self.k = model, inputs, k
+        longest += max(map(len, inputs.beginnings), default=0)
+        super().__init__(inputs, k=k, longest=longest)
+        self.model, self.inputs = model, inputs
         self.blocks = model.decoder.block
         attention = self.blocks[0].layer[0].SelfAttention
         self.heads, self.width = attention.n_heads, attention.key_value_proj_dim
         # (1, H, 1, longest): of the newest token to all before it, the newest last.
-        longest += max(map(len, inputs.beginnings), default=0)
         self.bias = attention.compute_bias(1, longest, past_seen_tokens=longest - 1)
-        self.cohorts: list[Cohort] = []
 
-    def admit(self, prompts: Sequence[int]) -> Tensor:
+    def admit(self, prompts: Sequence[int], groups: Tensor | None = None) -> Tensor:
         """Encodes prompts, reads the beginnings of their responses, and starts k rows for each of them."""
         chosen = self.inputs.select(prompts)
         ids, mask, images = chosen.tensors
@@ -44,14 +45,16 @@ class T5Decoder:
             (self._heads(layer.k(states)).contiguous(), self._heads(layer.v(states)).contiguous())
             for layer in layers
         ]
-        self.cohorts.append(Cohort(keys_values, mask, k=self.k, longest=self.bias.shape[3]))
+        cohort = self._start(keys_values, mask, mask.new_zeros(len(mask)), groups)
         start = self.model.config.decoder_start_token_id
         read = [[start, *beginning] for beginning in chosen.beginnings]
         if any(chosen.beginnings):
-            self._begin(self.cohorts[-1], [row[:-1] for row in read], states, mask)
+            self._begin(cohort, [row[:-1] for row in read], states, mask)
         return torch.tensor([row[-1] for row in read], device=states.device).repeat_interleave(self.k)
 
-    def _begin(self, cohort: Cohort, read: Sequence[Sequence[int]], states: Tensor, mask: Tensor) -> None:
+    def _begin(
+        self, cohort: Cohort | Slots, read: Sequence[Sequence[int]], states: Tensor, mask: Tensor
+    ) -> None:
         """Reads tokens in one pass, padded on the left, which changes no distance between them."""
         ids = pad_right([row[::-1] for row in read], 0).flip(1).to(states.device)
         real = pad_right([[1] * len(row) for row in read], 0).flip(1).to(states.device)
@@ -70,33 +73,26 @@ class T5Decoder:
     def step(self, tokens: Tensor) -> Tensor:
         """Logits (R, V) after `tokens` (R,)."""
         hidden = self.model.decoder.embed_tokens(tokens)[:, None]
+        biases = [cohort.bias(self.bias) for cohort in self.rows]
         for number, block in enumerate(self.blocks):
             own, cross, feed_forward = block.layer
-            hidden = hidden + own.SelfAttention.o(self._attend_own(number, own, hidden))
+            hidden = hidden + own.SelfAttention.o(self._attend_own(number, own, hidden, biases))
             hidden = hidden + cross.EncDecAttention.o(self._attend_prompt(number, cross, hidden))
             hidden = feed_forward(hidden)
-        for cohort in self.cohorts:
-            cohort.age += 1
+        for cohort in self.rows:
+            cohort.advance()
         return self.model.logits(self.model.decoder.final_layer_norm(hidden)[:, 0])
 
-    def keep(self, alive: Sequence[bool]) -> list[int]:
-        """Removes rows."""
-        self.cohorts, order = keep_rows(self.cohorts, alive)
-        return order
-
-    def _attend_own(self, number: int, layer: Any, hidden: Tensor) -> Tensor:
-        """Each row's attention (R, 1, H · D) to its own tokens."""
+    def _attend_own(self, number: int, layer: Any, hidden: Tensor, biases: Sequence[Tensor]) -> Tensor:
+        """Each row's attention (R, 1, H · D) to its own tokens, with the bias of each cohort."""
         attention, normed = layer.SelfAttention, layer.layer_norm(hidden)
         queries, keys, values = (self._heads(f(normed)) for f in (attention.q, attention.k, attention.v))
         found = []
-        for cohort, q, k, v in zip(
-            self.cohorts, *(self._split(x) for x in (queries, keys, values)), strict=True
-        ):
+        rows = [self._split(x) for x in (queries, keys, values)]
+        for cohort, bias, q, k, v in zip(self.rows, biases, *rows, strict=True):
             all_keys, all_values = cohort.extend(number, k, v)
             # For one query, plain products take half to three quarters of the time of scaled_dot_product_attention.
-            scores = q @ all_keys.mT + self.bias[..., -all_keys.shape[2] :]
-            if cohort.gaps is not None:
-                scores[..., : cohort.gaps.shape[1]].masked_fill_(cohort.gaps[:, None, None], -torch.inf)
+            scores = q @ all_keys.mT + bias
             found.append((scores.softmax(-1).to(v.dtype) @ all_values).flatten(1))
         return torch.cat(found)[:, None]
 
@@ -104,7 +100,7 @@ class T5Decoder:
         """Each row's attention (R, 1, H · D) to its prompt."""
         queries = self._heads(layer.EncDecAttention.q(layer.layer_norm(hidden)))
         found = []
-        for cohort, q in zip(self.cohorts, self._split(queries), strict=True):
+        for cohort, q in zip(self.rows, self._split(queries), strict=True):
             keys, values = cohort.prompts[number]
             mask = cohort.mask[:, None, None]
             attended = F.scaled_dot_product_attention(cohort.by_prompt(q), keys, values, mask, scale=1.0)
@@ -116,4 +112,4 @@ class T5Decoder:
         return x.unflatten(-1, (self.heads, self.width)).transpose(1, 2)
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
-        return x.split([len(cohort) for cohort in self.cohorts])
+        return x.split([len(cohort) for cohort in self.rows])

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, Cache
 
-from ares.models.cohorts import Cohort, keep_rows
+from ares.models.cohorts import Cohort, CohortDecoder
+from ares.models.slots import Slots
 from ares.models.vlm.reader import VlmInputs
 from ares.models.vlm.shared import read_prompts
 
@@ -28,18 +29,15 @@ def has_cohorts(network: Any) -> bool:
     return network._supports_attention_backend and set(kinds) <= {"full_attention", "sliding_attention"}
 
 
-class VlmDecoder:
+class VlmDecoder(CohortDecoder):
     """`ares.models.scheduling.Decoder` for k rows per prompt of at most `longest` tokens; each prompt and image is read once."""
 
     def __init__(self, policy: "VlmPolicy", inputs: VlmInputs, *, k: int, longest: int) -> None:
-        self.policy, self.inputs, self.k, self.longest = policy, inputs, k, longest
+        super().__init__(inputs, k=k, longest=longest)
+        self.policy, self.inputs = policy, inputs
         self.body = policy.model.model
-        self.cohorts: list[Cohort] = []
-        self.positions = torch.empty(
-            0, dtype=torch.long, device=policy.device
-        )  # (R,) of the tokens to be read next
 
-    def admit(self, prompts: Sequence[int]) -> Tensor:
+    def admit(self, prompts: Sequence[int], groups: Tensor | None = None) -> Tensor:
         """Reads prompts, and starts k rows for each of them, which read the prompt's last token again."""
         chosen = self.inputs.select(prompts)
         states, cache, following = read_prompts(self.body, chosen)
@@ -48,8 +46,7 @@ class VlmDecoder:
         mask = torch.arange(states.shape[1], device=states.device) < last[:, None]
         layers: Sequence[Any] = cache.layers
         read = [(layer.keys, layer.values) for layer in layers]
-        self.cohorts.append(Cohort(read, mask, k=self.k, longest=self.longest))
-        self.positions = torch.cat([self.positions, (following - 1).repeat_interleave(self.k)])
+        self._start(read, mask, following - 1, groups)
         tokens = torch.tensor([ids[-1] for ids in chosen.ids], device=states.device)
         return tokens.repeat_interleave(self.k)
 
@@ -59,26 +56,19 @@ class VlmDecoder:
             states = self.body(
                 input_ids=tokens[:, None],
                 attention_mask=tokens.new_ones((len(tokens), 1, 1, 1), dtype=torch.bool),  # not used
-                position_ids=self.positions[:, None],
-                past_key_values=_Cohorts(self.cohorts),
+                position_ids=torch.cat([cohort.positions() for cohort in self.rows])[:, None],
+                past_key_values=_Cohorts(self.rows),
                 use_cache=True,
             ).last_hidden_state
-        self.positions = self.positions + 1
-        for cohort in self.cohorts:
-            cohort.age += 1
+        for cohort in self.rows:
+            cohort.advance()
         return self.policy.logits(states[:, 0])
-
-    def keep(self, alive: Sequence[bool]) -> list[int]:
-        """Removes rows."""
-        self.cohorts, order = keep_rows(self.cohorts, alive)
-        self.positions = self.positions[order]
-        return order
 
 
 class _Cohorts(Cache):
     """Hands the newest keys of a layer, and the cohorts that have the others, to the attention."""
 
-    def __init__(self, cohorts: Sequence[Cohort]) -> None:
+    def __init__(self, cohorts: Sequence[Cohort | Slots]) -> None:
         super().__init__(layers=[])
         self.cohorts = cohorts
         self._masks: dict[int | None, list[Tensor]] = {}
