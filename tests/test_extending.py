@@ -92,9 +92,10 @@ def test_examples_run_together(folder: Path) -> None:
 
 
 def test_setting_that_an_example_reads_makes_it_stale(folder: Path) -> None:
-    run(folder)
-    before = json.loads((folder / "runs/demo/manifest.json").read_text())["steps"]
-    output = run(folder, "rl.neutral=0.4", "on_change=rerun")
+    short = ("run=short", "stage.steps=[rationale,rollout,score,mine.sharpen]")
+    run(folder, *short)
+    before = json.loads((folder / "runs/short/manifest.json").read_text())["steps"]
+    output = run(folder, *short, "rl.neutral=0.4", "on_change=rerun")
     assert "round-1/score: done" in output
     assert "round-1/sharpen: started" in output
     assert before["round-1/sharpen"]["settings"] == {"rl.neutral": 0.5}

@@ -9,11 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from PIL import Image
 from safetensors.torch import save_file
 
-from ares.config.compose import folder, register_schema, to_config
 from ares.doctor import doctor, examine
 from ares.doctor.memory import check_memory
 from ares.doctor.requirements import GIB, disk_of, memory_of, model_of
@@ -22,6 +20,7 @@ from ares.steps.common.asking import make_teacher
 from ares.steps.common.dry_run import Estimate
 from ares.steps.prepare import prepare_alone
 from ares.types import AresError, Problem
+from tests.support import composed as support
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXT = dict.fromkeys(
@@ -30,9 +29,7 @@ TEXT = dict.fromkeys(
 
 
 def composed(*overrides: str):
-    register_schema()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        return to_config(compose("config", overrides=["stage=doctor", *overrides]))
+    return support.composed("stage=doctor", *overrides)
 
 
 @pytest.fixture

@@ -79,16 +79,15 @@ def plan(rounds: int) -> list[str]:
     return [step.key for step in full_plan(composed(f"rounds={rounds}"))]
 
 
-def config(tmp_path: Path, *overrides: str) -> Config:
+def config(tmp_path: Path, *overrides: str, runs: str = "runs") -> Config:
     base = [
         "experiment=demo",
         "features=none",
         "data.sizes={train: 8, val: 4, test: 4}",
         "stage.steps=[rationale,start/assess,baseline/generate,baseline/lora,baseline/evaluate,rollout,score,ppo,"
         "round/assess,round/generate,correct,sft,final/generate,final/assess,lora,evaluate,judge]",
-        f"paths.runs={tmp_path / 'runs'}",
     ]
-    return composed(*base, *overrides)
+    return composed(*base, *overrides, runs=tmp_path / runs)
 
 
 def test_all_steps_run_in_order_and_are_recorded(tmp_path, calls, capsys) -> None:
@@ -111,7 +110,7 @@ def test_all_steps_run_in_order_and_are_recorded(tmp_path, calls, capsys) -> Non
 
 def test_relative_run_folder_is_the_same_folder(tmp_path, calls, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run_stage(config(tmp_path, "paths.runs=runs"))
+    run_stage(config(Path()))
     assert calls == plan(1)
     calls.clear()
     run_stage(config(tmp_path))
@@ -311,7 +310,7 @@ def test_moved_runs_continue(tmp_path, calls, capsys) -> None:
     done = list(calls)
     calls_fail.key = None
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
-    run_stage(config(tmp_path, f"paths.runs={tmp_path}/elsewhere"))
+    run_stage(config(tmp_path, runs="elsewhere"))
     assert calls == plan(1)
     assert done == calls[: len(done)]
     assert not (tmp_path / "runs").exists()

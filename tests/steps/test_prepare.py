@@ -8,16 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from ares.config.compose import folder, register_schema, to_config
 from ares.pipeline.plan import steps_of
 from ares.pipeline.stale import Fingerprint, Run
 from ares.steps.prepare import images_hash, prepare_alone, prepared, source_hash
 from ares.storage.files import write_json
 from ares.types import AresError
 from ares.vision.features import FeatureStore
+from tests.support import composed as support
 
 TEXT = dict.fromkeys(
     ("hint", "task", "grade", "subject", "topic", "category", "skill", "lecture", "solution"), ""
@@ -25,10 +24,8 @@ TEXT = dict.fromkeys(
 
 
 def composed(runs: Path, *overrides: str):
-    register_schema()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        fixed = ["stage=prepare", "data=scienceqa", "features=patches", f"paths.runs={runs}"]
-        return to_config(compose("config", overrides=[*fixed, *overrides]))
+    fixed = ("stage=prepare", "data=scienceqa", "features=patches")
+    return support.composed(*fixed, *overrides, runs=runs)
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
 """The configuration that settings give, as the command line composes it, and what settings there are."""
 
+import copy
+import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -10,11 +13,22 @@ from ares.config.compose import OPTIONS, folder, register_schema, to_config, to_
 from ares.config.schema import Config
 
 
-def composed(*overrides: str) -> Config:
-    """The typed configuration of a command line's settings; nothing is validated."""
+def composed(*overrides: str, runs: Path | None = None) -> Config:
+    """The typed configuration of a command line's settings; nothing is validated.
+
+    A folder of `runs` is put in afterwards, because equal settings are composed once.
+    """
+    config = copy.deepcopy(_composed(overrides))
+    if runs is not None:
+        config.paths.runs, config.paths.ledger = str(runs), str(runs / "ledger.sqlite")
+    return config
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> Config:
     register_schema()
     with initialize_config_dir(str(folder()), version_base="1.3"):
-        return to_config(compose("config", overrides=list(overrides)))
+        return to_config(compose("config", list(overrides)))
 
 
 def groups() -> list[str]:

@@ -18,6 +18,7 @@ from ares.models.inputs import Sampling
 from ares.models.policy import Policy, Trainable, ValueModel
 from ares.modules.ppo import run_ppo
 from ares.modules.ppo_module import PPOModule
+from ares.rl.masked import pad_right
 from ares.rl.objectives import load_objective
 from ares.storage.flat import flat_rollouts
 from ares.types import Example, Rollout, Span
@@ -92,24 +93,23 @@ def make_buffer(
         for i, (pid, prompt) in enumerate(prompts.items())
     }
     rows, scores = [], {}
-    samples = policy.sample(
-        policy.encode(list(examples.values())), k=k, max_new_tokens=6, seed=seed, sampling=Sampling()
-    )
-    for number, (pid, example) in enumerate(examples.items()):
-        inputs = policy.encode([example])
-        for j, response in enumerate(sample.ids for sample in samples[number * k : (number + 1) * k]):
+    inputs = policy.encode(list(examples.values()))
+    samples = policy.sample(inputs, k=k, max_new_tokens=6, seed=seed, sampling=Sampling())
+    responses = [sample.ids for sample in samples]
+    written = pad_right(responses, 0), pad_right([[1.0] * len(ids) for ids in responses], 0.0)
+    own = policy.token_logprobs(inputs.repeat(k), *written)
+    other = own if reference is None else reference.token_logprobs(inputs.repeat(k), *written)
+    for number, pid in enumerate(examples):
+        for j in range(k):
+            response = responses[number * k + j]
             ends = tuple(t for t, token in enumerate(response) if token != EOS)
             if not ends:
                 continue
-            written = (torch.tensor([response]), torch.ones(1, len(response)))
-            own, other = (
-                tuple(model.token_logprobs(inputs, *written)[0].tolist())
-                for model in (policy, reference or policy)
-            )
+            logprobs = (tuple(found[number * k + j, : len(response)].tolist()) for found in (own, other))
             text = "".join(chr(97 + token) for token in response)
             spans = tuple(Span(t, t + 1) for t in ends)
             row = Rollout(
-                f"{pid}/{j}", pid, j, text, tuple(response), EOS not in response, spans, ends, own, other
+                f"{pid}/{j}", pid, j, text, tuple(response), EOS not in response, spans, ends, *logprobs
             )
             rows.append(row)
             scores[row.row_id] = [float(response[t] in GOOD) for t in ends]

@@ -1,8 +1,6 @@
 """A finished run of the smallest sizes, made in this process, and commands as the entry point runs them."""
 
 import contextlib
-import copy
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,16 +39,9 @@ SMALL = (
 )
 
 
-@functools.cache
-def _composed(*settings: str) -> Config:
-    return composed(*SMALL, *settings)
-
-
 def configured(runs: Path, *settings: str) -> Config:
     """The small run's configuration with further settings, its runs in the given folder."""
-    config = copy.deepcopy(_composed(*settings))
-    config.paths.runs, config.paths.ledger = str(runs), str(runs / "ledger.sqlite")
-    return config
+    return composed(*SMALL, *settings, runs=runs)
 
 
 def run(config: Config) -> None:

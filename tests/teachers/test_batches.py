@@ -196,7 +196,7 @@ CHILD = textwrap.dedent(
 @pytest.mark.parametrize("moment", ["before its id is known", "while it runs"])
 def test_batch_of_a_killed_process_is_found(moment, loopback, problem, tmp_path):
     hold = [5.0] if moment == "before its id is known" else []
-    server = loopback(batch_seconds=3.0, batch_hold=hold)
+    server = loopback(batch_seconds=2.0, batch_hold=hold)
     path = tmp_path / "ledger"
     child = subprocess.Popen([sys.executable, "-c", CHILD, server.url, str(path), "."], env=os.environ)
     deadline = time.monotonic() + 60

@@ -396,23 +396,23 @@ def test_unknown_model_causes_a_warning(monkeypatch):
     assert "claude-3-haiku-20240307" in warning
 
 
-@pytest.mark.parametrize("setting", ["concurrency", "timeout", "deadline", "max_tokens"])
 @pytest.mark.parametrize("value", ["0", "-2", "many", "true", "nan", "inf"])
-def test_number_that_is_not_above_0_is_refused(setting, value):
-    [mistake] = mistakes_in(["teacher=anthropic", f"teacher.{setting}={value}"])
-    assert re.match(rf"teacher\.{setting}=.*: it must be a (whole )?number (above 0|of at least 1)", mistake)
+def test_number_that_is_not_above_0_is_refused(value):
+    settings = ("concurrency", "timeout", "deadline", "max_tokens")
+    mistakes = mistakes_in(["teacher=anthropic", *(f"teacher.{setting}={value}" for setting in settings)])
+    for setting, mistake in zip(settings, mistakes, strict=True):
+        wanted = r"it must be a (whole )?number (above 0|of at least 1)"
+        assert re.match(rf"teacher\.{setting}=.*: {wanted}", mistake)
 
 
 @pytest.mark.parametrize(
-    "setting",
-    [
-        *("concurrency=2.5", "max_tokens=2.5", "structured=maybe", "batch=maybe"),
-        *("options=5", "options=[a]"),
-    ],
+    "settings",
+    [("concurrency=2.5", "max_tokens=2.5", "structured=maybe", "batch=maybe", "options=5"), ("options=[a]",)],
 )
-def test_setting_of_the_wrong_type_is_refused(setting):
-    [mistake] = mistakes_in(["teacher=anthropic", f"teacher.{setting}"])
-    assert mistake.startswith(f"teacher.{setting.partition('=')[0]}=")
+def test_setting_of_the_wrong_type_is_refused(settings):
+    mistakes = mistakes_in(["teacher=anthropic", *(f"teacher.{setting}" for setting in settings)])
+    for setting, mistake in zip(settings, mistakes, strict=True):
+        assert mistake.startswith(f"teacher.{setting.partition('=')[0]}=")
     assert ": it must be " in mistake
 
 

@@ -13,12 +13,11 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ares import interrupts
 from ares.config.command_line import mistakes_in
-from ares.config.compose import folder, register_schema, to_config, to_plain
+from ares.config.compose import to_plain
 from ares.pipeline.plan import steps_of
 from ares.pipeline.runner import run_stage
 from ares.pipeline.stale import settings_of
@@ -37,6 +36,7 @@ from ares.storage.tables import (
 )
 from ares.teachers.ledger.ledger import Ledger
 from ares.types import AresError, Rationale, Rollout, Span
+from tests.support.composed import composed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUESTIONS = 30
@@ -80,13 +80,11 @@ def inputs(tmp_path) -> Path:
 
 
 def config_of(inputs: Path, server, *overrides: str):
-    register_schema()
     own = (
         *("teacher=anthropic", f"teacher.base_url={server.url}", f"paths.ledger={inputs}/ledger.sqlite"),
         *("data=scienceqa", f"data.root={inputs}/data", f"judge.against={inputs}/others.parquet"),
     )
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        return to_config(compose("config", overrides=[*own, *overrides]))
+    return composed(*own, *overrides)
 
 
 def run_of(inputs: Path, config) -> StepContext:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +34,7 @@ class _Composed(Config):
     strategy: Any = None
 
 
+@cache
 def register_schema() -> None:
     """Stores the typed schema under the name that conf/config.yaml lists first."""
     ConfigStore.instance().store(name="schema", node=_Composed)
@@ -74,8 +76,12 @@ def to_config(cfg: DictConfig | ListConfig) -> Config:
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     for group, block in OPTIONS.items():
         plain[group] = _split(block, plain.get(group) or {})
-    typed = OmegaConf.merge(OmegaConf.structured(Config), plain)
-    return cast(Config, OmegaConf.to_object(typed))
+    return cast(Config, OmegaConf.to_object(OmegaConf.merge(_schema(), plain)))
+
+
+@cache
+def _schema() -> DictConfig:
+    return cast(DictConfig, OmegaConf.structured(Config))
 
 
 def to_plain(config: Config) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The size of a T5 from its settings or its folder, counted in the network without building its weights."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,20 @@ def t5_size(settings: Mapping[str, Any], vocabulary: int) -> ModelSize | None:
         }
         sizes |= {"num_layers": settings["layers"], "num_heads": settings["heads"]}
         sizes |= {"feed_forward_proj": settings["feed_forward"], "vocab_size": vocabulary}
-        return size_of_config(FusionT5Config(**sizes))
+        return _size(**sizes)
     if init in _PUBLISHED:
-        return size_of_config(FusionT5Config(**_FLAN, **_PUBLISHED[init]))
+        return _size(**_FLAN, **_PUBLISHED[init])
     if not (Path(init) / "config.json").is_file():
         return None
     with opening(f"The model in {init} cannot be read", "copy the folder again"):
         config = FusionT5Config.from_pretrained(init)
         config.patch_dim = checkpoint_patch_dim(init) or config.patch_dim
         return size_of_config(config)
+
+
+@cache
+def _size(**sizes: Any) -> ModelSize:
+    return size_of_config(FusionT5Config(**sizes))
 
 
 def size_of_config(config: FusionT5Config) -> ModelSize:
