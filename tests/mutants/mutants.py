@@ -387,6 +387,27 @@ MUTANTS = (
         "if True:",
         "models/test_families.py::test_every_trained_weight_has_a_gradient",
     ),
+    Mutant(
+        "a response of several pairs stands for another",
+        "modules/preference_module.py",
+        "ids, mask)[sides]",
+        "ids, mask)[sides.flip(0)]",
+        "modules/test_preference.py::test_responses_of_several_pairs_are_computed_once",
+    ),
+    Mutant(
+        "log-probabilities of another policy's rollouts are kept",
+        "steps/pairs.py",
+        "return is_same_policy(fmean(differences), max(differences))",
+        "return True",
+        "steps/test_pairs.py::test_log_probabilities_of_rollouts_are_kept_where_they_are_the_policys",
+    ),
+    Mutant(
+        "a wrong conclusion that scores well stays",
+        "teachers/offline/learned.py",
+        "and (not named or option in (None, *named))",
+        "",
+        "teachers/offline/test_learned.py::test_a_conclusion_that_names_another_option_is_replaced",
+    ),
 )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,8 +85,32 @@ def test_repairs_drop_weak_sentences_but_conclude(teacher: Counting, tmp_path: P
     assert repaired(teacher, SENTENCES) == "3 4 6 7"  # nobody knows better
     assert repaired(teacher, ["5", "6 7"], solution="Ice melts. It does.") == "It does."
     assert repaired(teacher, ["3 4", "6 7"], solution="3 4") == "3 4"  # it is said already
+    assert repaired(teacher, [], solution="Ice melts. It does.") == "It does."
     without = Counting(tmp_path, gold_conclusion=False)
     assert repaired(without, SENTENCES, solution="Ice melts. It does.") == "3 4 6 7"
+
+
+class Pleased(Counting):
+    """A Teacher whose model gives every sentence a score of 0.9."""
+
+    def _scores(self, rationales):
+        return [[0.9 for _ in own] for _, own in rationales]
+
+
+def test_a_conclusion_that_names_another_option_is_replaced(tmp_path: Path) -> None:
+    teacher, solution = Pleased(tmp_path), "Ice melts. So it is (B)."
+    known = {"solution": solution, "choices": ("yes", "no"), "answer": 1}
+
+    def conclusion(teacher: LearnedTeacher, last: str, **fields: Any) -> str | None:
+        problem = make_problem(**{**known, **fields})
+        return asyncio.run(teacher.correct(problem, f"Well. {last}", ["Well.", last])).text
+
+    assert conclusion(teacher, "So (A).") == "Well. So it is (B)."
+    assert conclusion(teacher, "Not (A), but (B).") == "Well. Not (A), but (B)."
+    assert conclusion(teacher, "So it is.") == "Well. So it is."
+    assert conclusion(teacher, "So (A).", answer=None) == "Well. So (A)."  # the source withholds it
+    assert conclusion(teacher, "So (A).", solution="") == "Well. So (A)."
+    assert conclusion(Pleased(tmp_path, gold_conclusion=False), "So (A).") == "Well. So (A)."
 
 
 def test_repairs_read_no_sentence_again_that_is_scored(teacher: Counting) -> None:

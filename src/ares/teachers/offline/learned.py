@@ -1,10 +1,11 @@
 """A reward model as the Teacher: free, and as good as what it was trained on (see `ares.steps.reward`).
 
-It scores and judges. It writes nothing: a repair drops the sentences that score below 0.5, except for the conclusion, in
-whose place it puts that of the gold rationale.
+It scores and judges. It writes nothing: a repair drops the sentences that score below 0.5, except for the conclusion. In
+place of a conclusion that scores as low, or that names another option than the right one, it puts that of the gold rationale.
 """
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from ares.storage.files import hash_of, sha256_file
 from ares.teachers.messages import Reply, Request, Unaskable
 from ares.teachers.offline.local import LocalTeacher
 from ares.text.facts import with_facts
-from ares.text.prompts import build_example, strip_solution
+from ares.text.prompts import LETTERS, build_example, right_answer, strip_solution
 from ares.text.sentences import sentences_of
 from ares.types import AresError, Example, Problem
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from ares.teachers.ledger.ledger import Ledger
 
 KEPT_FROM = 0.5  # a repair keeps the sentences that score this much
-_CONCLUSION = "conclusion"  # of the gold rationale, in the evidence of repairs
+_CONCLUSION = "conclusion"  # of the gold rationale, with the right option, in the evidence of repairs
+_OPTION = re.compile(rf"\([{LETTERS}]\)")
 
 
 class LearnedTeacher(LocalTeacher):
@@ -35,7 +37,7 @@ class LearnedTeacher(LocalTeacher):
     """
 
     name = "learned"
-    version = "2"
+    version = "3"
     tie = 0.01
     reads = ("features",)
 
@@ -126,11 +128,12 @@ class LearnedTeacher(LocalTeacher):
         return found
 
     def correct_payload(self, problem: Problem, rationale: str, sentences: Sequence[str]) -> dict[str, Any]:
-        """The evidence with the last sentence of the gold rationale, if there is one, the rationale and its sentences."""
+        """The evidence with the gold conclusion and the right option, if they are known, the rationale and its sentences."""
         payload = super().correct_payload(problem, rationale, sentences)
         known = self.gold_conclusion and problem.has_solution
         gold = strip_solution(sentences_of(problem.solution))[-1:] if known else []
-        return {**payload, "evidence": {**payload["evidence"], _CONCLUSION: gold}}
+        conclusion = {"sentences": gold, "option": right_answer(problem) if problem.choices else None}
+        return {**payload, "evidence": {**payload["evidence"], _CONCLUSION: conclusion}}
 
     async def send(self, request: Request) -> Reply:
         """Answers when the batch in which the request's rationales are read is done."""
@@ -173,12 +176,16 @@ class LearnedTeacher(LocalTeacher):
         return self._graded[item]
 
     def repair(self, evidence: Any, sentences: Sequence[str]) -> list[str]:
-        """The sentences that score at least 0.5, and a conclusion: where the last one scores less, the gold one, if it is known."""
-        scores = self.grade(evidence, sentences)
-        kept = [own for own, score in zip(sentences, scores, strict=True) if score >= KEPT_FROM]
-        conclusion = evidence[_CONCLUSION] or sentences[-1:]
-        concluded = scores and scores[-1] >= KEPT_FROM
-        return kept if concluded else [*kept, *(own for own in conclusion if own not in kept)]
+        """The sentences that score at least 0.5, and a conclusion: where the last one is wrong, the gold one, if it is known."""
+        gold, option = evidence[_CONCLUSION]["sentences"], evidence[_CONCLUSION]["option"]
+        if not sentences:
+            return list(gold)
+        *scores, last = self.grade(evidence, sentences)
+        kept = [own for own, score in zip(sentences[:-1], scores, strict=True) if score >= KEPT_FROM]
+        named = _OPTION.findall(sentences[-1])
+        right = last >= KEPT_FROM and (not named or option in (None, *named))
+        conclusion = sentences[-1:] if right or not gold else gold
+        return [*kept, *(own for own in conclusion if own not in kept)]
 
     async def close(self) -> None:
         """Frees the reward model."""
