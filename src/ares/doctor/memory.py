@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -117,6 +118,7 @@ def _alternatives(config: Config, steps: Sequence[str]) -> Iterator[str]:
         yield f"{name} {' / '.join(f'{gib:.1f}' for gib in found)}"
 
 
+@cache
 def _settings_of(model: str) -> DictConfig:
     """The settings of a file in conf/model, with those of the files that it builds on."""
     found: Any = OmegaConf.load(folder() / "model" / f"{model}.yaml")
