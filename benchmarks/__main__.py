@@ -1,4 +1,4 @@
-"""Runs one benchmark: `python -m benchmarks <name> [--size small] [--policy t5] [--device cpu] [--json FILE]`.
+"""Runs one benchmark: `python -m benchmarks <name> [--size small] [--policy t5] [--objective ppo] [--device cpu] [--json FILE]`.
 
 `benchmarks/<name>.py` has a `main(args)` that prints its table and returns its numbers by name; they are written to FILE.
 """
@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--size", choices=("small", "base", "large"), default="small", help="of the model")
     parser.add_argument("--policy", choices=("t5", "vlm"), default="t5")
+    parser.add_argument("--objective", choices=("ppo", "rloo", "grpo"), default="ppo", help="of update")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the numbers are written")
     args = parser.parse_args()

@@ -1,6 +1,6 @@
-"""One epoch of PPO over scored rollouts: the value model's pass over all rows, then the optimizer steps.
+"""One epoch of RL over scored rollouts: the value model's pass over all rows, if there is one, then the optimizer steps.
 
-    python -m benchmarks update --policy t5
+    python -m benchmarks update --policy t5 --objective ppo
 
 All sides start from the same weights and see the same rows, stored log-probabilities and rewards, four rationales per
 question. `ours` is `PPOModule` in its trainer. `transformers` and `paper_path` are loops over plain transformers models:
@@ -23,13 +23,15 @@ from ares.config.schema import RlConfig
 from ares.datamodules.buffer import RolloutBuffer
 from ares.datamodules.rollouts import RolloutData
 from ares.models.policy import Policy, ValueModel
+from ares.models.trainable import Trainable
 from ares.models.vlm.policy import VlmPolicy
 from ares.modules.ppo_module import PPOModule
+from ares.modules.targets import epoch_targets
 from ares.rl.advantages import gae
 from ares.rl.kl import kl_penalty
 from ares.rl.losses import ppo_loss
 from ares.rl.masked import masked_mean, masked_whiten
-from ares.rl.objectives import load_objective
+from ares.rl.objectives import Objective, load_objective
 from ares.storage.flat import flat_rollouts
 from ares.types import Example, Rollout, Span
 from benchmarks.baselines import Start, bare_trainer, build_policy, questions, responses
@@ -50,7 +52,9 @@ RL = RlConfig(
 def main(args: argparse.Namespace) -> dict[str, float]:
     """Prints the table of one size and policy."""
     policy = build_policy(args.policy, args.size, device=args.device)
-    value = policy.new_value(seed=0, shared=False)
+    objective = load_objective(args.objective)
+    value = policy.new_value(seed=0, shared=False) if objective.needs_value else None
+    models: list[Trainable] = [policy] if value is None else [policy, value]
     buffer = build_buffer(policy)
     data = RolloutData(
         buffer,
@@ -62,13 +66,14 @@ def main(args: argparse.Namespace) -> dict[str, float]:
     )
     order = sorted(buffer.groups(), key=lambda rows: sum(buffer.lengths[row] for row in rows))
     some = [row for rows in order[1::4] for row in rows]
-    plain = stock(policy.model, value.model)
+    plain = stock(*(model.model for model in models))
     with tempfile.TemporaryDirectory() as folder:
-        start = Start([policy, value], Path(folder))
+        start = Start(models, Path(folder))
+        paper, loop = (Loop(policy, value, buffer, objective, paper=paper) for paper in (True, False))
         sides = {
-            "paper_path": start.then(plain(lambda: Loop(policy, value, buffer, paper=True).epoch(some))),
-            "transformers": start.then(plain(lambda: Loop(policy, value, buffer).epoch(range(len(buffer))))),
-            "ours": start.then(lambda: ours(policy, value, data, args.device)),
+            "paper_path": start.then(plain(lambda: paper.epoch(some))),
+            "transformers": start.then(plain(lambda: loop.epoch(range(len(buffer))))),
+            "ours": start.then(lambda: ours(policy, value, data, objective, args.device)),
         }
         measured = alternate(sides, device=args.device)
     return table(measured, {"paper_path": len(some), "transformers": len(buffer), "ours": len(buffer)})
@@ -96,29 +101,32 @@ def build_buffer(policy: Policy) -> RolloutBuffer:
     return RolloutBuffer(policy, examples, flat_rollouts(rows), scores, neutral=0.5, holdout=0.0)
 
 
-def ours(policy: Policy, value: ValueModel, data: RolloutData, device: str) -> float:
+def ours(
+    policy: Policy, value: ValueModel | None, data: RolloutData, objective: Objective, device: str
+) -> float:
     """An epoch of the module, without checkpoints; its loss."""
-    module = PPOModule(policy, value, data, RL, load_objective("ppo"))
+    module = PPOModule(policy, value, data, RL, objective)
     trainer = bare_trainer(device, accumulate_grad_batches=data.accumulate)
     module.train()
     trainer.fit(module, data)
-    policy.to(device)
-    value.to(device)
+    for model in module.models:
+        model.to(device)
     return module.metrics["train/loss"]
 
 
 @dataclass
 class Loop:
-    """PPO over plain transformers models, as one writes it today.
+    """RL over plain transformers models, as one writes it today.
 
-    Values of all rows in length-sorted chunks of 32; then, in each optimizer step, micro-batches of 8 rows of similar
+    Values of all rows, where there is a value model, in length-sorted chunks of 32; then, in each optimizer step, micro-batches of 8 rows of similar
     length, padded to their longest, with the forward pass of each row's prompt. With `paper` as the original does: prompts
     padded to 512 tokens, rows unsorted, values in the same micro-batches, and the reference model in memory.
     """
 
     policy: Policy
-    value: ValueModel
+    value: ValueModel | None
     buffer: RolloutBuffer
+    objective: Objective
     paper: bool = False
 
     @property
@@ -131,7 +139,8 @@ class Loop:
         reference = copy.deepcopy(self.policy) if self.paper else None
         rows = list(rows)
         advantages, returns, old = self.targets(rows)
-        groups = [{"params": [w for _, w in model.trained()]} for model in (self.policy, self.value)]
+        models = [model for model in (self.policy, self.value) if model is not None]
+        groups = [{"params": [weight for _, weight in model.trained()]} for model in models]
         optimizer = torch.optim.AdamW(groups, lr=RL.lr, eps=RL.adam_eps, fused=not self.paper)
         loss = self.step(rows, advantages, returns, old)
         for group in groups:
@@ -143,7 +152,10 @@ class Loop:
 
     @torch.no_grad()
     def targets(self, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Whitened advantages, returns and values (n,) of the buffer's tokens."""
+        """Advantages, whitened where a value model estimates them, returns and values (n,) of the buffer's tokens."""
+        if self.value is None:
+            none = torch.zeros_like(self.buffer.rewards)
+            return *epoch_targets(self.objective, self.buffer, self.buffer.rewards, none, RL), none
         found = [torch.zeros_like(self.buffer.rewards) for _ in range(3)]
         real = torch.zeros_like(self.buffer.rewards)
         for part in in_parts(rows, self.buffer.lengths, 8 if self.paper else 32, paper=self.paper):
@@ -168,9 +180,17 @@ class Loop:
             targets = [(flat[places] * mask).to(logprobs.device) for flat in (old, advantages, returns)]
             stored = [batch[name].to(logprobs.device) for name in ("old_logprobs", "ref_logprobs")]
             mask = mask.to(logprobs.device)
-            values = self.values(self.inputs(part), ids)
+            values = targets[0] if self.value is None else self.values(self.inputs(part), ids)
+            weight = 0.0 if self.value is None else 1.0
             loss, _ = ppo_loss(
-                logprobs, values, stored[0], *targets, mask, clip_range=0.2, vf_coef=1.0, denominator=tokens
+                logprobs,
+                values,
+                stored[0],
+                *targets,
+                mask,
+                clip_range=0.2,
+                vf_coef=weight,
+                denominator=tokens,
             )
             penalty = kl_penalty(logprobs, stored[1], mask, estimator="k3")
             loss = loss + RL.kl_coef * masked_mean(penalty, mask, denominator=tokens)
@@ -191,6 +211,7 @@ class Loop:
 
     def values(self, inputs: dict[str, Any], ids: Tensor) -> Tensor:
         """Values (B, T) of the states before each response token."""
+        assert self.value is not None
         ids = ids.to(self.policy.device)
         if isinstance(self.policy, VlmPolicy):
             hidden = self.value.model.model(**followed(inputs, ids)).last_hidden_state
