@@ -85,8 +85,9 @@ def syntok_sentences(texts):
 
 def _encode(tokenizer, examples):
     """What a supervised fit does with its examples before it starts."""
-    check_represented(tokenizer, [example.target for example in examples])
-    for texts in ([example.prompt for example in examples], [example.target for example in examples]):
+    prompts, targets = [example.prompt for example in examples], [example.target for example in examples]
+    for what, texts in (("prompts", prompts), ("target texts", targets)):
+        check_represented(tokenizer, texts, what)
         tokenizer(texts, truncation=True, max_length=512)
 
 
