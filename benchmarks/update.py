@@ -43,7 +43,7 @@ RL = RlConfig(
     ppo_epochs=1,
     value_warmup_epochs=0,
     global_batch_size=K * QUESTIONS,
-    micro_batch_tokens=1200,
+    micro_batch_tokens=800,
     holdout=0.0,
     warmup_fraction=0.0,
 )
