@@ -89,13 +89,18 @@ def test_repairs_that_change_something_are_pairs(context: StepContext) -> None:
         _of_corrections(composed(), context, PROBLEMS, number_vlm())
 
 
+def pairs_of(pids: str) -> list[Pair]:
+    """A pair of each question, of responses of one to six tokens, without log-probabilities."""
+    sides = [Side("", (*range(3, 3 + count), EOS), (), ()) for count in range(1, 7)]
+    return [
+        Pair(f"{pid}/{n}", pid, "rollouts", *both)
+        for n, (pid, *both) in enumerate(zip(pids, sides[3:], sides, strict=False))
+    ]
+
+
 def test_reference_is_what_the_policy_gives_each_side_alone() -> None:
     policy, config = number_vlm(), composed("pairs.batch_size=2")
-    sides = [Side("", (*range(3, 3 + count), EOS), (), ()) for count in range(1, 7)]
-    pairs = [
-        Pair(f"{pid}/{n}", pid, "rollouts", *both)
-        for n, (pid, *both) in enumerate(zip("aca", sides[3:], sides, strict=False))
-    ]
+    pairs = pairs_of("aca")
     found = with_reference(config, PROBLEMS, pairs, policy)
     assert [pair.row_id for pair in found] == ["a/0", "c/1", "a/2"]
     examples = examples_of(PROBLEMS, "abc", "QCM-E", config)
@@ -108,16 +113,12 @@ def test_reference_is_what_the_policy_gives_each_side_alone() -> None:
 
 def test_log_probabilities_of_rollouts_are_kept_where_they_are_the_policys(monkeypatch) -> None:
     policy, config = number_vlm(), composed("pairs.batch_size=1")
-    sides = [Side("", (*range(3, 3 + count), EOS), (), ()) for count in range(1, 7)]
-    pairs = [
-        Pair(f"{pid}/{n}", pid, "rollouts", *both)
-        for n, (pid, *both) in enumerate(zip("abc", sides[3:], sides, strict=False))
-    ]
-    computed = with_reference(config, PROBLEMS, pairs, policy)
     passes, plain = [], policy.token_logprobs
     monkeypatch.setattr(policy, "token_logprobs", lambda *given: passes.append(1) or plain(*given))
+    computed = with_reference(config, PROBLEMS, pairs_of("abc"), policy)
+    assert len(passes) == 3
     assert with_reference(config, PROBLEMS, computed, policy) == computed
-    assert len(passes) == 1  # of the three pairs, that was enough
+    assert len(passes) == 3 + 1  # the first of the three pairs was enough
 
     def doubled(side: Side) -> Side:
         return replace(side, ref_logprobs=tuple(2 * own for own in side.ref_logprobs or ()))

@@ -162,7 +162,8 @@ def with_reference(
     ordered = sorted(found, key=lambda pair: len(pair.chosen.token_ids) + len(pair.rejected.token_ids))
     batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
     examples = examples_of(problems, {pair.pid for pair in found}, "QCM-E", config)
-    if batches and _is_of(batches[0], _measured(batches[0], examples, policy)):
+    known = all(pair.chosen.ref_logprobs and pair.rejected.ref_logprobs for pair in found)
+    if found and known and _is_of(batches[0], _measured(batches[0], examples, policy)):
         return list(found)
     own = [pair for batch in shard(batches) for pair in _measured(batch, examples, policy)]
     measured = {pair.row_id: pair for part in gather(own) for pair in part}
@@ -173,16 +174,10 @@ def _is_of(given: Sequence[Pair], measured: Sequence[Pair]) -> bool:
     """Whether pairs have the log-probabilities that were measured."""
     from ares.modules.checks import is_same_policy
 
-    sides = [
-        (own, other)
-        for pair, found in zip(given, measured, strict=True)
-        for own, other in ((pair.chosen, found.chosen), (pair.rejected, found.rejected))
-    ]
-    if any(own.ref_logprobs is None for own, _ in sides):
-        return False
     differences = [
         abs(math.expm1(b - a))
-        for own, other in sides
+        for pair, found in zip(given, measured, strict=True)
+        for own, other in ((pair.chosen, found.chosen), (pair.rejected, found.rejected))
         for a, b in zip(own.ref_logprobs or (), other.ref_logprobs or (), strict=True)
     ]
     return is_same_policy(fmean(differences), max(differences))
