@@ -178,6 +178,7 @@ class CohortDecoder:
         self, prompts: Sequence[tuple[Tensor, Tensor]], mask: Tensor, starts: Tensor, groups: Tensor | None
     ) -> Cohort | Slots:
         """Starts rows as `Cohort` takes them: in fixed `groups` (Q,), or as a cohort."""
+        # If the memory is not there, rows are cohorts from now on.
         slots, self.slots = self.slots, None
         if slots is not None and groups is not None:
             slots.place(groups, prompts, mask, starts)

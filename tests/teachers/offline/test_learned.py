@@ -109,6 +109,8 @@ def test_a_conclusion_that_names_another_option_is_replaced(tmp_path: Path) -> N
     assert conclusion(teacher, "Not (A), but (B).") == "Well. Not (A), but (B)."
     assert conclusion(teacher, "So it is.") == "Well. So it is."
     assert conclusion(teacher, "So (A).", answer=None) == "Well. So (A)."  # the source withholds it
+    free = {"choices": (), "answer": None, "direct_answers": ("7",)}
+    assert conclusion(teacher, "So (A).", **free) == "Well. So (A)."  # no option is right or wrong
     assert conclusion(teacher, "So (A).", solution="") == "Well. So (A)."
     assert conclusion(Pleased(tmp_path, gold_conclusion=False), "So (A).") == "Well. So (A)."
 
