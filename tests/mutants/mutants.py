@@ -346,10 +346,10 @@ MUTANTS = (
         "models/test_families.py::test_left_and_right_padding_agree",
     ),
     Mutant(
-        "state before the prompt's last token",
+        "the prompt's last token seen twice",
         "models/vlm/shared.py",
-        "lengths[group] - 1",
-        "lengths[group] - 2",
+        "[length - 1 for length in ordered.lengths]",
+        "ordered.lengths",
         "models/test_families.py::test_a_prompt_is_read_once_for_its_responses",
     ),
     Mutant(

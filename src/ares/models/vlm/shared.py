@@ -56,26 +56,26 @@ def shared_states(
     """
     parts = of_similar_length(prompts.lengths)
     number = {prompt: place for place, prompt in enumerate(prompt for part in parts for prompt in part)}
-    groups, lengths = [number[group] for group in groups], [prompts.lengths[prompt] for prompt in number]
+    groups, ordered = [number[group] for group in groups], prompts.select(list(number))
     read = [read_prompts(network.model, prompts.select(part)) for part in parts]
     starts = [0]
     for states, *_ in read:
         starts += [starts[-1] + states.shape[1] * n for n in range(1, len(states) + 1)]
     layout = packing(real, groups, longest_row=LONGEST_ROW)
-    tokens, seen = layout.prompts(groups, starts, lengths)
+    # Each response reads its prompt's last token again: of the prompts, nothing but keys and values is used.
+    tokens, seen = layout.prompts(groups, starts, [length - 1 for length in ordered.lengths])
     mask = torch.cat([seen, layout.mask(causal=True)], dim=-1)
+    last = responses.new_tensor([ids[-1] for ids in ordered.ids])[groups]
     following = torch.cat([positions for *_, positions in read])[groups]
-    positions = torch.arange(responses.shape[1], device=responses.device) + following[:, None]
-    after = network.model(
-        input_ids=layout.pack(responses, 0),
+    positions = torch.arange(responses.shape[1], device=responses.device) + following[:, None] - 1
+    states = network.model(
+        input_ids=layout.pack(torch.cat([last[:, None], responses[:, :-1]], dim=1), 0),
         attention_mask=_attention_mask(network, mask),
         position_ids=layout.pack(positions, 0),
         past_key_values=_cache([cache for _, cache, _ in read], tokens),
         use_cache=True,
     ).last_hidden_state
-    last = [starts[group] + lengths[group] - 1 for group in groups]
-    first = torch.cat([states.flatten(0, 1) for states, *_ in read])[last]
-    return torch.cat([first[:, None], layout.unpack(after)[:, :-1]], dim=1)
+    return layout.unpack(states)
 
 
 def _cache(parts: Sequence[DynamicCache], tokens: Tensor) -> DynamicCache:
