@@ -128,7 +128,7 @@ def measured_sampling(case: Case) -> tuple[float, Memory]:
         policy.sample(inputs, k=k, max_new_tokens=RESPONSE, seed=0, sampling=Sampling())
         with torch.no_grad():
             responses = torch.full((k * ROWS, RESPONSE), 10)
-            policy.token_logprobs(inputs.repeat(k), responses, torch.ones(responses.shape))
+            policy.token_logprobs(inputs.repeat(k), responses, [RESPONSE] * len(responses))
 
     with tempfile.TemporaryDirectory() as place:
         policy, size = build(case, Path(place))
@@ -178,14 +178,14 @@ def train(policy: Policy, value: Any, inputs: Any, case: Case) -> None:
     optimizer = torch.optim.AdamW(weights, fused=True)
     generator = torch.Generator().manual_seed(0)
     responses = torch.randint(10, len(policy.tokenizer), (ROWS, RESPONSE), generator=generator)
-    mask = torch.ones(responses.shape)
+    lengths = [responses.shape[1]] * len(responses)
     for _ in range(2):
         with torch.autocast("cpu", torch.bfloat16) if case.setup.mixed else nullcontext():
             states = policy.states(inputs, responses)
-            logprobs, _ = policy.logprobs(states, responses, mask, entropy=True)
+            logprobs, _ = policy.logprobs(states, responses, lengths, entropy=True)
             loss = logprobs.mean()
             if value is not None:
-                loss = loss + value.values(inputs, responses, mask, states=states).mean()
+                loss = loss + value.values(inputs, responses, lengths, states=states).mean()
         loss.backward()
         del loss, logprobs, states
         optimizer.step()

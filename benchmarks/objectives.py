@@ -160,10 +160,10 @@ def divergence(policy: Policy, reference: Policy, inputs: Inputs, longest: int) 
     """KL(policy || reference) in nats, per token and per rationale: the mean of log π − log π_ref over samples of π."""
     samples = policy.sample(inputs, k=1, max_new_tokens=longest, seed=0, sampling=Sampling())
     ids = pad_right([sample.ids for sample in samples], policy.pad_id)
-    mask = pad_right([[1.0] * len(sample.ids) for sample in samples], 0.0)
-    own, other = (model.token_logprobs(inputs, ids, mask) for model in (policy, reference))
-    nats = float(((own - other) * mask).double().sum())
-    return {"kl_token": nats / float(mask.sum()), "kl_rationale": nats / len(samples)}
+    lengths = [len(sample.ids) for sample in samples]
+    own, other = (model.token_logprobs(inputs, ids, lengths) for model in (policy, reference))
+    nats = float((own - other).double().sum())
+    return {"kl_token": nats / sum(lengths), "kl_rationale": nats / len(samples)}
 
 
 def table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:

@@ -84,10 +84,8 @@ def build_buffer(policy: Policy) -> RolloutBuffer:
     prompts, rows, scores = questions(policy, QUESTIONS), [], {}
     with torch.no_grad():
         for number, ids in enumerate(responses(K * QUESTIONS)):
-            own, mask = prompts.select([number // K]), torch.ones(1, len(ids))
-            found = policy.token_logprobs(
-                own.to(policy.device), torch.tensor([ids]).to(policy.device), mask.to(policy.device)
-            )
+            own = prompts.select([number // K]).to(policy.device)
+            found = policy.token_logprobs(own, torch.tensor([ids], device=policy.device), [len(ids)])
             logprobs = tuple(found[0].tolist())
             pid, end = f"p{number // K}", (len(ids) - 2,)
             row_id = f"{pid}/{number % K}"

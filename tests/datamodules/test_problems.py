@@ -89,7 +89,7 @@ def read_back(loader, policy: T5Policy) -> dict[str, tuple[str, str]]:
     for batch in loader:
         ids, mask, images = batch["inputs"].tensors
         assert images.shape[1:] == (2, 4)
-        lengths = batch["response_mask"].sum(1).int().tolist()
+        lengths = batch["lengths"]
         for row, pid in enumerate(batch["inputs"].pids):
             assert pid not in seen
             prompt = policy.decode(ids[row, : int(mask[row].sum())].tolist())

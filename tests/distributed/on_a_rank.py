@@ -95,8 +95,8 @@ class Record(pl.Callback):
     def on_train_batch_start(self, trainer, module, batch, batch_index):
         if (trainer.current_epoch, batch_index) == self.stop_at:
             raise KeyboardInterrupt
-        real = batch["response_mask"].any(dim=1)
         if "rows" in batch:
+            real = torch.tensor(batch["lengths"]) > 0
             self.rows.append(batch["rows"][real].tolist())
         samples = getattr(batch["inputs"], "samples", ())
         self.images.append(sum(len(sample.example.images) for sample in samples))

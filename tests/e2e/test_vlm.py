@@ -139,9 +139,9 @@ def test_value_model_and_answers_have_adapters_of_their_own(finished) -> None:
 
 def logprobs(policy: Policy, examples: dict[str, Example], rows: list[Rollout]) -> list[list[float]]:
     ids = pad_right([row.token_ids for row in rows], policy.pad_id)
-    mask = pad_right([[1.0] * len(row.token_ids) for row in rows], 0.0)
+    lengths = [len(row.token_ids) for row in rows]
     with torch.no_grad():
-        found = policy.token_logprobs(policy.encode([examples[row.pid] for row in rows]), ids, mask)
+        found = policy.token_logprobs(policy.encode([examples[row.pid] for row in rows]), ids, lengths)
     return [values[: len(row.token_ids)].tolist() for values, row in zip(found, rows, strict=True)]
 
 

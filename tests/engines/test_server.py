@@ -71,7 +71,7 @@ def test_samples_are_the_policys_with_its_logprobs_and_repeatable(folder: Path) 
     for number, sample in enumerate(found):
         inputs = policy.encode([EXAMPLES[f"p{number // K}"]])
         with torch.no_grad():
-            own = policy.token_logprobs(inputs, torch.tensor([sample.ids]), torch.ones(1, len(sample.ids)))
+            own = policy.token_logprobs(inputs, torch.tensor([sample.ids]), [len(sample.ids)])
         assert sample.logprobs == pytest.approx(own[0].tolist(), abs=1e-5)
         assert EOS not in sample.ids[:-1]
         assert sample.ids[-1] == EOS or len(sample.ids) == LIMIT

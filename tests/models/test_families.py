@@ -87,8 +87,8 @@ def own_policy(base: Path) -> VlmPolicy:
     return adapted(base)
 
 
-def batched(responses: list[list[int]]) -> tuple[Tensor, Tensor]:
-    return pad_right(responses, 0), pad_right([[1.0] * len(response) for response in responses], 0.0)
+def batched(responses: list[list[int]]) -> tuple[Tensor, list[int]]:
+    return pad_right(responses, 0), list(map(len, responses))
 
 
 @torch.no_grad()
@@ -325,15 +325,15 @@ def test_a_prompt_is_read_once_for_its_responses(
     policy = own_policy.train()
     inputs = policy.encode([examples[kind] for kind in kinds.split()]).select([0, 0, 1, 0, 1])
     responses = [*RESPONSES, [50, 2], [41, 300, 44, 60, 61, 2]]
-    ids, mask = batched(responses)
-    weights = torch.randn(mask.shape, generator=torch.Generator().manual_seed(0)) * mask
+    ids, lengths = batched(responses)
+    weights = torch.randn(ids.shape, generator=torch.Generator().manual_seed(0))
     found = []
     for share, row, costs in ((False, 0, 0), (True, 1024, 128), (True, 7, 0)):
         monkeypatch.setattr("ares.models.vlm.running.can_share", lambda *_, share=share: share)
         monkeypatch.setattr("ares.models.vlm.shared.LONGEST_ROW", row)
         monkeypatch.setattr("ares.models.packing._PASS", costs)
         policy.zero_grad()
-        given = policy.token_logprobs(inputs, ids, mask)
+        given = policy.token_logprobs(inputs, ids, lengths)
         (given * weights).sum().backward()
         found.append((given.detach(), gradients(policy)))
     (expected, slopes), *others = found
@@ -363,10 +363,10 @@ def test_prompts_are_shared_where_the_network_can(policy: VlmPolicy, examples: d
 
 def loss_of(policy: VlmPolicy, value: Any, chosen: list[Example]) -> tuple[Tensor, Tensor]:
     """A loss of the policy and one of the value model, whose graphs are both alive."""
-    inputs, (ids, mask) = policy.encode(chosen), batched(RESPONSES[: len(chosen)])
+    inputs, (ids, lengths) = policy.encode(chosen), batched(RESPONSES[: len(chosen)])
     states = policy.states(inputs, ids)
-    policy_loss = -policy.logprobs(states, ids, mask)[0].sum()
-    return policy_loss, (value.values(inputs, ids, mask, states=states) - mask).square().sum()
+    policy_loss = -policy.logprobs(states, ids, lengths)[0].sum()
+    return policy_loss, (value.values(inputs, ids, lengths, states=states) - ids.ne(0).float()).square().sum()
 
 
 def gradients(model: Any) -> dict[str, Tensor]:
@@ -433,8 +433,8 @@ def test_every_trained_weight_has_a_gradient(
     assert bool(tower - {"lm_head.weight"}) == lora["vision"]
     for chosen in ("one", "none"):
         policy.zero_grad()
-        ids, mask = batched(RESPONSES[:1])
-        policy.token_logprobs(policy.encode([examples[chosen]]), ids, mask).sum().backward()
+        ids, lengths = batched(RESPONSES[:1])
+        policy.token_logprobs(policy.encode([examples[chosen]]), ids, lengths).sum().backward()
         assert gradients(policy).keys() == trained
 
 
@@ -449,9 +449,9 @@ def test_a_bfloat16_base_has_adapters_and_heads_in_float32(
     trained = [*half.trained(), *value.trained()]
     assert {weight.dtype for _, weight in trained} == {torch.float32}
     assert {weight.dtype for weight in half.parameters()} == {torch.float32, torch.bfloat16}
-    inputs, (ids, mask) = half.encode([examples["one"]]), batched(RESPONSES[:1])
-    found = half.token_logprobs(inputs, ids, mask)
-    assert found.dtype == value.values(inputs, ids, mask).dtype == torch.float32
+    inputs, (ids, lengths) = half.encode([examples["one"]]), batched(RESPONSES[:1])
+    found = half.token_logprobs(inputs, ids, lengths)
+    assert found.dtype == value.values(inputs, ids, lengths).dtype == torch.float32
     torch.testing.assert_close(found, logprobs(policy, [examples["one"]]), atol=0.5, rtol=0.0)
 
 

@@ -12,6 +12,7 @@ from ares.types import AresError
 from tests.support.t5 import (
     Given,
     generate_greedy,
+    lengths_of,
     policy_around,
     sample,
     states_logprobs,
@@ -58,7 +59,7 @@ def test_token_logprobs_equal_the_recording(original, recorded):
         recorded["in/attention_mask"],
         recorded["in/image_ids"],
         ids,
-        mask,
+        lengths_of(mask),
     )
     expected = recorded["out/logprobs_of_labels"]
     assert found.dtype == torch.float32
@@ -106,7 +107,9 @@ def test_generation_equals_the_networks_own_logits_at_every_step(writer, batch):
     assert max(len(row.ids) for row in written) > 64
     ids, mask = padded([row.ids for row in written])
     with torch.no_grad():
-        found = policy.token_logprobs(Given(*(t.repeat_interleave(3, 0) for t in given.tensors)), ids, mask)
+        found = policy.token_logprobs(
+            Given(*(t.repeat_interleave(3, 0) for t in given.tensors)), ids, lengths_of(mask)
+        )
     for row, expected in zip(written, found, strict=True):
         assert row.exact
         torch.testing.assert_close(torch.tensor(row.logprobs), expected[: len(row.ids)], atol=1e-5, rtol=0)
@@ -115,7 +118,7 @@ def test_generation_equals_the_networks_own_logits_at_every_step(writer, batch):
 def test_entropy_is_of_the_next_token_distribution(writer, batch):
     ids, mask = padded([[5, 6, 1], [7, 1], [8, 9, 10]])
     states = writer.decoder_states(**batch, decoder_input_ids=F.pad(ids, (1, 0))[:, :-1])
-    _, entropy = states_logprobs(writer, states, ids, mask, entropy=True)
+    _, entropy = states_logprobs(writer, states, ids, lengths_of(mask), entropy=True)
     expected = torch.distributions.Categorical(logits=writer.logits(states)).entropy()
     assert torch.allclose(entropy, expected * mask, atol=1e-5)
     assert not entropy.requires_grad
@@ -130,7 +133,7 @@ def test_logprobs_equal_those_during_sampling(writer, batch):
     ended = (ids == 1).cumsum(1) - (ids == 1).long()
     mask = (ended == 0).float()
     raw = torch.stack(output.logits, dim=1).log_softmax(-1).gather(2, ids[..., None]).squeeze(-1)
-    found = token_logprobs(writer, **batch, response_ids=ids, response_mask=mask)
+    found = token_logprobs(writer, **batch, response_ids=ids, lengths=lengths_of(mask))
     assert ((found - raw * mask).abs() <= 1e-5).all()
 
 
@@ -209,11 +212,11 @@ def test_logprobs_and_values_ignore_padding(writer, batch):
     wide = nn.functional.pad(ids, (0, 4), value=7), nn.functional.pad(mask, (0, 4))
     for model, function in ((writer, token_logprobs), (value, values)):
         model.eval()
-        found = function(model, **batch, response_ids=ids, response_mask=mask)
+        found = function(model, **batch, response_ids=ids, lengths=lengths_of(mask))
         assert found.shape == ids.shape
         assert (found[mask == 0] == 0).all()
         assert (found[mask == 1] != 0).all()
-        wider = function(model, **batch, response_ids=wide[0], response_mask=wide[1])
+        wider = function(model, **batch, response_ids=wide[0], lengths=lengths_of(mask))
         assert torch.allclose(wider[:, : ids.shape[1]], found, atol=1e-5)
         assert (wider[:, ids.shape[1] :] == 0).all()
 
@@ -224,14 +227,16 @@ def test_values_are_of_the_state_before_each_token(writer, batch):
     ids, mask = torch.randint(2, 40, (3, 6)), torch.ones(3, 6)
     changed = ids.clone()
     changed[:, 3] = (ids[:, 3] - 2 + 1) % 38 + 2
-    before, after = (values(value, **batch, response_ids=row, response_mask=mask) for row in (ids, changed))
+    before, after = (
+        values(value, **batch, response_ids=row, lengths=lengths_of(mask)) for row in (ids, changed)
+    )
     assert torch.equal(before[:, :4], after[:, :4])
     assert (before[:, 4:] != after[:, 4:]).all()
 
 
 def test_logprobs_have_gradients(writer, batch):
     ids, mask = torch.randint(2, 40, (3, 6)), torch.ones(3, 6)
-    found = token_logprobs(writer, **batch, response_ids=ids, response_mask=mask)
+    found = token_logprobs(writer, **batch, response_ids=ids, lengths=lengths_of(mask))
     logits = writer(**batch, decoder_input_ids=nn.functional.pad(ids, (1, 0))[:, :-1]).logits
     expected = logits.log_softmax(-1).gather(2, ids[..., None]).squeeze(-1)
     assert torch.allclose(found, expected, atol=1e-5)

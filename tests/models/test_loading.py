@@ -19,7 +19,7 @@ from ares.models.t5.loading import (
 )
 from ares.models.t5.names import checkpoint_patch_dim
 from ares.types import AresError
-from tests.support.t5 import token_logprobs, values
+from tests.support.t5 import lengths_of, token_logprobs, values
 
 SIZES = {"d_model": 32, "d_ff": 64, "d_kv": 8, "layers": 2, "heads": 4, "patch_dim": 12, "patch_num": 5}
 
@@ -48,7 +48,7 @@ def rewrite(folder, change):
 @torch.no_grad()
 def test_saved_policy_loads_bitwise_equal(policy, batch, saved):
     ids, mask = torch.randint(2, 40, (3, 6)), torch.ones(3, 6)
-    expected = token_logprobs(policy, **batch, response_ids=ids, response_mask=mask)
+    expected = token_logprobs(policy, **batch, response_ids=ids, lengths=lengths_of(mask))
     for again in (
         load_model(saved, dropout=0.0, features=True),
         T5ForMultimodalGeneration.from_pretrained(saved),
@@ -57,7 +57,7 @@ def test_saved_policy_loads_bitwise_equal(policy, batch, saved):
         for name, tensor in policy.state_dict().items():
             assert torch.equal(tensor, again.state_dict()[name]), name
     found = token_logprobs(
-        load_model(saved, dropout=0.0, features=True), **batch, response_ids=ids, response_mask=mask
+        load_model(saved, dropout=0.0, features=True), **batch, response_ids=ids, lengths=lengths_of(mask)
     )
     assert torch.equal(found, expected)
 
@@ -163,7 +163,7 @@ def test_value_model_copies_the_policy_and_starts_at_zero(policy, batch):
             assert torch.equal(tensor, policy.state_dict()[name])
             assert tensor.data_ptr() != policy.state_dict()[name].data_ptr()
     ids, mask = torch.randint(2, 40, (3, 6)), torch.ones(3, 6)
-    found = values(value, **batch, response_ids=ids, response_mask=mask)
+    found = values(value, **batch, response_ids=ids, lengths=lengths_of(mask))
     assert (found == 0).all()
     assert value.v_head[0].weight.std() > 0.05
     again, other = value_from_model(policy), value_from_model(policy, seed=1)
@@ -172,7 +172,7 @@ def test_value_model_copies_the_policy_and_starts_at_zero(policy, batch):
     optimizer = torch.optim.SGD(value.parameters(), lr=0.1)
     for _ in range(2):
         optimizer.zero_grad()
-        (values(value, **batch, response_ids=ids, response_mask=mask) - 1).square().mean().backward()
+        (values(value, **batch, response_ids=ids, lengths=lengths_of(mask)) - 1).square().mean().backward()
         optimizer.step()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in value.parameters())
 
@@ -191,7 +191,7 @@ def test_value_folder_reopens_bit_equal_and_is_no_policy(policy, batch, tmp_path
     value.save_pretrained(tmp_path)
     again = load_value_model(tmp_path, dropout=0.0, features=True)
     ids, mask = torch.randint(2, 40, (3, 6)), torch.ones(3, 6)
-    found = [values(m, **batch, response_ids=ids, response_mask=mask) for m in (value, again)]
+    found = [values(m, **batch, response_ids=ids, lengths=lengths_of(mask)) for m in (value, again)]
     assert torch.equal(*found)
     with pytest.raises(AresError, match="holds a value model"):
         load_model(tmp_path, dropout=0.0, features=True)

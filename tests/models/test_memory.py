@@ -68,7 +68,7 @@ def test_logits_of_many_tokens_take_no_more_than_those_of_one_part(monkeypatch: 
     states = torch.randn(4, 64, policy.model.config.d_model, requires_grad=True)
 
     def run() -> None:
-        logprobs, _ = policy.logprobs(states, responses, torch.ones(4, 64), entropy=True)
+        logprobs, _ = policy.logprobs(states, responses, [64] * 4, entropy=True)
         logprobs.sum().backward()
 
     run()

@@ -16,7 +16,8 @@ from tests.support.policies import number_policy
 from tests.support.ppo import TinyFeatures
 
 RESPONSES = [[3, 4, 5, 1], [6, 1], [7, 8, 9, 10, 11, 1], [3, 1], [4, 5, 6, 7, 1], [8, 9, 1]]
-IDS, MASK = pad_right(RESPONSES, 0), pad_right([[1.0] * len(row) for row in RESPONSES], 0.0)
+IDS, LENGTHS = pad_right(RESPONSES, 0), list(map(len, RESPONSES))
+REAL = torch.arange(IDS.shape[1]) < torch.tensor(LENGTHS)[:, None]
 
 
 @settings(deadline=None)
@@ -26,9 +27,8 @@ IDS, MASK = pad_right(RESPONSES, 0), pad_right([[1.0] * len(row) for row in RESP
 )
 def test_every_token_has_a_place_of_its_own(sequences: list[tuple[int, int]], longest_row: int) -> None:
     lengths, groups = [max(1, length) for length, _ in sequences], [group for _, group in sequences]
-    real = pad_right([[1] * length for length, _ in sequences] + [[0] * 9], 0)[:-1].bool()
-    layout = packing(real, groups, longest_row=longest_row)
-    ids = torch.arange(1, real.numel() + 1).view_as(real)
+    layout = packing([length for length, _ in sequences], groups, width=9, longest_row=longest_row)
+    ids = torch.arange(1, len(sequences) * 9 + 1).view(-1, 9)
     packed = layout.pack(ids, 0)
     assert sorted(packed[packed > 0].tolist()) == sorted(
         int(ids[row, t]) for row, length in enumerate(lengths) for t in range(length)
@@ -41,6 +41,7 @@ def test_every_token_has_a_place_of_its_own(sequences: list[tuple[int, int]], lo
     for row, held in enumerate(layout.groups):
         owners = layout.owners[row].tolist()
         assert {groups[owner] for owner in owners if owner >= 0} == set(held)
+        assert layout.of_groups[row].tolist() == [groups[owner] if owner >= 0 else -1 for owner in owners]
         for place, owner in enumerate(owners):
             if owner >= 0:
                 seen = mask[row, place].nonzero().squeeze(1).tolist()
@@ -64,15 +65,15 @@ def test_packed_states_and_gradients_equal_padded_ones(features, row, monkeypatc
         return model.decoder_states(*inputs.tensors, shifted)
 
     def differentiated(model, output):
-        output[MASK.bool()].square().sum().backward()
+        output[REAL].square().sum().backward()
         found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
         model.zero_grad()
         return output.detach(), found
 
-    packed_logprobs = policy.token_logprobs(inputs, IDS, MASK)
-    plain_logprobs = policy.logprobs(padded(policy.model), IDS, MASK)[0]
-    packed_values = value.values(inputs, IDS, MASK)
-    plain_values = value.head(padded(value.model)).squeeze(-1) * MASK
+    packed_logprobs = policy.token_logprobs(inputs, IDS, LENGTHS)
+    plain_logprobs = policy.logprobs(padded(policy.model), IDS, LENGTHS)[0]
+    packed_values = value.values(inputs, IDS, LENGTHS)
+    plain_values = value.head(padded(value.model)).squeeze(-1) * REAL
     for model, packed, plain in (
         (policy, packed_logprobs, plain_logprobs),
         (value, packed_values, plain_values),
@@ -92,7 +93,7 @@ def test_a_prompt_is_encoded_once_for_its_responses() -> None:
     handle = policy.model.encoder.register_forward_hook(
         lambda module, arguments, output: tokens.append(output.last_hidden_state.shape[:2].numel())
     )
-    policy.token_logprobs(inputs, IDS, MASK)
+    policy.token_logprobs(inputs, IDS, LENGTHS)
     handle.remove()
     assert tokens == [7]
 
@@ -101,16 +102,16 @@ def test_a_row_without_tokens_is_computed_nevertheless() -> None:
     """A rank without rows takes part in the step."""
     policy = number_policy()
     inputs = policy.encode([Example("4 5 6", "", "a")])
-    found = policy.token_logprobs(inputs, IDS[:1], torch.zeros(1, IDS.shape[1]))
+    found = policy.token_logprobs(inputs, IDS[:1], [0])
     assert found.eq(0).all()
     found.sum().backward()
     assert any(weight.grad is not None for _, weight in policy.trained())
 
 
 def test_rows_are_as_wide_as_wastes_the_fewest_places() -> None:
-    real = pad_right([[1] * length for length in (325, 110, 75, 50)], 0).bool()
-    assert packing(real, [0, 1, 1, 1], longest_row=512).owners.shape == (2, 325)
-    assert packing(real, [0, 1, 1, 1], longest_row=300).owners.shape == (2, 325)
+    lengths = [325, 110, 75, 50]
+    assert packing(lengths, [0, 1, 1, 1], width=325, longest_row=512).owners.shape == (2, 325)
+    assert packing(lengths, [0, 1, 1, 1], width=325, longest_row=300).owners.shape == (2, 325)
 
 
 @settings(deadline=None, max_examples=30)

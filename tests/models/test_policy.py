@@ -51,8 +51,8 @@ def t5() -> T5Policy:
     return number_policy(features=Images())
 
 
-def batched(responses: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    return pad_right(responses, 0), pad_right([[1.0] * len(response) for response in responses], 0.0)
+def batched(responses: list[list[int]]) -> tuple[torch.Tensor, list[int]]:
+    return pad_right(responses, 0), list(map(len, responses))
 
 
 def test_encoded_prompts_can_be_selected_and_repeated(policy: Policy) -> None:
@@ -95,9 +95,10 @@ def test_a_padding_id_inside_a_prompt_is_part_of_it(t5: T5Policy) -> None:
 @torch.no_grad()
 def test_logprobs_equal_the_full_softmax_and_ignore_other_rows(policy: Policy) -> None:
     inputs, responses = policy.encode(EXAMPLES), [[5, 6, EOS], [7, EOS], [8, 9, 10, 3]]
-    ids, mask = batched(responses)
+    ids, lengths = batched(responses)
+    mask = torch.arange(4) < torch.tensor(lengths)[:, None]
     states = policy.states(inputs, ids)
-    found, entropy = policy.logprobs(states, ids, mask, entropy=True)
+    found, entropy = policy.logprobs(states, ids, lengths, entropy=True)
     full = policy.logits(states).log_softmax(-1)
     expected = full.gather(-1, ids[..., None]).squeeze(-1) * mask
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
@@ -109,9 +110,9 @@ def test_logprobs_equal_the_full_softmax_and_ignore_other_rows(policy: Policy) -
 
 @torch.no_grad()
 def test_images_change_the_logprobs(t5: T5Policy) -> None:
-    ids, mask = batched([[5, 6]])
-    own = t5.token_logprobs(t5.encode([Example("5", "", "a")]), ids, mask)
-    other = t5.token_logprobs(t5.encode([Example("5", "", "b")]), ids, mask)
+    ids, lengths = batched([[5, 6]])
+    own = t5.token_logprobs(t5.encode([Example("5", "", "a")]), ids, lengths)
+    other = t5.token_logprobs(t5.encode([Example("5", "", "b")]), ids, lengths)
     assert not torch.allclose(own, other)
 
 
@@ -139,8 +140,8 @@ def test_samples_and_their_logprobs_do_not_depend_on_the_slots(policy: Policy) -
         policy.sample(inputs, k=3, max_new_tokens=20, seed=3, sampling=Sampling(), slots=slots, every=every)
         for slots, every in ((1, 1), (6, 1), (10, 16), (64, 1), (64, 16))
     ]
-    ids, mask = batched(ids_of(found[0]))
-    expected = policy.token_logprobs(inputs.repeat(3), ids, mask)
+    ids, lengths = batched(ids_of(found[0]))
+    expected = policy.token_logprobs(inputs.repeat(3), ids, lengths)
     for samples in found:
         assert ids_of(samples) == ids_of(found[0])
         torch.testing.assert_close(
@@ -176,20 +177,21 @@ def test_generation_keeps_the_mode_of_every_module(policy: Policy) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_new_value_model_predicts_zero_and_is_saved_and_loaded(policy, tmp_path, shared: bool) -> None:
-    inputs, (ids, mask) = policy.encode(EXAMPLES), batched([[5, 6, EOS], [7, EOS], [8]])
+    inputs, (ids, lengths) = policy.encode(EXAMPLES), batched([[5, 6, EOS], [7, EOS], [8]])
     value = policy.new_value(seed=0, shared=shared)
-    assert value.values(inputs, ids, mask).tolist() == [[0.0] * 3] * 3
+    assert value.values(inputs, ids, lengths).tolist() == [[0.0] * 3] * 3
     for parameter in value.head.parameters():
         parameter.add_(0.1)
-    found = value.values(inputs, ids, mask)
-    assert (found[mask.bool()] != 0).all()
-    assert (found[~mask.bool()] == 0).all()
+    found = value.values(inputs, ids, lengths)
+    mask = torch.arange(3) < torch.tensor(lengths)[:, None]
+    assert (found[mask] != 0).all()
+    assert (found[~mask] == 0).all()
     states = policy.states(inputs, ids)
-    torch.testing.assert_close(value.values(inputs, ids, mask, states=states), found)
+    torch.testing.assert_close(value.values(inputs, ids, lengths, states=states), found)
     value.save(tmp_path)
     for again in (True, False):
         loaded = policy.load_value(tmp_path, shared=again)
-        torch.testing.assert_close(loaded.values(inputs, ids, mask), found)
+        torch.testing.assert_close(loaded.values(inputs, ids, lengths), found)
 
 
 def test_decode_and_sentences_return_the_same_text(t5_tokenizer) -> None:

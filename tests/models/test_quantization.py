@@ -12,7 +12,7 @@ from ares.models.vlm.families import LANGUAGE_MODELS
 from ares.models.vlm.policy import VlmPolicy
 from ares.types import AresError, Example
 from tests.support.vlm import save_tiny_vlm
-from tests.support.vlm_policies import IDS, MASK, descend, response_logprobs, started, two_examples
+from tests.support.vlm_policies import IDS, LENGTHS, descend, response_logprobs, started, two_examples
 
 EXACT = {"atol": 0.0, "rtol": 0.0}
 
@@ -89,7 +89,7 @@ def test_saved_policy_and_value_model_are_the_same_when_loaded(
         response_logprobs(loaded, examples), response_logprobs(policy, examples), **EXACT
     )
     values = [
-        model.values(own.encode(examples), IDS, MASK) for model, own in ((value, policy), (again, loaded))
+        model.values(own.encode(examples), IDS, LENGTHS) for model, own in ((value, policy), (again, loaded))
     ]
     assert values[0].abs().max() > 0
     torch.testing.assert_close(*values, **EXACT)

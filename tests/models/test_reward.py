@@ -54,12 +54,11 @@ def test_score_is_of_the_state_after_the_sentence_and_of_its_likelihood(
     model.likelihood = likelihood
     [reading] = model.read([["5", "6", "7"]], max_tokens=32)
     inputs, ids = model.policy.encode([question(0)]), torch.tensor([reading.ids])
-    mask = torch.ones_like(ids, dtype=torch.float32)
     with torch.no_grad():
-        states = model.policy.states(inputs, ids, mask)
+        states = model.policy.states(inputs, ids)
         expected = model.value.head(states[0, reading.places]).squeeze(-1)
         if likelihood:  # every sentence is one token
-            expected = expected + 8 * (model.policy.token_logprobs(inputs, ids, mask)[0, :3].exp() - 0.5)
+            expected = expected + 8 * (model.policy.token_logprobs(inputs, ids, [4])[0, :3].exp() - 0.5)
     [[scores]] = model.scores([question(0)], [[reading]])
     assert scores == pytest.approx(expected.sigmoid().tolist(), abs=1e-6)
 
@@ -107,9 +106,9 @@ def test_folder_restores_the_model_and_is_a_value_model(tmp_path: Path) -> None:
     assert settings.facts == ["image"]
     value = number_vlm(seed=3, r=0).load_value(tmp_path, shared=False)
     ids = torch.tensor([[5, 6, EOS]])
-    found = value.values(again.policy.encode(asked), ids, torch.ones(1, 3))
+    found = value.values(again.policy.encode(asked), ids, [3])
     model.likelihood = False  # values have no part of it
-    logits = model.logits(model.policy.encode(asked), ids, torch.ones(1, 3), torch.tensor([[0, 1], [0, 2]]))
+    logits = model.logits(model.policy.encode(asked), ids, [3], torch.tensor([[0, 1], [0, 2]]))
     torch.testing.assert_close(found[0, 1:], logits)
 
 

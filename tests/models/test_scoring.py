@@ -21,7 +21,7 @@ def test_each_response_has_the_logprobs_of_its_own_prompt() -> None:
     for row, ids in enumerate(responses):
         with torch.no_grad():
             expected = policy.token_logprobs(
-                policy.encode([prompts[row // k]]), torch.tensor([ids]), torch.ones(1, len(ids))
+                policy.encode([prompts[row // k]]), torch.tensor([ids]), [len(ids)]
             )
         assert found[row] == pytest.approx(expected[0].tolist(), abs=1e-5)
     assert response_logprobs(policy, policy.encode([]), [], k) == []
@@ -38,9 +38,7 @@ def test_logits_are_overwritten_by_their_gradients(monkeypatch: pytest.MonkeyPat
     slopes = torch.autograd.grad((expected * slope).sum(), list(layer.parameters()))
     for most in (2**20, 50 * 30):
         monkeypatch.setattr("ares.models.logprobs.MOST_LOGITS", most)
-        found, spread = logprobs_of(
-            layer, states[None], tokens[None], torch.ones(1, 100), vocabulary=50, entropy=True
-        )
+        found, spread = logprobs_of(layer, states[None], tokens[None], [100], vocabulary=50, entropy=True)
         torch.testing.assert_close(found[0], expected)
         torch.testing.assert_close(spread[0], entropy)
         loss = (found[0] * slope).sum()

@@ -154,7 +154,7 @@ def test_responses_of_several_pairs_are_computed_once() -> None:
     policy.zero_grad()
     for row, side in enumerate([*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)]):
         count, inputs = len(side.token_ids), policy.encode([examples(1)["q0"]])
-        alone = policy.token_logprobs(inputs, torch.tensor([side.token_ids]), torch.ones(1, count))
+        alone = policy.token_logprobs(inputs, torch.tensor([side.token_ids]), [count])
         torch.testing.assert_close(own[row, :count], alone[0])
         (alone[0] * weights[row, :count]).sum().backward()
     for found, weight in zip(gradients, touched, strict=True):

@@ -355,8 +355,8 @@ MUTANTS = (
     Mutant(
         "state after the token",
         "models/vlm/running.py",
-        "device=hidden.device) - 1",
-        "device=hidden.device)",
+        "hidden.device) - 1\n",
+        "hidden.device)\n",
         "models/test_families.py::test_a_prompt_is_read_once_for_its_responses",
     ),
     Mutant(
@@ -390,8 +390,8 @@ MUTANTS = (
     Mutant(
         "a response of several pairs stands for another",
         "modules/preference_module.py",
-        "ids, mask)[sides]",
-        "ids, mask)[sides.flip(0)]",
+        'found[batch["responses"]]',
+        'found[batch["responses"].flip(0)]',
         "modules/test_preference.py::test_responses_of_several_pairs_are_computed_once",
     ),
     Mutant(

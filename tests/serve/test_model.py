@@ -79,7 +79,7 @@ def test_the_answer_is_the_most_probable_choice(asked: tuple[Config, Path], mode
             ids = torch.tensor(model.answerer.encode_targets([target], max_tokens=32))
             with torch.no_grad():
                 logprobs = model.answerer.token_logprobs(
-                    model.answerer.encode([example]), ids, torch.ones(ids.shape)
+                    model.answerer.encode([example]), ids, [ids.shape[1]]
                 )
             found.append(float(logprobs.exp().prod()))
         assert answer.probabilities == pytest.approx([p / sum(found) for p in found], rel=1e-3)

@@ -107,7 +107,7 @@ def test_reference_is_what_the_policy_gives_each_side_alone() -> None:
     for pair in found:
         for side in (pair.chosen, pair.rejected):
             ids = torch.tensor([side.token_ids])
-            alone = policy.token_logprobs(policy.encode([examples[pair.pid]]), ids, torch.ones(ids.shape))
+            alone = policy.token_logprobs(policy.encode([examples[pair.pid]]), ids, [ids.shape[1]])
             assert side.ref_logprobs == pytest.approx(alone[0].tolist(), abs=1e-5)
 
 

@@ -82,7 +82,7 @@ def reference_logprobs(policy: Any, tokenizer: Any, config: Config, row: Rollout
     prompt = rollout.examples_of(PROBLEMS, [row.pid], "QCM-E", config)[row.pid].prompt
     ids, response = torch.tensor([tokenizer(prompt)["input_ids"]]), torch.tensor([row.token_ids])
     with torch.no_grad():
-        said = token_logprobs(policy, ids, torch.ones_like(ids), None, response, torch.ones(response.shape))
+        said = token_logprobs(policy, ids, torch.ones_like(ids), None, response, [response.shape[1]])
     return said[0].tolist()
 
 

@@ -33,6 +33,10 @@ class Recording(TorchDispatchMode):
                 f"{name} by a mask waits for the device"
             )
         found = func(*args, **(kwargs or {}))
+        if name in ("_to_copy", "copy_"):
+            source = args[1] if name == "copy_" else args[0]
+            queued = (kwargs or {}).get("non_blocking") or args[2:3] == (True,)
+            assert found.device == source.device or queued or not source.numel(), f"{name} waits for a device"
         self.operations.append((func, args, kwargs or {}, found))
         return found
 
@@ -74,26 +78,31 @@ def _listed(returned: Any) -> tuple[Any, ...]:
     return returned if isinstance(returned, tuple) else (returned,)
 
 
-def run_on_fake_cuda(step: Callable[[], None], choose: Callable[[], Any]) -> set[str]:
-    """Runs a copy of a step whose tensors are on a CUDA device without memory; the names of its operations.
-
-    `choose` makes what chooses tokens there. Fails where the step reads what is on another device or waits for a number.
-    """
-    mode = FakeTensorMode()
+def on_fake_cuda(mode: FakeTensorMode, thing: Any) -> Any:
+    """A copy of something whose tensors are on a CUDA device without memory."""
 
     def moved(tensor: Tensor, memo: Any) -> Tensor:
         if id(tensor) not in memo:
             fake = mode.from_tensor(tensor.detach())
             with mode:
                 fake = fake.to("cuda")
-            memo[id(tensor)] = nn.Parameter(fake, False) if isinstance(tensor, nn.Parameter) else fake
+            kept = isinstance(tensor, nn.Parameter)
+            memo[id(tensor)] = nn.Parameter(fake, tensor.requires_grad) if kept else fake
         return memo[id(tensor)]
 
-    writing = step.__self__  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Tensor, "__deepcopy__", moved)
         patch.setattr(nn.Parameter, "__deepcopy__", moved)
-        copied = copy.deepcopy(writing)
+        return copy.deepcopy(thing)
+
+
+def run_on_fake_cuda(step: Callable[[], None], choose: Callable[[], Any]) -> set[str]:
+    """Runs a copy of a step whose tensors are on a CUDA device without memory; the names of its operations.
+
+    `choose` makes what chooses tokens there. Fails where the step reads what is on another device or waits for a number.
+    """
+    mode = FakeTensorMode()
+    copied = on_fake_cuda(mode, step.__self__)  # type: ignore[attr-defined]
     with mode, torch.no_grad():
         copied.choose = choose()
         with Recording() as recording:

@@ -96,7 +96,7 @@ def make_buffer(
     inputs = policy.encode(list(examples.values()))
     samples = policy.sample(inputs, k=k, max_new_tokens=6, seed=seed, sampling=Sampling())
     responses = [sample.ids for sample in samples]
-    written = pad_right(responses, 0), pad_right([[1.0] * len(ids) for ids in responses], 0.0)
+    written = pad_right(responses, 0), list(map(len, responses))
     own = policy.token_logprobs(inputs.repeat(k), *written)
     other = own if reference is None else reference.token_logprobs(inputs.repeat(k), *written)
     for number, pid in enumerate(examples):
@@ -127,7 +127,7 @@ def good_probability(policy: Policy, buffer: RolloutBuffer) -> float:
 
 def logprobs_of(policy: Policy, batch: RolloutBatch) -> torch.Tensor:
     """The policy's log-probabilities (B, T) of a batch's responses."""
-    return policy.token_logprobs(batch["inputs"], batch["response_ids"], batch["response_mask"])
+    return policy.token_logprobs(batch["inputs"], batch["response_ids"], batch["lengths"])
 
 
 class Watch(pl.Callback):

@@ -61,8 +61,7 @@ def _worth(ids: Sequence[int]) -> tuple[float, Sequence[int]]:
 
 
 def _side(policy: Policy, example: Example, ids: Sequence[int]) -> Side:
-    written = (torch.tensor([ids]), torch.ones(1, len(ids)))
-    known = policy.token_logprobs(policy.encode([example]), *written)[0].tolist()
+    known = policy.token_logprobs(policy.encode([example]), torch.tensor([ids]), [len(ids)])[0].tolist()
     return Side("", tuple(ids), (), (), None, tuple(known))
 
 

@@ -1,6 +1,7 @@
 """A small policy, a batch for it, and the recorded model."""
 
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ def original(shared: Path) -> T5ForMultimodalGeneration:
 # --------------------------------------------------------------------------------------------------
 
 
+def lengths_of(mask: Tensor) -> list[int]:
+    """The tokens of each row of a mask (B, T)."""
+    return [int(count) for count in mask.sum(1)]
+
+
 class Given:
     """Prompts that are already tensors."""
 
@@ -137,18 +143,18 @@ def token_logprobs(
     attention_mask: Tensor,
     image_features: Tensor | None,
     response_ids: Tensor,
-    response_mask: Tensor,
+    lengths: Sequence[int],
 ) -> Tensor:
     """`T5Policy.token_logprobs` for prompts as tensors."""
     prompts = Given(input_ids, attention_mask, image_features)
-    return policy_around(network).token_logprobs(prompts, response_ids, response_mask)
+    return policy_around(network).token_logprobs(prompts, response_ids, lengths)
 
 
 def states_logprobs(
-    network: Any, states: Tensor, response_ids: Tensor, response_mask: Tensor, *, entropy: bool = False
+    network: Any, states: Tensor, response_ids: Tensor, lengths: Sequence[int], *, entropy: bool = False
 ) -> tuple[Tensor, Tensor]:
     """`T5Policy.logprobs` of a bare network."""
-    return policy_around(network).logprobs(states, response_ids, response_mask, entropy=entropy)
+    return policy_around(network).logprobs(states, response_ids, lengths, entropy=entropy)
 
 
 def values(
@@ -157,8 +163,8 @@ def values(
     attention_mask: Tensor,
     image_features: Tensor | None,
     response_ids: Tensor,
-    response_mask: Tensor,
+    lengths: Sequence[int],
 ) -> Tensor:
     """`T5Value.values` for prompts as tensors."""
     prompts = Given(input_ids, attention_mask, image_features)
-    return T5Value(network, features=image_features is not None).values(prompts, response_ids, response_mask)
+    return T5Value(network, features=image_features is not None).values(prompts, response_ids, lengths)

@@ -125,7 +125,7 @@ class TokenServer:
 
     def _choice(self, index: int, ids: list[int], inputs: Any) -> dict[str, Any]:
         with torch.no_grad():
-            [logprobs] = self.policy.token_logprobs(inputs, torch.tensor([ids]), torch.ones(1, len(ids)))
+            [logprobs] = self.policy.token_logprobs(inputs, torch.tensor([ids]), [len(ids)])
         return {
             "index": index,
             "finish_reason": "length" if self.policy.is_truncated(ids) else "stop",

@@ -13,7 +13,7 @@ from ares.types import Example
 from tests.support.vlm import tiny_settings
 
 RESPONSES = [[40, 60, 2], [70, 41, 42, 43, 2]]
-IDS, MASK = pad_right(RESPONSES, 0), pad_right([[1.0] * len(row) for row in RESPONSES], 0.0)
+IDS, LENGTHS = pad_right(RESPONSES, 0), list(map(len, RESPONSES))
 
 
 def two_examples(folder: Path) -> list[Example]:
@@ -31,7 +31,7 @@ def started(base: Path, **changes: Any) -> VlmPolicy:
 
 def response_logprobs(policy: VlmPolicy, examples: list[Example]) -> Tensor:
     """Log-probabilities (2, 5) of two responses to two examples."""
-    return policy.token_logprobs(policy.encode(examples), IDS, MASK)
+    return policy.token_logprobs(policy.encode(examples), IDS, LENGTHS)
 
 
 def descend(policy: VlmPolicy, examples: list[Example], *, lr: float = 1.0) -> None:

@@ -24,11 +24,12 @@ from ares.types import AresError, Example
 class RolloutBatch(TypedDict):
     """B rows of a buffer, cut to their longest response; T response tokens.
 
-    `rows` (B,) int64; `places` (B, T) int64: each token's index in the buffer's flat tensors, 0 on padding;
+    `rows` (B,) int64; `lengths`: the tokens of each, 0 for one that counts for nothing; `places` (B, T) int64: each token's index in the buffer's flat tensors, 0 on padding;
     `response_ids` (B, T) int64; `response_mask`, `old_logprobs`, `ref_logprobs` (B, T) float32.
     """
 
     rows: Tensor
+    lengths: list[int]
     places: Tensor
     inputs: Inputs
     response_ids: Tensor
@@ -155,6 +156,7 @@ class RolloutBuffer:
         real = mask.bool()
         return {
             "rows": torch.tensor(chosen),
+            "lengths": [self.lengths[row] for row in rows] or [0],
             "places": places,
             "inputs": self.inputs.select([self.question[row] for row in chosen]),
             "response_ids": self.token_ids[places].long().masked_fill(~real, self.pad_id),

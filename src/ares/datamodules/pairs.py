@@ -18,7 +18,7 @@ from ares.types import AresError, Example, Pair, Side
 class PairBatch(TypedDict):
     """B pairs as 2B sides, the chosen ones first, and the U different responses among them; T tokens of the longest.
 
-    `response_ids` (U, T) int64, of the prompts `inputs`; `responses` (2B,) int64: which of them each side is.
+    `response_ids` (U, T) int64 with `lengths` tokens each, of the prompts `inputs`; `responses` (2B,) int64: which of them each side is.
     `response_mask`, `ref_logprobs` and `weights` (of tokens in a response's sum, 0 on padding) (2B, T) float32; `real`
     (B,) float32, 0 for a pair that counts for nothing. `mismatched_ref` (B,) float64: the reference's sums of
     `PairBuffer.mismatched`, 0 where they are not known.
@@ -26,6 +26,7 @@ class PairBatch(TypedDict):
 
     inputs: Inputs
     response_ids: Tensor
+    lengths: list[int]
     responses: Tensor
     response_mask: Tensor
     ref_logprobs: Tensor
@@ -94,6 +95,7 @@ class PairBuffer:
         return {
             "inputs": self.inputs.select([question for question, _ in different]),
             "response_ids": pad_right([ids for _, ids in different], self.pad_id),
+            "lengths": [len(ids) * bool(rows) for _, ids in different],
             "responses": torch.tensor([different[response] for response in own]),
             "response_mask": pad_right([[counts] * len(side.token_ids) for side in sides], 0.0),
             "ref_logprobs": pad_right([side.ref_logprobs or () for side in sides], 0.0),
@@ -102,12 +104,12 @@ class PairBuffer:
             "mismatched_ref": self.mismatched_ref[chosen],
         }
 
-    def mismatched(self, rows: Sequence[int]) -> tuple[Inputs, Tensor, Tensor]:
-        """The prompts of pairs, each with a chosen response to another prompt: the inputs, ids (B, T) and mask (B, T)."""
+    def mismatched(self, rows: Sequence[int]) -> tuple[Inputs, Tensor, Tensor, list[int]]:
+        """The prompts of pairs, each with a chosen response to another prompt: inputs, ids (B, T), mask (B, T), lengths."""
         others = [self.pairs[self._other(row)].chosen.token_ids for row in rows]
         inputs = self.inputs.select([self.question[row] for row in rows])
         mask = pad_right([[1.0] * len(ids) for ids in others], 0.0)
-        return inputs, pad_right(others, self.pad_id), mask
+        return inputs, pad_right(others, self.pad_id), mask, list(map(len, others))
 
     def _other(self, row: int) -> int:
         """The next pair that answers another prompt."""

@@ -51,7 +51,7 @@ class Item:
 class RewardBatch(TypedDict):
     """B rationales of some items, with S sentences in all and P pairs; T tokens, EOS included.
 
-    `response_ids` (B, T) int64, `response_mask` (B, T) float32, `sentences` (S, 2) int64: row and place;
+    `response_ids` (B, T) int64, `lengths`: the tokens of each, `sentences` (S, 2) int64: row and place;
     `scores` (S,) float32, NaN where there is none; `pairs` (P, 2) int64: the rows of chosen and rejected;
     `ranked` (R, 2) int64: rows of one question, the one with the higher mean score first, to measure with; `denominator`:
     the labels of the optimizer batch, on all ranks.
@@ -59,7 +59,7 @@ class RewardBatch(TypedDict):
 
     inputs: Inputs
     response_ids: Tensor
-    response_mask: Tensor
+    lengths: list[int]
     sentences: Tensor
     scores: Tensor
     pairs: Tensor
@@ -106,7 +106,7 @@ class LabeledItems:
         return {
             "inputs": self.inputs.select(question),
             "response_ids": pad_right([reading.ids for reading in readings], pad_id),
-            "response_mask": pad_right([[1.0] * len(reading.ids) for reading in readings], 0.0),
+            "lengths": [len(reading.ids) for reading in readings],
             "sentences": sentences_of_rows([reading.places for reading in readings]),
             "scores": torch.tensor(scores, dtype=torch.float32),
             "pairs": torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2),

@@ -6,7 +6,6 @@ from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -43,21 +42,20 @@ class Encoded:
     def batch(self, rows: Sequence[int], denominator: int, pad_id: int) -> "SupervisedBatch":
         """The given rows for a forward pass; no rows give a batch that counts for nothing."""
         targets = [self.targets[row] for row in rows or [0]]
-        mask = pad_right([[1.0] * len(target) for target in targets], 0.0)
         return {
             "inputs": self.inputs.select(rows or [0]),
             "response_ids": pad_right(targets, pad_id),
-            "response_mask": mask if rows else torch.zeros_like(mask),
+            "lengths": [len(target) * bool(rows) for target in targets],
             "denominator": denominator,
         }
 
 
 class SupervisedBatch(TypedDict):
-    """B prompts and their targets (B, T); `denominator`: target tokens of the optimizer batch, on all ranks."""
+    """B prompts and their targets (B, T), with `lengths` tokens each; `denominator`: target tokens of the optimizer batch, on all ranks."""
 
     inputs: Inputs
     response_ids: Tensor
-    response_mask: Tensor
+    lengths: list[int]
     denominator: int
 
 

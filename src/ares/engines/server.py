@@ -205,12 +205,12 @@ def check_logprobs(
     """Raises AresError if a server's log-probabilities differ from the policy's by more than 0.05 nats on average."""
     samples = [sample for found in answers for sample in found]
     ids = pad_right([sample.ids for sample in samples], policy.pad_id).to(policy.device)
-    mask = pad_right([[1.0] * len(sample.ids) for sample in samples], 0.0).to(policy.device)
+    lengths = [len(sample.ids) for sample in samples]
     theirs = [sample.logprobs or [] for sample in samples]
     known = pad_right([[1.0] * len(row) for row in theirs], 0.0).bool()
     with policy.frozen():
         inputs = policy.encode(examples).repeat(len(answers[0])).to(policy.device)
-        own = policy.token_logprobs(inputs, ids, mask).cpu().float()[:, : known.shape[1]]
+        own = policy.token_logprobs(inputs, ids, lengths).cpu().float()[:, : known.shape[1]]
     gap = (own - pad_right(theirs, 0.0))[known].abs().mean().item() if known.any() else 0.0
     if not gap <= _LARGEST_GAP:
         raise AresError(

@@ -1,5 +1,6 @@
 """Heads on the states of a language model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ares.models.finite import check_finite
 from ares.models.inputs import Inputs
 from ares.models.logprobs import at_least_float32
 from ares.models.policy import Policy, ValueModel
+from ares.models.transfer import real_places, sent
 from ares.models.weights import opening, read_weights
 
 HEAD_FILE = "value_head.safetensors"
@@ -19,11 +21,17 @@ def value_head(width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, 1))
 
 
-def values_of_states(head: nn.Module, states: Tensor, mask: Tensor) -> Tensor:
-    """Values (B, T), at least float32 and 0 on padding, from states (B, T, D) and `mask` (B, T)."""
-    real = mask.bool()
-    values = at_least_float32(head(states[real].to(next(head.parameters()).dtype)).squeeze(-1))
-    return values.new_zeros(mask.shape).masked_scatter(real, values)
+def values_at(head: nn.Module, states: Tensor) -> Tensor:
+    """Values (N,), at least float32, of states (N, D)."""
+    return at_least_float32(head(states.to(next(head.parameters()).dtype)).squeeze(-1))
+
+
+def values_of_states(head: nn.Module, states: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Values (B, T), at least float32 and 0 on padding, from states (B, T, D) of rows with `lengths` tokens."""
+    rows, width, _ = states.shape
+    places = sent(real_places(lengths, width), states.device)
+    values = values_at(head, states.flatten(0, 1).index_select(0, places))
+    return values.new_zeros(rows * width).index_copy(0, places, values).view(rows, width)
 
 
 def save_head(head: nn.Module, folder: Path) -> None:
@@ -73,7 +81,9 @@ class SharedBackboneValue(ValueModel):
         """None of its own."""
         return []
 
-    def values(self, inputs: Inputs, responses: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
+    def values(
+        self, inputs: Inputs, responses: Tensor, lengths: Sequence[int], states: Tensor | None = None
+    ) -> Tensor:
         """Values (B, T) from the policy's `states`, which are computed where they are not given."""
-        known = self.policy.states(inputs, responses, mask) if states is None else states
-        return values_of_states(self.head, known, mask)
+        known = self.policy.states(inputs, responses, lengths) if states is None else states
+        return values_of_states(self.head, known, lengths)

@@ -1,6 +1,6 @@
 """Log-probabilities of tokens from the states that predict them, in bounded memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,15 +9,17 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from ares.models.memory import MOST_LOGITS
+from ares.models.transfer import real_places, sent
 
 _BLOCK = 64  # rows of logits at a time, which stay in a processor's cache
+_GPU_BLOCK = 2**24  # logits at a time: enough for a GPU to be busy while the next ones are launched
 
 
 def logprobs_of(
     logits: Callable[[Tensor], Tensor],
     states: Tensor,
     responses: Tensor,
-    mask: Tensor,
+    lengths: Sequence[int],
     *,
     vocabulary: int,
     entropy: bool,
@@ -27,8 +29,8 @@ def logprobs_of(
     Logits are by far the largest tensor: none are computed for padding, and many tokens are taken in parts, whose logits
     are computed again in the backward pass.
     """
-    real = mask.bool()
-    known, tokens = states[real], responses[real]
+    places = sent(real_places(lengths, responses.shape[1]), states.device)
+    known, tokens = states.flatten(0, 1).index_select(0, places), responses.flatten()[places]
     rows = max(1, MOST_LOGITS // vocabulary)
     if len(tokens) <= rows:
         parts = [_of_tokens(logits, known, tokens, entropy)]
@@ -38,8 +40,9 @@ def logprobs_of(
             for part in zip(known.split(rows), tokens.split(rows), strict=True)
         ]
     found, spread = (torch.cat(values) for values in zip(*parts, strict=True))
-    zeros = torch.zeros(responses.shape, dtype=found.dtype, device=states.device)
-    return zeros.masked_scatter(real, found), zeros.masked_scatter(real, spread) if entropy else zeros
+    zeros = found.new_zeros(responses.numel())
+    padded = zeros.index_copy(0, places, found).view_as(responses)
+    return padded, (zeros.index_copy(0, places, spread) if entropy else zeros).view_as(responses)
 
 
 def _of_tokens(
@@ -60,8 +63,9 @@ class _Chosen(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, tokens: Tensor, entropy: bool) -> tuple[Tensor, Tensor]:
         logprobs, spread = scores.new_empty(len(scores)), scores.new_zeros(len(scores))
-        for start in range(0, len(scores), _BLOCK):
-            part = slice(start, start + _BLOCK)
+        block = max(_BLOCK, _GPU_BLOCK // scores.shape[-1]) if scores.is_cuda else _BLOCK
+        for start in range(0, len(scores), block):
+            part = slice(start, start + block)
             known = scores[part].log_softmax(-1)
             logprobs[part] = known.gather(1, tokens[part, None]).squeeze(1)
             if entropy or ctx.needs_input_grad[0]:

@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ares.models.transfer import real_places, sent
 from ares.rl.masked import pad_right
 
 _WIDTHS = 32  # of rows that are tried
@@ -19,13 +21,15 @@ class Packing:
     """Where the tokens of N sequences of up to T tokens lie in R rows of W places.
 
     `tokens` (n,) int64: the index of each token that is no padding among the N · T; `places` (n,) int64: its index among
-    the R · W; `owners` (R, W) int64: the sequence of each place, -1 for none; `groups`: the groups of each row.
+    the R · W; `owners` and `of_groups` (R, W) int64: the sequence of each place and its group, -1 for none; `groups`:
+    the groups of each row.
     """
 
     shape: tuple[int, int]
     tokens: Tensor
     places: Tensor
     owners: Tensor
+    of_groups: Tensor
     groups: Sequence[Sequence[int]]
 
     def pack(self, ids: Tensor, fill: int) -> Tensor:
@@ -51,49 +55,51 @@ class Packing:
         within = torch.arange(self.shape[1], device=self.owners.device)
         return self.pack(within.repeat(self.shape[0], 1), 0)
 
-    def prompts(
-        self, groups: Sequence[int], starts: Sequence[int], lengths: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
+    def prompts(self, starts: Sequence[int], lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Where the S tokens of each row's prompts lie, (R, S) int64, and which of them a place attends to, (R, 1, W, S).
 
-        Prompt p, which the sequences of group p follow, has `lengths[p]` tokens from `starts[p]` on; `groups` as in `packing`.
+        Prompt p, which the sequences of group p follow, has `lengths[p]` tokens from `starts[p]` on.
         """
         device = self.owners.device
         tokens = [[starts[p] + t for p in row for t in range(lengths[p])] for row in self.groups]
-        owners = pad_right([[p for p in row for _ in range(lengths[p])] for row in self.groups], -1)
-        # -2 of empty places, whose owner is -1
-        own = torch.tensor([*groups, -2], device=device)[self.owners]
-        seen = own[:, None, :, None] == owners.to(device)[:, None, None, :]
-        return pad_right(tokens, 0).to(device), seen
+        owners = pad_right([[p for p in row for _ in range(lengths[p])] for row in self.groups], -2)
+        seen = self.of_groups[:, None, :, None] == sent(owners, device)[:, None, None, :]
+        return sent(pad_right(tokens, 0), device), seen
 
 
-def packing(real: Tensor, groups: Sequence[int], *, longest_row: int) -> Packing:
-    """Packs sequences whose tokens `real` (N, T) bool marks into rows as wide as costs least, those of a group together.
+def packing(
+    lengths: Sequence[int],
+    groups: Sequence[int],
+    *,
+    width: int,
+    longest_row: int,
+    device: torch.device | str = "cpu",
+) -> Packing:
+    """Packs sequences of `lengths` tokens, padded to `width`, into rows as wide as costs least, those of a group together.
 
     A row has at most `longest_row` places or those of its one sequence. A sequence without any token counts as its first.
+    All is computed on the host, and then sent to `device`.
     """
-    real = real.index_fill(1, torch.zeros(1, dtype=torch.int64, device=real.device), True)
-    lengths = real.sum(1).tolist()
+    lengths = [max(1, length) for length in lengths]
     longest, most = max(lengths), min(longest_row, sum(lengths))
     widest = max(longest, most)
     widths = [*range(longest, widest, max(1, (widest - longest) // _WIDTHS)), widest]
     tried = [_filled(lengths, groups, width) for width in widths]
     rows = min(tried, key=lambda rows: _cost(rows, lengths))
-    used = [sum(lengths[sequence] for sequence in row) for row in rows]
-    width, starts = max(used), [0] * len(lengths)
-    owners = torch.full((len(rows), width), -1)
-    for row, sequences in enumerate(rows):
-        start = 0
-        for sequence in sequences:
-            starts[sequence] = row * width + start
-            owners[row, start : start + lengths[sequence]] = sequence
-            start += lengths[sequence]
-    first = torch.tensor(starts, device=real.device)
-    within = torch.arange(real.shape[1], device=real.device)
-    places = (first[:, None] + within)[real]
-    tokens = real.flatten().nonzero().squeeze(1)
-    of_rows = [list(dict.fromkeys(groups[sequence] for sequence in row)) for row in rows]
-    return Packing((real.shape[0], real.shape[1]), tokens, places, owners.to(real.device), of_rows)
+    owners = np.full((len(rows), max(sum(lengths[sequence] for sequence in row) for row in rows)), -1)
+    for own, sequences in zip(owners, rows, strict=True):
+        held = np.repeat(sequences, [lengths[sequence] for sequence in sequences])
+        own[: len(held)] = held
+    # By sequence, and in their order within each.
+    places = np.argsort(owners, axis=None, kind="stable")[np.count_nonzero(owners < 0) :]
+    return Packing(
+        (len(lengths), width),
+        sent(real_places(lengths, width), device),
+        sent(places, device),
+        sent(owners, device),
+        sent(np.asarray([*groups, -1])[owners], device),
+        [list(dict.fromkeys(groups[sequence] for sequence in row)) for row in rows],
+    )
 
 
 def of_similar_length(lengths: Sequence[int]) -> list[list[int]]:

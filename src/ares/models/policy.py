@@ -210,11 +210,11 @@ class Policy(Trainable):
         return self.tokenizer.eos_token_id not in ids
 
     @abstractmethod
-    def states(self, inputs: Inputs, responses: Tensor, mask: Tensor | None = None) -> Tensor:
+    def states(self, inputs: Inputs, responses: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
         """The state before each response token, from which the token is predicted: (B, T, D) from (B, T) int64 ids.
 
-        Rows with the same prompt share its computation. With `mask` (B, T), 1 on response tokens, the states of padding
-        need not be computed and have no meaning.
+        Rows with the same prompt share its computation. `lengths`: the tokens of each response, whose padding
+        need not be computed; its states have no meaning.
         """
 
     @abstractmethod
@@ -222,20 +222,20 @@ class Policy(Trainable):
         """Next-token logits (..., V) from states (..., D)."""
 
     def logprobs(
-        self, states: Tensor, responses: Tensor, mask: Tensor, *, entropy: bool = False
+        self, states: Tensor, responses: Tensor, lengths: Sequence[int], *, entropy: bool = False
     ) -> tuple[Tensor, Tensor]:
         """log π(token t | prompt, image, tokens before t) at temperature 1 and, with `entropy`, the entropy of each token.
 
-        `states` (B, T, D), `responses` (B, T) int64, `mask` (B, T). Both (B, T) float32, nats, 0 on padding. The
+        `states` (B, T, D), `responses` (B, T) int64 of `lengths` tokens. Both (B, T) float32, nats, 0 on padding. The
         log-probabilities are differentiable, the entropy is not.
         """
         return logprobs_of(
-            self.logits, states, responses, mask, vocabulary=len(self.tokenizer), entropy=entropy
+            self.logits, states, responses, lengths, vocabulary=len(self.tokenizer), entropy=entropy
         )
 
-    def token_logprobs(self, inputs: Inputs, responses: Tensor, mask: Tensor) -> Tensor:
+    def token_logprobs(self, inputs: Inputs, responses: Tensor, lengths: Sequence[int]) -> Tensor:
         """`logprobs` (B, T) of responses to prompts, in one forward pass."""
-        return self.logprobs(self.states(inputs, responses, mask), responses, mask)[0]
+        return self.logprobs(self.states(inputs, responses, lengths), responses, lengths)[0]
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

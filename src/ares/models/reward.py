@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from ares.models.heads import SharedBackboneValue, freeze_output, load_head, save_head
+from ares.models.heads import SharedBackboneValue, freeze_output, load_head, save_head, values_at
 from ares.models.inputs import Inputs
 from ares.models.policy import Policy, Trainable
 from ares.models.reward_settings import RewardSettings
@@ -92,18 +92,17 @@ class RewardModel(Trainable):
             found.append(Reading(ids[-1], places if own else []))
         return found
 
-    def logits(self, inputs: Inputs, responses: Tensor, mask: Tensor, sentences: Tensor) -> Tensor:
+    def logits(self, inputs: Inputs, responses: Tensor, lengths: Sequence[int], sentences: Tensor) -> Tensor:
         """The logits (S,) float32 of sentences (S, 2) int64, each the row and the place of the token after its last one.
 
-        `responses` (B, T) int64 and `mask` (B, T), EOS included, answer the B prompts; rows of one prompt share it.
+        `responses` (B, T) int64 of `lengths` tokens, EOS included, answer the B prompts; rows of one prompt share it.
         """
         rows, places = sentences.unbind(1)
-        states = self.policy.states(inputs, responses, mask)
-        read = torch.zeros_like(mask).index_put((rows, places), mask.new_ones(()))
-        found = self.value.values(inputs, responses, read, states=states)[rows, places]
+        states = self.policy.states(inputs, responses, lengths)
+        found = values_at(self.value.head, states[rows, places])
         if not self.likelihood:
             return found
-        logprobs, _ = self.policy.logprobs(states, responses, mask)
+        logprobs, _ = self.policy.logprobs(states, responses, lengths)
         return found + _LIKELIHOOD_WEIGHT * (sentence_means(logprobs, sentences).exp() - 0.5)
 
     @torch.no_grad()
@@ -115,9 +114,9 @@ class RewardModel(Trainable):
         question = [number for number, own in enumerate(readings) for _ in own]
         inputs = self.policy.encode(examples).select(question).to(device)
         responses = pad_right([reading.ids for reading in flat], self.policy.pad_id).to(device)
-        mask = pad_right([[1.0] * len(reading.ids) for reading in flat], 0.0).to(device)
+        lengths = [len(reading.ids) for reading in flat]
         sentences = sentences_of_rows([reading.places for reading in flat]).to(device)
-        found = iter(self.logits(inputs, responses, mask, sentences).sigmoid().tolist())
+        found = iter(self.logits(inputs, responses, lengths, sentences).sigmoid().tolist())
         return [[[next(found) for _ in reading.places] for reading in own] for own in readings]
 
 

@@ -1,7 +1,7 @@
 """What policies and value models have in common as models that are trained; the interface of value models."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,12 @@ class ValueModel(Trainable):
     """Predicts the sum of the rewards that follow each state of a response."""
 
     @abstractmethod
-    def values(self, inputs: Inputs, responses: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
+    def values(
+        self, inputs: Inputs, responses: Tensor, lengths: Sequence[int], states: Tensor | None = None
+    ) -> Tensor:
         """The value of the state before each response token: (B, T) float32, 0 on padding.
 
-        `responses` (B, T) int64, `mask` (B, T). A model that shares the policy's backbone reads the policy's `states`
+        `responses` (B, T) int64 of `lengths` tokens. A model that shares the policy's backbone reads the policy's `states`
         (B, T, D) where they are given.
         """
 

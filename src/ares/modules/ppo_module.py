@@ -126,7 +126,7 @@ class PPOModule(pl.LightningModule):
     def _value_step(self, batch: MicroBatch) -> Tensor:
         assert self.value is not None
         mask = batch["response_mask"]
-        values = self.value.values(batch["inputs"], batch["response_ids"], mask)
+        values = self.value.values(batch["inputs"], batch["response_ids"], batch["lengths"])
         errors = (values - self._rows_of(self.returns, batch)).square()
         value_loss = masked_mean(errors, mask, denominator=batch["denominator"])
         self._add({"value_loss": value_loss})
@@ -137,15 +137,16 @@ class PPOModule(pl.LightningModule):
 
     def _policy_step(self, batch: MicroBatch, batch_index: int) -> Tensor:
         rl, mask, denominator = self.rl, batch["response_mask"], batch["denominator"]
-        states = self.policy.states(batch["inputs"], batch["response_ids"], mask)
-        logprobs, entropy = self.policy.logprobs(states, batch["response_ids"], mask, entropy=True)
+        inputs, ids, lengths = batch["inputs"], batch["response_ids"], batch["lengths"]
+        states = self.policy.states(inputs, ids, lengths)
+        logprobs, entropy = self.policy.logprobs(states, ids, lengths, entropy=True)
         step = batch_index // self.trainer.accumulate_grad_batches
         exact = self.trainer.precision in ("32-true", "64-true")
         if exact and (self.current_epoch, step) == (self.warmup_epochs, 0):
             check_first_ratio(logprobs, batch["old_logprobs"], mask)
         old_values = values = self._rows_of(self.old_values, batch)
         if self.value is not None:
-            values = self.value.values(batch["inputs"], batch["response_ids"], mask, states=states)
+            values = self.value.values(inputs, ids, lengths, states=states)
         loss, metrics = self.objective.loss(
             logprobs,
             values,

@@ -76,9 +76,8 @@ class PreferenceModule(pl.LightningModule):
 
     def _logprobs(self, batch: PairBatch) -> Tensor:
         """The log-probabilities of all sides, (2B, T); a response that several pairs have is computed once."""
-        ids, sides = batch["response_ids"], batch["responses"]
-        mask = batch["response_mask"].new_zeros(ids.shape).index_copy(0, sides, batch["response_mask"])
-        return self.policy.token_logprobs(batch["inputs"], ids, mask)[sides]
+        found = self.policy.token_logprobs(batch["inputs"], batch["response_ids"], batch["lengths"])
+        return found[batch["responses"]]
 
     def _sum(self, logprobs: Tensor, batch: PairBatch) -> tuple[Tensor, Tensor]:
         """The sums of both sides, (B,) float64 each."""
@@ -151,9 +150,9 @@ class PreferenceModule(pl.LightningModule):
 
     def _mismatched_sums(self, rows: Sequence[int]) -> Tensor:
         """The policy's sums (B,) float64 of responses to other prompts."""
-        inputs, ids, mask = self._on_device(self.data.buffer.mismatched(rows))
+        inputs, ids, mask, lengths = self._on_device(self.data.buffer.mismatched(rows))
         with self.trainer.precision_plugin.forward_context():
-            logprobs = self.policy.token_logprobs(inputs, ids, mask)
+            logprobs = self.policy.token_logprobs(inputs, ids, lengths)
         return preference.response_sums(logprobs.double(), mask.double(), mean=self.prefer.length_norm)
 
     @torch.no_grad()

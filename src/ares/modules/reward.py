@@ -39,7 +39,7 @@ class Outputs(NamedTuple):
 def outputs(model: RewardModel, batch: RewardBatch, fit: RewardConfig) -> Outputs:
     """What a reward model makes of a batch."""
     sentences, pairs = batch["sentences"], batch["pairs"]
-    logits = model.logits(batch["inputs"], batch["response_ids"], batch["response_mask"], sentences)
+    logits = model.logits(batch["inputs"], batch["response_ids"], batch["lengths"], sentences)
     rewards = pooled_rewards(logits, sentences[:, 0], len(batch["response_ids"]), fit.pool)
     scored = ~batch["scores"].isnan()
     return Outputs(

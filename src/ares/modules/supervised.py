@@ -105,9 +105,9 @@ class SupervisedModule(FitModule):
 
     def training_step(self, batch: SupervisedBatch, batch_index: int) -> Tensor:
         """This micro-batch's part of the optimizer batch's loss: −Σ log-probabilities / denominator (nats per token)."""
-        mask = batch["response_mask"]
-        total = -self.policy.token_logprobs(batch["inputs"], batch["response_ids"], mask).sum()
-        return self.step_loss(total, int(mask.sum()), batch["denominator"])
+        lengths = batch["lengths"]
+        total = -self.policy.token_logprobs(batch["inputs"], batch["response_ids"], lengths).sum()
+        return self.step_loss(total, sum(lengths), batch["denominator"])
 
     def on_validation_epoch_start(self) -> None:
         """Starts a fresh set of texts."""
@@ -116,7 +116,7 @@ class SupervisedModule(FitModule):
     def validation_step(self, batch: SupervisedBatch, batch_index: int) -> None:
         """Generates greedily, unless the batch is one that counts for nothing."""
         with unsharded(self.policy):
-            if not batch["response_mask"].any():
+            if not any(batch["lengths"]):
                 return
             written = self.policy.greedy(batch["inputs"], max_new_tokens=self.fit.max_output_tokens)
         self.hypotheses += [self.policy.decode(ids) for ids in written]

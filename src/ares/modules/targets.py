@@ -13,6 +13,7 @@ from ares.datamodules.buffer import RolloutBuffer
 from ares.datamodules.parts import filled
 from ares.datamodules.rollouts import RolloutData
 from ares.models.policy import ValueModel
+from ares.models.transfer import real_places, sent
 from ares.rl.advantages import monte_carlo_returns
 from ares.rl.losses import explained_variance
 from ares.rl.masked import masked_whiten, sum_over_ranks
@@ -34,10 +35,11 @@ def buffer_values(model: ValueModel, data: RolloutData, trainer: pl.Trainer) -> 
     chunks += [[]] * (-len(chunks) % trainer.world_size)
     for chunk in chunks[trainer.global_rank :: trainer.world_size]:
         batch = trainer.strategy.batch_to_device(buffer.batch(chunk), device)
-        mask = batch["response_mask"]
+        lengths, places = batch["lengths"], batch["places"]
         with trainer.precision_plugin.forward_context():
-            values = model.values(batch["inputs"], batch["response_ids"], mask)
-        found[batch["places"][mask.bool()]] = values.float()[mask.bool()]
+            values = model.values(batch["inputs"], batch["response_ids"], lengths)
+        real = sent(real_places(lengths, places.shape[1]), device)
+        found.index_copy_(0, places.flatten()[real], values.float().flatten()[real])
     # Every token is 0 on all ranks but one.
     return sum_over_ranks(found)
 

@@ -135,9 +135,9 @@ class Model:
         sums = []
         for part in (rows[start : start + size] for start in range(0, len(rows), size)):
             ids = pad_right([targets[choice] for _, choice in part], policy.pad_id).to(policy.device)
-            mask = pad_right([[1.0] * len(targets[choice]) for _, choice in part], 0.0).to(policy.device)
+            lengths = [len(targets[choice]) for _, choice in part]
             with policy.frozen():
-                found = policy.token_logprobs(inputs.select([row for row, _ in part]), ids, mask)
+                found = policy.token_logprobs(inputs.select([row for row, _ in part]), ids, lengths)
             sums.append(found.double().sum(-1).cpu())
         return [own.softmax(0).tolist() for own in torch.cat(sums).split(list(counts))]
 

@@ -191,9 +191,8 @@ def _measured(batch: Sequence[Pair], examples: Mapping[str, Example], policy: "P
     rows = [side.token_ids for pair in batch for side in (pair.chosen, pair.rejected)]
     inputs = policy.encode([examples[pair.pid] for pair in batch]).repeat(2).to(policy.device)
     ids = pad_right(rows, policy.pad_id).to(policy.device)
-    mask = pad_right([[1.0] * len(row) for row in rows], 0.0).to(policy.device)
     with torch.no_grad():
-        logprobs = policy.token_logprobs(inputs, ids, mask).cpu().tolist()
+        logprobs = policy.token_logprobs(inputs, ids, list(map(len, rows))).cpu().tolist()
     known = [tuple(values[: len(row)]) for values, row in zip(logprobs, rows, strict=True)]
     return [
         replace(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ares.models.inputs import first_rows
+from ares.models.transfer import sent
 from ares.rl.masked import pad_right
 
 
@@ -79,6 +80,7 @@ class T5Inputs:
         """`(input_ids (B, S) int64, attention_mask (B, S) int64, image_features (B, P, D) float32 or None)`."""
         images = None
         if self.features is not None:
-            images = torch.as_tensor(self.features.get(self.pids), dtype=torch.float32).to(self.device)
+            known = torch.as_tensor(self.features.get(self.pids), dtype=torch.float32)
+            images = sent(known, self.device)
         mask = pad_right([[1] * len(ids) for ids in self.ids], 0)
-        return pad_right(self.ids, self.pad_id).to(self.device), mask.to(self.device), images
+        return sent(pad_right(self.ids, self.pad_id), self.device), sent(mask, self.device), images

@@ -184,10 +184,10 @@ class T5Policy(Policy):
     # ---------------------------------------------------------------------------- probabilities
 
     def states(  # type: ignore[override]
-        self, inputs: T5Inputs, responses: Tensor, mask: Tensor | None = None
+        self, inputs: T5Inputs, responses: Tensor, lengths: Sequence[int] | None = None
     ) -> Tensor:
         """The decoder's last states (B, T, D), teacher-forced; each prompt is encoded once."""
-        return response_states(self.model, inputs, responses, mask)
+        return response_states(self.model, inputs, responses, lengths)
 
     def logits(self, states: Tensor) -> Tensor:
         """Next-token logits (..., V) from decoder states (..., D)."""

@@ -1,5 +1,6 @@
 """The states of a T5 before each response token: prompts are encoded once for all their responses, and nothing is padded."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,17 +17,22 @@ if TYPE_CHECKING:
 _PROMPT_ROW = 256
 
 
-def response_states(model: Any, inputs: "T5Inputs", responses: Tensor, mask: Tensor | None = None) -> Tensor:
+def response_states(
+    model: Any, inputs: "T5Inputs", responses: Tensor, lengths: Sequence[int] | None = None
+) -> Tensor:
     """The decoder's states (B, T, D) from which each token of responses (B, T) int64 is predicted.
 
-    `model` is a policy or a value model. With `mask` (B, T) the states of padding are not computed, and are 0.
+    `model` is a policy or a value model. With `lengths`, the tokens of each response, the states of padding are
+    not computed, and are 0.
     """
     prompts, groups = inputs.distinct()
-    ids, attended, images = prompts.tensors
-    real = torch.ones_like(responses, dtype=torch.bool) if mask is None else mask.bool()
+    ids, _, images = prompts.tensors
+    (rows, width), device = responses.shape, responses.device
+    known, longest = lengths or [width] * rows, ids.shape[1]
     shifted = F.pad(responses, (1, 0), value=model.config.decoder_start_token_id)[:, :-1]
-    read = packing(attended.bool(), [0] * len(ids), longest_row=max(_PROMPT_ROW, ids.shape[1]))
-    written = packing(real, groups, longest_row=LONGEST_ROW)
+    most = max(_PROMPT_ROW, longest)
+    read = packing(prompts.lengths, [0] * len(ids), width=longest, longest_row=most, device=device)
+    written = packing(known, groups, width=width, longest_row=LONGEST_ROW, device=device)
     pad = model.config.pad_token_id
     embedded = _embedded(model, read.pack(ids, pad), written.pack(shifted, pad))
     encoded = read.unpack(
@@ -34,8 +40,7 @@ def response_states(model: Any, inputs: "T5Inputs", responses: Tensor, mask: Ten
     )
     if images is not None:
         encoded = model.encoder.fuse(encoded, images)
-    longest, lengths = encoded.shape[1], attended.sum(1).tolist()
-    tokens, seen = written.prompts(groups, range(0, longest * len(ids), longest), lengths)
+    tokens, seen = written.prompts(range(0, longest * len(ids), longest), prompts.lengths)
     states = model.decoder(
         inputs_embeds=embedded[1],
         attention_mask=written.mask(causal=True),

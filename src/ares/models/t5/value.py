@@ -1,5 +1,6 @@
 """The value model of a T5: a T5 of its own with a value head, or a head on the policy's body."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -39,10 +40,12 @@ class T5Value(ValueModel):
         """As the policy's."""
         return lora_targets(self.model, targets, features=self.features)
 
-    def values(self, inputs: Inputs, responses: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
+    def values(
+        self, inputs: Inputs, responses: Tensor, lengths: Sequence[int], states: Tensor | None = None
+    ) -> Tensor:
         """Values (B, T) from this model's own states."""
-        own = response_states(self.model, inputs, responses, mask)  # type: ignore[arg-type]
-        return values_of_states(self.head, own, mask)
+        own = response_states(self.model, inputs, responses, lengths)  # type: ignore[arg-type]
+        return values_of_states(self.head, own, lengths)
 
     def save(self, folder: Path) -> None:
         """Writes an ordinary transformers folder."""

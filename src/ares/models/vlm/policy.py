@@ -213,11 +213,13 @@ class VlmPolicy(ChatPolicy):
     # -------------------------------------------------------------------------------- probabilities
 
     def states(  # type: ignore[override]
-        self, inputs: VlmInputs, responses: Tensor, mask: Tensor | None = None
+        self, inputs: VlmInputs, responses: Tensor, lengths: Sequence[int] | None = None
     ) -> Tensor:
         """The last hidden states (B, T, D) before each response token, teacher-forced."""
         with self.adapters.using(self.adapter):
-            return response_states(self.model, inputs.to(responses.device), responses, mask, self.trained())
+            return response_states(
+                self.model, inputs.to(responses.device), responses, lengths, self.trained()
+            )
 
     def logits(self, states: Tensor) -> Tensor:
         """Next-token logits (..., V) from states (..., D), with the family's soft cap."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ares.models.chat import Chat
 from ares.models.inputs import first_rows
+from ares.models.transfer import sent
 from ares.models.vlm.fitting import limited, shortened
 from ares.models.vlm.messages import Message, Prompts, messages_of, special_tokens, target_of
 from ares.models.vlm.samples import Sample, concatenated
@@ -79,8 +80,15 @@ class VlmInputs:
 
     def followed_by(self, responses: Tensor) -> dict[str, Tensor]:
         """A batch of prompts, each followed by its row of `responses` (B, T) int64, padded on the right: (B, S + T)."""
-        rows = self._token_rows(self.begun(responses.tolist()).samples)
-        return self._batch({key: pad_right(row, 0) for key, row in rows.items()})
+        count, width = responses.shape
+        # Responses are not read back from a device: zeros stand for them.
+        rows = self._token_rows(self.begun([[0] * width] * count).samples)
+        batch = self._batch({key: pad_right(row, 0) for key, row in rows.items()})
+        after = sent(torch.tensor(self.lengths), self.device)[:, None] + torch.arange(
+            width, device=self.device
+        )
+        batch["input_ids"] = batch["input_ids"].scatter(1, after, responses.to(self.device))
+        return batch
 
     def loaded(self) -> "VlmInputs":
         """The same prompts, whose images need not be read again."""
@@ -100,7 +108,7 @@ class VlmInputs:
 
     def _batch(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
         images = concatenated([self.reader.images_of(sample) for sample in self.samples])
-        return {key: tensor.to(self.device) for key, tensor in {**tokens, **images}.items()}
+        return {key: sent(tensor, self.device) for key, tensor in {**tokens, **images}.items()}
 
 
 class VlmReader:

@@ -13,6 +13,7 @@ from transformers import DynamicCache
 
 from ares.models.memory import LONGEST_ROW
 from ares.models.packing import of_similar_length, packing
+from ares.models.transfer import sent
 from ares.models.vlm.families import blocks_of
 from ares.models.vlm.reader import VlmInputs
 
@@ -48,11 +49,11 @@ def read_prompts(body: Any, inputs: VlmInputs) -> tuple[Tensor, DynamicCache, Te
 
 
 def shared_states(
-    network: Any, prompts: VlmInputs, groups: Sequence[int], responses: Tensor, real: Tensor
+    network: Any, prompts: VlmInputs, groups: Sequence[int], responses: Tensor, lengths: Sequence[int]
 ) -> Tensor:
     """The last hidden states (B, T, D) before each response token.
 
-    `groups`: the prompt of each of `responses` (B, T) int64; `real` (B, T) bool marks the tokens that are no padding.
+    `groups`: the prompt of each of `responses` (B, T) int64; `lengths`: the tokens of each.
     """
     parts = of_similar_length(prompts.lengths)
     number = {prompt: place for place, prompt in enumerate(prompt for part in parts for prompt in part)}
@@ -61,15 +62,16 @@ def shared_states(
     starts = [0]
     for states, *_ in read:
         starts += [starts[-1] + states.shape[1] * n for n in range(1, len(states) + 1)]
-    layout = packing(real, groups, longest_row=LONGEST_ROW)
+    width, device = responses.shape[1], responses.device
+    layout = packing(lengths, groups, width=width, longest_row=LONGEST_ROW, device=device)
     # Each response reads its prompt's last token again: of the prompts, nothing but keys and values is used.
-    tokens, seen = layout.prompts(groups, starts, [length - 1 for length in ordered.lengths])
+    tokens, seen = layout.prompts(starts, [length - 1 for length in ordered.lengths])
     mask = torch.cat([seen, layout.mask(causal=True)], dim=-1)
-    last = responses.new_tensor([ids[-1] for ids in ordered.ids])[groups]
-    following = torch.cat([positions for *_, positions in read])[groups]
-    positions = torch.arange(responses.shape[1], device=responses.device) + following[:, None] - 1
+    last = sent(torch.tensor([[ordered.ids[group][-1]] for group in groups]), device)
+    following = torch.cat([positions for *_, positions in read])[sent(torch.tensor(groups), device)]
+    positions = torch.arange(width, device=device) + following[:, None] - 1
     states = network.model(
-        input_ids=layout.pack(torch.cat([last[:, None], responses[:, :-1]], dim=1), 0),
+        input_ids=layout.pack(torch.cat([last, responses[:, :-1]], dim=1), 0),
         attention_mask=_attention_mask(network, mask),
         position_ids=layout.pack(positions, 0),
         past_key_values=_cache([cache for _, cache, _ in read], tokens),

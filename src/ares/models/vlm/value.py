@@ -1,7 +1,7 @@
 """The value model of a vision-language policy: an adapter and a head on the policy's base, or a copy of all weights."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,10 +65,12 @@ class VlmValue(ValueModel):
         yield from self.backbone.trained()
         yield from ((f"head.{name}", parameter) for name, parameter in self.head.named_parameters())
 
-    def values(self, inputs: Inputs, responses: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
+    def values(
+        self, inputs: Inputs, responses: Tensor, lengths: Sequence[int], states: Tensor | None = None
+    ) -> Tensor:
         """Values (B, T) from this model's own states."""
-        own = self.backbone.states(inputs, responses, mask)  # type: ignore[arg-type]
-        return values_of_states(self.head, own, mask)
+        own = self.backbone.states(inputs, responses, lengths)  # type: ignore[arg-type]
+        return values_of_states(self.head, own, lengths)
 
     def save(self, folder: Path) -> None:
         """Writes the policy folder of the backbone and the head."""
