@@ -4,16 +4,18 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from ares.models.cohorts import Cohort
 from ares.models.graphs import RecordedStep, keeps_its_weights
 from ares.models.inputs import Sample, Sampling
+from ares.models.precision import converted_once
 from ares.models.sampling import Choose, drawn, most_likely
 from ares.models.scheduling import CHECK_EVERY, Step
 from ares.models.slots import Slots
 from ares.models.t5.policy import T5Policy
 from ares.types import Example
-from tests.support.captured import Replayed, run_on_fake_cuda
+from tests.support.captured import Recording, Replayed, run_on_fake_cuda
 from tests.support.policies import number_policy
 from tests.support.ppo import TinyFeatures
 
@@ -73,6 +75,33 @@ def test_keys_are_kept_in_what_autocast_prescribes(policy: T5Policy) -> None:
         assert one.logprobs
         assert other.logprobs
         assert one.logprobs[0] == pytest.approx(other.logprobs[0], abs=0.05)
+
+
+def test_frozen_weights_are_converted_once(policy: T5Policy) -> None:
+    """Autocast converts a weight that requires no gradient in every product, and so would each replay of a graph."""
+    converted: list[int] = []
+
+    def capture(step: Step) -> Step:
+        def recorded() -> None:
+            with Recording() as recording:
+                step()
+            copied = [
+                args for op, args, *_ in recording.operations if op.overloadpacket.__name__ == "_to_copy"
+            ]
+            converted.append(sum(isinstance(args[0], torch.nn.Parameter) for args in copied))
+
+        return recorded
+
+    inputs = inputs_of(policy)
+    try:
+        policy.requires_grad_(False)
+        with torch.autocast("cpu", torch.bfloat16), converted_once(policy):
+            policy.greedy(inputs, max_new_tokens=4, capture=capture)
+        assert not any(weight.requires_grad for weight in policy.parameters())
+    finally:
+        policy.requires_grad_(True)
+    assert converted[0] > 0
+    assert set(converted[1:]) == {0}
 
 
 def test_greedy_responses_and_continuations_equal_those_of_cohorts(policy: T5Policy) -> None:
@@ -135,7 +164,10 @@ def test_a_step_that_cannot_be_recorded_runs_by_itself() -> None:
 
     def record(step: Step) -> Step:
         calls.append("recorded")
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
 
     step = RecordedStep(lambda: calls.append("step"), record, "Net")
     step()
@@ -157,6 +189,15 @@ def test_weights_in_four_bits_are_not_captured() -> None:
     packed = type("Linear4bit", (torch.nn.Linear,), {"__module__": "bitsandbytes.nn.modules"})
     assert keeps_its_weights(torch.nn.Sequential(torch.nn.Linear(1, 1)))
     assert not keeps_its_weights(torch.nn.Sequential(packed(1, 1)))
+
+
+def test_a_step_on_a_device_reads_no_memory_of_the_host() -> None:
+    with (
+        FakeTensorMode(),
+        Recording(),
+        pytest.raises(AssertionError, match="_to_copy copies between host and device"),
+    ):
+        torch.tensor([1, 2]).to("cuda")
 
 
 def test_a_replayed_step_knows_tensors_alone() -> None:

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
@@ -16,7 +15,7 @@ from ares.models.policy import Policy
 from ares.modules.preference_module import PreferenceModule
 from ares.modules.supervised import SupervisedModule
 from ares.types import Example
-from tests.support.captured import Recording, on_fake_cuda
+from tests.support.captured import Recording, half_on_cuda, on_fake_cuda
 from tests.support.policies import number_policy
 from tests.support.ppo import TinyFeatures, module_and_batch, tiny_policy
 from tests.support.preference import PREFER, make_pairs, pair_buffer
@@ -68,7 +67,7 @@ def test_an_update_waits_for_nothing(update: Callable[[Policy], Update], kind: s
     module._trainer = SimpleNamespace(**trainer, precision="bf16-mixed")
     inputs = batch["inputs"].to("cuda")
     batch = {name: on_fake_cuda(mode, it) if isinstance(it, Tensor) else it for name, it in batch.items()}
-    with mode, Recording() as recording, torch.enable_grad():
+    with mode, half_on_cuda(), Recording(sends=True) as recording:
         loss = module.training_step({**batch, "inputs": inputs}, 1)
     assert loss.device.type == "cuda"
     assert loss.requires_grad

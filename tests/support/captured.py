@@ -1,7 +1,8 @@
 """Steps of writing as a CUDA graph would do them, without a GPU."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -18,10 +19,14 @@ _WAITING = {"_local_scalar_dense", "item", "nonzero", "masked_select", "_unique2
 
 
 class Recording(TorchDispatchMode):
-    """Records the operations of a step with the tensors that they read, and refuses those that wait for a GPU."""
+    """Records the operations of a step with the tensors that they read, and refuses those that wait for a GPU.
 
-    def __init__(self) -> None:
+    A copy from the host is one of them, unless it `sends` things that are queued.
+    """
+
+    def __init__(self, *, sends: bool = False) -> None:
         super().__init__()
+        self.sends = sends
         self.operations: list[Operation] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -33,10 +38,10 @@ class Recording(TorchDispatchMode):
                 f"{name} by a mask waits for the device"
             )
         found = func(*args, **(kwargs or {}))
-        if name in ("_to_copy", "copy_"):
-            source = args[1] if name == "copy_" else args[0]
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, found)) if isinstance(leaf, Tensor)]
+        if len({tensor.device.type for tensor in tensors if tensor.numel()}) > 1:
             queued = (kwargs or {}).get("non_blocking") or args[2:3] == (True,)
-            assert found.device == source.device or queued or not source.numel(), f"{name} waits for a device"
+            assert self.sends and queued, f"{name} copies between host and device"
         self.operations.append((func, args, kwargs or {}, found))
         return found
 
@@ -78,6 +83,18 @@ def _listed(returned: Any) -> tuple[Any, ...]:
     return returned if isinstance(returned, tuple) else (returned,)
 
 
+@contextmanager
+def half_on_cuda() -> Iterator[None]:
+    """`torch.autocast("cuda", torch.bfloat16)`, which does nothing on a machine without a GPU."""
+    torch.set_autocast_enabled("cuda", True)
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+        torch.clear_autocast_cache()
+
+
 def on_fake_cuda(mode: FakeTensorMode, thing: Any) -> Any:
     """A copy of something whose tensors are on a CUDA device without memory."""
 
@@ -97,7 +114,7 @@ def on_fake_cuda(mode: FakeTensorMode, thing: Any) -> Any:
 
 
 def run_on_fake_cuda(step: Callable[[], None], choose: Callable[[], Any]) -> set[str]:
-    """Runs a copy of a step whose tensors are on a CUDA device without memory; the names of its operations.
+    """Runs a copy of a step in bfloat16 whose tensors are on a CUDA device without memory; the names of its operations.
 
     `choose` makes what chooses tokens there. Fails where the step reads what is on another device or waits for a number.
     """
@@ -105,6 +122,6 @@ def run_on_fake_cuda(step: Callable[[], None], choose: Callable[[], Any]) -> set
     copied = on_fake_cuda(mode, step.__self__)  # type: ignore[attr-defined]
     with mode, torch.no_grad():
         copied.choose = choose()
-        with Recording() as recording:
+        with half_on_cuda(), Recording() as recording:
             copied.step()
     return {operation[0].overloadpacket.__name__ for operation in recording.operations}

@@ -7,6 +7,7 @@ knows is the same in every step: the network gets tensors of the same shapes, an
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import nn
@@ -34,7 +35,7 @@ def keeps_its_weights(model: nn.Module) -> bool:
 
 def cuda_graphs(model: str, device: torch.device) -> Capture:
     """Records steps in graphs that share their memory; `model` is named where that fails."""
-    pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
+    pool, stream = torch.cuda.graph_pool_handle(), _stream(device)
 
     def record(step: Step) -> Step:
         graph = torch.cuda.CUDAGraph()
@@ -44,6 +45,12 @@ def cuda_graphs(model: str, device: torch.device) -> Capture:
         return graph.replay
 
     return lambda step: RecordedStep(step, record, model)
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """The one stream on which steps are recorded: cuBLAS may keep memory for each stream that it has seen."""
+    return torch.cuda.Stream(device)
 
 
 class RecordedStep:
@@ -67,8 +74,11 @@ class RecordedStep:
         try:
             self._run = self._record(self._step)
         except RuntimeError as error:
+            cause = (
+                error.__context__ or error
+            )  # of a step that fails, and then ends the recording with an error, too
             warnings.warn(
-                f"{self._model} writes without CUDA graphs, which is slower: {error}".partition("\n")[0],
+                f"{self._model} writes without CUDA graphs, which is slower: {cause}".partition("\n")[0],
                 stacklevel=2,
             )
             self._run = self._step

@@ -7,7 +7,7 @@ EOS if one was written and no padding; one without EOS was truncated.
 import shutil
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,6 +20,7 @@ from ares.models.graphs import capture_of
 from ares.models.inputs import Inputs, Sample, Sampling
 from ares.models.logprobs import logprobs_of
 from ares.models.memory import ModelSize
+from ares.models.precision import half_on_gpu
 from ares.models.sampling import Choose, drawn, most_likely, uniforms_of
 from ares.models.scheduling import CHECK_EVERY, Decoder, write
 from ares.models.trainable import Trainable, ValueModel
@@ -185,9 +186,7 @@ class Policy(Trainable):
     ) -> list[Sample]:
         """k responses per prompt, chosen by `choose` and at most as long as their `limits`; `how` as in `scheduling.write`."""
         how = {"eos": int(self.tokenizer.eos_token_id), "capture": capture_of(self), **how}
-        # Elsewhere a fit in bf16-mixed, whose validation writes, keeps the precision that it has set.
-        half = torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
-        with self.frozen(), half:
+        with self.frozen(), half_on_gpu(self):
             longest = max(limits, default=0) + CHECK_EVERY
             decoder = self.decoder(inputs.to(self.device), k=k, longest=longest)
             return write(decoder, inputs.lengths, choose, limits, k=k, device=self.device, **how)
