@@ -1,4 +1,4 @@
-"""Runs one benchmark: `python -m benchmarks <name> [--size small] [--policy t5] [--objective ppo] [--device cpu] [--json FILE]`.
+"""Runs one benchmark: `python -m benchmarks <name> [--size small] [--policy t5] [--objective ppo] [--device cpu] [--seconds inf] [--json FILE]`.
 
 `benchmarks/<name>.py` has a `main(args)` that prints its table and returns its numbers by name; they are written to FILE.
 """
@@ -6,6 +6,7 @@
 import argparse
 import importlib
 import json
+import math
 from pathlib import Path
 
 NAMES = ("rollout", "writing", "update", "sft", "prefer", "metrics", "startup", "scale")
@@ -19,6 +20,7 @@ def main() -> None:
     parser.add_argument("--policy", choices=("t5", "vlm"), default="t5")
     parser.add_argument("--objective", choices=("ppo", "rloo", "grpo"), default="ppo", help="of update")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="after which no table repeats")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the numbers are written")
     args = parser.parse_args()
     numbers = importlib.import_module(f"benchmarks.{args.name}").main(args)

@@ -9,11 +9,13 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import transformers as hf
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ares.models.inputs import Inputs
 from ares.models.policy import Policy, Trainable
 from ares.models.t5.inputs import T5Inputs
+from ares.models.t5.policy import T5Policy
 from ares.models.vlm.loading import LoraSettings, VlmSettings
 from ares.models.vlm.messages import Prompts
 from ares.models.vlm.policy import VlmPolicy
@@ -70,14 +72,17 @@ class Images:
 
 def build_policy(kind: str, size: str, *, seed: int = 0, device: str = "cpu") -> Policy:
     """An untrained policy, `kind` t5 (small: 79M weights, gated and untied as Flan-T5) or vlm (all weights)."""
-    if kind == "vlm":
-        return _vlm(VLM[size], seed).to(device)
-    settings: dict[str, Any] = {**T5[size], "patch_num": _PATCHES, "patch_dim": _PATCH_WIDTH}
+    with torch.device(device):  # where weights are drawn: a GPU does so in no time
+        return _vlm(VLM[size], seed) if kind == "vlm" else _t5(T5[size], seed)
+
+
+def _t5(sizes: Mapping[str, int], seed: int) -> T5Policy:
+    settings: dict[str, Any] = {**sizes, "patch_num": _PATCHES, "patch_dim": _PATCH_WIDTH}
     settings |= {"initializer_factor": 0.05, "tie_word_embeddings": False}
     policy = number_policy(seed, features=Images(), vocabulary=VOCABULARY, **settings)
     head = policy.model.lm_head  # tied by transformers, except for a checkpoint with a head of its own
     head.weight = torch.nn.Parameter(head.weight.detach().clone())
-    return policy.to(device)
+    return policy
 
 
 def _vlm(language: Mapping[str, int], seed: int) -> VlmPolicy:
@@ -175,9 +180,17 @@ class Start:
             model.zero_grad()
 
 
+class _InPlace(SingleDeviceStrategy):
+    """Leaves models on their device after a fit, where the next side needs them."""
+
+    def teardown(self) -> None:
+        """Does nothing."""
+
+
 def bare_trainer(device: str, **settings: Any) -> pl.Trainer:
     """A Trainer of one epoch on one device, without checkpoints, validation and logs."""
     return pl.Trainer(
+        strategy=_InPlace(torch.device(device, 0)),
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,
         max_epochs=1,

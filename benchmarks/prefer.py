@@ -54,7 +54,7 @@ def main(args: argparse.Namespace) -> dict[str, float]:
             "brought": start.then(lambda: ours(policy, prompts, ids, args.device)),
             "ours": start.then(lambda: ours(policy, prompts, ids, args.device, known)),
         }
-        measured = alternate(sides, device=args.device)
+        measured = alternate(sides, device=args.device, limit=args.seconds)
     return table(measured, dict.fromkeys(sides, PAIRS))
 
 
@@ -73,7 +73,6 @@ def ours(
     data = PairData(buffer, global_batch=PAIRS, micro=4, world=1, seed=0, micro_tokens=DPO.micro_batch_tokens)
     module = PreferenceModule(policy, data, DPO)
     bare_trainer(device, accumulate_grad_batches=data.accumulate).fit(module.train(), data)
-    policy.to(device)
     return module.metrics["train/loss"]
 
 

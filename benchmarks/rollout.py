@@ -3,6 +3,7 @@
 `paper_path` does what the original code does, `transformers` what one would write with the library today; all sides have
 the same weights, prompts, sampling settings and prescribed lengths of responses. The baselines do fewer rows, of the same
 distribution of lengths: their rows cost more, but not other amounts each. Texts and sentences are not measured.
+On a GPU all sides write in bfloat16, and compute log-probabilities in float32.
 A second table is of greedy rationales, one per question and without log-probabilities, as `generate` writes them.
 """
 
@@ -17,6 +18,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from ares.models.inputs import Inputs, Sampling
 from ares.models.policy import Policy
+from ares.models.precision import half_on_gpu
 from ares.models.sampling import drawn, most_likely, uniforms_of
 from ares.models.scheduling import CHECK_EVERY
 from ares.models.scoring import response_logprobs
@@ -49,6 +51,7 @@ def main(args: argparse.Namespace) -> dict[str, float]:
                 "paper_path": plain(lambda: as_the_original(models, some[1])),
             },
             device=args.device,
+            limit=args.seconds,
         )
         found = table(sampled, {"ours": QUESTIONS * K, "transformers": BATCH * K, "paper_path": PAPER_ROWS})
         many = questions(policy, QUESTIONS * K).to(args.device)
@@ -60,6 +63,7 @@ def main(args: argparse.Namespace) -> dict[str, float]:
                 "paper_path": plain(lambda: greedily_with_transformers(policy, some[1], PADDED)),
             },
             device=args.device,
+            limit=args.seconds,
         )
     rows = {"ours": len(many), "transformers": QUESTIONS, "paper_path": PAPER_ROWS}
     return {**found, **{f"generate_{name}": value for name, value in table(greedy, rows).items()}}
@@ -123,8 +127,8 @@ class Prescribed(LogitsProcessor):
         """See `LogitsProcessor`."""
         scores[:, EOS] = -torch.inf
         ends = self.lengths == input_ids.shape[1] - self.start + 1
-        scores[ends] = -torch.inf
-        scores[ends, EOS] = 0.0
+        scores.masked_fill_(ends[:, None], -torch.inf)
+        scores[:, EOS].masked_fill_(ends, 0.0)
         return scores
 
 
@@ -142,7 +146,8 @@ def generated(
     if not isinstance(policy, VlmPolicy):
         settings.decoder_start_token_id = PAD
     prescribed = LogitsProcessorList([Prescribed(lengths, start, policy.device)])
-    found = policy.model.generate(**batch, generation_config=settings, logits_processor=prescribed)
+    with half_on_gpu(policy):
+        found = policy.model.generate(**batch, generation_config=settings, logits_processor=prescribed)
     return [row[:length] for row, length in zip(found[:, start:].tolist(), lengths, strict=True)]
 
 

@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> dict[str, float]:
             "transformers": start.then(plain(lambda: loop(policy, prompts, targets, grouped(lengths)))),
             "ours": start.then(lambda: ours(policy, Encoded(prompts, targets), args.device)),
         }
-        measured = alternate(sides, device=args.device)
+        measured = alternate(sides, device=args.device, limit=args.seconds)
     return table(measured, {"paper_path": len(some), "transformers": ROWS, "ours": ROWS})
 
 
@@ -69,7 +69,6 @@ def ours(policy: Policy, train: Encoded, device: str) -> None:
         policy, FIT, total_steps=ROWS // STEP, score=lambda *_: 0.0, metric="none", block="sft"
     )
     bare_trainer(device).fit(module, data)
-    policy.to(device)
 
 
 def loop(

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import math
 import statistics
 import sys
 import time
@@ -12,10 +13,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of each repeat (of the processor where it is a CPU), and the highest resident memory in MB."""
+    """Seconds of each repeat (of the processor where it is a CPU), and the peak in MB of resident memory or of a GPU's tensors."""
 
     seconds: tuple[float, ...]
-    peak_rss_mb: float
+    peak_mb: float
 
     @property
     def median(self) -> float:
@@ -24,19 +25,31 @@ class Measured:
 
 
 def alternate(
-    sides: Mapping[str, Callable[[], object]], *, repeats: int = 3, device: str = "cpu"
+    sides: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int = 3,
+    device: str = "cpu",
+    limit: float = math.inf,
 ) -> dict[str, Measured]:
-    """Runs all sides in turn, `repeats` times, so that a busy or slow machine slows all of them alike."""
+    """Runs all sides in turn, `repeats` times, so that a busy or slow machine slows all of them alike.
+
+    On a GPU, one more round comes first and does not count: libraries load their kernels in it. The second that counts and
+    later ones begin within `limit` seconds only.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    peaks = dict.fromkeys(sides, 0.0)
-    for _ in range(repeats):
+    peaks, begun = dict.fromkeys(sides, 0.0), time.monotonic()
+    for turn in range(0 if device == "cpu" else -1, repeats):
+        if turn > 0 and time.monotonic() - begun > limit:
+            break
         for name, run in sides.items():
-            _forget_peak()
+            _forget_peak(device)
             start = _now(device)
             run()
-            seconds[name].append(_now(device) - start)
-            peaks[name] = max(peaks[name], _peak_rss_mb())
-            print(f"{name}: {seconds[name][-1]:.1f} s", file=sys.stderr, flush=True)
+            took = _now(device) - start
+            print(f"{name}: {took:.1f} s", file=sys.stderr, flush=True)
+            if turn >= 0:
+                seconds[name].append(took)
+                peaks[name] = max(peaks[name], _peak_mb(device))
     return {name: Measured(tuple(seconds[name]), peaks[name]) for name in sides}
 
 
@@ -47,9 +60,9 @@ def table(measured: Mapping[str, Measured], rows: Mapping[str, int]) -> dict[str
     for name, found in measured.items():
         low, high = rows[name] / max(found.seconds), rows[name] / min(found.seconds)
         ratio = speed["ours"] / speed[name]
-        print(f"{name:14}{speed[name]:10.3f}{low:10.3f}{high:10.3f}{found.peak_rss_mb:10.0f}{ratio:10.2f}")
+        print(f"{name:14}{speed[name]:10.3f}{low:10.3f}{high:10.3f}{found.peak_mb:10.0f}{ratio:10.2f}")
     ratios = {f"ratio_{name}": speed["ours"] / speed[name] for name in measured if name != "ours"}
-    return {**ratios, "rows_per_s": speed["ours"], "peak_rss_mb": measured["ours"].peak_rss_mb}
+    return {**ratios, "rows_per_s": speed["ours"], "peak_mb": measured["ours"].peak_mb}
 
 
 def _now(device: str) -> float:
@@ -61,13 +74,22 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
-def _forget_peak() -> None:
-    """Gives freed memory back and starts the kernel's record of the highest resident memory again."""
+def _forget_peak(device: str) -> None:
+    """Gives freed memory back and starts the record of the highest memory again, which is the kernel's or torch's."""
     gc.collect()
+    if device != "cpu":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_rss_mb() -> float:
+def _peak_mb(device: str) -> float:
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**20
     fields = Path("/proc/self/status").read_text().split()
     return int(fields[fields.index("VmHWM:") + 1]) / 1024

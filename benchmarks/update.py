@@ -75,7 +75,7 @@ def main(args: argparse.Namespace) -> dict[str, float]:
             "transformers": start.then(plain(lambda: loop.epoch(range(len(buffer))))),
             "ours": start.then(lambda: ours(policy, value, data, objective, args.device)),
         }
-        measured = alternate(sides, device=args.device)
+        measured = alternate(sides, device=args.device, limit=args.seconds)
     return table(measured, {"paper_path": len(some), "transformers": len(buffer), "ours": len(buffer)})
 
 
@@ -107,8 +107,6 @@ def ours(
     trainer = bare_trainer(device, accumulate_grad_batches=data.accumulate)
     module.train()
     trainer.fit(module, data)
-    for model in module.models:
-        model.to(device)
     return module.metrics["train/loss"]
 
 

@@ -27,4 +27,6 @@ def main(args: argparse.Namespace) -> dict[str, float]:
         "cohorts": lambda: policy.write(inputs, choose, limits, k=K, capture=None),
     }
     with torch.no_grad():
-        return table(alternate(sides, device=args.device), dict.fromkeys(sides, QUESTIONS * K))
+        return table(
+            alternate(sides, device=args.device, limit=args.seconds), dict.fromkeys(sides, QUESTIONS * K)
+        )

@@ -24,7 +24,7 @@ def test_models_are_compared(monkeypatch: pytest.MonkeyPatch, tmp_path, command:
     monkeypatch.setitem(baselines.T5, "small", TINY)
     found = numbers_of(monkeypatch, tmp_path, command)
     assert found["rows_per_s"] > 0
-    assert found["peak_rss_mb"] > 0
+    assert found["peak_mb"] > 0
     others = ("launched", "cohorts") if command == "writing" else ("paper_path", "transformers")
     assert all(found[f"ratio_{other}"] > 0 for other in others)
 
@@ -40,6 +40,15 @@ def test_work_on_texts_is_compared(monkeypatch: pytest.MonkeyPatch, tmp_path) ->
     found = numbers_of(monkeypatch, tmp_path, "metrics")
     assert {f"{name}/ratio_usual" for name in ("bleu", "rouge_l", "sentences", "tokens")} < found.keys()
     assert found["tokens_of_21208_problems_s"] > 0
+
+
+def test_a_table_ends_within_its_time() -> None:
+    calls: list[str] = []
+    sides = {name: partial(calls.append, name) for name in ("ours", "other")}
+    measured = alternate(sides, limit=0.0)
+    assert calls == ["ours", "other"]
+    assert [len(side.seconds) for side in measured.values()] == [1, 1]
+    assert len(alternate(sides, repeats=2)["ours"].seconds) == 2
 
 
 def numbers_of(monkeypatch: pytest.MonkeyPatch, folder, command: str) -> dict[str, float]:

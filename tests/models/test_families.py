@@ -237,6 +237,19 @@ def test_steps_can_be_replayed(policy: VlmPolicy, examples: dict[str, Example], 
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("error:.*without CUDA graphs")
+def test_graphs_write_what_launched_steps_write(own_policy: VlmPolicy, examples: dict[str, Example]) -> None:
+    policy = own_policy.to("cuda")
+    inputs = policy.encode([examples[name] for name in ("one", "none", "two")])
+    how = {"k": 2, "max_new_tokens": 80, "seed": 0, "sampling": Sampling(), "slots": 4}
+    found = policy.sample(inputs, **how)
+    expected = policy.sample(inputs, **how, capture=lambda step: step)
+    assert [sample.ids for sample in found] == [sample.ids for sample in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+
+
 @pytest.mark.slow
 def test_a_step_needs_nothing_from_the_host(policy: VlmPolicy, examples: dict[str, Example]) -> None:
     """On a CUDA device without memory, which refuses tensors of another device."""
