@@ -166,7 +166,9 @@ class CohortDecoder:
 
     def fix(self, groups: int) -> Slots:
         """Gives the rows of so many prompts fixed places, before the first are admitted."""
-        self.slots = Slots(groups, self.k, prompt=self._longest_prompt, longest=self.longest)
+        # Attention on a GPU pads a mask of another width than a multiple of 8 in every layer.
+        prompt = -(-self._longest_prompt // 8) * 8
+        self.slots = Slots(groups, self.k, prompt=prompt, longest=self.longest)
         return self.slots
 
     def keep(self, alive: Sequence[bool]) -> list[int]:

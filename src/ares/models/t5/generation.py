@@ -74,10 +74,11 @@ class T5Decoder(CohortDecoder):
         """Logits (R, V) after `tokens` (R,)."""
         hidden = self.model.decoder.embed_tokens(tokens)[:, None]
         biases = [cohort.bias(self.bias) for cohort in self.rows]
+        masks = [_additive_mask(cohort) for cohort in self.rows]
         for number, block in enumerate(self.blocks):
             own, cross, feed_forward = block.layer
             hidden = hidden + own.SelfAttention.o(self._attend_own(number, own, hidden, biases))
-            hidden = hidden + cross.EncDecAttention.o(self._attend_prompt(number, cross, hidden))
+            hidden = hidden + cross.EncDecAttention.o(self._attend_prompt(number, cross, hidden, masks))
             hidden = feed_forward(hidden)
         for cohort in self.rows:
             cohort.advance()
@@ -96,13 +97,12 @@ class T5Decoder(CohortDecoder):
             found.append((scores.softmax(-1).to(v.dtype) @ all_values).flatten(1))
         return torch.cat(found)[:, None]
 
-    def _attend_prompt(self, number: int, layer: Any, hidden: Tensor) -> Tensor:
-        """Each row's attention (R, 1, H · D) to its prompt."""
+    def _attend_prompt(self, number: int, layer: Any, hidden: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        """Each row's attention (R, 1, H · D) to its prompt, with the mask of each cohort."""
         queries = self._heads(layer.EncDecAttention.q(layer.layer_norm(hidden)))
         found = []
-        for cohort, q in zip(self.rows, self._split(queries), strict=True):
+        for cohort, mask, q in zip(self.rows, masks, self._split(queries), strict=True):
             keys, values = cohort.prompts[number]
-            mask = cohort.mask[:, None, None]
             attended = F.scaled_dot_product_attention(cohort.by_prompt(q), keys, values, mask, scale=1.0)
             found.append(cohort.by_row(attended))
         return torch.cat(found)[:, None]
@@ -113,3 +113,13 @@ class T5Decoder(CohortDecoder):
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split([len(cohort) for cohort in self.rows])
+
+
+def _additive_mask(cohort: Cohort | Slots) -> Tensor:
+    """The mask of prompts (Q, 1, 1, S), which attention on a GPU would make of a boolean one in every layer.
+
+    The lowest number instead of -inf, which not all of its kernels can take.
+    """
+    dtype = cohort.prompts[0][0].dtype
+    mask = torch.zeros_like(cohort.mask, dtype=dtype).masked_fill_(~cohort.mask, torch.finfo(dtype).min)
+    return mask[:, None, None]
