@@ -252,6 +252,7 @@ def test_a_step_needs_nothing_from_the_host(policy: T5Policy, sampling: Sampling
     policy.greedy(inputs_of(policy), max_new_tokens=1, capture=capture)
     assert "scatter_" in ran[0]
     assert "where" not in ran[0]  # attention converts a boolean mask by it, in each layer
+    assert "rsqrt" not in ran[0]  # a norm is one operation
     assert ("searchsorted" in ran[0]) == (sampling is not None)
 
 

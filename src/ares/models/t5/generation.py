@@ -79,14 +79,14 @@ class T5Decoder(CohortDecoder):
             own, cross, feed_forward = block.layer
             hidden = hidden + own.SelfAttention.o(self._attend_own(number, own, hidden, biases))
             hidden = hidden + cross.EncDecAttention.o(self._attend_prompt(number, cross, hidden, masks))
-            hidden = feed_forward(hidden)
+            hidden = hidden + feed_forward.DenseReluDense(_normed(feed_forward.layer_norm, hidden))
         for cohort in self.rows:
             cohort.advance()
-        return self.model.logits(self.model.decoder.final_layer_norm(hidden)[:, 0])
+        return self.model.logits(_normed(self.model.decoder.final_layer_norm, hidden)[:, 0])
 
     def _attend_own(self, number: int, layer: Any, hidden: Tensor, biases: Sequence[Tensor]) -> Tensor:
         """Each row's attention (R, 1, H · D) to its own tokens, with the bias of each cohort."""
-        attention, normed = layer.SelfAttention, layer.layer_norm(hidden)
+        attention, normed = layer.SelfAttention, _normed(layer.layer_norm, hidden)
         queries, keys, values = (self._heads(f(normed)) for f in (attention.q, attention.k, attention.v))
         found = []
         rows = [self._split(x) for x in (queries, keys, values)]
@@ -99,7 +99,7 @@ class T5Decoder(CohortDecoder):
 
     def _attend_prompt(self, number: int, layer: Any, hidden: Tensor, masks: Sequence[Tensor]) -> Tensor:
         """Each row's attention (R, 1, H · D) to its prompt, with the mask of each cohort."""
-        queries = self._heads(layer.EncDecAttention.q(layer.layer_norm(hidden)))
+        queries = self._heads(layer.EncDecAttention.q(_normed(layer.layer_norm, hidden)))
         found = []
         for cohort, mask, q in zip(self.rows, masks, self._split(queries), strict=True):
             keys, values = cohort.prompts[number]
@@ -113,6 +113,11 @@ class T5Decoder(CohortDecoder):
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split([len(cohort) for cohort in self.rows])
+
+
+def _normed(norm: Any, x: Tensor) -> Tensor:
+    """What T5's norm computes, as one operation on a GPU instead of six."""
+    return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
 def _additive_mask(cohort: Cohort | Slots) -> Tensor:

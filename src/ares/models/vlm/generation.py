@@ -74,9 +74,9 @@ class _Cohorts(Cache):
         self._masks: dict[int | None, list[Tensor]] = {}
 
     def masks(self, window: int | None) -> list[Tensor]:
-        """What rows attend to, (R, 1, 1, S + age + 1) for each cohort; the layers of a step share it."""
+        """True for what rows do not attend to, (R, 1, 1, S + age + 1) for each cohort; the layers of a step share it."""
         if window not in self._masks:
-            self._masks[window] = [cohort.seen(window)[:, None, None] for cohort in self.cohorts]
+            self._masks[window] = [~cohort.seen(window)[:, None, None] for cohort in self.cohorts]
         return self._masks[window]
 
     def update(  # type: ignore[override]
@@ -116,7 +116,7 @@ def _attend(
     layer, cache, newest = key
     sizes, found = [len(cohort) for cohort in cache.cohorts], []
     rows = (query.split(sizes), newest.split(sizes), value.split(sizes))
-    for cohort, seen, q, k, v in zip(cache.cohorts, cache.masks(sliding_window), *rows, strict=True):
+    for cohort, mask, q, k, v in zip(cache.cohorts, cache.masks(sliding_window), *rows, strict=True):
         keys, values = cohort.extend(layer, k, v)
         prompt_keys, prompt_values = cohort.prompts[layer]
         q = q * scaling
@@ -126,11 +126,10 @@ def _attend(
                 _grouped(q, keys.mT),
             ],
             dim=-1,
-        ).float()
+        )
         if softcap is not None:
-            scores = softcap * torch.tanh(scores / softcap)
-        scores = scores.masked_fill(~seen, -torch.inf)
-        weights = scores.softmax(-1).to(q.dtype)
+            scores = softcap * torch.tanh(scores.float() / softcap)
+        weights = scores.masked_fill_(mask, -torch.inf).softmax(-1, dtype=torch.float32).to(q.dtype)
         to_prompt, to_own = weights.split([prompt_keys.shape[2], keys.shape[2]], dim=-1)
         from_prompt = cohort.by_row(_grouped(cohort.by_prompt(to_prompt), prompt_values))
         found.append(from_prompt + _grouped(to_own, values).flatten(1))
