@@ -5,8 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import GenerationConfig
+from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from ares.models.inputs import Sampling
+from ares.models.t5.generation import _normed
 from ares.models.t5.loading import value_from_model
 from ares.types import AresError
 from tests.support.t5 import (
@@ -34,6 +36,17 @@ def writer(policy):
     with torch.no_grad():
         policy.shared.weight *= 0.3
     return policy
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("states", [torch.float32, torch.bfloat16])
+def test_norms_equal_transformers(weights, states):
+    """Of bfloat16 weights and float32 states, too, which sharded policies have in bf16-mixed."""
+    norm, x = T5LayerNorm(8, eps=1e-6).to(weights), 3 * torch.randn(5, 1, 8).to(states)
+    nn.init.uniform_(norm.weight, 0.5, 2.0)
+    torch.testing.assert_close(
+        _normed(norm, x), norm(x), atol=1e-6, rtol=1e-6 if weights == states == torch.float32 else 2e-2
+    )
 
 
 def test_greedy_equals_the_recording(original, recorded):

@@ -117,7 +117,8 @@ class T5Decoder(CohortDecoder):
 
 def _normed(norm: Any, x: Tensor) -> Tensor:
     """What T5's norm computes, as one operation on a GPU instead of six."""
-    return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
+    weight = norm.weight
+    return F.rms_norm(x.to(weight.dtype), weight.shape, weight, norm.variance_epsilon)
 
 
 def _additive_mask(cohort: Cohort | Slots) -> Tensor:
