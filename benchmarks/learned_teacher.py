@@ -1,4 +1,4 @@
-"""A reward model as the Teacher, on the sample: `python benchmarks/learned_teacher.py [--seeds 0 1 2]`.
+"""A reward model as the Teacher, on the sample: `python -m benchmarks.learned_teacher [--seeds 0 1 2]`.
 
 Each seed has three runs in `--runs`, which can be resumed and looked at alone: first (a round of ARES with the noisy
 oracle, and a reward model of its scores), and two copies of it that go on with a second round: paid, with the oracle
@@ -16,8 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from objectives import loaded, measured, train
-
 from ares.config.schema import Config
 from ares.data.sample.oracle import TRUE, label_sentences
 from ares.evaluation.agreement import auc, calibration_error, spearman
@@ -29,9 +27,11 @@ from ares.steps.prepare import prepared
 from ares.teachers.base import Teacher
 from ares.teachers.offline.learned import LearnedTeacher
 from ares.teachers.offline.oracle import SCORES
+from ares.teachers.parsing import FeedbackError
 from ares.text.prompts import strip_solution
 from ares.text.sentences import sentences_of
 from ares.types import Problem
+from benchmarks.objectives import loaded, measured, train
 
 ROUND = "rationale,rollout,score,ppo,round/generate,correct,sft"
 AFTER = {"RL": "round-2/ppo", "the round": "round-2/sft"}
@@ -109,7 +109,12 @@ async def scores(
     """A Teacher's scores of all sentences of each problem's rationales."""
     asked = zip(problems, rationales, strict=True)
     found = await asyncio.gather(*(teacher.score(problem, own) for problem, own in asked))
-    return [score for own in found for result in own for score in result.scores]
+    flat: list[float] = []
+    for result in (result for own in found for result in own):
+        if isinstance(result.scores, FeedbackError):
+            raise result.scores
+        flat += result.scores
+    return flat
 
 
 def measures(runs: dict[str, Config], questions: int) -> dict[str, dict[str, float]]:
@@ -131,7 +136,7 @@ def tables(
     """The reward models; how much of the paid gain the learned Teacher restores; the policies, means over seeds."""
     names = [*next(iter(models.values()))]
     yield table(("seed", *names), [[str(seed), *own.values()] for seed, own in models.items()])
-    rows = []
+    rows: list[list[float | str]] = []
     for name in AFTER:
         arms = ("before", f"paid, after {name}", f"learned, after {name}")
         scores = {str(seed): [own[arm]["score"] for arm in arms] for seed, own in policies.items()}

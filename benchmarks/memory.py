@@ -42,8 +42,10 @@ VLM_OPTIONS = {
     "all weights": "model.lora.r=0 model.dtype=float32",
     "all weights, grpo": "model.lora.r=0 model.dtype=float32 rl.objective=grpo",
 }
-DEVICES = (("1", "strategy=single"), ("4, 8", "strategy=ddp trainer.devices=8"))
-DEVICES += tuple((str(count), f"strategy=fsdp trainer.devices={count}") for count in (4, 8))
+DEVICES = (
+    *(("1", "strategy=single"), ("4, 8", "strategy=ddp trainer.devices=8")),
+    *((str(count), f"strategy=fsdp trainer.devices={count}") for count in (4, 8)),
+)
 
 
 def needs(settings: str) -> dict[str, Memory]:

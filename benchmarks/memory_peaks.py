@@ -3,8 +3,8 @@
 import gc
 import importlib.util
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from ares.models.inputs import Sampling
+from ares.models.inputs import Inputs, Sampling
 from ares.models.memory import (
     Batch,
     Memory,
@@ -24,7 +24,8 @@ from ares.models.memory import (
     generation_memory,
     training_memory,
 )
-from ares.models.policy import Policy
+from ares.models.policy import Policy, ValueModel
+from ares.models.trainable import Trainable
 from ares.types import Example
 
 ROWS, RESPONSE = 4, 40
@@ -43,7 +44,14 @@ class Case:
 
 T5 = {"name": "tiny", "init": None, "d_model": 64, "d_ff": 160, "d_kv": 16, "layers": 3, "heads": 4}
 T5 |= {"feed_forward": "gated-gelu"}
-LLAVA = {"d_model": 128, "d_ff": 320, "layers": 4, "heads": 4, "vision_layers": 2, "image_size": 64}
+LLAVA: dict[str, Any] = {
+    "d_model": 128,
+    "d_ff": 320,
+    "layers": 4,
+    "heads": 4,
+    "vision_layers": 2,
+    "image_size": 64,
+}
 LLAVA |= {"patch_size": 16, "init": None, "dtype": "float32", "quantization": "none", "max_pixels": None}
 LLAVA |= {"prompts": {"system": None, "rationale": "{question}", "answer": "{question}\n{rationale}"}}
 LORA = {"r": 8, "alpha": 16, "targets": None, "vision": False}
@@ -86,7 +94,7 @@ def peak(run: Callable[[], object]) -> int:
     return max(accumulate(event.nbytes() for event in events), default=0)
 
 
-def weights_of(models: list[nn.Module]) -> int:
+def weights_of(models: Sequence[nn.Module]) -> int:
     """Bytes of all weights and buffers, each once, quantization constants included."""
     tensors = [tensor for model in models for tensor in (*model.parameters(), *model.buffers())]
     states = [tensor.quant_state for tensor in tensors if hasattr(tensor, "quant_state")]
@@ -101,7 +109,7 @@ def measured(case: Case) -> tuple[float, Memory]:
         policy, size = build(case, Path(place))
         inputs = policy.encode(examples(Path(place)))
         value = None if case.value == "none" else policy.new_value(seed=0, shared=case.value == "shared")
-        models = [policy] if value is None else [policy, value]
+        models: list[Trainable] = [policy] if value is None else [policy, value]
         own = case.model == "t5" and case.setup.rank
         with merged(models, case.setup.rank if own else 0):
             bytes_, prompt = (
@@ -138,7 +146,7 @@ def measured_sampling(case: Case) -> tuple[float, Memory]:
     return bytes_, generation_memory(size, batch, adapters=int(size.rank > 0))
 
 
-def merged(models: list[Any], rank: int) -> Any:
+def merged(models: Sequence[Trainable], rank: int) -> AbstractContextManager[None]:
     """Adapters of RL on a policy of all weights."""
     from ares.models.adapters import merged_adapters
 
@@ -152,16 +160,20 @@ def build(case: Case, place: Path) -> tuple[Policy, ModelSize]:
 
     tokenizer = {"path": None, "vocab_size": 600}
     texts = [f"{word} is the answer to question {word}" for word in ("north", "south", "east", "west")]
+    policy: Policy
     if case.model == "t5":
-        policy: Policy = T5Policy.start(
+        policy = T5Policy.start(
             T5, texts, tokenizer=tokenizer, seed=0, checkpointing=case.setup.checkpointing
         )
-        return policy.train(), T5Policy.size(T5, len(policy.tokenizer))
-    VlmPolicy.start({**LLAVA, "lora": FULL}, texts, tokenizer=tokenizer, seed=0).save(place / "base")
-    settings = {**LLAVA, "init": str(place / "base"), **case.settings}
-    checkpointing = case.setup.checkpointing
-    policy = VlmPolicy.start(settings, texts, tokenizer=tokenizer, seed=0, checkpointing=checkpointing)
-    return policy.train(), VlmPolicy.size(settings, 0)
+        size = T5Policy.size(T5, len(policy.tokenizer))
+    else:
+        VlmPolicy.start({**LLAVA, "lora": FULL}, texts, tokenizer=tokenizer, seed=0).save(place / "base")
+        settings = {**LLAVA, "init": str(place / "base"), **case.settings}
+        checkpointing = case.setup.checkpointing
+        policy = VlmPolicy.start(settings, texts, tokenizer=tokenizer, seed=0, checkpointing=checkpointing)
+        size = VlmPolicy.size(settings, 0)
+    assert size is not None  # nothing has to be downloaded
+    return policy.train(), size
 
 
 def examples(place: Path) -> list[Example]:
@@ -171,9 +183,9 @@ def examples(place: Path) -> list[Example]:
     return [Example(text, "", str(n), (place / "image.png",), text) for n in range(ROWS)]
 
 
-def train(policy: Policy, value: Any, inputs: Any, case: Case) -> None:
+def train(policy: Policy, value: ValueModel | None, inputs: Inputs, case: Case) -> None:
     """Two micro-batches of RL, each with an optimizer step."""
-    models = [policy] if value is None else [policy, value]
+    models: list[Trainable] = [policy] if value is None else [policy, value]
     weights = [weight for model in models for _, weight in model.trained()]
     optimizer = torch.optim.AdamW(weights, fused=True)
     generator = torch.Generator().manual_seed(0)

@@ -19,6 +19,8 @@ from hydra import compose, initialize_config_dir
 from ares.config.compose import folder, register_schema, to_config
 from ares.config.schema import Config
 from ares.config.validation import validate
+from ares.data.sample.generator import read_sample
+from ares.data.sample.items import SampleProblem
 from ares.data.sample.oracle import label_sentences, parse
 from ares.models.inputs import Inputs, Sampling
 from ares.models.policy import Policy
@@ -26,11 +28,10 @@ from ares.pipeline.manifest import StepEntry, read_manifest
 from ares.pipeline.runner import run_folder, run_stage
 from ares.rl.masked import pad_right
 from ares.steps.common.inputs import examples_of, policy_class
-from ares.steps.prepare import prepared, read_problems
+from ares.steps.prepare import prepared
 from ares.teachers.offline.oracle import SCORES
 from ares.text.prompts import strip_solution
 from ares.text.sentences import repetition_rate, sentences_of
-from ares.types import Problem
 from ares.vision.features import FeatureStore
 
 ARMS = {
@@ -117,10 +118,10 @@ def measured(config: Config, fit: StepEntry, start: StepEntry, questions: int) -
 
 def loaded(
     config: Config, steps: Sequence[StepEntry], questions: int
-) -> tuple[list[Problem], list[Policy], Inputs]:
+) -> tuple[list[SampleProblem], list[Policy], Inputs]:
     """The first test questions, the policies that steps wrote, and the questions as these read them."""
     source = prepared(config, make=False)
-    problems, splits = read_problems(config.data, source["data"])
+    problems, splits = read_sample(source["data"])
     asked = [problems[pid] for pid in splits["test"][:questions]]
     policies = [
         policy_class(config).load(
@@ -137,7 +138,7 @@ def loaded(
     return asked, policies, policies[0].encode(list(examples.values()))
 
 
-def truth(problem: Problem, text: str) -> dict[str, float]:
+def truth(problem: SampleProblem, text: str) -> dict[str, float]:
     """The exact labels of a rationale's sentences as shares, how many support the answer, and whether one concludes rightly."""
     sentences = strip_solution(sentences_of(text))
     labels = label_sentences(problem.truth, sentences)

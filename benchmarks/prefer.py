@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> dict[str, float]:
     """Prints the table of one size and policy."""
     policy = build_policy(args.policy, args.size, device=args.device)
     prompts, ids = questions(policy, PAIRS), responses(2 * PAIRS)
-    policy.encode = lambda _: prompts  # type: ignore[method-assign]
+    policy.encode = lambda examples: prompts  # type: ignore[method-assign]
     known = response_logprobs(policy, prompts, ids, 2)
     plain = stock(policy.model)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """stage=prepare on data sets of the published sizes: reading, extraction, memory, kill and resume.
 
-    python benchmarks/prepare.py /big/disk [--data scienceqa aokvqa] [--scale 1.0] [--model vit_tiny_patch16_224]
+    python -m benchmarks.prepare /big/disk [--data scienceqa aokvqa] [--scale 1.0] [--model vit_tiny_patch16_224]
 
 The encoder has seeded weights: speed and memory do not depend on them. The baseline, measured in the same run
 on the same images, is the original's way: one image at a time, all features kept in memory.
@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from synthetic import write_aokvqa, write_scienceqa
+
+from benchmarks.synthetic import write_aokvqa, write_scienceqa
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WRITERS = {"scienceqa": write_scienceqa, "aokvqa": write_aokvqa}

@@ -1,6 +1,6 @@
 """Memory of a training process that reads image features, for feature files of two sizes.
 
-    python benchmarks/prepare_memory.py /big/disk
+    python -m benchmarks.prepare_memory /big/disk
 
 The file of the full size is ScienceQA's with the paper's ViT-L: 10,332 x 145 x 1024 float32, 5.7 GiB. The
 process reads an epoch of training batches through the data module of `stage=rationale` and trains a small model on
@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from synthetic import SCIENCEQA_IMAGES
+
+from benchmarks.synthetic import SCIENCEQA_IMAGES
 
 SHAPE = (145, 1024)
 
@@ -38,7 +39,10 @@ def main() -> None:
         folder = arguments.folder / f"features-{count}"
         write(folder, count)
         done = subprocess.run(
-            [sys.executable, __file__, "--worker", folder], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "benchmarks.prepare_memory", "--worker", folder],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         peaks[count] = float(done.stdout.split()[-1])
         size = (folder / "features.npy").stat().st_size / 2**30

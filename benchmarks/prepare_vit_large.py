@@ -1,6 +1,6 @@
 """The paper's encoder, ViT-L/32 at 384 pixels, on 200 images, and what that means for ScienceQA's 10,332.
 
-    python benchmarks/prepare_vit_large.py /big/disk [--images 200] [--precision auto 32 bf16]
+    python -m benchmarks.prepare_vit_large /big/disk [--images 200] [--precision auto 32 bf16]
 
 Seeded weights: speed does not depend on them. The baseline, measured in the same run, is the original's way:
 32 bits, one image at a time.
@@ -10,10 +10,9 @@ import argparse
 import time
 from pathlib import Path
 
-from synthetic import SCIENCEQA_IMAGES, write_scienceqa
-
 from ares.vision.encoders import TimmEncoder
 from ares.vision.extraction import extract_features
+from benchmarks.synthetic import SCIENCEQA_IMAGES, write_scienceqa
 
 MODEL = "vit_large_patch32_384"
 

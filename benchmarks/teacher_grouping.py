@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--url")
     parser.add_argument("--bias", type=float, default=0.3)
     arguments = parser.parse_args()
-    command = [sys.executable, SERVER, json.dumps({"bias": arguments.bias})]
+    command = [sys.executable, str(SERVER), json.dumps({"bias": arguments.bias})]
     own = arguments.model is None
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) if own else nullcontext() as server:
         if server:
@@ -66,7 +66,7 @@ def make_questions(count: int) -> list[Question]:
     """Problems of the sample with rationales of 3 sentences each, of its own solution and of another."""
     draw = random.Random(0)
     problems = [item.problem for item in generate({"train": count + len(KINDS)})]
-    found = []
+    found: list[Question] = []
     for problem, other in zip(problems, problems[len(KINDS) :], strict=False):  # another one of the same kind
         texts = [*sentences_of(problem.solution), *sentences_of(other.solution)]
         found.append((problem, [draw.sample(texts, 3) for _ in range(K)]))

@@ -95,7 +95,7 @@ def build_buffer(policy: Policy) -> RolloutBuffer:
             )
             scores[row_id] = [(number * 37 % 100) / 100]
     examples = {row.pid: Example("", "", row.pid) for row in rows}
-    policy.encode = lambda _: prompts  # type: ignore[method-assign]
+    policy.encode = lambda examples: prompts  # type: ignore[method-assign]
     return RolloutBuffer(policy, examples, flat_rollouts(rows), scores, neutral=0.5, holdout=0.0)
 
 
@@ -173,16 +173,20 @@ class Loop:
             batch = self.buffer.batch(part)
             places, mask, ids = batch["places"], batch["response_mask"], batch["response_ids"]
             logprobs, _ = self.logprobs(self.inputs(part), ids)
-            targets = [(flat[places] * mask).to(logprobs.device) for flat in (old, advantages, returns)]
+            before, gains, sums = (
+                (flat[places] * mask).to(logprobs.device) for flat in (old, advantages, returns)
+            )
             stored = [batch[name].to(logprobs.device) for name in ("old_logprobs", "ref_logprobs")]
             mask = mask.to(logprobs.device)
-            values = targets[0] if self.value is None else self.values(self.inputs(part), ids)
+            values = before if self.value is None else self.values(self.inputs(part), ids)
             weight = 0.0 if self.value is None else 1.0
             loss, _ = ppo_loss(
                 logprobs,
                 values,
                 stored[0],
-                *targets,
+                before,
+                gains,
+                sums,
                 mask,
                 clip_range=0.2,
                 vf_coef=weight,

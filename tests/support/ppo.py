@@ -1,7 +1,7 @@
 """A policy of a few thousand weights, scored rollouts of it, and a PPO fit on them."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,11 +105,14 @@ def make_buffer(
             ends = tuple(t for t, token in enumerate(response) if token != EOS)
             if not ends:
                 continue
-            logprobs = (tuple(found[number * k + j, : len(response)].tolist()) for found in (own, other))
+            logprobs, reference_logprobs = (
+                tuple(found[number * k + j, : len(response)].tolist()) for found in (own, other)
+            )
             text = "".join(chr(97 + token) for token in response)
             spans = tuple(Span(t, t + 1) for t in ends)
+            ids, truncated = tuple(response), EOS not in response
             row = Rollout(
-                f"{pid}/{j}", pid, j, text, tuple(response), EOS not in response, spans, ends, *logprobs
+                f"{pid}/{j}", pid, j, text, ids, truncated, spans, ends, logprobs, reference_logprobs
             )
             rows.append(row)
             scores[row.row_id] = [float(response[t] in GOOD) for t in ends]
@@ -178,7 +181,7 @@ def train(
 
 def module_and_batch(
     build: Callable[..., Policy], rl: RlConfig = NO_WARM_UP, **trainer: Any
-) -> tuple[PPOModule, dict[str, Any]]:
+) -> tuple[PPOModule, Mapping[str, Any]]:
     """A module in its first epoch with random advantages and returns, and all rows as one batch; in float64.
 
     `build` is `tiny_policy` of some kind.

@@ -66,7 +66,7 @@ def write_sample(root: Path | str, *, sizes: Mapping[str, int] = DEFAULT_SIZES, 
 
 def read_sample(
     root: Path | str, captions: Path | str | None = None
-) -> tuple[dict[str, Problem], dict[str, list[str]]]:
+) -> tuple[dict[str, SampleProblem], dict[str, list[str]]]:
     """The `SampleProblem`s by pid and the pids of each split, from a sample written to `root`.
 
     Raises AresError where `root` has no facts.json, and as `read_scienceqa` does.
