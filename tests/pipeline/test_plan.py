@@ -137,6 +137,14 @@ def test_preference_optimization_starts_where_its_pairs_come_from(source, policy
     }
 
 
+@pytest.mark.parametrize(
+    "steps", ["rollout,score,pairs,prefer,reward", "sample,selftrain,contrast,rollout,score,pairs,prefer"]
+)
+def test_pairs_are_made_beside_steps_that_need_none(steps: str) -> None:
+    found = wiring(demo("stage=rl", f"stage.steps=[{steps}]"))
+    assert found["round-1/prefer"]["pairs"] == "round-1/pairs:pairs"
+
+
 def test_baseline_can_be_left_out() -> None:
     wanted = {key: inputs for key, inputs in TWO_ROUNDS.items() if not key.startswith("baseline/")}
     against = wiring(demo("baseline=false", "judge.against=other")).pop("final/judge")

@@ -41,9 +41,15 @@ SPEC = StepSpec(
     folder="pairs",
     shared=True,
     headline=("pairs", "tied", "difference"),
-    wanted=lambda config, place: "reward" not in config.stage.steps or "pairs" in config.reward.on,
+    wanted=lambda config, place: _wanted(config),
     after=follows,
 )
+
+
+def _wanted(config: Config) -> bool:
+    """Whether pairs are for more than a reward model that is trained on scores alone."""
+    steps = config.stage.steps
+    return "reward" not in steps or "prefer" in steps or "pairs" in config.reward.on
 
 
 def pairs(config: Config, context: StepContext) -> StepResult:

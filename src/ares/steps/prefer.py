@@ -18,10 +18,14 @@ SPEC = StepSpec(
     folder="prefer",
     headline=("train/loss", "train/accuracy", "heldout/accuracy", "train/kl"),
     after=follows,
-    wanted=lambda config, place: (
-        "contrast" not in config.stage.steps or config.selftrain.method == "star_dpo"
-    ),
+    wanted=lambda config, place: _wanted(config),
 )
+
+
+def _wanted(config: Config) -> bool:
+    """Whether the stage makes pairs, or finds them: self-training makes some with selftrain.method=star_dpo only."""
+    steps = config.stage.steps
+    return "contrast" not in steps or "pairs" in steps or config.selftrain.method == "star_dpo"
 
 
 def prefer(config: Config, context: StepContext) -> StepResult:
