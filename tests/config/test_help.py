@@ -1,13 +1,16 @@
 """What --help and --version print, and the form of suggested commands."""
 
 import re
+import shlex
 import sys
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ares.__main__ import main
+from ares.config.command_line import mistakes_in
 from ares.config.commands import command
 from ares.config.compose import options
 from ares.config.fields import leaves
@@ -71,3 +74,10 @@ def test_help_on_an_unknown_block_suggests_one(monkeypatch, capsys) -> None:
 def test_suggested_commands_have_the_form_of_the_call(monkeypatch, called: str, program: str) -> None:
     monkeypatch.setattr(sys, "argv", [called])
     assert command("rl", run="a") == f"{program} stage=rl run=a"
+
+
+@pytest.mark.parametrize("run", ["a", "a/sweep/kl_coef=0.1,clip=0.2", "a,b", "1e3", 'a "b"', "it's"])
+def test_suggested_commands_are_read_as_they_are_meant(run: str) -> None:
+    *_, setting = shlex.split(command("rl", run=run))
+    assert mistakes_in([setting]) == []
+    assert OverridesParser.create().parse_override(setting).value() == run

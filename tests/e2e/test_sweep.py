@@ -167,3 +167,22 @@ def test_mistakes_in_a_sweep_are_reported_before_anything_runs(runs: Path) -> No
     assert output.count("not a multiple of") == 2
     assert not (runs / "demo/sweep").exists()
     assert "add -m" in train(runs, "stage=rl", "sweep=kl_clip", flags=(), code=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("stage=rl rl.objective=ppo,grop", "error: objective=grop: rl.objective=grop: there is no module"),
+        ("stage=rl rl.k=2,1 rl.objective=grpo", "error: k=1: rl.objective=grpo compares rationales"),
+        ("stage=rl seed=1,2 teacher=replay", "error: teacher=replay needs a recording"),
+        ("stage=rl run=a,b", "give one run=<name>"),
+        ("stage=prepare features=patches,none", "stage=prepare has no steps that jobs could share"),
+    ],
+)
+def test_what_a_step_of_any_job_refuses_is_reported_before_anything_runs(
+    tmp_path: Path, settings: str, message: str
+) -> None:
+    output = train(tmp_path, *settings.split(), code=2)
+    assert message in output
+    assert output.count("error: ") == 1
+    assert not list(tmp_path.iterdir())

@@ -53,6 +53,7 @@ def test_draws_are_in_range_and_repeat_with_the_seed() -> None:
         (["stage=rl"], None, "no setting has them"),
         (["rl.lr=interval(0, 1)"], None, r"sweep\.samples"),
         (["rl.lr=tag(log, interval(0, 1))"], 3, "above 0"),
+        (["rl.lr=tag(logg, interval(1, 2))"], 3, r"rl\.lr: there is no tag 'logg'; write tag\(log"),
     ],
 )
 def test_impossible_sweeps_are_refused(arguments: list[str], samples: int | None, message: str) -> None:

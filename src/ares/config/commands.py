@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -70,7 +71,21 @@ def command(stage: str | None = None, **settings: str) -> str:
     elif is_sweep():
         kept = [text for text in kept if _group(text) != "sweep" and not is_swept(text)]
     first = [f"stage={stage}"] if stage else ["-m"] if is_sweep() else []
-    return call(*first, *kept, *(f"{k}={v}" for k, v in settings.items()))
+    return call(*first, *kept, *(setting_of(key, value) for key, value in settings.items()))
+
+
+def setting_of(key: str, value: str) -> str:
+    """A setting in Hydra's syntax, with quotes if it would otherwise be refused, a sweep or another number."""
+    text = f"{key}={value}"
+    try:
+        found = OverridesParser.create().parse_override(text)
+        number = isinstance(found.value(), int | float) and not isinstance(found.value(), bool)
+        if not found.is_sweep_override() and not (number and str(found.value()) != value):
+            return text
+    except HydraException:
+        pass
+    escaped = value.replace('"', '\\"')
+    return f'{key}="{escaped}"'
 
 
 def _key(override: str) -> str:

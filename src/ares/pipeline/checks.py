@@ -39,13 +39,15 @@ def refuse_data(run: Run, steps: Sequence[Step]) -> None:
 
 
 def mistakes_of(config: Config) -> list[str]:
-    """One sentence for each setting that this machine or a step of the stage refuses."""
+    """One sentence for each setting that this machine or a step of the stage refuses; then also for missing data."""
     found = [*_refusals(partial(check_processes, config)), *_refusals(partial(check_devices, config))]
     try:
         planned = steps_of(config)
     except AresError as error:
         return [*found, str(error)]
     found += _refused_settings(Run(run_folder(config), config, planned, {}), planned, [])
+    if found:
+        found += _refusals(partial(check_root, config))
     return list(dict.fromkeys(found))
 
 

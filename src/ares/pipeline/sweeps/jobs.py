@@ -1,5 +1,6 @@
 """Runs the jobs of a sweep; steps that do not depend on the swept settings run once, before the first job."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ares.config.commands import is_swept
+from ares.config.commands import is_swept, setting_of
 from ares.config.compose import to_config
 from ares.config.schema import Config
 from ares.config.validation import validate
 from ares.launch.placement import processes_started
+from ares.pipeline.checks import mistakes_of
 from ares.pipeline.manifest import read_manifest
+from ares.pipeline.plan import steps_of
 from ares.pipeline.runner import is_finished, run_folder, run_stage
 from ares.pipeline.sweeps.search import Setting, settings_of
 from ares.pipeline.sweeps.table import job_row, write_sweep
@@ -51,10 +54,11 @@ def run_sweep(
     jobs = jobs_of(master, loader, arguments)
     if processes_started() > 1:
         raise AresError("A sweep starts its own processes; run it without torchrun or srun.")
-    for job in jobs:
-        if not is_finished(job.config):
-            print(f"{job.name}: shared steps")
-            _make_shared(job.config)
+    unfinished = [job for job in jobs if not is_finished(job.config)]
+    _refuse({job.name: mistakes_of(job.config) for job in unfinished})
+    for job in unfinished:
+        print(f"{job.name}: shared steps")
+        _make_shared(job.config)
     waiting = [job for job in jobs if not is_finished(job.config)]
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are done, {len(waiting)} start now.", flush=True)
     results, errors = _launched(launcher, waiting)
@@ -92,11 +96,13 @@ def _make_shared(config: Config) -> None:
     try:
         run_stage(config, shared_only=True)
     except AresError as error:
-        message = str(error)
-        if f"run={config.run}" not in message and f"run='{config.run}'" not in message:
+        message, of = str(error), str(config.sweep.of)
+        typed = shlex.quote(setting_of("run", config.run))
+        if f"run={config.run}" not in message and typed not in message:
             raise
         # Missing inputs must be written in the run that the jobs start from.
-        raise AresError(message.replace(config.run, str(config.sweep.of))) from None
+        message = message.replace(typed, shlex.quote(setting_of("run", of)))
+        raise AresError(message.replace(config.run, of)) from None
 
 
 def jobs_of(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> list[Job]:
@@ -104,19 +110,36 @@ def jobs_of(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) 
     config = _composed(loader, master, [text for text in arguments if not is_swept(text)])
     params = [f"{key}={value}" for key, value in config.sweep.params.items()]
     fixed, settings = settings_of([*params, *arguments], samples=config.sweep.samples, seed=config.sweep.seed)
+    if "run" in dict(settings[0]):
+        raise AresError("The jobs of a sweep are in the folder of one run; give one run=<name>.")
     common = [*fixed, *_common_overrides(config)]
-    jobs, mistakes = [], []
+    jobs: list[Job] = []
     for setting, name in zip(settings, names_of(settings), strict=True):
         run = f"{config.run}/sweep/{name}"
-        overrides = [*common, *(f"{key}={value}" for key, value in setting), f"run='{run}'"]
+        overrides = [*common, *(f"{key}={value}" for key, value in setting), setting_of("run", run)]
         jobs.append(Job(name, setting, overrides, _composed(loader, master, overrides)))
-        try:
-            validate(jobs[-1].config)
-        except AresError as error:
-            mistakes.append(f"{name}: {error}")
-    if mistakes:
-        raise AresError("\n".join(mistakes))
+    _refuse({job.name: _impossible(job.config) for job in jobs})
     return jobs
+
+
+def _refuse(mistakes: Mapping[str, Sequence[str]]) -> None:
+    """Raises AresError with all mistakes, given by job, each after the name of its job unless all jobs have it."""
+    common = [
+        text for text in next(iter(mistakes.values()), ()) if all(text in own for own in mistakes.values())
+    ]
+    found = [f"{name}: {text}" for name, own in mistakes.items() for text in own if text not in common]
+    if common or found:
+        raise AresError("\n".join([*common, *found]))
+
+
+def _impossible(config: Config) -> list[str]:
+    try:
+        validate(config)
+        if steps_of(config):
+            return []
+    except AresError as error:
+        return str(error).splitlines()
+    return [f"stage={config.stage.name} has no steps that jobs could share or repeat; run it without -m."]
 
 
 def names_of(settings: Sequence[Setting]) -> list[str]:
@@ -147,12 +170,12 @@ def _composed(loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]
 
 
 def _common_overrides(config: Config) -> list[str]:
-    found = [f"sweep.of='{config.run}'"]
+    found = [setting_of("sweep.of", config.run)]
     if config.logger.group is None:
-        found.append(f"logger.group='{config.run}'")
+        found.append(setting_of("logger.group", config.run))
     start = run_folder(config) / "rationale" / "policy"
     alone = config.policy is None and "rationale" not in config.stage.steps
     if alone and "rationale" in read_manifest(run_folder(config)):
         # The jobs have their own folders; they start from the policy of the run that they are named after.
-        found.append(f"policy='{start}'")
+        found.append(setting_of("policy", str(start)))
     return found

@@ -22,7 +22,7 @@ def settings_of(
     A later argument replaces an earlier one of the same key. `samples=None` gives every combination; a number
     gives that many draws with `seed`: lists and ranges uniformly, `interval(a, b)` uniformly and
     `tag(log, interval(a, b))` uniformly in the logarithm. Raises AresError if nothing is swept, and for an interval
-    without `samples`.
+    without `samples` or with another tag than log.
     """
     overrides = {o.key_or_group: o for o in OverridesParser.create().parse_overrides(list(arguments))}
     fixed = [str(o.input_line) for o in overrides.values() if not o.is_sweep_override()]
@@ -31,6 +31,11 @@ def settings_of(
         raise AresError(
             "-m sweeps over several values, but no setting has them; try rl.kl_coef=0,0.01,0.1, or leave out -m."
         )
+    for key, override in swept.items():
+        if others := override.value().tags - {"log"}:  # type: ignore[union-attr]
+            raise AresError(
+                f"{key}: there is no tag {min(others)!r}; write tag(log, interval(a, b)), or no tag."
+            )
     if samples is not None:
         return fixed, draws(swept, samples, seed)
     intervals = [key for key, override in swept.items() if not override.is_discrete_sweep()]
