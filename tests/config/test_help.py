@@ -48,6 +48,22 @@ def test_help_on_a_block_shows_each_setting_with_default_comment_and_range(monke
     assert "teacher.concurrency=16" in printed(monkeypatch, capsys, "-h", "teacher")
 
 
+def test_help_on_a_setting(monkeypatch, capsys) -> None:
+    shown = printed(monkeypatch, capsys, "--help", "rl.kl_coef")
+    assert re.findall(r"^  ([\w.]+)=", shown, re.MULTILINE) == ["rl.kl_coef"]
+    shown = printed(monkeypatch, capsys, "--help", "rl.lora.")
+    assert re.findall(r"^  ([\w.]+)=", shown, re.MULTILINE) == [
+        "rl.lora.r",
+        "rl.lora.alpha",
+        "rl.lora.targets",
+    ]
+    with pytest.raises(SystemExit, match="2"):
+        printed(monkeypatch, capsys, "--help", "rl.klcoef")
+    assert (
+        "there is no such setting. Did you mean 'rl.kl_coef'? See ares --help rl." in capsys.readouterr().err
+    )
+
+
 def test_every_setting_has_a_comment(monkeypatch, capsys) -> None:
     blocks = [item.name for item in fields(Config) if is_dataclass(item.type)]
     assert "rl" in blocks

@@ -99,7 +99,15 @@ def test_all_mistakes_are_reported_with_row_numbers(tmp_path: Path) -> None:
         read_custom(path)
     lines = str(error.value).splitlines()
     assert [line.split(", ")[0].rsplit(" ", 1)[1] for line in lines] == ["2", "3", "3", "4", "5", "6", "7"]
-    parts = ("choices", "answr", "'dev'", "out of range", "must be an object", "slash", "half a character")
+    parts = (
+        "choices",
+        "is unknown. Did you mean 'answer'? The fields are",
+        "'dev'",
+        "out of range",
+        "must be an object",
+        "slash",
+        "half a character",
+    )
     for part, line in zip(parts, lines, strict=True):
         assert part in line
 

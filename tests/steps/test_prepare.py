@@ -187,7 +187,7 @@ def test_skipped_images_are_listed(hub: Path, tmp_path: Path) -> None:
     prepare_alone(composed(runs, f"data.root={root}", f"data.hub={hub}", "features=none"))
     (root / "images/train-2/image.png").write_bytes(b"broken")
     config = composed(runs, f"data.root={root}")
-    with pytest.raises(AresError, match=r"1 of 2 images cannot be read.*on_corrupt=skip"):
+    with pytest.raises(AresError, match=r"1 of 2 images cannot be read.*: features\.on_corrupt=skip"):
         prepare_alone(config)
     lines = prepare_alone(composed(runs, f"data.root={root}", "features.on_corrupt=skip"))
     assert "features: 16 x 784 of 1 problems" in lines[1]

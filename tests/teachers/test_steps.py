@@ -21,7 +21,7 @@ from ares.config.compose import to_plain
 from ares.pipeline.plan import steps_of
 from ares.pipeline.runner import run_stage
 from ares.pipeline.stale import settings_of
-from ares.steps.common.asking import make_teacher, teacher_warnings
+from ares.steps.common.asking import check_asking, make_teacher, teacher_warnings
 from ares.steps.common.contract import StepContext
 from ares.steps.correct import correct
 from ares.steps.judge import judge
@@ -284,6 +284,19 @@ def test_cap_needs_a_price(loopback, inputs):
     config = config_of(inputs, loopback(), "teacher.max_usd=1", "teacher.model=claude-unknown")
     with pytest.raises(AresError, match=r"conf/prices\.yaml"):
         teacher_warnings(config)
+
+
+@pytest.mark.parametrize(
+    ("ledger", "reason"),
+    [("data", "is a folder"), ("file/ledger.sqlite", "is a file, .* cannot be created below it")],
+)
+def test_ledger_that_cannot_be_written_is_refused_before_anything_runs(inputs, ledger, reason):
+    (inputs / "data").mkdir(exist_ok=True)
+    (inputs / "file").write_text("")
+    with pytest.raises(
+        AresError, match=rf"replies cannot be recorded: .* {reason}; set paths\.ledger=<file>"
+    ):
+        check_asking(composed("teacher=overlap", f"paths.ledger={inputs / ledger}"))
 
 
 def test_cap_stops_the_step_and_a_higher_one_resumes_it(loopback, inputs):

@@ -90,7 +90,9 @@ def test_bad_vocabularies_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AresError, match=r"tokenizer\.vocab_size is 20.*write at least 99"):
         train_tokenizer(TEXTS, vocab_size=20)
     assert not (tmp_path / "small").exists()
-    with pytest.raises(AresError, match=r"No tokenizer can be loaded from .*nowhere"):
+    with pytest.raises(
+        AresError, match=r"No tokenizer can be loaded from .*nowhere; correct the path \(model\.init"
+    ):
         load_tokenizer(tmp_path / "nowhere")
 
 

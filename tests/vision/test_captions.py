@@ -125,7 +125,9 @@ def test_captions_of_another_model_are_not_overwritten(images, tmp_path):
 def test_unreadable_images_are_refused_or_skipped(images, tmp_path):
     images["2"].write_bytes(b"no image")
     path = tmp_path / "captions.json"
-    with pytest.raises(AresError, match=r"1 of 4 images(.|\n)*2\.png is not a readable"):
+    with pytest.raises(
+        AresError, match=r"1 of 4 images.*: data\.captioner\.on_corrupt=skip\.\n.*2\.png is not a readable"
+    ):
         write_captions(images, Counting(), path)
     rest = Counting()
     write_captions({**images, "9": tmp_path / "gone.png"}, rest, path, on_corrupt="skip", workers=2)

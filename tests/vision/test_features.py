@@ -219,7 +219,10 @@ def test_extraction_is_byte_for_byte_reproducible(images, tmp_path):
 
 def test_missing_image_error_states_problem_and_path(images, tmp_path):
     images["7"] = tmp_path / "gone.png"
-    with pytest.raises(AresError, match=r"Problem 7 has no image in .*gone\.png.*features=none"):
+    with pytest.raises(
+        AresError,
+        match=r"Problem 7 has no image in .*gone\.png.*: features\.on_corrupt=skip, .*features=none",
+    ):
         extract_features(images, PatchEncoder(), tmp_path / "features")
     assert not (tmp_path / "features").exists()
     extract_features(images, PatchEncoder(), tmp_path / "features", on_corrupt="skip")

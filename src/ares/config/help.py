@@ -40,7 +40,12 @@ def _page() -> str:
     lines += ["", "Groups and their options:"]
     lines += [f"  {group:{width}}  {names}" for group, names in choices.items()]
     lines += ["", f"Blocks of settings, explained by {call('--help', '<block>')}:".replace("'", "")]
-    lines += [f"  {', '.join(_blocks())}", "", "Settings outside of the blocks:", *_table(Config, "")]
+    lines += [
+        f"  {', '.join(_blocks())}",
+        "",
+        "Settings outside of the blocks:",
+        *_table([*_settings(Config, "")]),
+    ]
     lines += [
         "",
         "Flags: -m runs a sweep; --cfg job prints the composed configuration; --version; --hydra-help lists the others.",
@@ -54,24 +59,38 @@ def _blocks() -> list[str]:
 
 
 def _block(name: str) -> str:
-    """A block's docstring, and each of its settings: its default, its comment and its possible values."""
-    found = next((item for item in fields(Config) if item.name == name.rstrip(".") and block_of(item)), None)
+    """A block's docstring, and each of its settings: its default, its comment and its possible values.
+
+    `rl.lora` and `rl.kl_coef` are some or one of them.
+    """
+    first, _, rest = name.rstrip(".").partition(".")
+    found = next((item for item in fields(Config) if item.name == first and block_of(item)), None)
     if found is None:
         raise AresError(
-            f"--help {shown(name)}: there is no such block.{suggest(name, _blocks())} Choose from {', '.join(_blocks())}."
+            f"--help {shown(name)}: there is no such block.{suggest(first, _blocks())} Choose from {', '.join(_blocks())}."
         )
     block = block_of(found)
     assert block is not None
     about = " ".join((block.__doc__ or "").split()) if '"""' in inspect.getsource(block) else ""
-    lines = [": ".join(filter(None, (found.name, about))), "", *_table(block, f"{found.name}.")]
+    rows = [row for row in _settings(block, f"{first}.") if not rest or _is_in(row[0], name.rstrip("."))]
+    if not rows:
+        known = [setting.partition("=")[0] for setting, _ in _settings(block, f"{first}.")]
+        raise AresError(
+            f"--help {shown(name)}: there is no such setting.{suggest(name, known)} See {call('--help', first)}."
+        )
+    lines = [": ".join(filter(None, (first, about))), "", *_table(rows)]
     note = f"The defaults are the schema's; files in conf/ change some: {call('--cfg', 'job')} prints what holds."
-    if name in OPTIONS:
-        note += f" Further keys depend on the option: see conf/{name}/."
+    if first in OPTIONS:
+        note += f" Further keys depend on the option: see conf/{first}/."
     return "\n".join([*lines, "", note])
 
 
-def _table(block: type, prefix: str) -> list[str]:
-    rows = list(_settings(block, prefix))
+def _is_in(setting: str, name: str) -> bool:
+    key = setting.partition("=")[0]
+    return key == name or key.startswith(f"{name}.")
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> list[str]:
     width = max(len(setting) for setting, _ in rows)
     return [f"  {setting:{width}}  {text}".rstrip() for setting, text in rows]
 

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
+from ares.config.suggestions import suggest
 from ares.data.checks import HALF, TEXT_FIELDS, has_half_character, is_id, kind
 from ares.types import Problem
 
@@ -147,10 +148,11 @@ def parse_row(
 
 def _clause(model: type[Row], row: dict[str, Any], detail: dict[str, Any]) -> str:
     name, value = detail["loc"][0], row.get(detail["loc"][0])
+    fields = [*model.model_fields]
     remedy = {
         "clause": detail["msg"],
         "missing": "is missing; add it",
-        "extra_forbidden": f"is unknown; the fields are {', '.join(model.model_fields)}",
+        "extra_forbidden": f"is unknown.{suggest(name, fields)} The fields are {', '.join(fields)}",
     }.get(detail["type"])
     remedy = remedy or _REMEDIES.get(name, "is {kind}; make it text").format(kind=kind(value), value=value)
     return f'field "{name}" {remedy}.'

@@ -15,6 +15,7 @@ from ares.doctor.requirements import GIB, disk_of, model_of
 from ares.doctor.teacher import asks_teacher
 from ares.steps.common.asking import teacher_class
 from ares.steps.common.contract import specs_of
+from ares.teachers.ledger.database import unusable
 
 _SHOWN = ("torch", "transformers", "pytorch-lightning", "peft", "timm")
 
@@ -93,14 +94,7 @@ def check_ledger(config: Config, steps: Sequence[str]) -> Iterator[Finding]:
     """Whether the Teacher's replies can be written at `paths.ledger`."""
     if not asks_teacher(steps):
         return
-    ledger = Path(config.paths.ledger).resolve()
-    there = next(path for path in (ledger, *ledger.parents) if path.exists())
-    remedy = "choose another file: paths.ledger=<file>"
-    if ledger.is_dir():
-        yield Finding("problem", "ledger", f"{ledger} is a folder", remedy)
-    elif there not in (ledger, *filter(Path.is_dir, ledger.parents)):
-        yield Finding("problem", "ledger", f"{there} is a file, {ledger} cannot be created below it", remedy)
-    elif not os.access(there, os.W_OK):
-        yield Finding("problem", "ledger", f"{there} cannot be written", remedy)
+    if reason := unusable(Path(config.paths.ledger)):
+        yield Finding("problem", "ledger", reason, "choose another file: paths.ledger=<file>")
     else:
-        yield Finding("ok", "ledger", str(ledger))
+        yield Finding("ok", "ledger", str(Path(config.paths.ledger).resolve()))

@@ -3,7 +3,7 @@
 from functools import partial
 
 from ares.config.schema import Config
-from ares.steps.common.asking import Reject, ask_teacher, teacher_reads, teacher_warnings
+from ares.steps.common.asking import Reject, ask_teacher, check_asking, teacher_reads
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import load_problems
 from ares.storage.tables import read_rationales, write_corrections
@@ -19,7 +19,7 @@ SPEC = StepSpec(
     writes=("corrections",),
     settings=("teacher", "correct"),
     place="round",
-    check=teacher_warnings,
+    check=check_asking,
 )
 
 

@@ -3,7 +3,7 @@
 from ares.config.schema import Config
 from ares.evaluation.benchmarks.base import Grading, Item
 from ares.evaluation.benchmarks.items import problem_of
-from ares.steps.common.asking import Reject, ask_teacher, teacher_class, teacher_warnings
+from ares.steps.common.asking import Reject, ask_teacher, check_asking, teacher_class
 from ares.steps.common.benchmarks import (
     configured,
     folder_of,
@@ -26,7 +26,7 @@ def _check(config: Config) -> list[str]:
             f"benchmark={config.benchmark.name} is graded by the Teacher, and teacher={config.teacher.name} cannot read its "
             "prompts; choose a chat model: teacher=anthropic or teacher=openai."
         )
-    return teacher_warnings(config)
+    return check_asking(config)
 
 
 SPEC = StepSpec(

@@ -8,7 +8,7 @@ from pathlib import Path
 from ares.config.commands import command
 from ares.config.schema import Config
 from ares.evaluation.judge import combine, win_rates
-from ares.steps.common.asking import Reject, ask_teacher, teacher_reads, teacher_warnings
+from ares.steps.common.asking import Reject, ask_teacher, check_asking, teacher_reads
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import load_problems
 from ares.storage.files import sha256_file
@@ -24,7 +24,7 @@ SPEC = StepSpec(
     writes=("verdicts",),
     settings=("teacher", "judge.split", "judge.questions"),
     files=lambda config: _against(config),
-    check=teacher_warnings,
+    check=check_asking,
 )
 
 Pair = tuple[Problem, str, str]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from ares.config.schema import Config
-from ares.steps.common.asking import Reject, ask_teacher, teacher_reads, teacher_warnings
+from ares.steps.common.asking import Reject, ask_teacher, check_asking, teacher_reads
 from ares.steps.common.contract import Place, StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import load_problems
 from ares.storage.solutions import Solution, read_solutions
@@ -25,7 +25,7 @@ SPEC = StepSpec(
     place="round",
     wanted=lambda config, place: _wanted(config, place),
     headline=("approval", "sentences", "quarantined"),
-    check=teacher_warnings,
+    check=check_asking,
 )
 
 Group = tuple[Problem, list[Solution]]  # solutions of one question

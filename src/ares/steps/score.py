@@ -3,7 +3,7 @@
 from itertools import groupby
 
 from ares.config.schema import Config
-from ares.steps.common.asking import Reject, ask_teacher, teacher_reads, teacher_warnings
+from ares.steps.common.asking import Reject, ask_teacher, check_asking, teacher_reads
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import load_problems
 from ares.storage.tables import read_rollouts, write_feedback
@@ -20,7 +20,7 @@ SPEC = StepSpec(
     settings=("teacher",),
     place="round",
     shared=True,
-    check=teacher_warnings,
+    check=check_asking,
 )
 
 Group = tuple[Problem, list[Rollout]]  # all rollouts of one question

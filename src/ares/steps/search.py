@@ -9,7 +9,7 @@ from ares.config.selftraining import SEARCHES
 from ares.evaluation.search import Draft, Searched, by_repair, by_steps
 from ares.steps.appraise import gold_warnings, reward_model_files, with_reward_model
 from ares.steps.candidates import answered, evaluated_pids, reads
-from ares.steps.common.asking import Reject, ask_teacher, teacher_warnings
+from ares.steps.common.asking import Reject, ask_teacher, check_asking
 from ares.steps.common.contract import StepContext, StepResult, StepSpec, keys_of
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
 from ares.steps.common.solutions import with_text
@@ -53,7 +53,7 @@ def check(config: Config) -> list[str]:
             "select.by=steps and repair continue the policy's own tokens on one device; use engine=hf trainer.devices=1, or "
             "other rules."
         )
-    found = teacher_warnings(with_reward_model(config))
+    found = check_asking(with_reward_model(config))
     return found if "reward" in config.select.by else [*found, *gold_warnings(config)]
 
 

@@ -129,7 +129,10 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         AresError: there is none, it knows no text, or it has no padding or no end-of-sequence token.
     """
-    unusable = f"No tokenizer can be loaded from {path}: set tokenizer.path to a folder with one."
+    unusable = (
+        f"No tokenizer can be loaded from {path}; correct the path (model.init, tokenizer.path), or set tokenizer.path "
+        "to a folder with one."
+    )
     if Path(path).is_dir() and not any((Path(path) / name).is_file() for name in _FILES):
         # transformers would make up an empty vocabulary from config.json.
         raise AresError(

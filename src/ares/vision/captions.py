@@ -112,10 +112,10 @@ def write_captions(
     if path.exists() and images.keys() <= known.keys():
         return
     without = {pid: file for pid, file in images.items() if pid not in known}
-    present, missing = present_images(without, on_corrupt)
+    present, missing = present_images(without, on_corrupt, "data.captioner")
     files = list(dict.fromkeys(present.values()))
     found, reasons = _caption_all(files, captioner, _journal(path), fingerprint, batch_size, workers)
-    unreadable = unreadable_images(present, reasons, on_corrupt)
+    unreadable = unreadable_images(present, reasons, on_corrupt, "data.captioner")
     new = {pid: found[str(file)] for pid, file in present.items() if str(file) in found}
     write_json(path, {**fingerprint, "skipped": missing | unreadable, "captions": known | new})
     write_json(_stamps(path), stamps)

@@ -31,12 +31,12 @@ def extract_features(
     are listed in the index and treated as absent. `workers` processes read files.
     """
     folder = Path(folder)
-    present, missing = present_images(images, on_corrupt)
+    present, missing = present_images(images, on_corrupt, "features")
     paths = list(dict.fromkeys(present.values()))
     shape, fingerprint = encoder.shape, encoder.fingerprint()
     corrupt = _write_rows(paths, encoder, shape, fingerprint, folder, batch_size, workers)
     reasons = {paths[row]: reason for row, reason in corrupt.items()}
-    unreadable = unreadable_images(present, reasons, on_corrupt)
+    unreadable = unreadable_images(present, reasons, on_corrupt, "features")
     row_of = {path: row for row, path in enumerate(paths)}
     rows = {pid: row_of[path] for pid, path in present.items() if pid not in unreadable}
     finish(folder, rows, (shape[0], shape[1]), encoder.repeat, fingerprint, missing | unreadable)

@@ -70,10 +70,12 @@ def stamps(path: Path) -> list[list[Any]]:
     return [[file.name, *stamp(file)] for file in files]
 
 
-def present_images(images: Mapping[str, Path], on_corrupt: str) -> tuple[dict[str, Path], dict[str, str]]:
+def present_images(
+    images: Mapping[str, Path], on_corrupt: str, block: str
+) -> tuple[dict[str, Path], dict[str, str]]:
     """The image files that exist, and why other problems have none, both by pid.
 
-    Raises AresError for a missing file unless `on_corrupt="skip"`.
+    Raises AresError for a missing file unless `on_corrupt="skip"`, a setting of the `block`.
     """
     absent = {pid: "there is no such file" for pid, path in images.items() if not Path(path).is_file()}
     if absent and on_corrupt == "refuse":
@@ -81,20 +83,19 @@ def present_images(images: Mapping[str, Path], on_corrupt: str) -> tuple[dict[st
         others = f" and {len(absent) - 1} more problems have none" if len(absent) > 1 else ""
         raise AresError(
             f"Problem {pid} has no image in {images[pid]}{others}; put the images there, set their folder (data.root, "
-            "COCO's: data.coco), skip those: on_corrupt=skip (features., data.captioner.), or use no images: "
-            "features=none."
+            f"COCO's: data.coco), skip those: {block}.on_corrupt=skip, or use no images: features=none."
         )
     return {pid: Path(path) for pid, path in images.items() if pid not in absent}, absent
 
 
 def unreadable_images(
-    present: Mapping[str, Path], reasons: Mapping[Path, str], on_corrupt: str
+    present: Mapping[str, Path], reasons: Mapping[Path, str], on_corrupt: str, block: str
 ) -> dict[str, str]:
-    """Why images cannot be read, by pid; with `on_corrupt="refuse"` raises an AresError that lists them."""
+    """Why images cannot be read, by pid; with `on_corrupt="refuse"`, a setting of the `block`, raises an AresError that lists them."""
     if reasons and on_corrupt == "refuse":
         raise AresError(
             f"{len(reasons)} of {len(set(present.values()))} images cannot be read; replace them and run the command "
-            "again, which reads only those, or skip them: on_corrupt=skip (features., data.captioner.).\n"
+            f"again, which reads only those, or skip them: {block}.on_corrupt=skip.\n"
             + "\n".join(list(reasons.values())[:_SHOWN])
         )
     return {pid: reasons[path] for pid, path in present.items() if path in reasons}

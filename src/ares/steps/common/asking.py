@@ -16,6 +16,7 @@ from ares.steps.common.contract import StepContext
 from ares.steps.common.dry_run import dry_run
 from ares.storage.files import write_jsonl
 from ares.teachers.base import Teacher
+from ares.teachers.ledger.database import unusable
 from ares.teachers.ledger.ledger import Ledger
 from ares.teachers.parsing import FeedbackError
 from ares.types import AresError
@@ -57,6 +58,14 @@ def teacher_warnings(config: Config) -> list[str]:
             "conf/prices.yaml or leave out teacher.max_usd."
         )
     return [] if config.teacher.dry_run else teacher.check()
+
+
+def check_asking(config: Config) -> list[str]:
+    """The same warnings, for a step that asks; also raises AresError where replies cannot be recorded."""
+    found = teacher_warnings(config)
+    if reason := unusable(Path(config.paths.ledger)):
+        raise AresError(f"The Teacher's replies cannot be recorded: {reason}; set paths.ledger=<file>.")
+    return found
 
 
 @dataclass

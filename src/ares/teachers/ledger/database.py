@@ -8,6 +8,7 @@ of a network file system do not have.
 """
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,19 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
 Outcome = tuple[Any, BaseException | None]  # a result, or what went wrong
+
+
+def unusable(path: Path) -> str | None:
+    """Why a ledger cannot be written at a path, None if it can; nothing is created."""
+    ledger = path.resolve()
+    there = next(place for place in (ledger, *ledger.parents) if place.exists())
+    if ledger.is_dir():
+        return f"{ledger} is a folder"
+    if there not in (ledger, *filter(Path.is_dir, ledger.parents)):
+        return f"{there} is a file, {ledger} cannot be created below it"
+    if not os.access(there, os.W_OK):
+        return f"{there} cannot be written"
+    return None
 
 
 class Database:
