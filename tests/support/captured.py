@@ -40,8 +40,8 @@ class Recording(TorchDispatchMode):
         found = func(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves((args, kwargs, found)) if isinstance(leaf, Tensor)]
         if len({tensor.device.type for tensor in tensors if tensor.numel()}) > 1:
-            queued = (kwargs or {}).get("non_blocking") or args[2:3] == (True,)
-            assert self.sends and queued, f"{name} copies between host and device"
+            queued = self.sends and ((kwargs or {}).get("non_blocking") or args[2:3] == (True,))
+            assert queued, f"{name} copies between host and device"
         self.operations.append((func, args, kwargs or {}, found))
         return found
 
