@@ -24,7 +24,7 @@ def test_models_are_compared(monkeypatch: pytest.MonkeyPatch, tmp_path, command:
     monkeypatch.setitem(baselines.T5, "small", TINY)
     found = numbers_of(monkeypatch, tmp_path, command)
     assert found["rows_per_s"] > 0
-    assert found["peak_mb"] > 0
+    assert found["peak_rss_mb"] > 0
     others = ("launched", "cohorts") if command == "writing" else ("paper_path", "transformers")
     assert all(found[f"ratio_{other}"] > 0 for other in others)
 

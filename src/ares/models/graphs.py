@@ -74,9 +74,8 @@ class RecordedStep:
         try:
             self._run = self._record(self._step)
         except RuntimeError as error:
-            cause = (
-                error.__context__ or error
-            )  # of a step that fails, and then ends the recording with an error, too
+            # Where a step fails, ending the recording fails, too, and that error comes last.
+            cause = error.__context__ or error
             warnings.warn(
                 f"{self._model} writes without CUDA graphs, which is slower: {cause}".partition("\n")[0],
                 stacklevel=2,
