@@ -61,7 +61,9 @@ def table(measured: Mapping[str, Measured], rows: Mapping[str, int]) -> dict[str
     for name, found in measured.items():
         low, high = rows[name] / max(found.seconds), rows[name] / min(found.seconds)
         ratio = speed["ours"] / speed[name]
-        print(f"{name:14}{speed[name]:10.3f}{low:10.3f}{high:10.3f}{found.peak_gpu_mb or found.peak_rss_mb:10.0f}{ratio:10.2f}")
+        print(
+            f"{name:14}{speed[name]:10.3f}{low:10.3f}{high:10.3f}{found.peak_gpu_mb or found.peak_rss_mb:10.0f}{ratio:10.2f}"
+        )
     ratios = {f"ratio_{name}": speed["ours"] / speed[name] for name in measured if name != "ours"}
     own = measured["ours"]
     peaks = {"peak_rss_mb": own.peak_rss_mb} | ({"peak_gpu_mb": own.peak_gpu_mb} if own.peak_gpu_mb else {})
