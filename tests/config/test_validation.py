@@ -265,6 +265,7 @@ def test_configuration_is_printed_quickly() -> None:
         (["rl.questions=-3"], "at least 1, or null"),
         (["doctor.stage=rll"], "'rl'"),
         (["run=shared"], "another name"),
+        (["run="], "needs a name"),
         (["run=../elsewhere"], "inside paths.runs"),
         (["run=/elsewhere"], "inside paths.runs"),
         (["rl.global_batch_size=10", "rl.micro_batch_size=4"], "not a multiple"),

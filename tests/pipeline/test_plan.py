@@ -145,6 +145,17 @@ def test_pairs_are_made_beside_steps_that_need_none(steps: str) -> None:
     assert found["round-1/prefer"]["pairs"] == "round-1/pairs:pairs"
 
 
+@pytest.mark.parametrize("settings", [("stage=rl", "stage.steps=[]"), ("stage=ppo", "stage.without=[ppo]")])
+def test_stage_without_steps_is_refused(settings: tuple[str, ...]) -> None:
+    with pytest.raises(AresError, match=r"stage=\w+ is left without a step; correct stage\.steps"):
+        steps_of(demo(*settings))
+
+
+def test_unknown_step_gets_a_suggestion() -> None:
+    with pytest.raises(AresError, match=r"there is no step 'scor' .*Did you mean 'score'\?"):
+        steps_of(demo("stage=rl", "stage.steps=[rollout,scor]"))
+
+
 def test_baseline_can_be_left_out() -> None:
     wanted = {key: inputs for key, inputs in TWO_ROUNDS.items() if not key.startswith("baseline/")}
     against = wiring(demo("baseline=false", "judge.against=other")).pop("final/judge")

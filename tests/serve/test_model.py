@@ -129,6 +129,15 @@ def test_impossible_questions_are_refused(model: Model, question: dict, message:
         model.ask_many([question])
 
 
+def test_device_that_is_not_there_is_refused(asked: tuple[Config, Path]) -> None:
+    _, root = asked
+    for device in ("cuda:99", "gpu"):
+        with pytest.raises(
+            AresError, match=rf"device={device} cannot be used \(.*\); leave it out, or give device=cpu"
+        ):
+            ares.load(root, device=device)
+
+
 def test_a_file_that_is_no_image_is_refused(model: Model, tmp_path: Path) -> None:
     (tmp_path / "map.png").write_text("no picture")
     with pytest.raises(AresError, match=r"map\.png is not a readable image"):

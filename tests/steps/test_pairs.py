@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from ares.data.sample import write_sample
 from ares.steps.common.contract import StepContext
 from ares.steps.common.inputs import examples_of
-from ares.steps.pairs import _of_corrections, _of_rollouts, with_reference
+from ares.steps.pairs import _of_corrections, _of_rollouts, check_brought, with_reference
+from ares.steps.prefer import inert_options
 from ares.storage.tables import write_corrections, write_feedback, write_rollouts
 from ares.types import AresError, Correction, Feedback, Pair, Rollout, Side, Span
 from tests.support.composed import composed
@@ -128,3 +130,17 @@ def test_log_probabilities_of_rollouts_are_kept_where_they_are_the_policys(monke
     for own, expected in zip(found, computed, strict=True):
         assert own.chosen.ref_logprobs == pytest.approx(expected.chosen.ref_logprobs, abs=1e-5)
         assert own.rejected.ref_logprobs == pytest.approx(expected.rejected.ref_logprobs, abs=1e-5)
+
+
+def test_data_without_pairs_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    config = composed("experiment=demo", "stage=prefer", "pairs.source=brought")
+    write_sample(tmp_path, sizes={"train": 8, "val": 4, "test": 4})
+    with pytest.raises(AresError, match="data=sample brings no pairs; use data=preferences"):
+        check_brought(config, {"data": tmp_path})
+
+
+def test_options_of_another_loss_are_warned_of() -> None:
+    assert inert_options(composed("prefer.loss=dpo", "prefer.label_smoothing=0.1")) == []
+    [warning] = inert_options(composed("prefer.loss=ipo", "prefer.label_smoothing=0.1"))
+    assert warning == "prefer.label_smoothing has no effect with prefer.loss=ipo, only with dpo and ddpo."
+    assert len(inert_options(composed("prefer.desirable_weight=2", "prefer.undesirable_weight=0"))) == 2

@@ -23,7 +23,11 @@ def impossible_values(config: Config) -> Iterator[str]:
 def _wrong_run(config: Config) -> str | None:
     """Why the run's name is not that of a folder of its own inside `paths.runs`, None if it is."""
     name, parts = config.run, Path(config.run).parts
-    if not name.strip("/") or parts[:1] == ("shared",):
+    if not name.strip("/"):
+        return (
+            f"run={name}: a run needs a name, which is that of its folder in paths.runs={config.paths.runs}."
+        )
+    if parts[:1] == ("shared",):
         return f"run={name}: choose another name; `shared` in paths.runs belongs to all runs."
     if not parts or ".." in parts or Path(name).is_absolute():
         return f"run={name}: a run is a folder inside paths.runs={config.paths.runs}; give a name, or set paths.runs."

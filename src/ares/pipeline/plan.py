@@ -75,11 +75,15 @@ def steps_of(config: Config) -> list[Step]:
 
     A stage that trains a policy at the start runs all rounds (`stage.rounds` or `rounds`), any other stage the first. With
     `baseline=false` such a stage leaves out the baseline and what is compared with it, and any stage the steps in
-    `stage.without`.
+    `stage.without`. Raises AresError if none is left, or one is unknown.
     """
     begins = any(_is_start(spec) for spec in specs_of(config.stage.steps).values())
     rounds = (config.stage.rounds or config.rounds) if begins else 1
     listed = [text for text in config.stage.steps if text not in config.stage.without]
+    if not listed:
+        raise AresError(
+            f"stage={config.stage.name} is left without a step; correct stage.steps and stage.without."
+        )
     steps = _arranged(listed, config, rounds)
     wired = _wired(steps, full_plan(config), config)
     if begins and not config.baseline:

@@ -145,9 +145,11 @@ class Model:
 def load(folder: str | Path, *, device: str | None = None) -> Model:
     """Opens a run, or a folder that `stage=export` wrote: its last policy with the adapter that answers.
 
-    `device`: of torch, None for a GPU if there is one. Raises AresError where the folder holds no such model.
+    `device`: of torch, None for a GPU if there is one. Raises AresError where the folder holds no such model, and for a
+    device that this machine does not have.
     """
     quieten()
+    place = _usable(chosen_device(device))
     found = answering_of(Path(folder))
     config, kind = found.config, _policy_class(found.config)
     features = None if config.model.reads_images else features_of(config.features)
@@ -160,8 +162,19 @@ def load(folder: str | Path, *, device: str | None = None) -> Model:
         )
     limits = {"max_input_tokens": config.text.max_input_tokens, "newline": config.text.newline}
     with without_bars():
-        policy = kind.load(found.policy, dropout=0.0, features=features, **limits).to(chosen_device(device))
+        policy = kind.load(found.policy, dropout=0.0, features=features, **limits).to(place)
     return Model(policy, policy.answerer(found.adapter), config, features)
+
+
+def _usable(device: str) -> str:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise AresError(
+            f"device={device} cannot be used ({reason}); leave it out, or give device=cpu."
+        ) from None
+    return device
 
 
 def _policy_class(config: Config) -> type[Policy]:

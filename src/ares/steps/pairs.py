@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from ares.data.sibling_pairs import WAYS
 from ares.ranks import gather, is_first, shard
 from ares.steps.common.contract import Place, StepContext, StepResult, StepSpec
 from ares.steps.common.inputs import examples_of, load_problems, policy_of
+from ares.steps.prepare import read_problems
 from ares.storage.pairs import write_pairs
 from ares.storage.tables import read_corrections, read_feedback, read_rollouts
 from ares.text.prompts import rationale_target
@@ -19,6 +21,11 @@ from ares.types import AresError, Example, Pair, Problem, Rollout, Side
 
 if TYPE_CHECKING:
     from ares.models.policy import Policy
+
+
+_NONE_BROUGHT = (
+    "data={} brings no pairs; use data=preferences, or pairs of rollouts (pairs.source=best_worst)."
+)
 
 
 def follows(config: Config) -> str:
@@ -42,6 +49,7 @@ SPEC = StepSpec(
     shared=True,
     headline=("pairs", "tied", "difference"),
     wanted=lambda config, place: _wanted(config),
+    check_data=lambda config, source: check_brought(config, source),
     after=follows,
 )
 
@@ -50,6 +58,18 @@ def _wanted(config: Config) -> bool:
     """Whether pairs are for more than a reward model that is trained on scores alone."""
     steps = config.stage.steps
     return "reward" not in steps or "prefer" in steps or "pairs" in config.reward.on
+
+
+def check_brought(config: Config, source: Mapping[str, Path]) -> None:
+    """Raises AresError if pairs are to come from data that bring none."""
+    if config.pairs.source == "brought" and "data" in source:
+        problems, splits = read_problems(config.data, source["data"])
+        if not _brought(problems, splits):
+            raise AresError(_NONE_BROUGHT.format(config.data.name))
+
+
+def _brought(problems: Mapping[str, Problem], splits: Mapping[str, Sequence[str]]) -> list[str]:
+    return [pid for split in ("train", "val") for pid in splits[split] if problems[pid].rejected]
 
 
 def pairs(config: Config, context: StepContext) -> StepResult:
@@ -120,14 +140,11 @@ def _of_corrections(
 def _of_data(
     config: Config, problems: Mapping[str, Problem], splits: Mapping[str, Sequence[str]], policy: "Policy"
 ) -> tuple[list[Pair], dict[str, float]]:
-    pids = [pid for split in ("train", "val") for pid in splits[split] if problems[pid].rejected]
-    examples = examples_of(problems, pids, "QCM-E", config)
+    examples = examples_of(problems, _brought(problems, splits), "QCM-E", config)
     texts = {pid: (example.target, problems[pid].rejected) for pid, example in examples.items()}
     found, same = encoded_pairs(config, examples, texts, policy, "brought")
     if not found:
-        raise AresError(
-            f"data={config.data.name} brings no pairs; use data=preferences, or pairs of rollouts (pairs.source=best_worst)."
-        )
+        raise AresError(_NONE_BROUGHT.format(config.data.name))
     return found, {"tied": same}
 
 

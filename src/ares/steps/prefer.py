@@ -1,5 +1,6 @@
 """prefer: trains the policy to prefer the chosen responses of pairs (DPO, IPO, hinge, DDPO, KTO, APO)."""
 
+from ares.config.preference import PreferConfig
 from ares.config.schema import Config
 from ares.data.holdout import is_held_out
 from ares.steps.common.contract import StepContext, StepResult, StepSpec
@@ -8,6 +9,11 @@ from ares.steps.common.inputs import examples_of, load_problems, policy_of, trai
 from ares.steps.pairs import follows
 from ares.storage.pairs import read_pairs
 
+_OPTIONS_OF = {
+    "label_smoothing": ("dpo", "ddpo"),
+    "desirable_weight": ("kto",),
+    "undesirable_weight": ("kto",),
+}
 SPEC = StepSpec(
     name="prefer",
     reads=("data", "features", "policy", "pairs"),
@@ -18,8 +24,20 @@ SPEC = StepSpec(
     folder="prefer",
     headline=("train/loss", "train/accuracy", "heldout/accuracy", "train/kl"),
     after=follows,
+    check=lambda config: inert_options(config),
     wanted=lambda config, place: _wanted(config),
 )
+
+
+def inert_options(config: Config) -> list[str]:
+    """A warning for each option that is set for another loss than the one that is trained with."""
+    settings, defaults, found = config.prefer, PreferConfig(), []
+    for name, losses in _OPTIONS_OF.items():
+        if settings.loss not in losses and getattr(settings, name) != getattr(defaults, name):
+            found.append(
+                f"prefer.{name} has no effect with prefer.loss={settings.loss}, only with {' and '.join(losses)}."
+            )
+    return found
 
 
 def _wanted(config: Config) -> bool:

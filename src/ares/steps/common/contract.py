@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Literal
 
 from ares.config.schema import Config
+from ares.config.suggestions import suggest
 from ares.types import AresError
 
 Place = Literal["start", "baseline", "round", "final"]
@@ -145,4 +146,7 @@ def _module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{path}.".startswith(f"{error.name}."):
             raise
-        raise AresError(f"stage.steps: there is no step {name!r} ({path} cannot be imported).") from None
+        known = [file.stem for file in Path(__file__).parents[1].glob("[a-z]*.py")]
+        raise AresError(
+            f"stage.steps: there is no step {name!r} ({path} cannot be imported).{suggest(name, known)}"
+        ) from None
