@@ -358,6 +358,27 @@ def test_a_prompt_is_read_once_for_its_responses(
             torch.testing.assert_close(others_slopes[name], slope, atol=1e-5 * scale, rtol=1e-5, msg=name)
 
 
+def test_all_weights_have_the_gradients_of_separate_prompts(
+    base: Path, examples: dict[str, Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Added up over two micro-batches, as those of the embeddings are row by row."""
+    settings = tiny_settings(base, lora={"r": 0, "alpha": 1, "targets": None, "vision": False})
+    policy = VlmPolicy.start(settings, [], tokenizer={"path": None, "vocab_size": 0}, seed=0).train()
+    inputs = policy.encode([examples["one"], examples["none"]]).select([0, 0, 1])
+    found = []
+    for share in (False, True):
+        monkeypatch.setattr("ares.models.vlm.running.can_share", lambda *_, share=share: share)
+        policy.zero_grad()
+        for scale in (1.0, 2.0):
+            (scale * policy.token_logprobs(inputs, *batched(RESPONSES))).sum().backward()
+        found.append(gradients(policy))
+    expected, shared = found
+    assert expected.keys() == shared.keys()
+    largest = max(float(slope.abs().max()) for slope in expected.values())
+    for name, slope in expected.items():
+        torch.testing.assert_close(shared[name], slope, atol=1e-5 * largest, rtol=1e-5, msg=name)
+
+
 def test_prompts_are_shared_where_the_network_can(policy: VlmPolicy, examples: dict[str, Example]) -> None:
     inputs = policy.encode([examples["one"]]).repeat(2)
     calls: list[int] = []

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ares.models.adapters import AdapterSet
+from ares.models.lookups import sparse_lookups
 from ares.models.transfer import sent
 from ares.models.vlm.families import vision_weights
 from ares.models.vlm.reader import VlmInputs
@@ -30,7 +31,8 @@ def response_states(
     prompts, groups = inputs.distinct()
     if len(prompts) < len(inputs) and can_share(network, max(inputs.lengths) + responses.shape[1]):
         known = lengths or [responses.shape[1]] * len(responses)
-        states = shared_states(network, prompts, groups, responses, known)
+        with sparse_lookups(network.get_input_embeddings()):
+            states = shared_states(network, prompts, groups, responses, known)
     else:
         states = _separate_states(network, inputs, responses)
     if not torch.is_grad_enabled():
