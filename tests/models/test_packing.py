@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ares.models.packing import of_similar_length, packing
+from ares.models.packing import _PASS, of_similar_length, packing
 from ares.rl.masked import pad_right
 from ares.types import Example
 from benchmarks.plain import stock
@@ -121,7 +121,7 @@ def test_batches_of_similar_length_cost_least(lengths: list[int]) -> None:
     order = sorted(lengths)
 
     def cost(batches: list[list[int]]) -> int:
-        return sum(128 + len(batch) * max(batch) for batch in batches)
+        return sum(_PASS + len(batch) * max(batch) for batch in batches)
 
     found = of_similar_length(lengths)
     assert sorted(row for batch in found for row in batch) == list(range(len(lengths)))

@@ -11,9 +11,9 @@ from torch import Tensor
 from ares.models.transfer import real_places, sent
 from ares.rl.masked import pad_right
 
-_WIDTHS = 32  # of rows that are tried
+_WIDTHS = 64  # of rows that are tried
 _ATTENTION = 1024  # tokens of a row to which attending costs about as much as all other layers
-_PASS = 128  # tokens that cost about as much as one more pass through the network
+_PASS = 64  # tokens that cost about as much as one more pass through the network
 
 
 @dataclass(frozen=True)
