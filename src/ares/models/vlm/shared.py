@@ -95,8 +95,8 @@ def _cache(parts: Sequence[DynamicCache], tokens: Tensor) -> DynamicCache:
 
 def _chosen(parts: Sequence[Tensor], tokens: Tensor) -> Tensor:
     """(R, H, S, D): the `tokens` (R, S) of parts (Q, H, S, D), whose tokens are numbered one after another."""
-    flat = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in parts])
-    return flat.index_select(0, tokens.flatten()).unflatten(0, tokens.shape).transpose(1, 2)
+    flat = torch.cat([prompt for part in parts for prompt in part], dim=1)
+    return flat.index_select(1, tokens.flatten()).unflatten(1, tokens.shape).transpose(0, 1)
 
 
 def _attention_mask(network: Any, mask: Tensor) -> Tensor:
