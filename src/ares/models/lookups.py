@@ -17,8 +17,9 @@ def sparse_lookups(embedding: nn.Module) -> Iterator[None]:
     plain embeddings, such as one with an adapter, and frozen weights stay as they are. So do those of a GPU, which fills
     memory in no time, and would wait for the number of different rows.
     """
-    plain = isinstance(embedding, nn.Embedding) and embedding.weight.requires_grad
-    if not plain or not embedding.weight.is_cpu:
+    if not isinstance(embedding, nn.Embedding) or not (
+        embedding.weight.requires_grad and embedding.weight.is_cpu
+    ):
         yield
         return
     weight = embedding.weight
