@@ -24,8 +24,9 @@ from ares.types import AresError, Example
 class RolloutBatch(TypedDict):
     """B rows of a buffer, cut to their longest response; T response tokens.
 
-    `rows` (B,) int64; `lengths`: the tokens of each, 0 for one that counts for nothing; `places` (B, T) int64: each token's index in the buffer's flat tensors, 0 on padding;
-    `response_ids` (B, T) int64; `response_mask`, `old_logprobs`, `ref_logprobs` (B, T) float32.
+    `rows` (B,) int64; `lengths`: the tokens of each, 0 for one that counts for nothing; `places` (B, T) int64: each token's
+    index in the buffer's flat tensors, 0 on padding; `response_ids` (B, T) int64; `response_mask`, `old_logprobs`,
+    `ref_logprobs` (B, T) float32.
     """
 
     rows: Tensor

@@ -18,9 +18,9 @@ from ares.types import AresError, Example, Pair, Side
 class PairBatch(TypedDict):
     """B pairs as 2B sides, the chosen ones first, and the U different responses among them; T tokens of the longest.
 
-    `response_ids` (U, T) int64 with `lengths` tokens each, of the prompts `inputs`; `responses` (2B,) int64: which of them each side is.
-    `response_mask`, `ref_logprobs` and `weights` (of tokens in a response's sum, 0 on padding) (2B, T) float32; `real`
-    (B,) float32, 0 for a pair that counts for nothing. `mismatched_ref` (B,) float64: the reference's sums of
+    `response_ids` (U, T) int64 with `lengths` tokens each, of the prompts `inputs`; `responses` (2B,) int64: which of them
+    each side is. `response_mask`, `ref_logprobs` and `weights` (of tokens in a response's sum, 0 on padding) (2B, T) float32;
+    `real` (B,) float32, 0 for a pair that counts for nothing. `mismatched_ref` (B,) float64: the reference's sums of
     `PairBuffer.mismatched`, 0 where they are not known.
     """
 

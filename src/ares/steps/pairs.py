@@ -61,7 +61,7 @@ def _wanted(config: Config) -> bool:
 
 
 def check_brought(config: Config, source: Mapping[str, Path]) -> None:
-    """Raises AresError if pairs are to come from data that bring none."""
+    """Raises AresError if `pairs.source=brought` is set for data without pairs."""
     if config.pairs.source == "brought" and "data" in source:
         problems, splits = read_problems(config.data, source["data"])
         if not _brought(problems, splits):

@@ -80,14 +80,12 @@ class VlmInputs:
 
     def followed_by(self, responses: Tensor) -> dict[str, Tensor]:
         """A batch of prompts, each followed by its row of `responses` (B, T) int64, padded on the right: (B, S + T)."""
-        count, width = responses.shape
+        (count, width), device = responses.shape, self.device
         # Responses are not read back from a device: zeros stand for them.
         rows = self._token_rows(self.begun([[0] * width] * count).samples)
         batch = self._batch({key: pad_right(row, 0) for key, row in rows.items()})
-        after = sent(torch.tensor(self.lengths), self.device)[:, None] + torch.arange(
-            width, device=self.device
-        )
-        batch["input_ids"] = batch["input_ids"].scatter(1, after, responses.to(self.device))
+        after = sent(torch.tensor(self.lengths), device)[:, None] + torch.arange(width, device=device)
+        batch["input_ids"] = batch["input_ids"].scatter(1, after, responses.to(device))
         return batch
 
     def loaded(self) -> "VlmInputs":
