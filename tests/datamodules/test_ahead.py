@@ -37,9 +37,11 @@ def test_a_gpu_gets_the_same_batches_with_their_images_read_ahead(kind, monkeypa
     data.trainer = on("cpu")
     plain = getattr(data, kind)()
     assert not isinstance(plain.dataset, ReadAhead)
+    assert not plain.pin_memory
     data.trainer = on("cuda")
     ahead = getattr(data, kind)()
     assert isinstance(ahead.dataset, ReadAhead)
+    assert ahead.pin_memory
 
     reader, readers = data.train.inputs.reader, []
     read = type(reader).images_of
