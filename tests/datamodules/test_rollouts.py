@@ -111,6 +111,7 @@ def test_a_batch_is_cut_to_its_longest_row():
     assert batch["inputs"].tensors[0].tolist() == [[4, 5, 1, 0], [7, 8, 9, 1]]
     assert batch["response_ids"].tolist() == [[2, 1, 0], [2, 3, 1]]
     assert batch["response_ids"].dtype == torch.int64
+    assert batch["lengths"] == [2, 3]
     assert batch["response_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
     assert batch["old_logprobs"].tolist() == [[-0.5, -0.5, 0], [-0.5] * 3]
 
@@ -118,6 +119,7 @@ def test_a_batch_is_cut_to_its_longest_row():
 def test_no_rows_give_a_fully_masked_batch():
     batch = make().batch([])
     assert batch["response_ids"].numel() > 0
+    assert batch["lengths"] == [0]
     assert not batch["response_mask"].any()
 
 

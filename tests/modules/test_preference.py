@@ -164,6 +164,7 @@ def test_responses_of_several_pairs_are_computed_once() -> None:
 def test_batch_of_no_pairs_counts_for_nothing() -> None:
     policy = tiny_policy()
     batch = pair_buffer(policy, make_pairs(policy)).batch([])
+    assert batch["lengths"] == [0, 0]
     assert not batch["response_mask"].any()
     assert not batch["weights"].any()
     assert not batch["real"].any()
