@@ -84,3 +84,4 @@ def test_targets_are_padded_on_the_right() -> None:
     [batch] = list(data.val_dataloader())
     assert batch["response_ids"].tolist() == [[8, 0, 1], [1, 0, 0]]
     assert batch["lengths"] == [3, 1]
+    assert data.train.batch([], 1, 0)["lengths"] == [0]

@@ -66,7 +66,7 @@ def test_step_follows_the_mean_loss_over_real_tokens_of_optimizer_batch(tmp_path
         gradient_clip=None,
         weight_decay=0.0,
     )
-    fit(
+    metrics = fit(
         full,
         tmp_path / "b",
         train=train,
@@ -76,7 +76,9 @@ def test_step_follows_the_mean_loss_over_real_tokens_of_optimizer_batch(tmp_path
         weight_decay=0.0,
     )
     optimizer = torch.optim.AdamW([weight for _, weight in reference.trained()], lr=1e-2, weight_decay=0.0)
-    mean_cross_entropy(reference, train).backward()
+    loss = mean_cross_entropy(reference, train)
+    loss.backward()
+    assert metrics["loss"] == pytest.approx(float(loss), rel=1e-4)
     optimizer.step()
     for (name, a), (_, b), (_, c) in zip(reference.trained(), split.trained(), full.trained(), strict=True):
         # Adam's first step is the sign of the gradient; near 0 rounding decides the sign.
